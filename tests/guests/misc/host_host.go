@@ -1,0 +1,74 @@
+//go:build host_host
+
+package main
+
+import "unsafe"
+
+//go:wasmimport host get_caller_wallet
+func hostGetCallerWallet() uint64
+
+//go:wasmimport host get_caller_jwt_subject
+func hostGetCallerJWTSubject() uint64
+
+//go:wasmimport host get_caller_claim
+func hostGetCallerClaim(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport host get_request_id
+func hostGetRequestID() uint64
+
+//go:wasmimport host get_env
+func hostGetEnv(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport host get_secret
+func hostGetSecret(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport host db_query
+func hostDBQuery(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) uint64
+
+//go:wasmimport host db_execute
+func hostDBExecute(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) int32
+
+//go:wasmimport host db_query_v2
+func hostDBQueryV2(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) uint64
+
+//go:wasmimport host db_execute_v2
+func hostDBExecuteV2(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) uint64
+
+//go:wasmimport host db_transaction
+func hostDBTransaction(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport host db_query_batch
+func hostDBQueryBatch(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport host cache_get
+func hostCacheGet(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport host cache_set
+func hostCacheSet(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32, c int64)
+
+//go:wasmimport host cache_delete
+func hostCacheDelete(a unsafe.Pointer, aSize uint32) int32
+
+//go:wasmimport host cache_incr
+func hostCacheIncr(a unsafe.Pointer, aSize uint32) int64
+
+//go:wasmimport host cache_incr_by
+func hostCacheIncrBy(a unsafe.Pointer, aSize uint32, b int64) int64
+
+//go:wasmimport host http_fetch
+func hostHTTPFetch(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32, c unsafe.Pointer, cSize uint32, d unsafe.Pointer, dSize uint32) uint64
+
+//go:wasmimport host storage_put
+func hostStoragePut(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport host storage_get
+func hostStorageGet(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport host pubsub_publish
+func hostPubsubPublish(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) int32
+
+//go:wasmimport host log_info
+func hostLogInfo(a unsafe.Pointer, aSize uint32)
+
+//go:wasmimport host log_error
+func hostLogError(a unsafe.Pointer, aSize uint32)
