@@ -125,11 +125,11 @@ func nonNil(list []string) []string {
 // output writes a JSON array of exactly n bytes (at least 2).
 func output(n int) {
 	line := []byte(strings.Repeat(" ", 64<<10))
-	os.Stdout.WriteString("[")
+	write([]byte("["))
 	for left := n - 2; left > 0; left -= len(line) {
-		os.Stdout.Write(line[:min(left, len(line))])
+		write(line[:min(left, len(line))])
 	}
-	os.Stdout.WriteString("]")
+	write([]byte("]"))
 }
 
 //go:noinline
@@ -172,7 +172,14 @@ func floodForever(n int) {
 	}
 	block := []byte(strings.Repeat("x", n))
 	for {
-		os.Stdout.Write(block)
+		write(block)
+	}
+}
+
+// write ends the program when the host refuses the bytes, as a careful program would.
+func write(b []byte) {
+	if _, err := os.Stdout.Write(b); err != nil {
+		fail("writing stdout: " + err.Error())
 	}
 }
 
