@@ -1,5 +1,38 @@
-//! Runs functions.
+//! Runs functions: WASI preview1 commands, compiled ahead of time, each invocation in fresh memory of its own.
+//!
+//! The promise: whatever a guest does, only its own invocation fails. What a module may be is checked before it is
+//! accepted ([`Engine::validate`]), compiled once ([`Compiler`]), and run ([`Engine::run`]) on the thread that polls it,
+//! giving way to others each millisecond.
+//!
+//! What it is not: it knows no socket, no HTTP, no database. What a guest reaches beyond itself is asked of the
+//! embedding program through [`services`].
+//!
+//! - [`limits`], [`names`], [`function`], [`invocation`]: the words shared by all
+//! - `engine`, `cpu`, `validate`, `compile`, `artifact`, `module`: from wasm to loaded code
+//! - `instance`, `guest`, `wasi`, `abi`, `host`, `log`, `trap`: one guest, one run
+
+mod abi;
+mod artifact;
+mod compile;
+mod cpu;
+mod engine;
 pub mod function;
+mod guest;
+mod host;
+mod instance;
 pub mod invocation;
 pub mod limits;
+mod log;
+mod module;
 pub mod names;
+pub mod services;
+mod trap;
+mod validate;
+mod wasi;
+
+pub use artifact::{ArtifactKey, ArtifactStore};
+pub use compile::{CompileError, Compiler};
+pub use cpu::CpuLevel;
+pub use engine::{Engine, EngineConfig, EngineError};
+pub use module::LoadedModule;
+pub use validate::ModuleError;

@@ -111,3 +111,58 @@ pub const INSTANCE_SLOTS: u32 = 4096;
 
 /// Fiber stacks beyond one an instance: a host call that calls the guest's allocator back runs on a second one.
 pub const EXTRA_STACKS: u32 = 512;
+
+/// Serving threads of a node; the default is one a core.
+pub const WORKERS: Setting =
+    Setting { name: "workers", default: 1, min: 1, max: 1024, unit: "threads" };
+
+/// The config's choice of [`INSTANCE_SLOTS`]; the upper end is what 47 bits of address space hold.
+pub const INSTANCE_SLOTS_CHOICE: Setting = Setting {
+    name: "instance_slots",
+    default: INSTANCE_SLOTS,
+    min: 1,
+    max: 24_576,
+    unit: "instances",
+};
+
+/// Loaded native code of all modules together.
+pub const MODULE_CACHE_MB: Setting =
+    Setting { name: "module_cache_mb", default: 1024, min: 16, max: 1 << 20, unit: "MB" };
+
+/// How long a stopping node lets accepted requests finish; the longest invocation takes 300 s.
+pub const DRAIN_GRACE_SECONDS: Setting =
+    Setting { name: "drain_grace_seconds", default: 30, min: 0, max: 600, unit: "seconds" };
+
+/// From the first byte of a request to the end of its headers.
+pub const HEADER_TIMEOUT_SECONDS: Setting =
+    Setting { name: "header_timeout_seconds", default: 10, min: 1, max: 300, unit: "seconds" };
+
+/// From the end of a request's headers to the end of its body.
+pub const BODY_TIMEOUT_SECONDS: Setting =
+    Setting { name: "body_timeout_seconds", default: 30, min: 1, max: 3600, unit: "seconds" };
+
+/// How long a connection may stay open between requests. Above the 60 s for which common proxies reuse one.
+pub const IDLE_TIMEOUT_SECONDS: Setting =
+    Setting { name: "idle_timeout_seconds", default: 75, min: 1, max: 3600, unit: "seconds" };
+
+/// Age at which an invocation's record is deleted.
+pub const RECORD_RETENTION: Duration = Duration::from_hours(7 * 24);
+
+/// Invocation records kept of one function; older ones are deleted first.
+pub const RECORDS_PER_FUNCTION: u32 = 10_000;
+
+/// Records waiting to be written, in bytes of memory; over it they are dropped and counted. About 200,000 without messages.
+pub const RECORDS_QUEUE_MAX_BYTES: usize = 64 << 20;
+
+/// How long a record waits for others to share its commit, so that a crash loses less than 100 ms.
+pub const RECORD_COMMIT_EVERY: Duration = Duration::from_millis(20);
+
+/// Invocations that one logs request returns.
+pub const LOGS_LIMIT: Setting =
+    Setting { name: "limit", default: 50, min: 1, max: 1000, unit: "invocations" };
+
+/// Credentials remembered by the control plane, each about 200 bytes.
+pub const CREDENTIAL_CACHE_MAX: u64 = 10_000;
+
+/// Stored modules checked for references when a node starts, so that a large store does not keep the disk busy.
+pub const START_CLEANING_MAX: usize = 10_000;

@@ -1,0 +1,91 @@
+//! Turns wasm into native code on threads of its own, so that serving threads never wait for it.
+
+use crate::artifact::ArtifactStore;
+use crate::engine::Engine;
+use crate::function::WasmHash;
+use crate::module::LoadedModule;
+use crate::validate::ModuleError;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// Niceness of compiling threads: serving comes first when both want a core.
+const COMPILE_NICENESS: i32 = 10;
+
+/// Why a module could not be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The module's fault.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// The disk's fault.
+    #[error("the compiled code could not be stored: {0}")]
+    Store(#[source] io::Error),
+}
+
+/// Compiles modules and keeps their artifacts. Clones share the threads.
+#[derive(Clone)]
+pub struct Compiler {
+    engine: Engine,
+    artifacts: Arc<ArtifactStore>,
+    threads: Arc<rayon::ThreadPool>,
+}
+
+impl Compiler {
+    /// Makes a compiler with `threads` threads of lower priority.
+    ///
+    /// # Errors
+    /// When the threads cannot be made.
+    pub fn new(engine: Engine, artifacts: ArtifactStore, threads: NonZeroUsize) -> io::Result<Self> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .thread_name(|index| format!("compile-{index}"))
+            .start_handler(|_| {
+                // Refused only where a sandbox forbids it; compiling at normal priority is then the best there is.
+                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMPILE_NICENESS);
+            })
+            .build()
+            .map_err(io::Error::other)?;
+        Ok(Self { engine, artifacts: Arc::new(artifacts), threads: Arc::new(threads) })
+    }
+
+    /// The engine that the code is for.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Compiles `wasm` and stores the artifact. Blocks; takes seconds for a large module.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn compile(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
+        let code = self
+            .threads
+            .install(|| self.engine.0.wasmtime.precompile_module(wasm))
+            .map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
+        let hash = WasmHash::of(wasm);
+        self.artifacts.put(&self.engine, &hash, &code).map_err(CompileError::Store)?;
+        match self.load(&hash).map_err(CompileError::Store)? {
+            Some(module) => Ok(module),
+            None => Err(CompileError::Store(io::Error::other("what was just written does not verify"))),
+        }
+    }
+
+    /// Loads the artifact of a module: `None` when there is none, or when it is damaged, forged or foreign; such a file
+    /// is removed and [`Self::compile`] makes a new one.
+    ///
+    /// # Errors
+    /// When the file can neither be read nor removed.
+    pub fn load(&self, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
+        self.artifacts.load(&self.engine, hash)
+    }
+
+    /// Removes the artifact of a module that no function uses any more.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be removed.
+    pub fn forget(&self, hash: &WasmHash) -> io::Result<()> {
+        self.artifacts.remove(&self.engine, hash)
+    }
+}

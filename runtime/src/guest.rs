@@ -1,0 +1,112 @@
+//! What the host keeps for one guest while it runs.
+
+use crate::function::FunctionVersion;
+use crate::invocation::{Invocation, Level};
+use crate::limits::{OUTPUT_MAX_BYTES, TABLE_MAX_ELEMENTS};
+use crate::log::LogBuffer;
+use crate::services::Scheduler;
+use std::sync::Arc;
+use std::time::Instant;
+use wasmtime::{Memory, ResourceLimiter, TypedFunc};
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+/// The store's data: one invocation of one function version.
+pub(crate) struct GuestState {
+    pub(crate) function: Arc<FunctionVersion>,
+    pub(crate) invocation: Invocation,
+    /// How much of the input the guest has read.
+    pub(crate) input_read: usize,
+    pub(crate) output: Vec<u8>,
+    pub(crate) logs: LogBuffer,
+    pub(crate) limiter: MemoryLimiter,
+    pub(crate) deadline: Instant,
+    pub(crate) scheduler: Arc<dyn Scheduler>,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) allocator: Option<TypedFunc<i32, i32>>,
+    /// Built at the first call that is not one of ours: most guests never make one.
+    wasi: Option<Box<WasiP1Ctx>>,
+}
+
+impl GuestState {
+    pub(crate) fn new(
+        function: Arc<FunctionVersion>,
+        invocation: Invocation,
+        scheduler: Arc<dyn Scheduler>,
+    ) -> Self {
+        let limiter = MemoryLimiter { limit_bytes: function.memory_limit_bytes(), denied: false };
+        let deadline = Instant::now() + function.timeout();
+        Self {
+            function,
+            invocation,
+            input_read: 0,
+            output: Vec::new(),
+            logs: LogBuffer::default(),
+            limiter,
+            deadline,
+            scheduler,
+            memory: None,
+            allocator: None,
+            wasi: None,
+        }
+    }
+
+    /// The context of the WASI calls that are not ours: no files, no sockets, nothing inherited.
+    pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
+        self.wasi.get_or_insert_with(|| Box::new(WasiCtxBuilder::new().build_p1()))
+    }
+
+    /// Appends to standard output.
+    pub(crate) fn write_output(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        if bytes.len() > OUTPUT_MAX_BYTES - self.output.len().min(OUTPUT_MAX_BYTES) {
+            return Err(Stop::OutputTooLarge);
+        }
+        self.output.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Notes why a host call failed; the guest only sees the call's documented failure.
+    pub(crate) fn log_failure(&mut self, host_function: &str, why: &str) {
+        self.logs.push(Level::Error, &format!("{host_function}: {why}"));
+    }
+}
+
+/// Ends a guest from within a host call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Stop {
+    #[error("exit with code {0}")]
+    Exit(i32),
+    #[error("too much output")]
+    OutputTooLarge,
+    #[error("past its deadline")]
+    Timeout,
+}
+
+/// Holds a guest to its version's memory limit.
+pub(crate) struct MemoryLimiter {
+    limit_bytes: usize,
+    /// Whether the guest asked for more than it may have.
+    pub(crate) denied: bool,
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.limit_bytes;
+        self.denied |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_MAX_ELEMENTS)
+    }
+}

@@ -1,0 +1,141 @@
+//! The messages of one invocation, in order and within their limits.
+
+use crate::invocation::{Level, LogMessage};
+use crate::limits::{LOG_MESSAGE_MAX_BYTES, LOG_MESSAGES_MAX, LOG_TOTAL_MAX_BYTES};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn unix_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Collects messages and the lines of standard error.
+#[derive(Default)]
+pub(crate) struct LogBuffer {
+    messages: Vec<LogMessage>,
+    bytes: usize,
+    dropped: u64,
+    /// The line of standard error that has not ended yet.
+    line: Vec<u8>,
+}
+
+impl LogBuffer {
+    /// Adds a message; one beyond the limits is counted instead.
+    pub(crate) fn push(&mut self, level: Level, message: &str) {
+        if self.messages.len() >= LOG_MESSAGES_MAX || self.bytes >= LOG_TOTAL_MAX_BYTES {
+            self.dropped += 1;
+            return;
+        }
+        let message = cut(message);
+        self.bytes += message.len();
+        self.messages.push(LogMessage { level, message, timestamp_ms: unix_ms() });
+    }
+
+    /// Adds what the guest wrote to standard error; each line becomes a message of level `error`.
+    pub(crate) fn push_stderr(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (text, ended) = match piece.split_last() {
+                Some((b'\n', text)) => (text, true),
+                _ => (piece, false),
+            };
+            // One byte more than a message may have, so that the cut is seen.
+            let room = (LOG_MESSAGE_MAX_BYTES + 1).saturating_sub(self.line.len());
+            self.line.extend_from_slice(&text[..text.len().min(room)]);
+            if ended {
+                self.end_line();
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        self.push(Level::Error, String::from_utf8_lossy(&line).trim_end_matches('\r'));
+    }
+
+    /// All messages, with a last one that says how many were dropped.
+    pub(crate) fn finish(mut self) -> Vec<LogMessage> {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+        if self.dropped > 0 {
+            self.messages.push(LogMessage {
+                level: Level::Error,
+                message: format!(
+                    "{} more messages were dropped: an invocation may log {LOG_MESSAGES_MAX} messages and {LOG_TOTAL_MAX_BYTES} bytes",
+                    self.dropped
+                ),
+                timestamp_ms: unix_ms(),
+            });
+        }
+        self.messages
+    }
+}
+
+fn cut(message: &str) -> String {
+    if message.len() <= LOG_MESSAGE_MAX_BYTES {
+        return message.to_owned();
+    }
+    let mut end = LOG_MESSAGE_MAX_BYTES;
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{} [cut after {end} bytes]", &message[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(buffer: LogBuffer) -> Vec<String> {
+        buffer.finish().into_iter().map(|m| m.message).collect()
+    }
+
+    #[test]
+    fn stderr_becomes_lines_however_it_is_written() {
+        let mut buffer = LogBuffer::default();
+        for piece in ["pan", "ic: x\r\n", "\n", "goroutine 1\nlast"] {
+            buffer.push_stderr(piece.as_bytes());
+        }
+        assert_eq!(texts(buffer), ["panic: x", "", "goroutine 1", "last"]);
+    }
+
+    #[test]
+    fn messages_and_stderr_keep_their_order() {
+        let mut buffer = LogBuffer::default();
+        buffer.push(Level::Info, "one");
+        buffer.push_stderr(b"two\n");
+        buffer.push(Level::Info, "three");
+        let messages = buffer.finish();
+        assert_eq!(messages.iter().map(|m| m.message.as_str()).collect::<Vec<_>>(), ["one", "two", "three"]);
+        assert_eq!(messages[1].level, Level::Error);
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character_and_says_so() {
+        let mut buffer = LogBuffer::default();
+        buffer.push(Level::Info, &"ä".repeat(LOG_MESSAGE_MAX_BYTES));
+        let long_line = vec![b'x'; 3 * LOG_MESSAGE_MAX_BYTES];
+        buffer.push_stderr(&long_line[..100]);
+        buffer.push_stderr(&long_line);
+        for text in texts(buffer) {
+            assert!(text.ends_with(&format!("[cut after {LOG_MESSAGE_MAX_BYTES} bytes]")), "{}", text.len());
+        }
+    }
+
+    #[test]
+    fn a_flood_is_counted_not_kept() {
+        let mut buffer = LogBuffer::default();
+        for _ in 0..LOG_MESSAGES_MAX + 50 {
+            buffer.push(Level::Info, "x");
+        }
+        let texts = texts(buffer);
+        assert_eq!(texts.len(), LOG_MESSAGES_MAX + 1);
+        assert!(texts[LOG_MESSAGES_MAX].starts_with("50 more messages were dropped"));
+        let mut buffer = LogBuffer::default();
+        for _ in 0..LOG_MESSAGES_MAX {
+            buffer.push(Level::Info, &"y".repeat(LOG_MESSAGE_MAX_BYTES));
+        }
+        assert_eq!(buffer.finish().len(), LOG_TOTAL_MAX_BYTES / LOG_MESSAGE_MAX_BYTES + 1);
+    }
+}

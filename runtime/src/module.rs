@@ -1,0 +1,42 @@
+//! A module that is compiled, loaded and linked: what instances are made from.
+
+use crate::engine::Engine;
+use crate::guest::GuestState;
+use crate::validate::ModuleError;
+use wasmtime::{InstancePre, Module, ModuleExport};
+
+/// Compiled code in memory, shared by every core and every function that runs the same wasm.
+pub struct LoadedModule {
+    pub(crate) pre: InstancePre<GuestState>,
+    pub(crate) start: ModuleExport,
+    pub(crate) memory: ModuleExport,
+    image_bytes: usize,
+}
+
+impl LoadedModule {
+    /// Links a module to the host functions.
+    ///
+    /// # Errors
+    /// [`ModuleError::Compile`] when it does not fit what [`Engine::validate`] checks.
+    pub(crate) fn link(engine: &Engine, module: &Module) -> Result<Self, ModuleError> {
+        let missing = |name: &str| ModuleError::Compile(format!("{name} is not exported"));
+        let pre = engine
+            .0
+            .linker
+            .instantiate_pre(module)
+            .map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
+        let image = module.image_range();
+        Ok(Self {
+            pre,
+            start: module.get_export_index("_start").ok_or_else(|| missing("_start"))?,
+            memory: module.get_export_index("memory").ok_or_else(|| missing("memory"))?,
+            image_bytes: image.end as usize - image.start as usize,
+        })
+    }
+
+    /// Size of the mapped code and data, in bytes.
+    #[must_use]
+    pub fn image_bytes(&self) -> usize {
+        self.image_bytes
+    }
+}

@@ -1,0 +1,217 @@
+//! Says whether a module can run as a function, and if not, all that is wrong with it, before any of it is compiled.
+
+use crate::engine::Engine;
+use crate::guest::GuestState;
+use std::collections::HashMap;
+use std::fmt;
+use wasmparser::{Encoding, Export, ExternalKind, Import, Parser, Payload, TypeRef, ValType};
+use wasmtime::{Extern, Linker, Store};
+
+/// Why a module cannot run as a function.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModuleError {
+    /// The bytes do not begin as a module does.
+    #[error("not a WebAssembly module: it must begin with the bytes 00 61 73 6d 01 00 00 00, got {0}")]
+    NotAModule(String),
+    /// A component of the component model.
+    #[error("this is a WebAssembly component; a function is a core module (a WASI preview1 command, target wasip1 or wasi)")]
+    Component,
+    /// The module breaks a rule of the format; the message has the byte offset.
+    #[error("not a valid WebAssembly module: {0}")]
+    Invalid(String),
+    /// The module is valid, but not a function.
+    #[error("the module cannot run as a function: {}", .0.join("; "))]
+    Unfit(Vec<String>),
+    /// The compiler or the pool refused it.
+    #[error("the module cannot be compiled: {0}")]
+    Compile(String),
+}
+
+/// Parameters and results of a function.
+#[derive(Clone, PartialEq, Eq)]
+struct Signature {
+    parameters: Vec<ValType>,
+    results: Vec<ValType>,
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        write!(f, "({}) -> ({})", list(&self.parameters), list(&self.results))
+    }
+}
+
+/// What a module may import: every host function with its signature.
+pub(crate) struct Imports(HashMap<(String, String), Signature>);
+
+impl Imports {
+    pub(crate) fn of(engine: &wasmtime::Engine, linker: &Linker<GuestState>) -> Self {
+        let mut store = Store::new(engine, crate::instance::idle_state());
+        let found: Vec<_> = linker
+            .iter(&mut store)
+            .filter_map(|(module, name, item)| match item {
+                Extern::Func(function) => Some((module.to_owned(), name.to_owned(), function)),
+                _ => None,
+            })
+            .collect();
+        let known = found.into_iter().map(|(module, name, function)| {
+            let ty = function.ty(&store);
+            let signature = Signature {
+                parameters: ty.params().map(|t| val_type(&t)).collect(),
+                results: ty.results().map(|t| val_type(&t)).collect(),
+            };
+            ((module, name), signature)
+        });
+        Self(known.collect())
+    }
+}
+
+fn val_type(ty: &wasmtime::ValType) -> ValType {
+    match ty {
+        wasmtime::ValType::I32 => ValType::I32,
+        wasmtime::ValType::I64 => ValType::I64,
+        wasmtime::ValType::F32 => ValType::F32,
+        wasmtime::ValType::F64 => ValType::F64,
+        wasmtime::ValType::V128 => ValType::V128,
+        wasmtime::ValType::Ref(_) => ValType::FUNCREF,
+    }
+}
+
+/// What the checks need of a module.
+#[derive(Default)]
+struct Outline<'a> {
+    types: Vec<Option<Signature>>,
+    functions: Vec<u32>,
+    imports: Vec<Import<'a>>,
+    exports: Vec<Export<'a>>,
+    /// Initial size of its own memory, in pages.
+    memory_pages: Option<u64>,
+}
+
+impl Engine {
+    /// Checks a module against the format, the guest contract and a memory limit.
+    ///
+    /// # Errors
+    /// [`ModuleError`]; an unfit module is told everything that is wrong with it at once.
+    pub fn validate(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
+        check_header(wasm)?;
+        wasmtime::Module::validate(&self.0.wasmtime, wasm)
+            .map_err(|error| ModuleError::Invalid(format!("{error:#}")))?;
+        let outline = outline(wasm).map_err(|error| ModuleError::Invalid(error.to_string()))?;
+        let mut problems = outline.unknown_imports(&self.0.imports);
+        problems.extend(outline.start_problem());
+        problems.extend(outline.memory_problem(memory_limit_mb));
+        if problems.is_empty() { Ok(()) } else { Err(ModuleError::Unfit(problems)) }
+    }
+}
+
+fn check_header(wasm: &[u8]) -> Result<(), ModuleError> {
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    if wasm.starts_with(MODULE) {
+        return Ok(());
+    }
+    if wasm.starts_with(b"\0asm") && wasm.get(6) == Some(&1) {
+        return Err(ModuleError::Component);
+    }
+    let begin: Vec<String> = wasm.iter().take(MODULE.len()).map(|byte| format!("{byte:02x}")).collect();
+    Err(ModuleError::NotAModule(if begin.is_empty() { "nothing".to_owned() } else { begin.join(" ") }))
+}
+
+fn outline(wasm: &[u8]) -> wasmparser::Result<Outline<'_>> {
+    let mut outline = Outline::default();
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::Version { encoding: Encoding::Component, .. } => break,
+            Payload::TypeSection(section) => {
+                for group in section {
+                    for ty in group?.into_types() {
+                        outline.types.push(match &ty.composite_type.inner {
+                            wasmparser::CompositeInnerType::Func(function) => Some(Signature {
+                                parameters: function.params().to_vec(),
+                                results: function.results().to_vec(),
+                            }),
+                            _ => None,
+                        });
+                    }
+                }
+            }
+            Payload::ImportSection(section) => {
+                outline.imports = section.into_imports().collect::<wasmparser::Result<_>>()?;
+            }
+            Payload::FunctionSection(section) => {
+                outline.functions = section.into_iter().collect::<wasmparser::Result<_>>()?;
+            }
+            Payload::MemorySection(section) => {
+                for memory in section {
+                    outline.memory_pages = Some(memory?.initial);
+                }
+            }
+            Payload::ExportSection(section) => {
+                outline.exports = section.into_iter().collect::<wasmparser::Result<_>>()?;
+            }
+            // Nothing after the exports is asked about.
+            Payload::CodeSectionStart { .. } => break,
+            _ => {}
+        }
+    }
+    Ok(outline)
+}
+
+impl Outline<'_> {
+    fn signature(&self, type_index: u32) -> Option<&Signature> {
+        self.types.get(type_index as usize)?.as_ref()
+    }
+
+    fn unknown_imports(&self, known: &Imports) -> Vec<String> {
+        let problem = |import: &Import<'_>| {
+            let (module, name) = (import.module, import.name);
+            let TypeRef::Func(type_index) = import.ty else {
+                return Some(format!("it imports {module}.{name}, which is not a function; only host functions can be imported"));
+            };
+            let Some(provided) = known.0.get(&(module.to_owned(), name.to_owned())) else {
+                return Some(format!("nobody provides the import {module}.{name}"));
+            };
+            match self.signature(type_index) {
+                Some(wanted) if wanted == provided => None,
+                Some(wanted) => Some(format!("the import {module}.{name} has the signature {provided}, not {wanted}")),
+                None => Some(format!("the import {module}.{name} has no function type")),
+            }
+        };
+        self.imports.iter().filter_map(problem).collect()
+    }
+
+    fn export(&self, name: &str, kind: ExternalKind) -> Option<u32> {
+        self.exports.iter().find(|export| export.name == name && export.kind == kind).map(|export| export.index)
+    }
+
+    fn start_problem(&self) -> Option<String> {
+        let Some(index) = self.export("_start", ExternalKind::Func) else {
+            let hint = if self.export("_initialize", ExternalKind::Func).is_some() {
+                " (it is a reactor: build it as a command)"
+            } else {
+                ""
+            };
+            return Some(format!("it does not export the function _start{hint}"));
+        };
+        let imported: Vec<u32> = self
+            .imports
+            .iter()
+            .filter_map(|import| if let TypeRef::Func(ty) = import.ty { Some(ty) } else { None })
+            .collect();
+        let type_index = imported.iter().chain(&self.functions).nth(index as usize);
+        let signature = type_index.and_then(|ty| self.signature(*ty))?;
+        let fits = signature.parameters.is_empty() && signature.results.is_empty();
+        (!fits).then(|| format!("_start must have the signature () -> (), not {signature}"))
+    }
+
+    fn memory_problem(&self, limit_mb: u32) -> Option<String> {
+        const PAGE_BYTES: u64 = 64 << 10;
+        if self.export("memory", ExternalKind::Memory).is_none() {
+            return Some("it does not export its memory as \"memory\"".to_owned());
+        }
+        let initial_bytes = self.memory_pages.unwrap_or(0).saturating_mul(PAGE_BYTES);
+        (initial_bytes > u64::from(limit_mb) << 20).then(|| {
+            format!("it starts with {initial_bytes} bytes of memory, more than its limit of {limit_mb} MB")
+        })
+    }
+}
