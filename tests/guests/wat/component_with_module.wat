@@ -1,0 +1,4 @@
+;; A component around a good command.
+(component
+  (core module
+    (func (export "_start"))))

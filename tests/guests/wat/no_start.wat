@@ -1,0 +1,3 @@
+;; Exports main, but no _start.
+(module
+  (func (export "main")))

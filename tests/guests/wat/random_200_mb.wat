@@ -1,0 +1,16 @@
+;; One random_get of 200 MB (its memory is 201 MB, so it needs a limit of 256).
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
+  (memory (export "memory") 3216)
+  (data (i32.const 16) "drawn")
+  (func $write (param $fd i32) (param $ptr i32) (param $len i32)
+    (i32.store (i32.const 0) (local.get $ptr))
+    (i32.store (i32.const 4) (local.get $len))
+    (if (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))
+      (then (call $proc_exit (i32.const 99)))))
+  (func (export "_start")
+    (if (call $random_get (i32.const 65536) (i32.const 209715200))
+      (then (call $proc_exit (i32.const 98))))
+    (call $write (i32.const 1) (i32.const 16) (i32.const 5))))

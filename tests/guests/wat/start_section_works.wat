@@ -1,0 +1,17 @@
+;; Its start section sets a global that _start writes.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 1)
+  (global $set (mut i32) (i32.const 48))
+  (func $prepare
+    (global.set $set (i32.const 49)))
+  (start $prepare)
+  (func $write (param $fd i32) (param $ptr i32) (param $len i32)
+    (i32.store (i32.const 0) (local.get $ptr))
+    (i32.store (i32.const 4) (local.get $len))
+    (if (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))
+      (then (call $proc_exit (i32.const 99)))))
+  (func (export "_start")
+    (i32.store8 (i32.const 16) (global.get $set))
+    (call $write (i32.const 1) (i32.const 16) (i32.const 1))))

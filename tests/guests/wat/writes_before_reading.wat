@@ -1,0 +1,23 @@
+;; Writes "[" before it reads stdin, copies stdin, and writes "]" after.
+(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 16) "[]")
+  (func $write (param $fd i32) (param $ptr i32) (param $len i32)
+    (i32.store (i32.const 0) (local.get $ptr))
+    (i32.store (i32.const 4) (local.get $len))
+    (if (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))
+      (then (call $proc_exit (i32.const 99)))))
+  (func (export "_start")
+    (call $write (i32.const 1) (i32.const 16) (i32.const 1))
+    (loop $again
+      (i32.store (i32.const 0) (i32.const 65536))
+      (i32.store (i32.const 4) (i32.const 65536))
+      (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+      (if (i32.load (i32.const 8))
+        (then
+          (call $write (i32.const 1) (i32.const 65536) (i32.load (i32.const 8)))
+          (br $again))))
+    (call $write (i32.const 1) (i32.const 17) (i32.const 1))))

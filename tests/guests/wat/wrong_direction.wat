@@ -1,0 +1,17 @@
+;; Writes to stdin, reads from stdout and stderr, uses descriptors 3, 99 and -1.
+(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\01\00\00\00")
+  (func $must_fail (param $errno i32)
+    (if (i32.eqz (local.get $errno))
+      (then (call $proc_exit (i32.const 1)))))
+  (func (export "_start")
+    (call $must_fail (call $fd_write (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $must_fail (call $fd_read (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $must_fail (call $fd_read (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $must_fail (call $fd_write (i32.const 3) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $must_fail (call $fd_write (i32.const 99) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $must_fail (call $fd_read (i32.const -1) (i32.const 0) (i32.const 1) (i32.const 8)))))
