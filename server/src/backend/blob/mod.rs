@@ -1,0 +1,6 @@
+//! Content-addressed stores for modules.
+
+pub mod cid;
+mod local;
+
+pub use local::{BlobError, LocalBlobs};

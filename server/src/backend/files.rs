@@ -1,0 +1,158 @@
+//! Files that survive a crash whole, in folders that only their owner can enter.
+
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Only the owner may enter.
+const DIR_MODE: u32 = 0o700;
+
+/// How temporary files start; [`remove_temporary`] deletes what a crash left of them.
+const TEMPORARY_PREFIX: &str = ".tmp-";
+
+/// The lock file's name in the home folder.
+const LOCK_FILE: &str = "node.lock";
+
+/// Makes a folder and its parents with mode 0700. One that exists keeps its mode: it may be the operator's own.
+///
+/// # Errors
+/// What the system says, such as a file in the way.
+pub fn create_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)
+}
+
+/// Makes a folder that belongs to the node alone, and takes others' access away from one that exists.
+///
+/// # Errors
+/// What the system says, such as a file in the way.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    create_dir(path)?;
+    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(DIR_MODE))?;
+    }
+    Ok(())
+}
+
+/// Replaces a file: after a crash there is the old content or the new, never a part. Its mode is 0600.
+///
+/// # Errors
+/// What the system says; the old content is then still there.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(dir)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    // The new name is safe only when the folder is.
+    File::open(dir)?.sync_all()
+}
+
+/// Deletes what a crash left half written in a folder. Only for a folder in which nothing is being written.
+///
+/// # Errors
+/// What the system says.
+pub fn remove_temporary(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Why a home folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeLockError {
+    /// Another node runs on it.
+    #[error("another node is running on {}; stop it, or give this one its own folder with --home", home.display())]
+    Taken {
+        /// The home folder.
+        home: PathBuf,
+    },
+    /// The folder or the lock file cannot be made.
+    #[error("cannot use the home folder {}: {source}", home.display())]
+    Unusable {
+        /// The home folder.
+        home: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The right to use a home folder, for as long as the value lives. The system takes it back when the process ends,
+/// however it ends, so that a crash leaves nothing to clean.
+#[derive(Debug)]
+pub struct HomeLock {
+    _file: File,
+}
+
+impl HomeLock {
+    /// Makes the home folder where it is missing and takes it.
+    ///
+    /// # Errors
+    /// [`HomeLockError`]
+    pub fn acquire(home: &Path) -> Result<Self, HomeLockError> {
+        let unusable = |source| HomeLockError::Unusable { home: home.to_owned(), source };
+        create_dir(home).map_err(unusable)?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(home.join(LOCK_FILE))
+            .map_err(unusable)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(HomeLockError::Taken { home: home.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(unusable(source)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn private_folders_are_closed_to_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = dir.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o755)).unwrap();
+        create_dir(&open).unwrap();
+        assert_eq!(mode(&open), 0o755, "an operator's own folder keeps its mode");
+        private_dir(&open).unwrap();
+        assert_eq!(mode(&open), 0o700);
+        private_dir(&dir.path().join("a/b")).unwrap();
+        assert_eq!((mode(&dir.path().join("a")), mode(&dir.path().join("a/b"))), (0o700, 0o700));
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_leftovers_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write_atomic(&path, b"old").unwrap();
+        write_atomic(&path, b"new").unwrap();
+        fs::write(dir.path().join(".tmp-left"), b"ha").unwrap();
+        remove_temporary(dir.path()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_home_belongs_to_one_node_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let lock = HomeLock::acquire(&home).unwrap();
+        let message = HomeLock::acquire(&home).unwrap_err().to_string();
+        assert!(message.contains("another node is running on") && message.contains("--home"), "{message}");
+        drop(lock);
+        HomeLock::acquire(&home).unwrap();
+    }
+}

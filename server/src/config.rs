@@ -1,0 +1,357 @@
+//! What the operator decides about a node: flags, `ORAMA_…` variables, a TOML file, and defaults, in that order.
+
+use orama_runtime::limits::{
+    BODY_TIMEOUT_SECONDS, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
+    INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, Setting, WORKERS,
+};
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+use toml::de::{DeTable, DeValue};
+
+/// Where a node listens unless it is told otherwise.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 6001);
+
+/// How the cores wait for the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoDriver {
+    /// io_uring where the kernel allows it, else epoll.
+    Auto,
+    /// io_uring, or the start fails.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// Everything a node needs to know before it starts. It was checked as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Address and port to serve; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// The folder that holds everything of the node; absolute.
+    pub home: PathBuf,
+    /// Serving threads.
+    pub workers: NonZeroUsize,
+    /// How the serving threads wait for the network.
+    pub io_driver: IoDriver,
+    /// Guests alive at once.
+    pub instance_slots: u32,
+    /// The CPU that code is compiled for, such as `native` or `x86-64-v3`; the runtime checks it.
+    pub cpu_level: String,
+    /// Upper bound of loaded native code, in MB.
+    pub module_cache_mb: u32,
+    /// How long a stopping node lets accepted requests finish.
+    pub drain_grace: Duration,
+    /// Time for a request's headers.
+    pub header_timeout: Duration,
+    /// Time for a request's body.
+    pub body_timeout: Duration,
+    /// Time between requests of one connection.
+    pub idle_timeout: Duration,
+}
+
+/// What the command line says; it wins over everything else.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// The TOML file to read; `ORAMA_CONFIG` otherwise. Without both there is no file.
+    pub config_file: Option<PathBuf>,
+    /// See [`Config::listen`].
+    pub listen: Option<SocketAddr>,
+    /// See [`Config::home`].
+    pub home: Option<PathBuf>,
+    /// See [`Config::workers`].
+    pub workers: Option<NonZeroUsize>,
+}
+
+/// Why a configuration was refused: one line that names where to look.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the config file {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{}:{line}: not valid TOML: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Counts from 1.
+        line: usize,
+        /// What the parser said.
+        message: String,
+    },
+    /// A key that this version does not know.
+    #[error("{}:{line}: unknown key `{key}`; the keys are {}", path.display(), key_names())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// Counts from 1.
+        line: usize,
+        /// The key as written.
+        key: String,
+    },
+    /// A value that its key does not take.
+    #[error("{place}: bad value for `{key}`: {message}")]
+    BadValue {
+        /// File and line, or the variable.
+        place: Place,
+        /// The key.
+        key: &'static str,
+        /// What is accepted, and what was there.
+        message: String,
+    },
+    /// No home folder can be derived.
+    #[error("no home folder: set ORAMA_HOME, or HOME, or pass --home")]
+    NoHome,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A line of the config file, counted from 1.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Variable(String),
+    /// The command line, or a default made from the environment.
+    Flag,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Flag => f.write_str("command line"),
+        }
+    }
+}
+
+/// A value as it was given. Variables are text even where the file has a number.
+enum Given<'a> {
+    Text(&'a str),
+    Integer(i64),
+    Variable(&'a str),
+    Other(&'static str),
+}
+
+impl Given<'_> {
+    fn text(&self) -> Result<&str, String> {
+        match self {
+            Self::Text(text) | Self::Variable(text) => Ok(text),
+            Self::Integer(n) => Err(format!("expected a text in quotes, got the number {n}")),
+            Self::Other(kind) => Err(format!("expected a text in quotes, got {kind}")),
+        }
+    }
+
+    fn integer(&self) -> Result<i64, String> {
+        match self {
+            Self::Integer(n) => Ok(*n),
+            Self::Variable(text) => {
+                text.trim().parse().map_err(|_| format!("expected a whole number, got {text:?}"))
+            }
+            Self::Text(text) => Err(format!("expected a whole number without quotes, got {text:?}")),
+            Self::Other(kind) => Err(format!("expected a whole number, got {kind}")),
+        }
+    }
+
+    fn setting(&self, setting: Setting) -> Result<u32, String> {
+        setting.check(self.integer()?)
+    }
+
+    fn seconds(&self, setting: Setting) -> Result<Duration, String> {
+        self.setting(setting).map(|s| Duration::from_secs(u64::from(s)))
+    }
+}
+
+type Set = fn(&mut Config, &Given<'_>) -> Result<(), String>;
+
+/// One option: its key in the file. The variable is `ORAMA_` and the key in capitals.
+struct Key {
+    name: &'static str,
+    set: Set,
+}
+
+const KEYS: &[Key] = &[
+    Key { name: "listen", set: |c, v| listen_address(v.text()?).map(|a| c.listen = a) },
+    Key {
+        name: "home",
+        set: |c, v| match v.text()? {
+            "" => Err("the path is empty".to_owned()),
+            path => {
+                c.home = PathBuf::from(path);
+                Ok(())
+            }
+        },
+    },
+    Key {
+        name: "workers",
+        set: |c, v| {
+            let n = usize::try_from(v.setting(WORKERS)?).ok().and_then(NonZeroUsize::new);
+            c.workers = n.ok_or("must be at least 1")?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "io_driver",
+        set: |c, v| {
+            c.io_driver = match v.text()? {
+                "auto" => IoDriver::Auto,
+                "io_uring" => IoDriver::IoUring,
+                "epoll" => IoDriver::Epoll,
+                other => return Err(format!("expected \"auto\", \"io_uring\" or \"epoll\", got {other:?}")),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "instance_slots",
+        set: |c, v| v.setting(INSTANCE_SLOTS_CHOICE).map(|n| c.instance_slots = n),
+    },
+    Key { name: "cpu_level", set: |c, v| v.text().map(|t| c.cpu_level = t.to_owned()) },
+    Key { name: "module_cache_mb", set: |c, v| v.setting(MODULE_CACHE_MB).map(|n| c.module_cache_mb = n) },
+    Key {
+        name: "drain_grace_seconds",
+        set: |c, v| v.seconds(DRAIN_GRACE_SECONDS).map(|d| c.drain_grace = d),
+    },
+    Key {
+        name: "header_timeout_seconds",
+        set: |c, v| v.seconds(HEADER_TIMEOUT_SECONDS).map(|d| c.header_timeout = d),
+    },
+    Key {
+        name: "body_timeout_seconds",
+        set: |c, v| v.seconds(BODY_TIMEOUT_SECONDS).map(|d| c.body_timeout = d),
+    },
+    Key {
+        name: "idle_timeout_seconds",
+        set: |c, v| v.seconds(IDLE_TIMEOUT_SECONDS).map(|d| c.idle_timeout = d),
+    },
+];
+
+fn key_names() -> String {
+    KEYS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")
+}
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    SocketAddr::from_str(text)
+        .map_err(|_| format!("expected an IP address and a port, such as 127.0.0.1:6001, got {text:?}"))
+}
+
+impl Config {
+    /// Reads and checks the whole configuration.
+    ///
+    /// # Errors
+    /// [`ConfigError`], a single line that names the file and line or the variable, the key, and what is accepted.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        // A variable that is not UTF-8 is seen as its nearest text, so that it is refused by name and not ignored.
+        Self::load_with(overrides, &|name| std::env::var_os(name).map(|v| v.to_string_lossy().into_owned()))
+    }
+
+    /// [`Self::load`] with the environment as a function, which tests and embedders choose.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(
+        overrides: &Overrides,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        // An empty variable counts as unset, as shells make it hard to unset one for a single command.
+        let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let mut config = Self::defaults();
+
+        let file = overrides.config_file.clone().or_else(|| variable("ORAMA_CONFIG").map(PathBuf::from));
+        if let Some(path) = file {
+            config.read_file(&path)?;
+        }
+        for key in KEYS {
+            let name = format!("ORAMA_{}", key.name.to_ascii_uppercase());
+            if let Some(value) = variable(&name) {
+                (key.set)(&mut config, &Given::Variable(&value)).map_err(|message| {
+                    ConfigError::BadValue { place: Place::Variable(name), key: key.name, message }
+                })?;
+            }
+        }
+        config.listen = overrides.listen.unwrap_or(config.listen);
+        config.workers = overrides.workers.unwrap_or(config.workers);
+        if let Some(home) = &overrides.home {
+            config.home.clone_from(home);
+        }
+        if config.home.as_os_str().is_empty() {
+            let user = variable("HOME").map(PathBuf::from).or_else(std::env::home_dir);
+            config.home = user.ok_or(ConfigError::NoHome)?.join(".orama");
+        }
+        config.home = std::path::absolute(&config.home).map_err(|e| ConfigError::BadValue {
+            place: Place::Flag,
+            key: "home",
+            message: format!("{}: {e}", config.home.display()),
+        })?;
+        Ok(config)
+    }
+
+    /// What holds when nothing is said; the home folder is still open.
+    fn defaults() -> Self {
+        let seconds = |s: Setting| Duration::from_secs(u64::from(s.default));
+        Self {
+            listen: DEFAULT_LISTEN,
+            home: PathBuf::new(),
+            workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            io_driver: IoDriver::Auto,
+            instance_slots: INSTANCE_SLOTS_CHOICE.default,
+            cpu_level: "native".to_owned(),
+            module_cache_mb: MODULE_CACHE_MB.default,
+            drain_grace: seconds(DRAIN_GRACE_SECONDS),
+            header_timeout: seconds(HEADER_TIMEOUT_SECONDS),
+            body_timeout: seconds(BODY_TIMEOUT_SECONDS),
+            idle_timeout: seconds(IDLE_TIMEOUT_SECONDS),
+        }
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let table = DeTable::parse(&text).map_err(|e| ConfigError::Syntax {
+            path: path.to_owned(),
+            line: line_of(&text, e.span().map_or(0, |span| span.start)),
+            message: e.message().to_owned(),
+        })?;
+        // Walked by hand, as an error must name both key and line whichever of the two is wrong. In the file's
+        // order, so that the first mistake is told first.
+        let mut entries: Vec<_> = table.get_ref().iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            let line = line_of(&text, key.span().start);
+            let Some(known) = KEYS.iter().find(|known| known.name == key.get_ref()) else {
+                let key = key.get_ref().to_string();
+                return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key });
+            };
+            let bad = |message| ConfigError::BadValue {
+                place: Place::File(path.to_owned(), line),
+                key: known.name,
+                message,
+            };
+            let given = match value.get_ref() {
+                DeValue::String(text) => Given::Text(text),
+                DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix())
+                    .map(Given::Integer)
+                    .map_err(|_| bad(format!("the number {} is too large", n.as_str())))?,
+                other => Given::Other(other.type_str()),
+            };
+            (known.set)(self, &given).map_err(bad)?;
+        }
+        Ok(())
+    }
+}
+
+/// The line of a byte offset, counted from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests;

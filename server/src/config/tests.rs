@@ -1,0 +1,118 @@
+//! What a configuration accepts, what wins, and what a refused one says.
+
+use super::*;
+use std::collections::HashMap;
+
+fn load(file: Option<&str>, variables: &[(&str, &str)], overrides: Overrides) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orama.toml");
+    let config_file = file.map(|text| {
+        std::fs::write(&path, text).unwrap();
+        path.clone()
+    });
+    let variables: HashMap<_, _> = variables.iter().copied().chain([("HOME", "/home/u")]).collect();
+    let overrides = Overrides { config_file, ..overrides };
+    Config::load_with(&overrides, &|name| variables.get(name).map(ToString::to_string))
+        .map_err(|e| e.to_string().replace(&path.display().to_string(), "orama.toml"))
+}
+
+#[test]
+fn nothing_said_gives_the_documented_defaults() {
+    let config = load(None, &[], Overrides::default()).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:6001");
+    assert_eq!(config.home, Path::new("/home/u/.orama"));
+    assert_eq!(config.workers, std::thread::available_parallelism().unwrap());
+    assert_eq!(config.drain_grace, Duration::from_secs(30));
+    assert_eq!((config.io_driver, config.cpu_level.as_str()), (IoDriver::Auto, "native"));
+    assert_eq!((config.module_cache_mb, config.idle_timeout.as_secs()), (1024, 75));
+}
+
+#[test]
+fn every_key_of_the_file_is_taken() {
+    let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
+                instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\n\
+                drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
+                idle_timeout_seconds = 4\n";
+    assert_eq!(file.lines().count(), KEYS.len(), "the test covers every key");
+    let config = load(Some(file), &[], Overrides::default()).unwrap();
+    let expected = Config {
+        listen: "[::1]:0".parse().unwrap(),
+        home: "/srv/orama".into(),
+        workers: NonZeroUsize::new(3).unwrap(),
+        io_driver: IoDriver::Epoll,
+        instance_slots: 64,
+        cpu_level: "x86-64-v3".into(),
+        module_cache_mb: 99,
+        drain_grace: Duration::from_secs(1),
+        header_timeout: Duration::from_secs(2),
+        body_timeout: Duration::from_secs(3),
+        idle_timeout: Duration::from_secs(4),
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn a_flag_wins_over_a_variable_and_that_over_the_file() {
+    let file = Some("listen = \"127.0.0.1:1\"\nworkers = 1\nhome = \"/file\"");
+    let variables = [("ORAMA_LISTEN", "127.0.0.1:2"), ("ORAMA_HOME", "/variable"), ("ORAMA_WORKERS", "")];
+    let flags = Overrides { home: Some("/flag".into()), ..Overrides::default() };
+    let config = load(file, &variables, flags).unwrap();
+    assert_eq!(config.listen.port(), 2);
+    assert_eq!(config.home, Path::new("/flag"));
+    assert_eq!(config.workers.get(), 1, "an empty variable counts as unset");
+}
+
+#[test]
+fn the_file_can_be_named_by_a_variable() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    std::fs::write(&path, "workers = 2").unwrap();
+    let path = path.display().to_string();
+    let config = load(None, &[("ORAMA_CONFIG", &path)], Overrides::default()).unwrap();
+    assert_eq!(config.workers.get(), 2);
+}
+
+#[test]
+fn mistakes_name_the_file_the_line_and_the_key() {
+    for (file, expected) in [
+        ("workers = 2\n\nlissten = \"x\"", "orama.toml:3: unknown key `lissten`; the keys are listen, home,"),
+        ("[egress]\nallow = []", "orama.toml:1: unknown key `egress`"),
+        ("\nworkers = 0", "orama.toml:2: bad value for `workers`: workers must be between 1 and 1024"),
+        ("workers = \"2\"", "orama.toml:1: bad value for `workers`: expected a whole number without quotes"),
+        ("workers = 1.5", "bad value for `workers`: expected a whole number, got float"),
+        ("workers = 99999999999999999999", "`workers`: the number 99999999999999999999 is too large"),
+        (
+            "listen = 6001",
+            "orama.toml:1: bad value for `listen`: expected a text in quotes, got the number 6001",
+        ),
+        (
+            "listen = \"localhost\"",
+            "expected an IP address and a port, such as 127.0.0.1:6001, got \"localhost\"",
+        ),
+        (
+            "io_driver = \"kqueue\"",
+            "`io_driver`: expected \"auto\", \"io_uring\" or \"epoll\", got \"kqueue\"",
+        ),
+        ("home = \"\"", "bad value for `home`: the path is empty"),
+        ("workers = 1\nworkers = 2", "orama.toml:2: not valid TOML: duplicate key"),
+        ("workers = 1\nlisten = ", "orama.toml:2: not valid TOML"),
+    ] {
+        let message = load(Some(file), &[], Overrides::default()).unwrap_err();
+        assert!(message.contains(expected), "{file:?} gave {message:?}, not {expected:?}");
+        assert!(!message.contains('\n'), "{message:?} is one line");
+    }
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    let message = load(None, &[("ORAMA_DRAIN_GRACE_SECONDS", "soon")], Overrides::default()).unwrap_err();
+    assert!(message.contains("environment variable ORAMA_DRAIN_GRACE_SECONDS"), "{message}");
+    assert!(message.contains("`drain_grace_seconds`: expected a whole number, got \"soon\""), "{message}");
+}
+
+#[test]
+fn a_missing_file_is_an_error() {
+    let overrides = Overrides { config_file: Some("/no/such.toml".into()), ..Overrides::default() };
+    let message = Config::load_with(&overrides, &|_| None).unwrap_err().to_string();
+    assert!(message.contains("/no/such.toml"), "{message}");
+}

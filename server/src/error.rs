@@ -1,0 +1,206 @@
+//! The one shape in which every failed request is answered.
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+/// The header that carries a request's id, set by the worker on every request it hands over.
+pub const REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");
+
+/// Seconds after which a client may try again when the node was busy.
+const BUSY_RETRY_AFTER_S: u32 = 1;
+
+/// A failed request: what its client is told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{status} {code}: {message}")]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// A word for programs, in SNAKE_CASE capitals.
+    pub code: &'static str,
+    /// A sentence for people. It holds no secret.
+    pub message: String,
+    /// Seconds for the Retry-After header.
+    pub retry_after_s: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    code: &'a str,
+    request_id: &'a str,
+}
+
+impl ApiError {
+    /// Any error.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after_s: None }
+    }
+
+    /// 400: the request is malformed.
+    #[must_use]
+    pub fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// 401: no credential, or one that is not known.
+    #[must_use]
+    pub fn unauthorized(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
+    }
+
+    /// 403: known, but not allowed.
+    #[must_use]
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
+    }
+
+    /// 404: no such path.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing at this path")
+    }
+
+    /// 404: no such function, or no such version of it.
+    #[must_use]
+    pub fn function_not_found(name: &str, version: Option<u32>) -> Self {
+        let message = match version {
+            None => format!("there is no function {name:?} in this namespace"),
+            Some(version) => {
+                format!("there is no version {version} of a function {name:?} in this namespace")
+            }
+        };
+        Self::new(StatusCode::NOT_FOUND, "FUNCTION_NOT_FOUND", message)
+    }
+
+    /// 404: no such namespace.
+    #[must_use]
+    pub fn namespace_not_found(name: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NAMESPACE_NOT_FOUND", format!("there is no namespace {name:?}"))
+    }
+
+    /// 405: the path exists, the method does not. The caller adds the Allow header.
+    #[must_use]
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "METHOD_NOT_ALLOWED",
+            "this path does not take the method; the Allow header lists those it takes",
+        )
+    }
+
+    /// 413: over a limit, in bytes.
+    #[must_use]
+    pub fn too_large(what: &str, limit_bytes: usize) -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "PAYLOAD_TOO_LARGE",
+            format!("{what} may have at most {limit_bytes} bytes"),
+        )
+    }
+
+    /// 422: a field or value that is not accepted; the message names it.
+    #[must_use]
+    pub fn invalid_config(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_CONFIG", message)
+    }
+
+    /// 422: a module that cannot run; the message says why.
+    #[must_use]
+    pub fn invalid_module(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_MODULE", message)
+    }
+
+    /// 503 with Retry-After: the node has no room for the request now.
+    #[must_use]
+    pub fn overloaded(message: impl Into<String>) -> Self {
+        Self {
+            retry_after_s: Some(BUSY_RETRY_AFTER_S),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED", message)
+        }
+    }
+
+    /// 500: the node failed. The cause goes to the node's log and not to the client.
+    #[must_use]
+    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "a request failed inside the node");
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            "the node failed to answer; its log tells why, under this request's id",
+        )
+    }
+
+    /// The answer's JSON body.
+    #[must_use]
+    pub fn body(&self, request_id: &str) -> Bytes {
+        let body = Body { error: &self.message, code: self.code, request_id };
+        // Three strings always serialise; an empty body would be the honest rest.
+        serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default()
+    }
+
+    /// The answer's headers, apart from those that depend on the connection.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        headers
+    }
+}
+
+/// The response carries the error as an extension too, from which the router's outermost layer writes the body
+/// again with the request's id: here the request is not at hand.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.headers(), self.body("")).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<orama_runtime::names::InvalidName> for ApiError {
+    fn from(e: orama_runtime::names::InvalidName) -> Self {
+        Self::bad_request("INVALID_NAME", e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_body_has_the_contracts_three_fields() {
+        let body = ApiError::function_not_found("a\"b", Some(3)).body("r-1");
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["code"], "FUNCTION_NOT_FOUND");
+        assert_eq!(json["request_id"], "r-1");
+        assert!(json["error"].as_str().unwrap().contains("version 3"), "{json}");
+        assert_eq!(json.as_object().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn headers_fit_the_status() {
+        let busy = ApiError::overloaded("full").into_response();
+        assert_eq!(busy.status(), 503);
+        assert_eq!(busy.headers()["retry-after"], "1");
+        assert_eq!(busy.headers()["content-type"], "application/json");
+        let unknown = ApiError::unauthorized("no").into_response();
+        assert_eq!(unknown.headers()["www-authenticate"], "Bearer");
+        assert!(!unknown.headers().contains_key("retry-after"));
+    }
+
+    #[test]
+    fn an_internal_cause_is_not_told_to_the_client() {
+        let error = ApiError::internal(&"disk /secret/place is gone");
+        assert!(!error.message.contains("secret"), "{error}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Deletes old records in small steps: by age, and by count of each function.
+
+use super::{Record, RecordsError};
+use crate::backend::sqlite::Database;
+use jiff::Timestamp;
+use orama_runtime::limits::{RECORD_RETENTION, RECORDS_PER_FUNCTION};
+use orama_runtime::names::{FunctionName, Namespace};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Rows that one step deletes at least; about 2 ms of the writer's time.
+const STEP_ROWS: u64 = 500;
+
+/// How often ages are looked at.
+const AGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Which records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Older ones are deleted.
+    pub age: Duration,
+    /// The newest of each function that are kept. It may have a tenth more for a while.
+    pub per_function: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { age: RECORD_RETENTION, per_function: RECORDS_PER_FUNCTION }
+    }
+}
+
+type Function = (Namespace, FunctionName);
+
+/// Knows what may have to be deleted, and deletes a little of it at a time.
+pub(super) struct Cleaner {
+    retention: Retention,
+    /// Records of a function since it was last trimmed.
+    fresh: HashMap<Function, u32>,
+    /// Functions to trim.
+    over: VecDeque<Function>,
+    /// Records written since the last step.
+    wrote: u64,
+    /// When ages are looked at next.
+    age_due: Instant,
+}
+
+impl Cleaner {
+    /// Starts with every function that has records, as what was written before the start is not known.
+    pub(super) fn new(database: &Database, retention: Retention) -> Result<Self, RecordsError> {
+        let over = database.read(functions)?;
+        Ok(Self { retention, fresh: HashMap::new(), over, wrote: 0, age_due: Instant::now() })
+    }
+
+    /// Takes note of records that were committed.
+    pub(super) fn wrote(&mut self, records: &[Record]) {
+        self.wrote += records.len() as u64;
+        // Trimming walks the function's index, so it is done once for every tenth of what it may keep.
+        let slack = (self.retention.per_function / 10).max(1);
+        for record in records {
+            let function = (record.namespace.clone(), record.name.clone());
+            let fresh = self.fresh.entry(function).or_insert(0);
+            *fresh += 1;
+            if *fresh == slack {
+                self.over.push_back((record.namespace.clone(), record.name.clone()));
+            }
+        }
+    }
+
+    /// Whether there is something to do now.
+    pub(super) fn has_work(&self) -> bool {
+        !self.over.is_empty() || self.age_due <= Instant::now()
+    }
+
+    /// Deletes a little, but twice as much as was written since the last step, so that it cannot fall behind.
+    pub(super) fn step(&mut self, database: &Database) -> Result<(), RecordsError> {
+        let mut budget = STEP_ROWS + 2 * std::mem::take(&mut self.wrote);
+        if self.age_due <= Instant::now() {
+            let age_ms = i64::try_from(self.retention.age.as_millis()).unwrap_or(i64::MAX);
+            let cutoff_ms = Timestamp::now().as_millisecond().saturating_sub(age_ms);
+            // Put off first: after an error the next try is in a minute, not at once and for ever.
+            self.age_due = Instant::now() + AGE_EVERY;
+            let deleted = database.write(|t| delete_older(t, cutoff_ms, budget))?;
+            if deleted == budget {
+                self.age_due = Instant::now();
+                return Ok(());
+            }
+            budget -= deleted;
+        }
+        while let Some(function) = self.over.pop_front() {
+            self.fresh.remove(&function);
+            let deleted = database.write(|t| trim(t, &function, self.retention.per_function, budget))?;
+            if deleted == budget {
+                self.over.push_back(function);
+                return Ok(());
+            }
+            // A step that finds nothing costs time as well.
+            budget = budget.saturating_sub(deleted.max(STEP_ROWS / 10));
+            if budget == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every function that has records, by jumps along the index rather than a walk over all of it.
+fn functions(c: &Connection) -> Result<VecDeque<Function>, RecordsError> {
+    let mut next = c.prepare(
+        "SELECT namespace, name FROM records WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT 1",
+    )?;
+    let mut found = VecDeque::new();
+    let mut last = (String::new(), String::new());
+    while let Some(row) =
+        next.query_row(params![last.0, last.1], |row| Ok((row.get(0)?, row.get(1)?))).optional()?
+    {
+        last = row;
+        if let (Ok(namespace), Ok(name)) = (Namespace::new(&last.0), FunctionName::new(&last.1)) {
+            found.push_back((namespace, name));
+        }
+    }
+    Ok(found)
+}
+
+fn delete_older(t: &Transaction<'_>, cutoff_ms: i64, max: u64) -> Result<u64, RecordsError> {
+    let deleted = t
+        .prepare_cached(
+            "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE started_at_ms < ?1
+             ORDER BY started_at_ms LIMIT ?2)",
+        )?
+        .execute(params![cutoff_ms, i64::try_from(max).unwrap_or(i64::MAX)])?;
+    Ok(deleted as u64)
+}
+
+/// Deletes records of a function beyond its newest `keep`, the oldest first.
+fn trim(t: &Transaction<'_>, function: &Function, keep: u32, max: u64) -> Result<u64, RecordsError> {
+    let (namespace, name) = (function.0.as_str(), function.1.as_str());
+    let newest_to_go: Option<(i64, i64)> = t
+        .prepare_cached(
+            "SELECT started_at_ms, id FROM records WHERE namespace = ?1 AND name = ?2
+             ORDER BY started_at_ms DESC, id DESC LIMIT 1 OFFSET ?3",
+        )?
+        .query_row(params![namespace, name, keep], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((started_at_ms, id)) = newest_to_go else { return Ok(0) };
+    let deleted = t
+        .prepare_cached(
+            "DELETE FROM records WHERE id IN (SELECT id FROM records
+             WHERE namespace = ?1 AND name = ?2 AND (started_at_ms, id) <= (?3, ?4)
+             ORDER BY started_at_ms, id LIMIT ?5)",
+        )?
+        .execute(params![namespace, name, started_at_ms, id, i64::try_from(max).unwrap_or(i64::MAX)])?;
+    Ok(deleted as u64)
+}

@@ -1,0 +1,357 @@
+//! What is deployed and who may use it: namespaces, API keys and function versions, in one SQLite file.
+//!
+//! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
+
+use crate::auth::{ApiKey, Credential, Role, key_hash};
+use crate::backend::sqlite::{Database, Durability, SqliteError};
+use jiff::Timestamp;
+use orama_runtime::function::{FunctionVersion, WasmHash};
+use orama_runtime::names::{FunctionName, Namespace};
+use row::{Stored, stored};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use uuid::Uuid;
+
+mod row;
+mod schema;
+
+/// The file's name in the data folder.
+const FILE: &str = "registry.db";
+
+/// Why the registry failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The file cannot be opened or read.
+    #[error("registry: {0}")]
+    Sqlite(#[from] SqliteError),
+    /// A deploy or a key named a namespace that is not there.
+    #[error("there is no namespace {0:?}")]
+    NoNamespace(String),
+    /// A name was deployed 4,294,967,295 times.
+    #[error("function {0:?} has no version numbers left")]
+    NoVersionsLeft(String),
+    /// A row holds what no version of this program writes.
+    #[error("registry: the stored {0} is damaged; restore {FILE} from a backup")]
+    Damaged(&'static str),
+    /// The system has no randomness for a new key.
+    #[error("no randomness for a new key: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl From<rusqlite::Error> for RegistryError {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sqlite(e.into())
+    }
+}
+
+/// What a deploy adds. The registry gives it its number, id and times.
+#[derive(Clone)]
+pub struct NewVersion {
+    /// The tenant; it must exist.
+    pub namespace: Namespace,
+    /// The function.
+    pub name: FunctionName,
+    /// The module.
+    pub wasm_hash: WasmHash,
+    /// Where the module is stored.
+    pub wasm_cid: String,
+    /// In MB.
+    pub memory_limit_mb: u32,
+    /// In seconds.
+    pub timeout_seconds: u32,
+    /// Whether it may be invoked without a credential.
+    pub is_public: bool,
+    /// Further attempts after a failure.
+    pub retry_count: u32,
+    /// Seconds between attempts.
+    pub retry_delay_seconds: u32,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A module that a deleted version ran. Another version may still run it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModuleRef {
+    /// Its identity for the runtime.
+    pub wasm_hash: WasmHash,
+    /// Its place in the blob store.
+    pub wasm_cid: String,
+}
+
+/// What a delete took away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many versions; 0 when there was nothing.
+    pub versions: usize,
+    /// Their modules, each once.
+    pub modules: Vec<ModuleRef>,
+}
+
+/// The registry. Clones share it.
+#[derive(Clone)]
+pub struct Registry {
+    database: Arc<Database>,
+    generation: Arc<AtomicU64>,
+}
+
+impl Registry {
+    /// Opens the registry in a data folder, recovering what a crash left, or makes an empty one.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], which names the file.
+    pub fn open(dir: &Path) -> Result<Self, RegistryError> {
+        let database = Database::open(dir, FILE, Durability::Power, &schema::migrations())?;
+        Ok(Self { database: Arc::new(database), generation: Arc::new(AtomicU64::new(0)) })
+    }
+
+    /// Counts the changes. It moves (Release) after a change was committed and before it is acknowledged: whoever
+    /// keeps a copy of anything read here loads it (Acquire) before the read, and drops the copy when it moved.
+    #[must_use]
+    pub fn generation(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.generation)
+    }
+
+    /// Whether the registry can be read now.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn check(&self) -> Result<(), RegistryError> {
+        Ok(self.database.check()?)
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Makes a namespace; `false` when it was there.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn create_namespace(&self, namespace: &Namespace) -> Result<bool, RegistryError> {
+        let rows = self.database.write(|t| {
+            t.execute(
+                "INSERT INTO namespaces (name, created_at_ms) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![namespace.as_str(), now_ms()],
+            )
+        })?;
+        if rows > 0 {
+            self.changed();
+        }
+        Ok(rows > 0)
+    }
+
+    /// Whether a namespace exists.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn namespace_exists(&self, namespace: &Namespace) -> Result<bool, RegistryError> {
+        self.database.read(|c| namespace_exists(c, namespace)).map_err(Into::into)
+    }
+
+    /// Makes an API key and returns its id and its text, which is stored nowhere.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoNamespace`], or a failure to store it.
+    pub fn create_key(&self, namespace: &Namespace, role: Role) -> Result<(String, ApiKey), RegistryError> {
+        let key = ApiKey::generate()?;
+        let id = Uuid::now_v7().to_string();
+        self.database.write(|t| {
+            if !namespace_exists(t, namespace)? {
+                return Err(RegistryError::NoNamespace(namespace.to_string()));
+            }
+            t.execute(
+                "INSERT INTO api_keys (id, key_hash, namespace, role, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![id, key_hash(key.reveal()), namespace.as_str(), role.as_str(), now_ms()],
+            )?;
+            Ok(())
+        })?;
+        self.changed();
+        Ok((id, key))
+    }
+
+    /// Whose key has this hash; see [`key_hash`].
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
+    pub fn credential(&self, key_hash: &[u8; 32]) -> Result<Option<Arc<Credential>>, RegistryError> {
+        self.database.read(|c| {
+            let row = c
+                .prepare_cached("SELECT id, namespace, role FROM api_keys WHERE key_hash = ?1")?
+                .query_row([key_hash], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+                })
+                .optional()?;
+            let Some((key_id, namespace, role)) = row else { return Ok(None) };
+            let namespace = Namespace::new(&namespace).map_err(|_| RegistryError::Damaged("key"))?;
+            let role = Role::parse(&role).ok_or(RegistryError::Damaged("key"))?;
+            Ok(Some(Arc::new(Credential { namespace, role, key_id })))
+        })
+    }
+
+    /// Adds the next version of a function. Numbers count from 1 and are never given twice, also after a delete.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], or a failure to store it.
+    pub fn deploy(&self, new: NewVersion) -> Result<Arc<FunctionVersion>, RegistryError> {
+        let id = Uuid::now_v7().to_string();
+        let updated_at_ms = now_ms();
+        let env = serde_json::to_string(&new.env).map_err(|_| RegistryError::Damaged("environment"))?;
+        let (version, created_at_ms) = self.database.write(|t| {
+            if !namespace_exists(t, &new.namespace)? {
+                return Err(RegistryError::NoNamespace(new.namespace.to_string()));
+            }
+            let (version, created_at_ms) = t
+                .prepare_cached(schema::NEXT_VERSION)?
+                .query_row(params![new.namespace.as_str(), new.name.as_str(), updated_at_ms], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                })?;
+            let version =
+                u32::try_from(version).map_err(|_| RegistryError::NoVersionsLeft(new.name.to_string()))?;
+            t.prepare_cached(schema::INSERT_VERSION)?.execute(params![
+                id,
+                new.namespace.as_str(),
+                new.name.as_str(),
+                version,
+                new.wasm_hash.as_bytes(),
+                new.wasm_cid,
+                new.memory_limit_mb,
+                new.timeout_seconds,
+                new.is_public,
+                new.retry_count,
+                new.retry_delay_seconds,
+                env,
+                updated_at_ms,
+            ])?;
+            Ok((version, created_at_ms))
+        })?;
+        self.changed();
+        Ok(Arc::new(FunctionVersion {
+            id,
+            namespace: new.namespace,
+            name: new.name,
+            version,
+            wasm_hash: new.wasm_hash,
+            wasm_cid: new.wasm_cid,
+            memory_limit_mb: new.memory_limit_mb,
+            timeout_seconds: new.timeout_seconds,
+            is_public: new.is_public,
+            retry_count: new.retry_count,
+            retry_delay_seconds: new.retry_delay_seconds,
+            env: new.env,
+            created_at_ms,
+            updated_at_ms,
+        }))
+    }
+
+    /// One version of a function; `None` as the version means the newest.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
+    pub fn function(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u32>,
+    ) -> Result<Option<Arc<FunctionVersion>>, RegistryError> {
+        self.database.read(|c| {
+            c.prepare_cached(schema::FUNCTION)?
+                .query_row(params![namespace.as_str(), name.as_str(), version], stored)
+                .optional()?
+                .map(Stored::check)
+                .transpose()
+        })
+    }
+
+    /// The newest version of each function of a namespace, by name.
+    ///
+    /// # Errors
+    /// As [`Self::function`].
+    pub fn functions(&self, namespace: &Namespace) -> Result<Vec<Arc<FunctionVersion>>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare_cached(schema::FUNCTIONS)?;
+            let rows = statement.query_map([namespace.as_str()], stored)?;
+            rows.map(|row| row?.check()).collect()
+        })
+    }
+
+    /// Every version of a function, newest first; none when there is no such function.
+    ///
+    /// # Errors
+    /// As [`Self::function`].
+    pub fn versions(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+    ) -> Result<Vec<Arc<FunctionVersion>>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare_cached(schema::VERSIONS)?;
+            let rows = statement.query_map([namespace.as_str(), name.as_str()], stored)?;
+            rows.map(|row| row?.check()).collect()
+        })
+    }
+
+    /// Deletes one version, or all of them.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn delete(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u32>,
+    ) -> Result<Deleted, RegistryError> {
+        let modules = self.database.write(|t| {
+            let mut statement = t.prepare_cached(schema::DELETE)?;
+            let rows = statement.query_map(params![namespace.as_str(), name.as_str(), version], |row| {
+                Ok(ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? })
+            })?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let versions = modules.len();
+        if versions > 0 {
+            self.changed();
+        }
+        let mut seen = HashSet::new();
+        let modules = modules.into_iter().filter(|module| seen.insert(module.clone())).collect();
+        Ok(Deleted { versions, modules })
+    }
+
+    /// Whether any version runs the module stored under a content id.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn is_wasm_referenced(&self, wasm_cid: &str) -> Result<bool, RegistryError> {
+        let found = self.database.read(|c| {
+            c.prepare_cached("SELECT EXISTS (SELECT 1 FROM function_versions WHERE wasm_cid = ?1)")?
+                .query_row([wasm_cid], |row| row.get(0))
+        });
+        found.map_err(RegistryError::from)
+    }
+
+    /// The modules that some version runs, each once.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn wasm_hashes_in_use(&self) -> Result<HashSet<WasmHash>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare("SELECT DISTINCT wasm_hash FROM function_versions")?;
+            let rows = statement.query_map([], |row| Ok(WasmHash::from_bytes(row.get(0)?)))?;
+            rows.map(|row| row.map_err(RegistryError::from)).collect()
+        })
+    }
+}
+
+fn namespace_exists(c: &Connection, namespace: &Namespace) -> rusqlite::Result<bool> {
+    c.prepare_cached("SELECT EXISTS (SELECT 1 FROM namespaces WHERE name = ?1)")?
+        .query_row([namespace.as_str()], |row| row.get(0))
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests;

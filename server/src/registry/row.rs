@@ -1,0 +1,76 @@
+//! How a stored row becomes a function version.
+
+use super::RegistryError;
+use orama_runtime::function::{FunctionVersion, WasmHash};
+use orama_runtime::names::{FunctionName, Namespace};
+use rusqlite::Row;
+use std::sync::Arc;
+
+/// A row as it is stored: its texts are not checked yet.
+pub(super) struct Stored {
+    namespace: String,
+    name: String,
+    env: String,
+    rest: FunctionVersionRest,
+}
+
+/// The columns that need no check.
+struct FunctionVersionRest {
+    id: String,
+    version: u32,
+    wasm_hash: [u8; 32],
+    wasm_cid: String,
+    memory_limit_mb: u32,
+    timeout_seconds: u32,
+    is_public: bool,
+    retry_count: u32,
+    retry_delay_seconds: u32,
+    created_at_ms: i64,
+    updated_at_ms: i64,
+}
+
+/// Reads the columns that the statements of [`super::schema`] select.
+pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    Ok(Stored {
+        namespace: row.get(1)?,
+        name: row.get(2)?,
+        env: row.get(11)?,
+        rest: FunctionVersionRest {
+            id: row.get(0)?,
+            version: row.get(3)?,
+            wasm_hash: row.get(4)?,
+            wasm_cid: row.get(5)?,
+            memory_limit_mb: row.get(6)?,
+            timeout_seconds: row.get(7)?,
+            is_public: row.get(8)?,
+            retry_count: row.get(9)?,
+            retry_delay_seconds: row.get(10)?,
+            updated_at_ms: row.get(12)?,
+            created_at_ms: row.get(13)?,
+        },
+    })
+}
+
+impl Stored {
+    /// Checks what the file's columns cannot promise by themselves.
+    pub(super) fn check(self) -> Result<Arc<FunctionVersion>, RegistryError> {
+        const DAMAGED: RegistryError = RegistryError::Damaged("function");
+        let Self { namespace, name, env, rest } = self;
+        Ok(Arc::new(FunctionVersion {
+            id: rest.id,
+            namespace: Namespace::new(&namespace).map_err(|_| DAMAGED)?,
+            name: FunctionName::new(&name).map_err(|_| DAMAGED)?,
+            version: rest.version,
+            wasm_hash: WasmHash::from_bytes(rest.wasm_hash),
+            wasm_cid: rest.wasm_cid,
+            memory_limit_mb: rest.memory_limit_mb,
+            timeout_seconds: rest.timeout_seconds,
+            is_public: rest.is_public,
+            retry_count: rest.retry_count,
+            retry_delay_seconds: rest.retry_delay_seconds,
+            env: serde_json::from_str(&env).map_err(|_| DAMAGED)?,
+            created_at_ms: rest.created_at_ms,
+            updated_at_ms: rest.updated_at_ms,
+        }))
+    }
+}
