@@ -1,0 +1,372 @@
+//! Every command and flag, with the help that `--help` prints.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use orama_runtime::names::FunctionName;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the node cannot be reached";
+
+/// Serverless WebAssembly functions on your own machines.
+#[derive(Parser)]
+#[command(name = "orama", version, propagate_version = true, after_help = EXIT_CODES, after_long_help = concat!("\
+First steps:
+  orama demo                                 see it work: a node, a function, an answer
+  orama serve                                run a node
+  orama function init hello && cd hello      a new function
+  orama function deploy                      build it and hand it to the node
+  orama function invoke hello --data '{\"name\": \"World\"}'
+
+Environment:
+  ORAMA_HOME         where a node keeps its data and credentials.json [default: ~/.orama]
+  ORAMA_GATEWAY_URL  the node that the function commands talk to
+  ORAMA_API_KEY      the key that they show it
+  ORAMA_NAMESPACE    the namespace that they ask for
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the node cannot be reached"))]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Args {
+    /// Whether results and errors are to be JSON.
+    pub fn json(&self) -> bool {
+        matches!(&self.command, Command::Function(function) if function.json)
+    }
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a node: serve functions over HTTP until SIGTERM or Ctrl-C
+    #[command(after_help = "\
+Every option can also stand in the config file (TOML) or in an ORAMA_... variable; a flag wins over a variable, a variable
+over the file. `listening on http://ADDR` is printed once requests are served; logs go to standard error (ORAMA_LOG sets
+the filter, for example ORAMA_LOG=debug). The first start writes credentials.json into the home folder.
+
+Examples:
+  orama serve
+  orama serve --listen 0.0.0.0:6001 --home /var/lib/orama
+  orama serve --config /etc/orama.toml --workers 4")]
+    Serve(Serve),
+    /// See it work: start a node, deploy a bundled Go function, invoke it, go on serving
+    #[command(after_help = "\
+The function is built from its Go source when TinyGo or Go is installed; otherwise the copy that was built with this
+program is deployed. When the default port is taken, a free one is used.
+
+Examples:
+  orama demo
+  orama demo --home /tmp/orama-demo --listen 127.0.0.1:7000")]
+    Demo(Demo),
+    /// Write, build, deploy, invoke and inspect functions
+    #[command(alias = "fn", visible_alias = "fn")]
+    Function(Function),
+}
+
+#[derive(ClapArgs)]
+pub struct Serve {
+    /// Config file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to serve on; port 0 takes any free one [default: 127.0.0.1:6001]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Where data and credentials.json are kept [default: $ORAMA_HOME or ~/.orama]
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Cores that serve requests [default: all]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<NonZeroUsize>,
+}
+
+#[derive(ClapArgs)]
+pub struct Demo {
+    /// Address to serve on [default: 127.0.0.1:6001, or a free port when that is taken]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Where data and credentials.json are kept [default: $ORAMA_HOME or ~/.orama]
+    #[arg(long, value_name = "DIR")]
+    pub home: Option<PathBuf>,
+}
+
+#[derive(ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub struct Function {
+    /// Print JSON: the result on standard output, an error as one object on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: FunctionCommand,
+}
+
+#[derive(Subcommand)]
+pub enum FunctionCommand {
+    /// Start a new function: a folder with Go code and function.yaml
+    #[command(after_help = "\
+Names start with a letter and go on with letters, digits, '-' and '_', at most 63 characters. Nothing is overwritten.
+
+Example:
+  orama function init hello")]
+    Init {
+        /// The function's name, and the folder's
+        #[arg(value_parser = FunctionName::new)]
+        name: FunctionName,
+    },
+    /// Compile a function's Go code to function.wasm
+    #[command(after_help = "\
+TinyGo is used where it is installed (small modules that start fast), standard Go otherwise. A failed build leaves no
+function.wasm behind, so that an old one is not deployed by mistake.
+
+Examples:
+  orama function build
+  orama function build ./hello --compiler go")]
+    Build(Build),
+    /// Deploy a function: build it if its code changed, upload it, get a new version
+    #[command(after_help = "\
+function.yaml says the name and the limits. The module is built first when a source is newer than function.wasm. A folder
+without Go code but with a function.wasm (made by any compiler for WASI preview1) is deployed as it is. Each deploy makes a
+new version; older ones can still be invoked as name@version.
+
+Examples:
+  orama function deploy
+  orama function deploy ./hello --json")]
+    Deploy {
+        #[command(flatten)]
+        build: Build,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Invoke a function and print what it answers
+    #[command(after_help = "\
+The input is --data, else what stands on standard input. The answer goes to standard output as the function wrote it.
+
+Examples:
+  orama function invoke hello --data '{\"name\": \"World\"}'
+  orama function invoke hello@2 --data @input.json
+  echo '{\"name\": \"World\"}' | orama function invoke hello")]
+    Invoke {
+        /// The function, with @VERSION for another than the newest
+        function: Target,
+        /// The input: JSON (any text), or @FILE to read it from a file
+        #[arg(long, short, value_name = "JSON|@FILE")]
+        data: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// List the deployed functions
+    List {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show one function: version, content id, limits
+    #[command(after_help = "\
+Examples:
+  orama function get hello
+  orama function get hello@2 --json")]
+    Get {
+        /// The function, with @VERSION for another than the newest
+        function: Target,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Delete a function with all its versions, or one version
+    #[command(after_help = "\
+Asks on a terminal; anywhere else --force is needed.
+
+Examples:
+  orama function delete hello
+  orama function delete hello@2 --force")]
+    Delete {
+        /// The function, with @VERSION to delete that version only
+        function: Target,
+        /// Do not ask
+        #[arg(long, short)]
+        force: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show a function's invocations and what they logged, newest first
+    #[command(after_help = "\
+Examples:
+  orama function logs hello
+  orama function logs hello --since 15m --status error
+  orama function logs hello --request-id 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
+    Logs {
+        /// The function, with @VERSION for one version's invocations
+        function: Target,
+        /// How many invocations at most [default: the node's]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+        /// Only what started after: a time (2026-02-23T19:00:00Z) or how long ago (90s, 15m, 2h, 1d)
+        #[arg(long, value_name = "TIME|AGO")]
+        since: Option<Since>,
+        /// Only invocations that ended so
+        #[arg(long)]
+        status: Option<Status>,
+        /// Only this invocation
+        #[arg(long, value_name = "ID")]
+        request_id: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// List a function's versions, all of which can be invoked
+    Versions {
+        /// The function
+        #[arg(value_parser = FunctionName::new)]
+        name: FunctionName,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(ClapArgs)]
+pub struct Build {
+    /// The function's folder
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// What compiles the Go code
+    #[arg(long, value_enum, default_value_t = CompilerChoice::Auto)]
+    pub compiler: CompilerChoice,
+}
+
+/// What compiles the Go code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum CompilerChoice {
+    /// TinyGo when it is installed, else standard Go
+    Auto,
+    /// TinyGo: small modules that start fast, not all of the standard library
+    Tinygo,
+    /// Standard Go: everything Go has, larger modules
+    Go,
+}
+
+/// Which node to talk to, as whom.
+#[derive(ClapArgs, Default)]
+pub struct Connection {
+    /// The node's address [env: ORAMA_GATEWAY_URL] [default: credentials.json, else http://127.0.0.1:6001]
+    #[arg(long, value_name = "URL", help_heading = "Connection")]
+    pub gateway_url: Option<String>,
+    /// The API key [env: ORAMA_API_KEY] [default: credentials.json]
+    #[arg(long, value_name = "KEY", help_heading = "Connection")]
+    pub api_key: Option<String>,
+    /// The namespace, where the key may choose one [env: ORAMA_NAMESPACE] [default: the key's]
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
+    pub namespace: Option<String>,
+}
+
+/// How an invocation ended.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Status {
+    Success,
+    Error,
+    Timeout,
+}
+
+/// `name` or `name@version`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub name: FunctionName,
+    pub version: Option<u32>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        let version = version.map(|version| {
+            let number = version.bytes().all(|b| b.is_ascii_digit()).then(|| version.parse().ok()).flatten();
+            number
+                .filter(|v| *v > 0)
+                .ok_or_else(|| format!("the version {version:?} must be a whole number from 1"))
+        });
+        Ok(Self {
+            name: FunctionName::new(name).map_err(|error| error.to_string())?,
+            version: version.transpose()?,
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
+
+/// A point in time, given as such or as how long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since(pub jiff::Timestamp);
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self(time));
+        }
+        let wrong =
+            || "expected a time such as 2026-02-23T19:00:00Z, or how long ago: 90s, 15m, 2h, 1d".to_owned();
+        // A day has 24 hours here: without a time zone there is no other.
+        let ago = jiff::SpanRelativeTo::days_are_24_hours();
+        let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+        let span = span.to_duration(ago).map_err(|_| wrong())?;
+        let time = jiff::Timestamp::now().checked_sub(span.abs()).map_err(|_| wrong())?;
+        Ok(Self(time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_target_is_a_name_with_or_without_a_version() {
+        let target: Target = "hello@12".parse().unwrap();
+        assert_eq!(
+            (target.name.as_str(), target.version, target.to_string().as_str()),
+            ("hello", Some(12), "hello@12")
+        );
+        assert_eq!("hello".parse::<Target>().unwrap().version, None);
+        for bad in
+            ["", "@1", "hello@", "hello@0", "hello@+1", "hello@x", "hello@1@2", "a b", "hello@99999999999"]
+        {
+            assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn since_is_a_time_or_an_age() {
+        assert_eq!("2026-02-23T19:00:00Z".parse::<Since>().unwrap().0.as_second(), 1_771_873_200);
+        let now = jiff::Timestamp::now().as_second();
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86_400)] {
+            let since = text.parse::<Since>().unwrap().0.as_second();
+            assert!((0..=2).contains(&(since + seconds - now)), "{text}: {since}");
+        }
+        for bad in ["", "yesterday", "15", "15 parsecs"] {
+            assert!(bad.parse::<Since>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_short_form_and_flags_behind_the_command_work() {
+        let args = Args::try_parse_from(["orama", "fn", "list", "--json", "--api-key", "k"]).unwrap();
+        assert!(args.json());
+        assert!(Args::try_parse_from(["orama", "fn", "invoke", "9lives"]).is_err());
+    }
+}

@@ -1,0 +1,44 @@
+//! `orama function build`: Go code to function.wasm.
+
+use crate::args::Build;
+use crate::compiler::{Built, Compiler};
+use crate::error::Result;
+use crate::output;
+use crate::project::{MODULE, Project};
+use serde_json::json;
+
+/// Runs the command.
+pub fn run(args: &Build, json: bool) -> Result<()> {
+    let project = Project::open(&args.dir)?;
+    let built = Compiler::find(args.compiler)?.build(&project, json)?;
+    if json {
+        return output::line(
+            &json!({
+                "compiler": built.compiler,
+                "path": project.module_path(),
+                "size_bytes": built.size_bytes,
+                "duration_ms": built.took.as_millis(),
+            })
+            .to_string(),
+        );
+    }
+    warn(&built);
+    output::line(&summary(&built))
+}
+
+/// Shows what the compiler said although it succeeded.
+pub fn warn(built: &Built) {
+    if !built.warnings.is_empty() {
+        output::note(&output::printable(&built.warnings));
+    }
+}
+
+/// What was built, by what, how large and how fast.
+pub fn summary(built: &Built) -> String {
+    format!(
+        "built {MODULE} with {}: {} in {}",
+        built.compiler,
+        output::size(built.size_bytes),
+        output::seconds(built.took)
+    )
+}

@@ -1,0 +1,94 @@
+//! `orama function list`, `get` and `versions`: what is deployed.
+
+use super::FunctionInfo;
+use crate::args::Target;
+use crate::client::Client;
+use crate::error::Result;
+use crate::output;
+use orama_runtime::names::FunctionName;
+use reqwest::Method;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Functions {
+    functions: Vec<FunctionInfo>,
+}
+
+#[derive(Deserialize)]
+struct Versions {
+    versions: Vec<FunctionInfo>,
+}
+
+/// Runs `list`.
+pub fn list(client: &Client, json: bool) -> Result<()> {
+    let answer = client.send(client.request(Method::GET, &["functions"]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let functions = answer.json::<Functions>()?.functions;
+    if functions.is_empty() {
+        output::note("no function is deployed; `orama function deploy` in a function's folder changes that");
+        return Ok(());
+    }
+    let rows = functions.into_iter().map(|f| {
+        vec![
+            f.name,
+            f.version.to_string(),
+            format!("{} MB", f.memory_limit_mb),
+            format!("{} s", f.timeout_seconds),
+            yes_no(f.is_public),
+            f.updated_at,
+        ]
+    });
+    print(&output::table(&["NAME", "VERSION", "MEMORY", "TIMEOUT", "PUBLIC", "DEPLOYED"], rows))
+}
+
+/// Runs `get`.
+pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
+    let answer = client.send(client.request(Method::GET, &["functions", &function.to_string()]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let f: FunctionInfo = answer.json()?;
+    let retry = match f.retry_count {
+        0 => "none".to_owned(),
+        count => format!("{count} times, {} s apart", f.retry_delay_seconds),
+    };
+    let rows = [
+        ("name", f.name),
+        ("namespace", f.namespace),
+        ("version", f.version.to_string()),
+        ("status", f.status),
+        ("content id", f.wasm_cid),
+        ("memory", format!("{} MB", f.memory_limit_mb)),
+        ("timeout", format!("{} s", f.timeout_seconds)),
+        ("public", yes_no(f.is_public)),
+        ("retry", retry),
+        ("created", f.created_at),
+        ("updated", f.updated_at),
+    ];
+    let lines: Vec<String> =
+        rows.iter().map(|(name, value)| format!("{name:<10}  {}", output::one_line(value))).collect();
+    print(&lines)
+}
+
+/// Runs `versions`.
+pub fn versions(client: &Client, name: &FunctionName, json: bool) -> Result<()> {
+    let answer = client.send(client.request(Method::GET, &["functions", name.as_str(), "versions"]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let rows = answer.json::<Versions>()?.versions.into_iter().map(|f| {
+        let limits = (format!("{} MB", f.memory_limit_mb), format!("{} s", f.timeout_seconds));
+        vec![f.version.to_string(), f.created_at, limits.0, limits.1, f.wasm_cid]
+    });
+    print(&output::table(&["VERSION", "DEPLOYED", "MEMORY", "TIMEOUT", "CONTENT ID"], rows))
+}
+
+fn yes_no(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn print(lines: &[String]) -> Result<()> {
+    output::line(&lines.join("\n"))
+}

@@ -1,0 +1,151 @@
+//! `orama function invoke`: input in, output out.
+
+use crate::args::Target;
+use crate::client::{Answer, Client, INVOKE_TIMEOUT};
+use crate::error::{CliError, Result, io};
+use crate::output;
+use orama_runtime::limits::INPUT_MAX_BYTES;
+use reqwest::Method;
+use reqwest::header::CONTENT_TYPE;
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use std::fs::File;
+use std::io::{IsTerminal, Read, stdin};
+use std::path::Path;
+
+/// How the node hands over output that is no JSON object or list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wrapped {
+    request_id: String,
+    output: String,
+    #[serde(rename = "status")]
+    _status: String,
+    #[serde(rename = "duration_ms")]
+    _duration_ms: serde_json::Number,
+}
+
+/// Runs the command.
+pub fn run(client: &Client, function: &Target, data: Option<&str>, json: bool) -> Result<()> {
+    let answer = call(client, function, input(data)?)?;
+    let body = unwrapped(&answer);
+    if json {
+        return output::line(&describe(&answer, &body));
+    }
+    output::raw(&body)?;
+    // On a terminal the prompt should not stand behind the answer; in a file or pipe every byte is the function's.
+    if std::io::stdout().is_terminal() && !body.ends_with(b"\n") {
+        output::line("")?;
+    }
+    Ok(())
+}
+
+/// Invokes a function.
+pub fn call(client: &Client, function: &Target, input: Vec<u8>) -> Result<Answer> {
+    let name = function.to_string();
+    let request = client
+        .request(Method::POST, &["functions", &name, "invoke"])
+        .timeout(INVOKE_TIMEOUT)
+        .header(CONTENT_TYPE, "application/json")
+        .body(input);
+    client.send(request).map_err(|error| match error.exit() {
+        crate::error::Exit::Failed => {
+            error.hint(format!("`orama function logs {}` shows what it logged", function.name))
+        }
+        _ => error,
+    })
+}
+
+fn input(data: Option<&str>) -> Result<Vec<u8>> {
+    let input = match data {
+        Some(data) => match data.strip_prefix('@') {
+            Some(path) => {
+                let path = Path::new(path);
+                File::open(path).and_then(read_bounded).map_err(|error| io("read", path, &error))?
+            }
+            None => data.as_bytes().to_vec(),
+        },
+        // Nobody wants to type the input blindly: without --data a terminal means an empty one.
+        None if stdin().is_terminal() => Vec::new(),
+        None => read_bounded(stdin().lock())
+            .map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))?,
+    };
+    if input.len() > INPUT_MAX_BYTES {
+        return Err(CliError::failed(format!(
+            "the input is larger than {INPUT_MAX_BYTES} bytes, the most that a function takes"
+        )));
+    }
+    Ok(input)
+}
+
+fn read_bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    reader.take(INPUT_MAX_BYTES as u64 + 1).read_to_end(&mut data)?;
+    Ok(data)
+}
+
+/// What the function wrote. The wrapping is the node's when it carries this request's id.
+fn unwrapped(answer: &Answer) -> Vec<u8> {
+    match serde_json::from_slice::<Wrapped>(&answer.body) {
+        Ok(wrapped) if answer.request_id.as_deref() == Some(wrapped.request_id.as_str()) => {
+            wrapped.output.into_bytes()
+        }
+        _ => answer.body.clone(),
+    }
+}
+
+fn describe(answer: &Answer, body: &[u8]) -> String {
+    let duration_ms: Option<f64> = answer.duration_ms.as_ref().and_then(|ms| ms.parse().ok());
+    // JSON output stays as the function wrote it; anything else becomes a string.
+    let raw: Option<&RawValue> = serde_json::from_slice(body).ok();
+    let output =
+        raw.map_or_else(|| json!(String::from_utf8_lossy(body)).to_string(), |raw| raw.get().to_owned());
+    format!(
+        "{{\"request_id\":{},\"status\":\"success\",\"duration_ms\":{},\"output\":{output}}}",
+        json!(answer.request_id),
+        json!(duration_ms)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> Answer {
+        Answer { request_id: Some("r-1".into()), duration_ms: Some("1.25".into()), body: body.into() }
+    }
+
+    #[test]
+    fn the_nodes_wrapping_is_taken_off_and_the_functions_own_objects_stay() {
+        let wrapped = r#"{"request_id":"r-1","output":"plain\n","status":"success","duration_ms":1.25}"#;
+        assert_eq!(unwrapped(&answer(wrapped)), b"plain\n");
+        for own in [
+            r#"{"request_id":"other","output":"x","status":"success","duration_ms":1}"#,
+            r#"{"request_id":"r-1","output":"x","status":"success","duration_ms":1,"more":0}"#,
+            r#"{"output":"x"}"#,
+            "[1]",
+        ] {
+            assert_eq!(unwrapped(&answer(own)), own.as_bytes());
+        }
+    }
+
+    #[test]
+    fn described_output_is_json_where_it_was_json() {
+        let shown = |body: &str| describe(&answer(""), body.as_bytes());
+        assert_eq!(
+            shown("{\"b\": 1.0,\"a\":2}"),
+            r#"{"request_id":"r-1","status":"success","duration_ms":1.25,"output":{"b": 1.0,"a":2}}"#
+        );
+        assert!(shown("not json").ends_with(r#""output":"not json"}"#));
+    }
+
+    #[test]
+    fn input_comes_from_the_argument_or_a_file() {
+        assert_eq!(input(Some("{\"a\":1}")).unwrap(), b"{\"a\":1}");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "from file").unwrap();
+        assert_eq!(input(Some(&format!("@{}", file.path().display()))).unwrap(), b"from file");
+        assert!(input(Some("@/nonexistent")).unwrap_err().to_string().contains("/nonexistent"));
+        assert!(input(Some(&"x".repeat(INPUT_MAX_BYTES + 1))).is_err());
+    }
+}

@@ -1,0 +1,51 @@
+//! `orama serve`: one node, until it is told to stop.
+
+use crate::args::Serve;
+use crate::error::{CliError, Result};
+use crate::output;
+use orama_server::{Config, Node, Overrides};
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// The variable that says what is logged.
+const LOG_VARIABLE: &str = "ORAMA_LOG";
+
+/// Runs the command.
+pub fn run(args: Serve) -> Result<()> {
+    start_logging("info")?;
+    let config = load(&Overrides {
+        config_file: args.config,
+        listen: args.listen,
+        home: args.home,
+        workers: args.workers,
+    })?;
+    let node = start(config)?;
+    output::line(&format!("listening on http://{}", node.local_addr()))?;
+    node.run_until_signal();
+    Ok(())
+}
+
+/// Reads the configuration. A bad one is wrong usage: nothing was started.
+pub fn load(overrides: &Overrides) -> Result<Config> {
+    Config::load(overrides).map_err(|error| CliError::usage(output::one_line(&error.to_string())))
+}
+
+/// Starts a node; it serves when this returns.
+pub fn start(config: Config) -> Result<Node> {
+    Node::start(config).map_err(|error| CliError::failed(format!("the node did not start: {error}")))
+}
+
+/// Logs go to standard error.
+pub fn start_logging(default: &str) -> Result<()> {
+    let directives = std::env::var(LOG_VARIABLE).ok().filter(|text| !text.is_empty());
+    let filter = EnvFilter::builder().parse(directives.as_deref().unwrap_or(default)).map_err(|error| {
+        CliError::usage(format!("{LOG_VARIABLE} is not a log filter: {error}"))
+            .hint("for example ORAMA_LOG=debug")
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init()
+        .map_err(|error| CliError::failed(format!("cannot start logging: {error}")))
+}

@@ -1,0 +1,258 @@
+//! `function.yaml`: what a function is called and under which limits it runs, checked strictly.
+
+mod yaml;
+
+use orama_runtime::limits::{self, Setting};
+use orama_runtime::names::FunctionName;
+use std::collections::BTreeMap;
+use std::fmt;
+use yaml::{Entry, Kind, Node};
+
+/// Largest manifest read, in bytes: the environment's own limit, four times over for comments and quoting.
+pub const MAX_BYTES: usize = 4 * limits::ENV_MAX_BYTES;
+
+/// A place in the text, both counted from 1 as editors do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column, in characters.
+    pub column: usize,
+}
+
+impl Position {
+    const START: Self = Self { line: 1, column: 1 };
+}
+
+/// Why a manifest was refused. Never holds the value of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {}, column {}: {message}", at.line, at.column)]
+pub struct ManifestError {
+    /// Where the problem is.
+    pub at: Position,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl ManifestError {
+    fn new(at: Position, message: impl Into<String>) -> Self {
+        Self { at, message: message.into() }
+    }
+}
+
+/// What `function.yaml` says; what it leaves out has its default.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The function's name.
+    pub name: FunctionName,
+    /// Whether it may be invoked without a credential.
+    pub public: bool,
+    /// Memory limit in MB.
+    pub memory_mb: u32,
+    /// Wall time limit in seconds.
+    pub timeout_seconds: u32,
+    /// Further attempts after a failure.
+    pub retry_count: u32,
+    /// Seconds between attempts.
+    pub retry_delay_seconds: u32,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+}
+
+// Values of the environment may be secrets, so only their names are shown.
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manifest")
+            .field("name", &self.name)
+            .field("public", &self.public)
+            .field("memory_mb", &self.memory_mb)
+            .field("timeout_seconds", &self.timeout_seconds)
+            .field("retry_count", &self.retry_count)
+            .field("retry_delay_seconds", &self.retry_delay_seconds)
+            .field("env", &self.env.keys())
+            .finish()
+    }
+}
+
+/// Reads a manifest.
+///
+/// # Errors
+/// The first problem with its line and column: text that is not YAML, an unknown key, a key that stands twice, a value
+/// of the wrong type or out of range, a name that is not valid, a missing `name`.
+pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+    if text.len() > MAX_BYTES {
+        return Err(ManifestError::new(
+            Position::START,
+            format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len()),
+        ));
+    }
+    let document = yaml::read(text)?.filter(|node| !node.is_null());
+    let at = document.as_ref().map_or(Position::START, |node| node.at);
+    let mut name = None;
+    let mut public = false;
+    let mut memory_mb = limits::MEMORY_MB.default;
+    let mut timeout_seconds = limits::TIMEOUT_SECONDS.default;
+    let mut retry = Retry::default();
+    let mut env = BTreeMap::new();
+    for entry in document.as_ref().map_or(Ok(&[][..]), |node| entries("the manifest", node))? {
+        let value = &entry.value;
+        match entry.key.as_str() {
+            "name" => name = Some(function_name(value)?),
+            "public" => public = boolean("public", value)?,
+            "memory" => memory_mb = whole_number(&limits::MEMORY_MB, value)?,
+            "timeout" => timeout_seconds = whole_number(&limits::TIMEOUT_SECONDS, value)?,
+            "retry" => retry = Retry::read(value)?,
+            "env" => env = environment(value)?,
+            _ => return Err(unknown_key(entry, "name, public, memory, timeout, retry and env")),
+        }
+    }
+    let name = name.ok_or_else(|| {
+        ManifestError::new(
+            at,
+            "the key \"name\" is missing; every function needs one, for example `name: hello`",
+        )
+    })?;
+    Ok(Manifest {
+        name,
+        public,
+        memory_mb,
+        timeout_seconds,
+        retry_count: retry.count,
+        retry_delay_seconds: retry.delay_seconds,
+        env,
+    })
+}
+
+struct Retry {
+    count: u32,
+    delay_seconds: u32,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { count: limits::RETRY_COUNT.default, delay_seconds: limits::RETRY_DELAY_SECONDS.default }
+    }
+}
+
+impl Retry {
+    fn read(node: &Node) -> Result<Self, ManifestError> {
+        let mut retry = Self::default();
+        for entry in entries("retry", node)? {
+            match entry.key.as_str() {
+                "count" => retry.count = whole_number(&limits::RETRY_COUNT, &entry.value)?,
+                "delay" => retry.delay_seconds = whole_number(&limits::RETRY_DELAY_SECONDS, &entry.value)?,
+                _ => return Err(unknown_key(entry, "count and delay (under retry)")),
+            }
+        }
+        Ok(retry)
+    }
+}
+
+/// The entries of a mapping. `retry:` and `env:` with everything below commented out are empty ones.
+fn entries<'node>(what: &str, node: &'node Node) -> Result<&'node [Entry], ManifestError> {
+    match &node.kind {
+        Kind::Map(entries) => Ok(entries),
+        _ if node.is_null() => Ok(&[]),
+        _ => Err(ManifestError::new(
+            node.at,
+            format!("{what} must be a mapping (`key: value` lines), found {}", node.describe()),
+        )),
+    }
+}
+
+fn unknown_key(entry: &Entry, known: &str) -> ManifestError {
+    ManifestError::new(entry.at, format!("unknown key {:?}; known are {known}", yaml::shorten(&entry.key)))
+}
+
+fn function_name(node: &Node) -> Result<FunctionName, ManifestError> {
+    match &node.kind {
+        Kind::Scalar { text, .. } if !node.is_null() => {
+            FunctionName::new(text).map_err(|error| ManifestError::new(node.at, error.to_string()))
+        }
+        _ => Err(ManifestError::new(node.at, format!("name must be text, found {}", node.describe()))),
+    }
+}
+
+fn boolean(key: &str, node: &Node) -> Result<bool, ManifestError> {
+    match &node.kind {
+        Kind::Scalar { text, plain: true } if matches!(text.as_str(), "true" | "True" | "TRUE") => Ok(true),
+        Kind::Scalar { text, plain: true } if matches!(text.as_str(), "false" | "False" | "FALSE") => {
+            Ok(false)
+        }
+        _ => Err(ManifestError::new(
+            node.at,
+            format!("{key} must be true or false, found {}", node.describe()),
+        )),
+    }
+}
+
+fn whole_number(setting: &Setting, node: &Node) -> Result<u32, ManifestError> {
+    let wrong_type = || {
+        let unit = setting.unit;
+        let name = setting.name;
+        ManifestError::new(
+            node.at,
+            format!("{name} must be a whole number of {unit}, found {}", node.describe()),
+        )
+    };
+    let Kind::Scalar { text, plain: true } = &node.kind else {
+        return Err(wrong_type());
+    };
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(wrong_type());
+    }
+    // What does not fit 64 bits is out of every range as well.
+    let value = text.parse().unwrap_or(if digits.len() < text.len() { i64::MIN } else { i64::MAX });
+    setting.check(value).map_err(|message| ManifestError::new(node.at, message))
+}
+
+// Numbers and booleans are taken as they are written (`PORT: 8080`, `VERSION: 1.10`), as existing manifests have them.
+fn environment(node: &Node) -> Result<BTreeMap<String, String>, ManifestError> {
+    let entries = entries("env", node)?;
+    if entries.len() > limits::ENV_MAX_ENTRIES {
+        let message =
+            format!("env has {} variables, at most {} are allowed", entries.len(), limits::ENV_MAX_ENTRIES);
+        return Err(ManifestError::new(node.at, message));
+    }
+    let mut env = BTreeMap::new();
+    let mut bytes = 0;
+    for Entry { key, at, value } in entries {
+        let shown = yaml::shorten(key);
+        if key.is_empty() || key.contains(|c: char| c == '=' || c.is_control()) {
+            return Err(ManifestError::new(
+                *at,
+                format!(
+                    "env: the name {shown:?} is not valid: it must not be empty nor hold '=' or control characters"
+                ),
+            ));
+        }
+        // The value itself stays out of every message: it may be a secret.
+        let Kind::Scalar { text, .. } = &value.kind else {
+            return Err(ManifestError::new(
+                value.at,
+                format!("env.{shown} must be text, not a list or a mapping"),
+            ));
+        };
+        if value.is_null() {
+            return Err(ManifestError::new(
+                value.at,
+                format!("env.{shown} has no value; write \"\" for an empty one"),
+            ));
+        }
+        if text.contains('\0') {
+            return Err(ManifestError::new(value.at, format!("env.{shown} must not hold a zero byte")));
+        }
+        bytes += key.len() + text.len();
+        if bytes > limits::ENV_MAX_BYTES {
+            let message =
+                format!("env is larger than {} bytes, names and values together", limits::ENV_MAX_BYTES);
+            return Err(ManifestError::new(*at, message));
+        }
+        env.insert(key.clone(), text.clone());
+    }
+    Ok(env)
+}
+
+#[cfg(test)]
+mod tests;

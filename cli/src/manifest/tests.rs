@@ -1,0 +1,162 @@
+//! What a manifest may say, and where each mistake is pointed at.
+
+use super::*;
+
+fn good(text: &str) -> Manifest {
+    parse(text).unwrap_or_else(|error| panic!("{text:?} was refused: {error}"))
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let manifest = good("name: hello\n");
+    assert_eq!(manifest.name.as_str(), "hello");
+    assert_eq!(
+        (
+            manifest.public,
+            manifest.memory_mb,
+            manifest.timeout_seconds,
+            manifest.retry_count,
+            manifest.retry_delay_seconds
+        ),
+        (false, 64, 30, 0, 5)
+    );
+    assert!(manifest.env.is_empty());
+}
+
+#[test]
+fn every_key_is_read() {
+    let manifest = good(
+        "name: my-function       # Required.\npublic: true\nmemory: 256\ntimeout: 300\n\
+         retry:\n  count: 5\n  delay: 0\nenv:\n  MY_VAR: \"value\"\n  PORT: 8080\n  VERSION: 1.10\n  ON: true\n  EMPTY: ''\n",
+    );
+    assert_eq!(
+        (
+            manifest.public,
+            manifest.memory_mb,
+            manifest.timeout_seconds,
+            manifest.retry_count,
+            manifest.retry_delay_seconds
+        ),
+        (true, 256, 300, 5, 0)
+    );
+    let env: Vec<_> = manifest.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    assert_eq!(
+        env,
+        [("EMPTY", ""), ("MY_VAR", "value"), ("ON", "true"), ("PORT", "8080"), ("VERSION", "1.10")]
+    );
+}
+
+#[test]
+fn sections_whose_lines_are_all_commented_out_are_empty() {
+    let manifest = good("---\nname: hello\nretry:\n#  count: 1\nenv:\n#  A: b\n");
+    assert_eq!(manifest, good("{name: 'hello'}"));
+}
+
+#[test]
+fn windows_line_ends_and_a_byte_order_mark_are_fine() {
+    assert_eq!(good("\u{feff}name: hello\r\nmemory: 8\r\n").memory_mb, 8);
+}
+
+#[test]
+fn each_mistake_is_named_with_its_line_and_column() {
+    let many: String = (0..=limits::ENV_MAX_ENTRIES).map(|i| format!("  V{i}: x\n")).collect();
+    let cases = [
+        ("", 1, 1, "\"name\" is missing"),
+        ("# nothing\n", 1, 1, "\"name\" is missing"),
+        ("memory: 64\n", 1, 1, "\"name\" is missing"),
+        ("name: hello\nmemroy: 64\n", 2, 1, "unknown key \"memroy\""),
+        ("name: hello\nretry:\n  times: 3\n", 3, 3, "unknown key \"times\""),
+        ("name: hello\nmemory: 64\n\nmemory: 65\n", 4, 1, "stands twice, first in line 2"),
+        ("name: hello\nenv:\n  A: 1\n  A: 2\n", 4, 3, "stands twice, first in line 3"),
+        ("name: 9lives\n", 1, 7, "must start with a letter"),
+        ("name: [a]\n", 1, 7, "name must be text, found a list"),
+        ("name:\n", 1, 6, "name must be text, found nothing"),
+        ("name: hello\npublic: yes\n", 2, 9, "public must be true or false, found \"yes\""),
+        ("name: hello\npublic: \"true\"\n", 2, 9, "found the text \"true\""),
+        ("name: hello\nmemory: 0\n", 2, 9, "memory must be between 1 and 256 MB, got 0"),
+        ("name: hello\nmemory: 257\n", 2, 9, "between 1 and 256"),
+        ("name: hello\nmemory: 64MB\n", 2, 9, "memory must be a whole number of MB, found \"64MB\""),
+        ("name: hello\nmemory: \"64\"\n", 2, 9, "found the text \"64\""),
+        ("name: hello\nmemory: 64.0\n", 2, 9, "whole number"),
+        ("name: hello\nmemory:\n", 2, 8, "found nothing"),
+        ("name: hello\nmemory: -\n", 2, 9, ""),
+        ("name: hello\ntimeout: 301\n", 2, 10, "timeout must be between 1 and 300 seconds"),
+        ("name: hello\ntimeout: 99999999999999999999\n", 2, 10, "between 1 and 300"),
+        ("name: hello\ntimeout: -99999999999999999999\n", 2, 10, "between 1 and 300"),
+        ("name: hello\nretry:\n  count: 6\n", 3, 10, "retry.count must be between 0 and 5"),
+        ("name: hello\nretry:\n  delay: -1\n", 3, 10, "retry.delay must be between 0"),
+        ("name: hello\nretry: 3\n", 2, 8, "retry must be a mapping"),
+        ("name: hello\nenv:\n  - A=b\n", 3, 3, "env must be a mapping"),
+        ("name: hello\nenv:\n  A:\n", 3, 5, "env.A has no value"),
+        ("name: hello\nenv:\n  A: {b: c}\n", 3, 6, "env.A must be text"),
+        ("name: hello\nenv:\n  \"A=B\": c\n", 3, 3, "is not valid"),
+        ("name: hello\nenv:\n  \"\": c\n", 3, 3, "is not valid"),
+        ("name: hello\nenv:\n  A: \"b\\0c\"\n", 3, 6, "zero byte"),
+        (&format!("name: hello\nenv:\n{many}"), 3, 3, "at most 128"),
+        ("- name: hello\n", 1, 1, "the manifest must be a mapping"),
+        ("name: &a hello\n", 1, 7, "anchors and aliases"),
+        ("name: !!str hello\n", 1, 7, "tags (!)"),
+        ("name: hello\n---\nname: other\n", 2, 1, "one YAML document"),
+        ("name: hello\n? [a]\n: b\n", 2, 3, "a key must be plain text"),
+        ("name: \"hello\n", 1, 0, "not valid YAML"),
+        ("name: hello\n\tmemory: 64\n", 2, 0, "not valid YAML"),
+    ];
+    for (text, line, column, message) in cases {
+        let error = parse(text).expect_err(text);
+        assert!(error.message.contains(message), "{text:?}: {error}");
+        // Where a syntax error is seen is the parser's affair: its line may be the end of the text.
+        if column != 0 {
+            assert_eq!((error.at.line, error.at.column), (line, column), "{text:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn values_of_the_environment_are_in_no_message() {
+    let secret = "hunter2hunter2";
+    let big = secret.repeat(limits::ENV_MAX_BYTES / secret.len() + 1);
+    for text in [
+        format!("name: hello\nenv:\n  A: [{secret}]\n"),
+        format!("name: hello\nenv:\n  A: \"{secret}\\0\"\n"),
+        format!("name: hello\nenv:\n  A: {big}\n"),
+    ] {
+        let error = parse(&text).expect_err("accepted");
+        assert!(!error.to_string().contains(secret), "{error}");
+    }
+    let shown = format!("{:?}", good(&format!("name: hello\nenv:\n  A: {secret}\n")));
+    assert!(shown.contains("\"A\"") && !shown.contains(secret), "{shown}");
+}
+
+#[test]
+fn hostile_nesting_and_size_are_refused_quickly() {
+    for text in [
+        "[".repeat(100_000),
+        "{a: ".repeat(50_000),
+        "- ".repeat(50_000),
+        "{---".to_owned(),
+        "a".repeat(MAX_BYTES + 1),
+    ] {
+        assert!(parse(&text).is_err());
+    }
+}
+
+#[test]
+fn no_cut_or_mixed_up_manifest_makes_it_panic() {
+    let text = "name: my-function # ä\npublic: true\nretry: {count: 1, delay: 2}\nenv:\n  A: \"b\\n\"\n  B: |\n    text\n  C: 'it''s'\n  ? D\n  : >-\n    e\n";
+    good(text);
+    let chars: Vec<char> = text.chars().collect();
+    let noise = [
+        '\0', '\t', '\n', ':', '-', '?', '[', '{', '}', '&', '*', '!', '|', '>', '"', '\'', '%', '@', '#',
+        ' ', '\u{feff}',
+    ];
+    for cut in 0..chars.len() {
+        drop(parse(&chars[..cut].iter().collect::<String>()));
+        for c in noise {
+            let mut mixed = chars.clone();
+            mixed[cut] = c;
+            drop(parse(&mixed.iter().collect::<String>()));
+            mixed.insert(cut, c);
+            drop(parse(&mixed.iter().collect::<String>()));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+module example.com/functions/echo
+
+go 1.21

@@ -1,0 +1,3 @@
+module example.com/functions/hello
+
+go 1.21
