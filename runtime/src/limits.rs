@@ -24,15 +24,9 @@ impl Setting {
     /// # Errors
     /// A message that says which field is out of range, and the range.
     pub fn check(&self, value: i64) -> Result<u32, String> {
-        u32::try_from(value)
-            .ok()
-            .filter(|v| self.range().contains(v))
-            .ok_or_else(|| {
-                format!(
-                    "{} must be between {} and {} {}, got {value}",
-                    self.name, self.min, self.max, self.unit
-                )
-            })
+        u32::try_from(value).ok().filter(|v| self.range().contains(v)).ok_or_else(|| {
+            format!("{} must be between {} and {} {}, got {value}", self.name, self.min, self.max, self.unit)
+        })
     }
 
     /// The accepted values.
@@ -43,8 +37,7 @@ impl Setting {
 }
 
 /// Linear memory of one instance. 256 MB is what one pool slot reserves; Go programs need about 4 MB to start.
-pub const MEMORY_MB: Setting =
-    Setting { name: "memory", default: 64, min: 1, max: 256, unit: "MB" };
+pub const MEMORY_MB: Setting = Setting { name: "memory", default: 64, min: 1, max: 256, unit: "MB" };
 
 /// Wall time of one invocation.
 pub const TIMEOUT_SECONDS: Setting =
@@ -97,11 +90,20 @@ pub const IOVEC_MAX: u32 = 1024;
 /// Subscriptions of one `poll_oneoff`.
 pub const POLL_SUBSCRIPTIONS_MAX: u32 = 64;
 
-/// Bytes of randomness produced before the guest's core serves others.
-pub const RANDOM_CHUNK_BYTES: usize = 64 << 10;
+/// Bytes that a host call copies, scans or makes between two looks at the clock: some 10 to 200 us of work.
+pub const HOST_CHUNK_BYTES: usize = 64 << 10;
 
-/// Elements of one table. Go hello has 4,000.
-pub const TABLE_MAX_ELEMENTS: usize = 1 << 16;
+/// Longest name that a guest may hand to a host function (an environment key, a claim), in bytes.
+pub const HOST_NAME_MAX_BYTES: usize = 4 << 10;
+
+/// Elements of one table. Go hello has 4,000, a 64 MB Go program about 100,000.
+pub const TABLE_MAX_ELEMENTS: usize = 1 << 18;
+
+/// Things told to be wrong with one module; a hostile one may have a million.
+pub const MODULE_PROBLEMS_SHOWN: usize = 20;
+
+/// A function's or an import's name comes from the module; longer ones are cut in messages, in bytes.
+pub const WASM_NAME_SHOWN_BYTES: usize = 120;
 
 /// How often running guests are asked whether their slice or their deadline has passed.
 pub const EPOCH_TICK: Duration = Duration::from_millis(1);
@@ -109,21 +111,12 @@ pub const EPOCH_TICK: Duration = Duration::from_millis(1);
 /// Instances alive at once on a node. Each slot reserves 4 GiB of address space; 47 bits hold about 30,000.
 pub const INSTANCE_SLOTS: u32 = 4096;
 
-/// Fiber stacks beyond one an instance: a host call that calls the guest's allocator back runs on a second one.
-pub const EXTRA_STACKS: u32 = 512;
-
 /// Serving threads of a node; the default is one a core.
-pub const WORKERS: Setting =
-    Setting { name: "workers", default: 1, min: 1, max: 1024, unit: "threads" };
+pub const WORKERS: Setting = Setting { name: "workers", default: 1, min: 1, max: 1024, unit: "threads" };
 
 /// The config's choice of [`INSTANCE_SLOTS`]; the upper end is what 47 bits of address space hold.
-pub const INSTANCE_SLOTS_CHOICE: Setting = Setting {
-    name: "instance_slots",
-    default: INSTANCE_SLOTS,
-    min: 1,
-    max: 24_576,
-    unit: "instances",
-};
+pub const INSTANCE_SLOTS_CHOICE: Setting =
+    Setting { name: "instance_slots", default: INSTANCE_SLOTS, min: 1, max: 24_576, unit: "instances" };
 
 /// Loaded native code of all modules together.
 pub const MODULE_CACHE_MB: Setting =
@@ -166,3 +159,18 @@ pub const CREDENTIAL_CACHE_MAX: u64 = 10_000;
 
 /// Stored modules checked for references when a node starts, so that a large store does not keep the disk busy.
 pub const START_CLEANING_MAX: usize = 10_000;
+
+/// Modules that wait in memory for their turn to be compiled; at more, a deploy is told to come back.
+pub const COMPILES_WAITING_MAX: usize = 16;
+
+/// Bytes of control-plane requests held in memory at once; at more, a client is told to come back.
+pub const CONTROL_BODIES_MAX_BYTES: usize = 4 * DEPLOY_MAX_BYTES;
+
+/// Records that a core gathers before it hands them over, and the longest it keeps one. Together with
+/// [`RECORD_COMMIT_EVERY`] a crash loses less than 100 ms.
+pub const RECORD_BATCH_MAX: usize = 256;
+/// See [`RECORD_BATCH_MAX`].
+pub const RECORD_BATCH_EVERY: Duration = Duration::from_millis(20);
+
+/// Threads that wait for the disk on behalf of the cores and the control plane.
+pub const BLOCKING_THREADS_MAX: usize = 32;

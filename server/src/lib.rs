@@ -1,8 +1,20 @@
-//! The node: HTTP, registry, records and backends around the runtime.
+//! The node: HTTP on every core, a control plane beside it, and the stores behind both.
+//!
+//! [`config::Config::load`] decides, [`Node::start`] serves. A request's way through the modules:
+//! `worker` (a core's event loop) -> `http` (connections and bodies) -> `worker::invoke` (the hot path) -> the runtime;
+//! everything that is no invocation goes over `worker::control` to `routes`, on threads of their own.
 
 pub mod auth;
 pub mod backend;
 pub mod config;
 pub mod error;
+mod http;
+pub mod metrics;
+pub mod modules;
+mod node;
 pub mod records;
 pub mod registry;
+pub mod routes;
+mod worker;
+
+pub use node::{Node, StartError};

@@ -1,0 +1,17 @@
+//! HTTP/1.1 on a core's event loop: connections, their timeouts, and bodies within their limits. Only this module and
+//! `worker` know the event loop, and only this one knows the HTTP library.
+
+mod body;
+mod connection;
+mod io;
+mod timeouts;
+
+pub(crate) use body::read_body;
+pub(crate) use connection::{Handler, serve_connection};
+pub(crate) use timeouts::{Connections, Timeouts};
+
+/// A request whose body has not been read yet.
+pub(crate) type Request = hyper::Request<hyper::body::Incoming>;
+
+/// An answer; its whole body is at hand.
+pub(crate) type Response = hyper::Response<http_body_util::Full<bytes::Bytes>>;

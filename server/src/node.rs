@@ -1,0 +1,272 @@
+//! A node: starts everything in its order, and ends it in the opposite one.
+
+use crate::auth;
+use crate::backend::blob::local::LocalBlobs;
+use crate::backend::files::{self, HomeLock, HomeLockError};
+use crate::config::Config;
+use crate::http::Timeouts;
+use crate::metrics::Metrics;
+use crate::modules::Modules;
+use crate::records::Records;
+use crate::registry::Registry;
+use crate::routes::{self, App};
+use crate::worker::{Command, Shared, Start, Worker};
+use orama_runtime::limits::BLOCKING_THREADS_MAX;
+use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{mpsc, oneshot};
+
+/// Connections that the kernel keeps until a core accepts them.
+const LISTEN_BACKLOG: i32 = 1024;
+/// Threads of the backplane; its work is waiting, not computing.
+const BACKPLANE_THREADS: usize = 2;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A folder or file of the node's home.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The home belongs to another node, or cannot be taken.
+    #[error(transparent)]
+    Home(#[from] HomeLockError),
+    /// The address cannot be served.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A store of the node.
+    #[error("{0}")]
+    Store(String),
+    /// A thread.
+    #[error("cannot start the node's threads: {0}")]
+    Threads(#[source] io::Error),
+}
+
+/// A running node.
+pub struct Node {
+    address: SocketAddr,
+    workers: Vec<Worker>,
+    records: Records,
+    /// Outlives the cores, which hand work to it while they drain.
+    backplane: Option<tokio::runtime::Runtime>,
+    /// Held as long as the node runs.
+    _home_lock: HomeLock,
+}
+
+impl Node {
+    /// Starts a node. When this returns, it serves.
+    ///
+    /// # Errors
+    /// [`StartError`], which names what stood in the way. Nothing is left running.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let data = config.home.join("data");
+        let home_lock = HomeLock::acquire(&config.home)?;
+        files::private_dir(&data).map_err(|source| StartError::File { path: data.clone(), source })?;
+        let listeners = listen(config).map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let address = listeners
+            .first()
+            .map_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()), TcpListener::local_addr)
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let engine = Engine::new(&EngineConfig { instance_slots: config.instance_slots, cpu: config.cpu_level.parse()? })?;
+        let backplane = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(BACKPLANE_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("backplane")
+            .enable_all()
+            .build()
+            .map_err(StartError::Threads)?;
+        let senders: Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>> = Arc::default();
+        let metrics = Arc::new(Metrics::default());
+        let (shared, app) = assemble(config, &data, engine, &backplane, &metrics, &senders)?;
+        auth::bootstrap::credentials(&app.registry, &config.home, &format!("http://{}", reachable(address)))
+            .map_err(|error| StartError::Store(error.to_string()))?;
+        let mut node = Self {
+            address,
+            workers: Vec::new(),
+            records: app.records.clone(),
+            backplane: Some(backplane),
+            _home_lock: home_lock,
+        };
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let start = Start {
+                index,
+                listener,
+                driver: config.io_driver,
+                shared: Arc::clone(&shared),
+                counters: metrics.register_core(),
+            };
+            // On an error `node` is dropped, which ends what runs.
+            node.workers.push(Worker::start(start).map_err(StartError::Threads)?);
+        }
+        // Set once, here.
+        let _ = senders.set(node.workers.iter().map(|worker| worker.commands.clone()).collect());
+        if let Some(backplane) = &node.backplane {
+            backplane.spawn_blocking(move || routes::clean_unreferenced(&app));
+        }
+        Ok(node)
+    }
+
+    /// The address served; with port 0 in the config, the port that was found.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn run_until_signal(self) -> io::Result<()> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+        if signals.forever().next().is_some() {
+            let again = Arc::new(std::sync::atomic::AtomicBool::new(true));
+            for signal in [SIGINT, SIGTERM] {
+                signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&again))?;
+            }
+            tracing::info!("draining");
+        }
+        drop(self);
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    /// Drains: accepts nothing more, lets what was accepted finish within the grace period, writes every record.
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            // A core that is gone has nothing to drain.
+            let _ = worker.commands.send(Command::Drain);
+        }
+        for worker in self.workers.drain(..) {
+            if worker.thread.join().is_err() {
+                tracing::error!("a core's thread had panicked");
+            }
+        }
+        self.records.flush();
+        if let Some(backplane) = self.backplane.take() {
+            // What still waits there has nobody left to answer.
+            backplane.shutdown_background();
+        }
+    }
+}
+
+fn assemble(
+    config: &Config,
+    data: &Path,
+    engine: Engine,
+    backplane: &tokio::runtime::Runtime,
+    metrics: &Arc<Metrics>,
+    senders: &Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>>,
+) -> Result<(Arc<Shared>, Arc<App>), StartError> {
+    let file = |path: PathBuf| move |source| StartError::File { path, source };
+    let store = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
+    let registry = Registry::open(data).map_err(|error| store(&error))?;
+    let records = Records::open(data).map_err(|error| store(&error))?;
+    let blobs = LocalBlobs::open(&data.join("blobs")).map_err(|error| store(&error))?;
+    let key_file = data.join("artifact.key");
+    let key = ArtifactKey::open(&key_file).map_err(file(key_file))?;
+    let artifacts_dir = data.join("artifacts");
+    let artifacts = ArtifactStore::open(&artifacts_dir, key).map_err(file(artifacts_dir))?;
+    let compiler = Compiler::new(engine.clone(), artifacts, config.workers).map_err(StartError::Threads)?;
+    let generation = registry.generation();
+    let modules =
+        Modules::new(compiler, blobs.clone(), config.module_cache_mb, Arc::clone(&generation), Arc::clone(metrics));
+    let senders = Arc::clone(senders);
+    let app = Arc::new(App {
+        registry: registry.clone(),
+        records: records.clone(),
+        blobs,
+        modules: modules.clone(),
+        metrics: Arc::clone(metrics),
+        flush_cores: Arc::new(move || {
+            let senders = Arc::clone(&senders);
+            Box::pin(flush_cores(senders))
+        }),
+    });
+    let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
+    let shared = Shared {
+        engine,
+        registry,
+        registry_generation: generation,
+        modules,
+        records,
+        backplane: backplane.handle().clone(),
+        control_plane: routes::router(Arc::clone(&app)),
+        control_bytes: AtomicUsize::new(0),
+        timeouts: Timeouts {
+            header_s: config.header_timeout.as_secs() as u32,
+            idle_s: config.idle_timeout.as_secs() as u32,
+        },
+        body_timeout: config.body_timeout,
+        drain_grace: config.drain_grace,
+        running_max,
+    };
+    Ok((Arc::new(shared), app))
+}
+
+/// Makes every core hand over its records.
+async fn flush_cores(senders: Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>>) {
+    let mut waits = Vec::new();
+    for sender in senders.get().into_iter().flatten() {
+        let (done, wait) = oneshot::channel();
+        if sender.send(Command::FlushRecords(done)).is_ok() {
+            waits.push(wait);
+        }
+    }
+    for wait in waits {
+        // A core that ended meanwhile handed over its records before.
+        let _ = wait.await;
+    }
+}
+
+/// A listener for each core on the same address: the kernel spreads connections over them.
+fn listen(config: &Config) -> io::Result<Vec<TcpListener>> {
+    // With SO_REUSEPORT a second node would share the port unnoticed, so the first socket asks for it alone.
+    let alone = bind(config.listen, false)?;
+    let address = alone.local_addr()?;
+    drop(alone);
+    (0..config.workers.get()).map(|_| bind(address, true)).collect()
+}
+
+fn bind(address: SocketAddr, share_port: bool) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, share_port)?;
+    rustix::net::bind(&socket, &address)?;
+    if share_port {
+        rustix::net::listen(&socket, LISTEN_BACKLOG)?;
+    }
+    Ok(TcpListener::from(socket))
+}
+
+/// The address under which clients on this machine reach a listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}

@@ -1,0 +1,219 @@
+//! One thread a core: its event loop, its listener, and everything that it serves.
+
+mod cache;
+mod control;
+mod core;
+mod invoke;
+mod route;
+mod scheduler;
+
+pub(crate) use self::core::Shared;
+
+use self::core::Core;
+use self::invoke::Refused;
+use self::route::{Route, route};
+use crate::config::IoDriver;
+use crate::error::{ApiError, REQUEST_ID};
+use crate::http::{Handler, Request, Response, serve_connection};
+use crate::metrics::CoreCounters;
+use bytes::Bytes;
+use http::header::HeaderValue;
+use monoio::net::TcpListener;
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// How long connections that were on their way when draining began are still accepted.
+const DRAIN_ACCEPTS: Duration = Duration::from_millis(20);
+/// How often a draining core looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// Pause after a failed accept: mostly the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Entries of an io_uring; more operations than these at once are submitted in turns.
+const URING_ENTRIES: u32 = 1024;
+
+/// What the node tells a core.
+pub(crate) enum Command {
+    /// Hand over all records gathered so far, then answer.
+    FlushRecords(oneshot::Sender<()>),
+    /// Accept nothing more, finish what was accepted, and end.
+    Drain,
+}
+
+/// A running core.
+pub(crate) struct Worker {
+    pub(crate) thread: JoinHandle<()>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+}
+
+/// What a core is started with.
+pub(crate) struct Start {
+    pub(crate) index: usize,
+    pub(crate) listener: StdListener,
+    pub(crate) driver: IoDriver,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) counters: Arc<CoreCounters>,
+}
+
+impl Worker {
+    /// Starts a core; when this returns, it serves.
+    ///
+    /// # Errors
+    /// When the thread, its event loop or its listener cannot be made.
+    pub(crate) fn start(start: Start) -> io::Result<Self> {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let (ready, is_ready) = std_mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(format!("core-{}", start.index))
+            .spawn(move || run(start, inbox, &ready))?;
+        match is_ready.recv() {
+            Ok(Ok(())) => Ok(Self { thread, commands }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the core's thread ended while it started")),
+        }
+    }
+}
+
+type Ready = std_mpsc::SyncSender<io::Result<()>>;
+
+/// Builds an event loop and runs a future on it.
+macro_rules! block_on {
+    ($driver:ty, $future:expr) => {
+        monoio::RuntimeBuilder::<$driver>::new()
+            .with_entries(URING_ENTRIES)
+            .enable_timer()
+            .build()
+            .map(|mut runtime| runtime.block_on($future))
+    };
+}
+
+fn run(start: Start, inbox: mpsc::UnboundedReceiver<Command>, ready: &Ready) {
+    pin_to_core(start.index);
+    let uring = match start.driver {
+        IoDriver::IoUring => true,
+        IoDriver::Epoll => false,
+        IoDriver::Auto => monoio::utils::detect_uring(),
+    };
+    let built = if uring {
+        block_on!(monoio::IoUringDriver, serve(start, inbox, ready))
+    } else {
+        block_on!(monoio::LegacyDriver, serve(start, inbox, ready))
+    };
+    if let Err(error) = built {
+        // The receiver waits for exactly one message.
+        let _ = ready.send(Err(error));
+    }
+}
+
+/// A guest that moves between cores loses its caches. Refused only where a sandbox forbids it.
+fn pin_to_core(index: usize) {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
+    let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    if let Some(core) = cores.get(index % cores.len().max(1)) {
+        let mut only = rustix::thread::CpuSet::new();
+        only.set(*core);
+        let _ = rustix::thread::sched_setaffinity(None, &only);
+    }
+}
+
+async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready: &Ready) {
+    let opened = scheduler::start().and_then(|()| {
+        // Closing the listener under an accept that waits takes a handle of our own.
+        let handle = OwnedFd::from(start.listener.try_clone()?);
+        Ok((TcpListener::from_std(start.listener)?, handle))
+    });
+    let (listener, handle) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let core = Rc::new(Core::new(start.shared, start.counters));
+    let connections = Rc::clone(&core.connections);
+    monoio::spawn(async move { connections.watch().await });
+    monoio::spawn(accept(listener, Rc::clone(&core)));
+    // The node waits for exactly this message.
+    let _ = ready.send(Ok(()));
+    while let Some(command) = inbox.recv().await {
+        match command {
+            Command::FlushRecords(done) => {
+                core.hand_over_records();
+                // Who asked may have given up.
+                let _ = done.send(());
+            }
+            Command::Drain => break,
+        }
+    }
+    drain(&core, &handle).await;
+}
+
+async fn accept(listener: TcpListener, core: Rc<Core>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                monoio::spawn(serve_connection(stream, Rc::clone(&core), Rc::clone(&core.connections)));
+            }
+            // What a drain makes of a listener.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn drain(core: &Core, listener: &OwnedFd) {
+    core.connections.drain();
+    monoio::time::sleep(DRAIN_ACCEPTS).await;
+    // Fails only for a listener that is closed already.
+    let _ = rustix::net::shutdown(listener.as_fd(), rustix::net::Shutdown::Both);
+    let until = Instant::now() + core.shared.drain_grace;
+    while core.connections.count() > 0 && Instant::now() < until {
+        monoio::time::sleep(DRAIN_POLL).await;
+    }
+    if core.connections.count() > 0 {
+        tracing::warn!(connections = core.connections.count(), "requests were still under way when the grace period ended");
+    }
+    core.hand_over_records();
+}
+
+impl Handler for Core {
+    async fn handle(self: &Rc<Self>, request: Request) -> (Response, bool) {
+        let request_id = match self.request_id() {
+            Ok(id) => id,
+            Err(error) => return (refuse(&error, ""), true),
+        };
+        self.counters.requested();
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let answer = match route(&parts.method, path) {
+            Route::Invoke { namespace, name } => {
+                invoke::invoke(self, &parts, body, (namespace, &name), &request_id).await
+            }
+            Route::Health => return (Response::new(Bytes::from_static(b"{\"status\":\"ok\"}").into()), true),
+            Route::Control => control::forward(self, parts, body, &request_id).await,
+        };
+        match answer {
+            Ok(response) => (response, false),
+            Err(Refused { error, body_unread }) => (refuse(&error, &request_id), body_unread),
+        }
+    }
+}
+
+/// The answer to a failed request.
+fn refuse(error: &ApiError, request_id: &str) -> Response {
+    let mut response = Response::new(error.body(request_id).into());
+    *response.status_mut() = error.status;
+    *response.headers_mut() = error.headers();
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}

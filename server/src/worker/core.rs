@@ -1,0 +1,157 @@
+//! What one core owns: its memory of functions and keys, its connections, its unwritten records.
+
+use super::cache::CoreCache;
+use super::scheduler::CoreScheduler;
+use crate::auth::{self, Credential};
+use crate::error::ApiError;
+use crate::http::{Connections, Timeouts};
+use crate::metrics::CoreCounters;
+use crate::modules::Modules;
+use crate::records::{Record, Records};
+use crate::registry::Registry;
+use http::HeaderMap;
+use orama_runtime::Engine;
+use orama_runtime::limits::{RECORD_BATCH_EVERY, RECORD_BATCH_MAX};
+use orama_runtime::services::Scheduler;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What all cores share. Nothing in it is locked by a warm invocation.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) registry: Registry,
+    pub(crate) registry_generation: Arc<AtomicU64>,
+    pub(crate) modules: Modules,
+    pub(crate) records: Records,
+    /// The backplane: whatever waits on the disk or on others runs there.
+    pub(crate) backplane: tokio::runtime::Handle,
+    pub(crate) control_plane: axum::Router,
+    /// Bytes of control-plane requests that are held in memory now.
+    pub(crate) control_bytes: AtomicUsize,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) body_timeout: Duration,
+    pub(crate) drain_grace: Duration,
+    /// Invocations that run on one core at once.
+    pub(crate) running_max: usize,
+}
+
+pub(super) struct Core {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connections: Rc<Connections>,
+    pub(super) cache: RefCell<CoreCache>,
+    pub(super) scheduler: Arc<dyn Scheduler>,
+    pub(super) counters: Arc<CoreCounters>,
+    /// Invocations under way.
+    pub(super) running: Cell<usize>,
+    unwritten: RefCell<Vec<Record>>,
+    randomness: RefCell<Randomness>,
+}
+
+/// Random bytes for request ids, taken from the system in bulk.
+struct Randomness {
+    bytes: [u8; 1024],
+    used: usize,
+}
+
+impl Core {
+    pub(super) fn new(shared: Arc<Shared>, counters: Arc<CoreCounters>) -> Self {
+        let connections = Rc::new(Connections::new(shared.timeouts));
+        Self {
+            shared,
+            connections,
+            cache: RefCell::default(),
+            scheduler: Arc::new(CoreScheduler),
+            counters,
+            running: Cell::new(0),
+            unwritten: RefCell::default(),
+            randomness: RefCell::new(Randomness { bytes: [0; 1024], used: 1024 }),
+        }
+    }
+
+    /// A new request's id: a UUID of version 7, so that ids sort by time.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub(super) fn request_id(&self) -> Result<String, ApiError> {
+        const LENGTH: usize = 10;
+        let mut pool = self.randomness.borrow_mut();
+        if pool.used + LENGTH > pool.bytes.len() {
+            getrandom::fill(&mut pool.bytes).map_err(|error| ApiError::internal(&error))?;
+            pool.used = 0;
+        }
+        let mut random = [0; LENGTH];
+        random.copy_from_slice(&pool.bytes[pool.used..pool.used + LENGTH]);
+        pool.used += LENGTH;
+        let now_ms = unix_time().as_millis() as u64;
+        let id = uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid();
+        Ok(id.as_hyphenated().to_string())
+    }
+
+    /// Who sent a request with these headers: `None` without a credential.
+    ///
+    /// # Errors
+    /// 401 for a credential that is malformed or not known.
+    pub(super) async fn credential(&self, headers: &HeaderMap) -> Result<Option<Arc<Credential>>, ApiError> {
+        let Some(key) = auth::bearer(headers)? else { return Ok(None) };
+        let unknown = || ApiError::unauthorized("the credential is not known");
+        if !auth::looks_like_key(key) {
+            return Err(unknown());
+        }
+        let key_hash = auth::key_hash(key);
+        let generation = {
+            let mut cache = self.cache.borrow_mut();
+            let generation = cache.refresh(&self.shared.registry_generation);
+            if let Some(credential) = cache.credential(&key_hash) {
+                return Ok(Some(Arc::clone(credential)));
+            }
+            generation
+        };
+        let registry = self.shared.registry.clone();
+        let found = self.ask(move || registry.credential(&key_hash)).await?;
+        let credential = found.map_err(|error| ApiError::internal(&error))?.ok_or_else(unknown)?;
+        self.cache.borrow_mut().keep_credential(generation, key_hash, Arc::clone(&credential));
+        Ok(Some(credential))
+    }
+
+    /// Runs blocking work on the backplane while this core serves others.
+    ///
+    /// # Errors
+    /// 500 when the work panicked.
+    pub(super) async fn ask<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+        self.shared.backplane.spawn_blocking(work).await.map_err(|error| ApiError::internal(&error))
+    }
+
+    /// Takes an invocation's record; it is handed over with others, soon.
+    pub(super) fn record(self: &Rc<Self>, record: Record) {
+        let waiting = {
+            let mut unwritten = self.unwritten.borrow_mut();
+            unwritten.push(record);
+            unwritten.len()
+        };
+        if waiting >= RECORD_BATCH_MAX {
+            self.hand_over_records();
+        } else if waiting == 1 {
+            let core = Rc::clone(self);
+            monoio::spawn(async move {
+                monoio::time::sleep(RECORD_BATCH_EVERY).await;
+                core.hand_over_records();
+            });
+        }
+    }
+
+    /// Hands over the records gathered so far.
+    pub(super) fn hand_over_records(&self) {
+        let batch = self.unwritten.take();
+        if !batch.is_empty() {
+            self.shared.records.submit(batch);
+        }
+    }
+}
+
+/// Time since the Unix epoch.
+pub(super) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,103 @@
+//! Which requests a core answers itself.
+
+use http::Method;
+use std::borrow::Cow;
+
+/// Where a request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    /// Invoke a function.
+    Invoke {
+        /// The namespace, where the path names one.
+        namespace: Option<&'a str>,
+        /// `name` or `name@version`.
+        name: Cow<'a, str>,
+    },
+    /// Liveness.
+    Health,
+    /// Everything else: the control plane.
+    Control,
+}
+
+/// Finds the route of a request.
+pub(super) fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
+    let invoke = |namespace, name: &'a str| match (method, decode(name)) {
+        (&Method::POST, Some(name)) => Route::Invoke { namespace, name },
+        _ => Route::Control,
+    };
+    if path == "/health" {
+        return if method == Method::GET || method == Method::HEAD { Route::Health } else { Route::Control };
+    }
+    if let Some(name) = path.strip_prefix("/v1/functions/").and_then(|rest| rest.strip_suffix("/invoke"))
+        && is_segment(name)
+    {
+        return invoke(None, name);
+    }
+    if let Some((namespace, name)) = path.strip_prefix("/v1/invoke/").and_then(|rest| rest.split_once('/'))
+        && is_segment(namespace)
+        && is_segment(name)
+    {
+        return invoke(Some(namespace), name);
+    }
+    Route::Control
+}
+
+fn is_segment(text: &str) -> bool {
+    !text.is_empty() && !text.contains('/')
+}
+
+/// Undoes percent encoding, as some clients write `%40` for the `@` before a version.
+fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    percent_encoding::percent_decode_str(segment).decode_utf8().ok()
+}
+
+/// Splits `name@version`; the version counts from 1.
+pub(super) fn split_version(path_name: &str) -> Result<(&str, Option<u32>), String> {
+    let Some((name, version)) = path_name.split_once('@') else { return Ok((path_name, None)) };
+    let canonical = !version.starts_with('0') && version.bytes().all(|byte| byte.is_ascii_digit());
+    match version.parse() {
+        Ok(version) if canonical => Ok((name, Some(version))),
+        _ => Err(format!("{version:?} is not a version: after the @ comes a number from 1")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn invoke<'a>(namespace: Option<&'a str>, name: &'a str) -> Route<'a> {
+        Route::Invoke { namespace, name: Cow::Borrowed(name) }
+    }
+
+    #[test]
+    fn both_invoke_paths_are_the_cores() {
+        for (path, expected) in [
+            ("/v1/functions/hello/invoke", invoke(None, "hello")),
+            ("/v1/functions/hello@2/invoke", invoke(None, "hello@2")),
+            ("/v1/functions/hello%402/invoke", invoke(None, "hello@2")),
+            ("/v1/invoke/shop/hello", invoke(Some("shop"), "hello")),
+            ("/v1/invoke/shop/hello@7", invoke(Some("shop"), "hello@7")),
+            ("/v1/functions//invoke", Route::Control),
+            ("/v1/functions/a/b/invoke", Route::Control),
+            ("/v1/functions/hello", Route::Control),
+            ("/v1/functions", Route::Control),
+            ("/v1/invoke/shop", Route::Control),
+            ("/v1/invoke/shop/a/b", Route::Control),
+            ("/v1/functions/%ff/invoke", Route::Control),
+        ] {
+            assert_eq!(route(&Method::POST, path), expected, "{path}");
+        }
+        assert_eq!(route(&Method::GET, "/v1/functions/hello/invoke"), Route::Control);
+        assert_eq!(route(&Method::GET, "/health"), Route::Health);
+        assert_eq!(route(&Method::POST, "/health"), Route::Control);
+    }
+
+    #[test]
+    fn versions_are_numbers_from_1() {
+        assert_eq!(split_version("a"), Ok(("a", None)));
+        assert_eq!(split_version("a@12"), Ok(("a", Some(12))));
+        for bad in ["a@", "a@0", "a@01", "a@-1", "a@+1", "a@x", "a@4294967296", "a@1@2"] {
+            assert!(split_version(bad).is_err(), "{bad}");
+        }
+    }
+}
