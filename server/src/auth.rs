@@ -7,8 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 use orama_runtime::names::Namespace;
 use std::fmt;
 
-mod bootstrap;
-pub use bootstrap::{BootstrapError, CREDENTIALS_FILE, bootstrap};
+pub mod bootstrap;
 
 /// What every API key starts with, so that one is recognised where it should not be.
 const KEY_PREFIX: &str = "orama_";

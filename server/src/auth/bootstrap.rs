@@ -55,7 +55,7 @@ struct Credentials {
 ///
 /// # Errors
 /// [`BootstrapError`], which names the file.
-pub fn bootstrap(registry: &Registry, home: &Path, gateway_url: &str) -> Result<(), BootstrapError> {
+pub fn credentials(registry: &Registry, home: &Path, gateway_url: &str) -> Result<(), BootstrapError> {
     let path = home.join(CREDENTIALS_FILE);
     let failed = |source| BootstrapError::File { path: path.clone(), source };
     let namespace = Namespace::new(FIRST_NAMESPACE)?;
@@ -112,7 +112,7 @@ mod tests {
 
     fn start(home: &Path, url: &str) -> (Registry, Credentials) {
         let registry = Registry::open(&home.join("data")).unwrap();
-        bootstrap(&registry, home, url).unwrap();
+        credentials(&registry, home, url).unwrap();
         let text = std::fs::read(home.join(CREDENTIALS_FILE)).unwrap();
         (registry, serde_json::from_slice(&text).unwrap())
     }
@@ -158,7 +158,7 @@ mod tests {
         let registry = Registry::open(&home.path().join("data")).unwrap();
         for content in ["not json s3cret", "{\"api_key\": {\"s3cret\": 1}}"] {
             std::fs::write(home.path().join(CREDENTIALS_FILE), content).unwrap();
-            let message = bootstrap(&registry, home.path(), "http://x").unwrap_err().to_string();
+            let message = credentials(&registry, home.path(), "http://x").unwrap_err().to_string();
             assert!(message.contains("credentials.json") && !message.contains("s3cret"), "{message}");
             assert_eq!(std::fs::read_to_string(home.path().join(CREDENTIALS_FILE)).unwrap(), content);
         }

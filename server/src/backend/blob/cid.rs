@@ -106,11 +106,19 @@ mod tests {
         assert!(of(&pattern(CHUNK_BYTES + 1)).starts_with("bafybei"), "dag-pb");
     }
 
+    /// Vectors made by kubo; see the README beside them.
     #[test]
-    fn a_tree_grows_a_level_when_a_node_is_full() {
-        let full = of(&pattern(CHUNK_BYTES * LINKS_MAX));
-        let more = of(&pattern(CHUNK_BYTES * LINKS_MAX + 1));
-        assert_ne!(full, more);
+    fn ids_are_those_that_ipfs_gives() {
+        let vectors: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../../../tests/vectors/cids.json")).unwrap();
+        assert!(
+            vectors.iter().any(|v| v["size"].as_u64() > Some((CHUNK_BYTES * LINKS_MAX) as u64)),
+            "two levels"
+        );
+        for vector in vectors {
+            let size = vector["size"].as_u64().unwrap() as usize;
+            assert_eq!(of(&pattern(size)), vector["cid"].as_str().unwrap(), "{size} bytes");
+        }
     }
 
     #[test]

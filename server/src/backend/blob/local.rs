@@ -2,10 +2,11 @@
 
 use super::cid;
 use crate::backend::files;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why a blob could not be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,34 @@ pub enum BlobError {
 #[derive(Debug, Clone)]
 pub struct LocalBlobs {
     dir: Arc<Path>,
+    holds: Holds,
+}
+
+/// How many times each blob is held.
+type Holds = Arc<Mutex<HashMap<String, usize>>>;
+
+/// Keeps a blob from being removed for as long as it lives. The blob need not be there yet.
+#[derive(Debug)]
+pub struct Hold {
+    holds: Holds,
+    cid: String,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holds = lock(&self.holds);
+        if let Some(count) = holds.get_mut(&self.cid) {
+            *count -= 1;
+            if *count == 0 {
+                holds.remove(&self.cid);
+            }
+        }
+    }
+}
+
+// Nothing that can panic leaves the counts half changed.
+fn lock(holds: &Holds) -> MutexGuard<'_, HashMap<String, usize>> {
+    holds.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LocalBlobs {
@@ -41,7 +70,7 @@ impl LocalBlobs {
         files::private_dir(dir)
             .and_then(|()| files::remove_temporary(dir))
             .map_err(|source| BlobError::File { path: dir.to_owned(), source })?;
-        Ok(Self { dir: Arc::from(dir) })
+        Ok(Self { dir: Arc::from(dir), holds: Arc::default() })
     }
 
     /// Keeps a blob and returns its content id. When it returns, the blob is on the disk.
@@ -102,6 +131,20 @@ impl LocalBlobs {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(source) => Err(BlobError::File { path, source }),
         }
+    }
+
+    /// Holds a blob: until the hold is dropped, [`Self::unless_held`] does nothing for it. Waits for one that runs.
+    #[must_use]
+    pub fn hold(&self, cid: &str) -> Hold {
+        *lock(&self.holds).entry(cid.to_owned()).or_insert(0) += 1;
+        Hold { holds: Arc::clone(&self.holds), cid: cid.to_owned() }
+    }
+
+    /// Runs `work`, which may remove the blob, unless it is held; nobody can take a hold meanwhile. `None` when it is
+    /// held. `work` should take milliseconds.
+    pub fn unless_held<T>(&self, cid: &str, work: impl FnOnce() -> T) -> Option<T> {
+        let holds = lock(&self.holds);
+        if holds.contains_key(cid) { None } else { Some(work()) }
     }
 
     /// The ids of what is kept, at most `max` of them, in no order.
@@ -177,6 +220,19 @@ mod tests {
             assert!(!blobs.remove(name).unwrap());
         }
         assert!(dir.path().join("secret").exists());
+    }
+
+    #[test]
+    fn what_is_held_is_not_removed() {
+        let (_dir, blobs) = store();
+        let cid = blobs.put(b"module").unwrap();
+        let (first, second) = (blobs.hold(&cid), blobs.clone().hold(&cid));
+        let remove = || blobs.unless_held(&cid, || blobs.remove(&cid).unwrap());
+        assert_eq!(remove(), None);
+        drop(first);
+        assert_eq!(remove(), None);
+        drop(second);
+        assert_eq!(remove(), Some(true));
     }
 
     #[test]

@@ -1,6 +1,4 @@
 //! Content-addressed stores for modules.
 
 pub mod cid;
-mod local;
-
-pub use local::{BlobError, LocalBlobs};
+pub mod local;

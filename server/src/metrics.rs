@@ -1,0 +1,297 @@
+//! Counts for Prometheus: each core counts for itself, and a scrape adds them up.
+
+use orama_runtime::invocation::Status;
+use std::fmt::{Display, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// Upper ends of the duration buckets, in microseconds: from a warm native guest to the longest allowed run.
+const BUCKETS_US: [u64; 13] = [
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    10_000,
+    50_000,
+    100_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    30_000_000,
+    300_000_000,
+];
+
+/// Words under which invocations are counted, in the order of [`status_index`].
+const STATUSES: [Status; 3] = [Status::Success, Status::Error, Status::Timeout];
+
+const fn status_index(status: Status) -> usize {
+    match status {
+        Status::Success => 0,
+        Status::Error => 1,
+        Status::Timeout => 2,
+    }
+}
+
+/// What one core counts. Only that core writes, so its lines stay in its cache; 128 bytes are two lines, which the
+/// processor fetches together.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct CoreCounters {
+    requests: AtomicU64,
+    invocations: [AtomicU64; STATUSES.len()],
+    /// The last counts what is longer than every bucket.
+    durations: [AtomicU64; BUCKETS_US.len() + 1],
+    duration_us: AtomicU64,
+}
+
+impl CoreCounters {
+    /// A request of any kind arrived.
+    pub fn requested(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An invocation ended.
+    pub fn invoked(&self, status: Status, duration: Duration) {
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS_US.iter().position(|end| us <= *end).unwrap_or(BUCKETS_US.len());
+        for counter in
+            [self.invocations.get(status_index(status)), self.durations.get(bucket)].into_iter().flatten()
+        {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        self.duration_us.fetch_add(us, Ordering::Relaxed);
+    }
+}
+
+/// What others know at the moment of a scrape.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Modules whose code is loaded.
+    pub modules_loaded: u64,
+    /// Bytes of that code.
+    pub modules_loaded_bytes: u64,
+    /// Invocation records committed since the start.
+    pub records_written: u64,
+    /// Invocation records dropped since the start.
+    pub records_dropped: u64,
+}
+
+/// All counts of a node.
+#[derive(Debug)]
+pub struct Metrics {
+    cores: Mutex<Vec<Arc<CoreCounters>>>,
+    /// Control-plane answers by the status' first digit, 1 to 5.
+    control: [AtomicU64; 5],
+    compiled: AtomicU64,
+    compile_failed: AtomicU64,
+    compile_us: AtomicU64,
+    started: SystemTime,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            cores: Mutex::default(),
+            control: Default::default(),
+            compiled: AtomicU64::new(0),
+            compile_failed: AtomicU64::new(0),
+            compile_us: AtomicU64::new(0),
+            started: SystemTime::now(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counters for one core, which a scrape includes from now on.
+    #[must_use]
+    pub fn register_core(&self) -> Arc<CoreCounters> {
+        let counters = Arc::<CoreCounters>::default();
+        self.cores.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
+        counters
+    }
+
+    /// A compilation ended.
+    pub fn compiled(&self, took: Duration, ok: bool) {
+        let counter = if ok { &self.compiled } else { &self.compile_failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.compile_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The control plane answered a request.
+    pub fn answered(&self, status: http::StatusCode) {
+        let class = usize::from(status.as_u16() / 100).saturating_sub(1);
+        if let Some(counter) = self.control.get(class) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Everything in Prometheus' text format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self, gauges: &Gauges) -> String {
+        let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sum = |of: &dyn Fn(&CoreCounters) -> u64| cores.iter().map(|core| of(core)).sum::<u64>();
+        let mut text = Text::default();
+
+        text.head("orama_build_info", "gauge", "The version that runs.");
+        text.line("orama_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        text.single(
+            "orama_start_time_seconds",
+            "gauge",
+            "Start of the node, in Unix time.",
+            started.as_secs_f64(),
+        );
+        text.single("orama_cores", "gauge", "Serving threads.", cores.len());
+
+        let requests = sum(&|core| load(&core.requests));
+        text.single("orama_http_requests_total", "counter", "HTTP requests received.", requests);
+        text.head("orama_control_responses_total", "counter", "Control-plane answers by class of status.");
+        for (counter, class) in self.control.iter().zip(["1xx", "2xx", "3xx", "4xx", "5xx"]) {
+            text.line("orama_control_responses_total", &[("class", class)], load(counter));
+        }
+
+        text.head("orama_invocations_total", "counter", "Invocations that ended.");
+        for status in STATUSES {
+            let count = sum(&|core| core.invocations.get(status_index(status)).map_or(0, load));
+            text.line("orama_invocations_total", &[("status", status.as_str())], count);
+        }
+        let name = "orama_invocation_duration_seconds";
+        text.head(name, "histogram", "Time from an invocation's start to its end.");
+        let mut below = 0;
+        let ends = BUCKETS_US.iter().map(|us| seconds(*us).to_string()).chain(["+Inf".to_owned()]);
+        for (bucket, end) in ends.enumerate() {
+            below += sum(&|core| core.durations.get(bucket).map_or(0, load));
+            text.line(&format!("{name}_bucket"), &[("le", &end)], below);
+        }
+        text.line(&format!("{name}_sum"), &[], seconds(sum(&|core| load(&core.duration_us))));
+        text.line(&format!("{name}_count"), &[], below);
+
+        text.head("orama_compilations_total", "counter", "Modules compiled.");
+        text.line("orama_compilations_total", &[("result", "ok")], load(&self.compiled));
+        text.line("orama_compilations_total", &[("result", "error")], load(&self.compile_failed));
+        let compile_seconds = seconds(load(&self.compile_us));
+        text.single("orama_compilation_seconds_total", "counter", "Time spent compiling.", compile_seconds);
+        text.single("orama_modules_loaded", "gauge", "Modules whose code is loaded.", gauges.modules_loaded);
+        text.single(
+            "orama_modules_loaded_bytes",
+            "gauge",
+            "Bytes of loaded code.",
+            gauges.modules_loaded_bytes,
+        );
+
+        let written = gauges.records_written;
+        text.single(
+            "orama_invocation_records_written_total",
+            "counter",
+            "Invocation records stored.",
+            written,
+        );
+        let dropped = gauges.records_dropped;
+        text.single(
+            "orama_invocation_records_dropped_total",
+            "counter",
+            "Invocation records lost to a full queue or a failing disk.",
+            dropped,
+        );
+        text.0
+    }
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+fn seconds(us: u64) -> f64 {
+    Duration::from_micros(us).as_secs_f64()
+}
+
+/// Text under construction. Writing to a `String` cannot fail, so results are not looked at.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    /// Labels hold fixed words only, which need no escaping.
+    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "{name}{labels} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.head(name, kind, help);
+        self.line(name, &[], value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_scrape_adds_the_cores_up() {
+        let metrics = Metrics::default();
+        let (a, b) = (metrics.register_core(), metrics.register_core());
+        a.requested();
+        b.requested();
+        a.invoked(Status::Success, Duration::from_micros(90));
+        b.invoked(Status::Success, Duration::from_millis(2));
+        b.invoked(Status::Timeout, Duration::from_secs(400));
+        metrics.compiled(Duration::from_millis(1_500), true);
+        metrics.compiled(Duration::from_millis(500), false);
+        metrics.answered(http::StatusCode::NOT_FOUND);
+        let text = metrics.render(&Gauges { modules_loaded: 7, records_dropped: 3, ..Gauges::default() });
+        for line in [
+            "orama_cores 2",
+            "orama_http_requests_total 2",
+            "orama_control_responses_total{class=\"4xx\"} 1",
+            "orama_invocations_total{status=\"success\"} 2",
+            "orama_invocations_total{status=\"timeout\"} 1",
+            "orama_invocation_duration_seconds_bucket{le=\"0.0001\"} 1",
+            "orama_invocation_duration_seconds_bucket{le=\"0.0025\"} 2",
+            "orama_invocation_duration_seconds_bucket{le=\"300\"} 2",
+            "orama_invocation_duration_seconds_bucket{le=\"+Inf\"} 3",
+            "orama_invocation_duration_seconds_count 3",
+            "orama_invocation_duration_seconds_sum 400.00209",
+            "orama_compilations_total{result=\"error\"} 1",
+            "orama_compilation_seconds_total 2",
+            "orama_modules_loaded 7",
+            "orama_invocation_records_dropped_total 3",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_text_is_well_formed() {
+        let text = Metrics::default().render(&Gauges::default());
+        assert!(text.ends_with('\n'));
+        let (mut typed, mut seen) = (HashSet::new(), HashSet::new());
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                assert!(typed.insert(rest.split(' ').next().unwrap().to_owned()), "{line} twice");
+            } else if !line.starts_with("# HELP ") {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                let value: f64 = value.parse().unwrap();
+                assert!(value.is_finite() && seen.insert(series.to_owned()), "{line}");
+                let name = series.split('{').next().unwrap();
+                let family = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|end| name.strip_suffix(end))
+                    .unwrap_or(name);
+                assert!(typed.contains(family), "{line} has no type");
+            }
+        }
+    }
+
+    #[test]
+    fn cores_do_not_share_cache_lines() {
+        assert!(align_of::<CoreCounters>() >= 128);
+    }
+}

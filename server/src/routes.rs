@@ -1,0 +1,97 @@
+//! The control plane: every request that is not an invocation, answered away from the cores.
+//!
+//! A route parses, authorises, calls one function and maps its error. Around all of them stands [`answer::finish`],
+//! which gives each answer its request id; around those of tenants stands [`access::authenticate`].
+
+use crate::backend::blob::local::LocalBlobs;
+use crate::error::ApiError;
+use crate::metrics::Metrics;
+use crate::modules::Modules;
+use crate::records::Records;
+use crate::registry::Registry;
+use access::CredentialCache;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{any, get};
+use orama_runtime::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
+use std::pin::Pin;
+use std::sync::Arc;
+
+mod access;
+mod answer;
+mod cleaning;
+mod deploy;
+mod form;
+mod functions;
+mod logs;
+mod operations;
+mod target;
+
+pub use cleaning::clean_unreferenced;
+
+/// Makes every core hand over the records it has gathered; resolves when they have been submitted.
+pub type FlushCores = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// What the control plane works on.
+pub struct App {
+    /// What is deployed and who may use it.
+    pub registry: Registry,
+    /// What became of invocations.
+    pub records: Records,
+    /// The modules' bytes.
+    pub blobs: LocalBlobs,
+    /// The modules' code.
+    pub modules: Modules,
+    /// The node's counts.
+    pub metrics: Arc<Metrics>,
+    /// See [`FlushCores`].
+    pub flush_cores: FlushCores,
+}
+
+/// What every handler is given.
+#[derive(Clone)]
+struct State {
+    app: Arc<App>,
+    credentials: CredentialCache,
+}
+
+/// The table of routes. It expects the request's id in [`crate::error::REQUEST_ID`] and makes one where it is missing.
+pub fn router(app: Arc<App>) -> Router {
+    let credentials = CredentialCache::new(&app.registry);
+    let state = State { app, credentials };
+    let tenants = Router::new()
+        .route(
+            "/v1/functions",
+            get(functions::list).post(deploy::deploy).layer(DefaultBodyLimit::max(DEPLOY_MAX_BYTES)),
+        )
+        .route("/v1/functions/{name}", get(functions::get).delete(functions::delete))
+        .route("/v1/functions/{name}/versions", get(functions::versions))
+        .route("/v1/functions/{name}/logs", get(logs::logs))
+        // Only where a path and its method exist: an unknown path is 404 and a wrong method 405 for everyone.
+        .route_layer(from_fn_with_state(state.clone(), access::authenticate));
+    Router::new()
+        .merge(tenants)
+        .route("/ready", get(operations::ready))
+        .route("/metrics", get(operations::metrics))
+        // The cores answer these themselves. What they hand over has another method.
+        .route("/health", any(|| answer::only("GET,HEAD")))
+        .route("/v1/functions/{name}/invoke", any(|| answer::only("POST")))
+        .route("/v1/invoke/{namespace}/{name}", any(|| answer::only("POST")))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .fallback(async || ApiError::not_found())
+        .layer(DefaultBodyLimit::max(CONTROL_BODY_MAX_BYTES))
+        .layer(from_fn_with_state(state.clone(), answer::count))
+        .layer(from_fn(answer::finish))
+        .with_state(state)
+}
+
+/// Runs blocking work on a thread that may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ApiError::internal(&e)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Who may do what where: the credential of a request, and the namespace that it acts in.
+
+use super::{State as AppState, blocking};
+use crate::auth::{self, Action, Credential};
+use crate::error::ApiError;
+use crate::registry::Registry;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use moka::sync::Cache;
+use orama_runtime::limits::CREDENTIAL_CACHE_MAX;
+use orama_runtime::names::Namespace;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Credentials that were looked up, each with the registry's generation from before. One from an older generation
+/// counts as missing, so that a deleted key stops working at once.
+#[derive(Clone)]
+pub(super) struct CredentialCache {
+    known: Cache<[u8; 32], (u64, Arc<Credential>)>,
+    generation: Arc<AtomicU64>,
+    registry: Registry,
+}
+
+impl CredentialCache {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self {
+            known: Cache::new(CREDENTIAL_CACHE_MAX),
+            generation: registry.generation(),
+            registry: registry.clone(),
+        }
+    }
+
+    pub(super) async fn find(&self, key: &str) -> Result<Arc<Credential>, ApiError> {
+        let unknown = || ApiError::unauthorized("the credential is not known");
+        if !auth::looks_like_key(key) {
+            return Err(unknown());
+        }
+        let hash = auth::key_hash(key);
+        let generation = self.generation.load(Ordering::Acquire);
+        if let Some((known_at, credential)) = self.known.get(&hash)
+            && known_at == generation
+        {
+            return Ok(credential);
+        }
+        let registry = self.registry.clone();
+        let found = blocking(move || registry.credential(&hash).map_err(|e| ApiError::internal(&e))).await?;
+        let credential = found.ok_or_else(unknown)?;
+        self.known.insert(hash, (generation, Arc::clone(&credential)));
+        Ok(credential)
+    }
+}
+
+/// Lets a request with a known credential pass, and puts it into the request's extensions.
+pub(super) async fn authenticate(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let key = auth::bearer(request.headers())?.ok_or_else(|| {
+        ApiError::unauthorized("a credential is needed: Authorization: Bearer <API key>, or X-API-Key")
+    })?;
+    let credential = state.credentials.find(key).await?;
+    request.extensions_mut().insert(credential);
+    Ok(next.run(request).await)
+}
+
+impl AppState {
+    /// The namespace that a credential may do `action` in: its own, or the requested one where it may choose.
+    ///
+    /// # Errors
+    /// 403 when its role or its namespace does not allow it, 404 when an operator names a namespace that is not there.
+    pub(super) async fn namespace(
+        &self,
+        credential: &Credential,
+        action: Action,
+        requested: Option<&str>,
+    ) -> Result<Namespace, ApiError> {
+        credential.require(action)?;
+        let Some(requested) = requested.filter(|name| *name != credential.namespace.as_str()) else {
+            return Ok(credential.namespace.clone());
+        };
+        credential.require(Action::AnyNamespace)?;
+        let namespace = Namespace::new(requested)?;
+        let registry = self.app.registry.clone();
+        let asked = namespace.clone();
+        let exists = blocking(move || registry.namespace_exists(&asked).map_err(|e| ApiError::internal(&e)));
+        if exists.await? { Ok(namespace) } else { Err(ApiError::namespace_not_found(namespace.as_str())) }
+    }
+}

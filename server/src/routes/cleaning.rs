@@ -1,0 +1,54 @@
+//! Removes modules that no version runs any more.
+//!
+//! A deploy holds its module in the blob store until the registry names it. A removal looks at the registry and
+//! removes while no hold can be taken. So either the deploy holds first and the removal leaves the module alone, or the removal
+//! is done first and the deploy stores the module anew.
+
+use super::App;
+use crate::registry::ModuleRef;
+use orama_runtime::function::WasmHash;
+use orama_runtime::limits::START_CLEANING_MAX;
+
+/// Removes a module's bytes and code if nothing names it. A failure is logged: the next start tries again. Blocks.
+pub(super) fn clean(app: &App, module: &ModuleRef) {
+    let cid = module.wasm_cid.as_str();
+    let outcome = app.blobs.unless_held(cid, || match app.registry.is_wasm_referenced(cid) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            app.modules.forget(&module.wasm_hash);
+            app.blobs.remove(cid).map(drop).map_err(|e| e.to_string())
+        }
+        Err(e) => Err(e.to_string()),
+    });
+    if let Some(Err(error)) = outcome {
+        tracing::warn!(error, cid, "a module that is no longer used could not be removed");
+    }
+}
+
+/// Removes stored modules that nothing names: what deploys and deletes left that a crash cut short. Looks at a bounded
+/// number of them. Blocks for milliseconds, or seconds on a cold disk; it may run while the node serves.
+pub fn clean_unreferenced(app: &App) {
+    let cids = match app.blobs.list(START_CLEANING_MAX) {
+        Ok(cids) => cids,
+        Err(error) => {
+            tracing::warn!(%error, "stored modules could not be listed");
+            return;
+        }
+    };
+    for wasm_cid in cids {
+        match app.registry.is_wasm_referenced(&wasm_cid) {
+            Ok(true) => {}
+            Ok(false) => {
+                // The code is kept under another hash, which only the bytes tell. A damaged file has no code.
+                let bytes = app.blobs.get(&wasm_cid).ok().flatten().unwrap_or_default();
+                let wasm_hash = WasmHash::of(&bytes);
+                tracing::info!(cid = wasm_cid, "a module that no function uses is removed");
+                clean(app, &ModuleRef { wasm_hash, wasm_cid });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "stored modules could not be compared with the registry");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The deploy form: every field and every key of `metadata`, checked one by one, so that each mistake is named.
+
+use crate::error::ApiError;
+use axum::extract::Multipart;
+use axum::extract::multipart::{Field, MultipartError};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use orama_runtime::limits::{
+    CONTROL_BODY_MAX_BYTES, ENV_MAX_BYTES, ENV_MAX_ENTRIES, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS,
+    Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES,
+};
+use orama_runtime::names::FunctionName;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashSet};
+
+/// Names of functions that are paths of the API.
+const RESERVED_NAMES: [&str; 1] = ["secrets"];
+
+/// A deploy as it was asked for, checked.
+#[derive(Debug)]
+pub(super) struct DeployForm {
+    pub(super) wasm: Bytes,
+    pub(super) name: FunctionName,
+    /// As given; whether it may be chosen is for the caller to find out.
+    pub(super) namespace: Option<String>,
+    pub(super) is_public: bool,
+    pub(super) memory_limit_mb: u32,
+    pub(super) timeout_seconds: u32,
+    pub(super) retry_count: u32,
+    pub(super) retry_delay_seconds: u32,
+    pub(super) env: BTreeMap<String, String>,
+}
+
+/// What was said, by a field or by a key of `metadata`.
+#[derive(Debug, Default)]
+struct Settings {
+    name: Option<FunctionName>,
+    namespace: Option<String>,
+    is_public: Option<bool>,
+    memory_limit_mb: Option<u32>,
+    timeout_seconds: Option<u32>,
+    retry_count: Option<u32>,
+    retry_delay_seconds: Option<u32>,
+    env_vars: Option<BTreeMap<String, String>>,
+}
+
+/// A value: text in a field of the form, anything in JSON.
+enum Given<'a> {
+    Field(&'a str),
+    Json(&'a Value),
+}
+
+impl Given<'_> {
+    fn text(&self, key: &str) -> Result<&str, ApiError> {
+        match self {
+            Self::Field(text) => Ok(text),
+            Self::Json(Value::String(text)) => Ok(text),
+            Self::Json(_) => Err(expected(key, "a text")),
+        }
+    }
+
+    fn boolean(&self, key: &str) -> Result<bool, ApiError> {
+        match self {
+            Self::Field("true") | Self::Json(Value::Bool(true)) => Ok(true),
+            Self::Field("false") | Self::Json(Value::Bool(false)) => Ok(false),
+            _ => Err(expected(key, "true or false")),
+        }
+    }
+
+    fn setting(&self, key: &str, setting: Setting) -> Result<u32, ApiError> {
+        let number = match self {
+            Self::Field(text) => text.parse().ok(),
+            Self::Json(value) => value.as_i64(),
+        };
+        let number: i64 = number.ok_or_else(|| expected(key, "a whole number"))?;
+        // The limits know the setting under function.yaml's name.
+        let setting = Setting { name: "the value", ..setting };
+        setting.check(number).map_err(|message| ApiError::invalid_config(format!("`{key}`: {message}")))
+    }
+}
+
+fn expected(key: &str, what: &str) -> ApiError {
+    ApiError::invalid_config(format!("`{key}`: expected {what}"))
+}
+
+impl Settings {
+    fn set(&mut self, key: &str, given: &Given<'_>) -> Result<(), ApiError> {
+        match key {
+            "name" => self.name = Some(function_name(given.text(key)?)?),
+            "namespace" => self.namespace = Some(given.text(key)?.to_owned()),
+            "is_public" => self.is_public = Some(given.boolean(key)?),
+            "memory_limit_mb" => self.memory_limit_mb = Some(given.setting(key, MEMORY_MB)?),
+            "timeout_seconds" => self.timeout_seconds = Some(given.setting(key, TIMEOUT_SECONDS)?),
+            "retry_count" => self.retry_count = Some(given.setting(key, RETRY_COUNT)?),
+            "retry_delay_seconds" => {
+                self.retry_delay_seconds = Some(given.setting(key, RETRY_DELAY_SECONDS)?);
+            }
+            _ => match given {
+                Given::Json(value) if key == "env_vars" => self.env_vars = Some(environment(value)?),
+                Given::Json(_) => {
+                    return Err(ApiError::invalid_config(format!("`metadata` has an unknown key {key:?}")));
+                }
+                Given::Field(_) => {
+                    return Err(ApiError::invalid_config(format!("the form has an unknown field {key:?}")));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// A field of its own wins over `metadata`.
+    fn or(self, metadata: Self) -> Self {
+        Self {
+            name: self.name.or(metadata.name),
+            namespace: self.namespace.or(metadata.namespace),
+            is_public: self.is_public.or(metadata.is_public),
+            memory_limit_mb: self.memory_limit_mb.or(metadata.memory_limit_mb),
+            timeout_seconds: self.timeout_seconds.or(metadata.timeout_seconds),
+            retry_count: self.retry_count.or(metadata.retry_count),
+            retry_delay_seconds: self.retry_delay_seconds.or(metadata.retry_delay_seconds),
+            env_vars: self.env_vars.or(metadata.env_vars),
+        }
+    }
+}
+
+fn function_name(text: &str) -> Result<FunctionName, ApiError> {
+    let refused = |message| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_NAME", message);
+    if RESERVED_NAMES.contains(&text) {
+        return Err(refused(format!("the function name {text:?} is reserved")));
+    }
+    FunctionName::new(text).map_err(|e| refused(e.to_string()))
+}
+
+/// The messages name variables and never their values, which may be secrets.
+fn environment(value: &Value) -> Result<BTreeMap<String, String>, ApiError> {
+    let object = value.as_object().ok_or_else(|| expected("env_vars", "an object of texts"))?;
+    if object.len() > ENV_MAX_ENTRIES {
+        let message = format!("`env_vars` may have at most {ENV_MAX_ENTRIES} entries, got {}", object.len());
+        return Err(ApiError::invalid_config(message));
+    }
+    let mut env = BTreeMap::new();
+    let mut bytes = 0;
+    for (name, value) in object {
+        let bad = |what: &str| ApiError::invalid_config(format!("`env_vars`: {name:?} {what}"));
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(bad("cannot be the name of a variable"));
+        }
+        let text = value.as_str().ok_or_else(|| bad("must be a text"))?;
+        if text.contains('\0') {
+            return Err(bad("has a zero byte in its value"));
+        }
+        bytes += name.len() + text.len();
+        env.insert(name.clone(), text.to_owned());
+    }
+    if bytes > ENV_MAX_BYTES {
+        let message = format!("`env_vars` may have at most {ENV_MAX_BYTES} bytes in all, got {bytes}");
+        return Err(ApiError::invalid_config(message));
+    }
+    Ok(env)
+}
+
+fn metadata(text: &str) -> Result<Settings, ApiError> {
+    // serde's message may repeat a value, so only the place is told.
+    let value: Value = serde_json::from_str(text).map_err(|e| {
+        ApiError::invalid_config(format!("`metadata` is not JSON: line {}, column {}", e.line(), e.column()))
+    })?;
+    let object = value.as_object().ok_or_else(|| expected("metadata", "a JSON object"))?;
+    let mut settings = Settings::default();
+    for (key, value) in object {
+        settings.set(key, &Given::Json(value))?;
+    }
+    Ok(settings)
+}
+
+impl DeployForm {
+    /// Reads and checks the whole form.
+    ///
+    /// # Errors
+    /// 400 when it is not a form, 413 when a part is too large, 422 that names the field or key which is not accepted.
+    pub(super) async fn read(mut form: Multipart) -> Result<Self, ApiError> {
+        let (mut wasm, mut fields, mut below) = (None, Settings::default(), Settings::default());
+        let mut seen = HashSet::new();
+        while let Some(field) = form.next_field().await.map_err(|e| malformed(&e))? {
+            let Some(name) = field.name().map(str::to_owned) else {
+                return Err(ApiError::bad_request("INVALID_FORM", "a part of the form has no name"));
+            };
+            if name == "wasm" {
+                if wasm.replace(read(field, &name, WASM_MAX_BYTES).await?).is_some() {
+                    return Err(twice(&name));
+                }
+                continue;
+            }
+            let bytes = read(field, &name, CONTROL_BODY_MAX_BYTES).await?;
+            let text = std::str::from_utf8(&bytes).map_err(|_| expected(&name, "UTF-8"))?;
+            if name == "metadata" {
+                below = metadata(text)?;
+            } else {
+                fields.set(&name, &Given::Field(text))?;
+            }
+            // Known by now, so there are few and they are short.
+            if seen.contains(&name) {
+                return Err(twice(&name));
+            }
+            seen.insert(name);
+        }
+        let missing = |name: &str| ApiError::invalid_config(format!("the form lacks the field `{name}`"));
+        let wasm = wasm.ok_or_else(|| missing("wasm"))?;
+        let settings = fields.or(below);
+        Ok(Self {
+            wasm,
+            name: settings.name.ok_or_else(|| missing("name"))?,
+            namespace: settings.namespace,
+            is_public: settings.is_public.unwrap_or(false),
+            memory_limit_mb: settings.memory_limit_mb.unwrap_or(MEMORY_MB.default),
+            timeout_seconds: settings.timeout_seconds.unwrap_or(TIMEOUT_SECONDS.default),
+            retry_count: settings.retry_count.unwrap_or(RETRY_COUNT.default),
+            retry_delay_seconds: settings.retry_delay_seconds.unwrap_or(RETRY_DELAY_SECONDS.default),
+            env: settings.env_vars.unwrap_or_default(),
+        })
+    }
+}
+
+fn twice(name: &str) -> ApiError {
+    ApiError::invalid_config(format!("the form has the field `{name}` more than once"))
+}
+
+async fn read(mut field: Field<'_>, name: &str, limit_bytes: usize) -> Result<Bytes, ApiError> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = field.chunk().await.map_err(|e| malformed(&e))? {
+        if bytes.len() + chunk.len() > limit_bytes {
+            return Err(ApiError::too_large(&format!("the field `{name}`"), limit_bytes));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+fn malformed(e: &MultipartError) -> ApiError {
+    if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return ApiError::too_large("a deploy", orama_runtime::limits::DEPLOY_MAX_BYTES);
+    }
+    ApiError::bad_request("INVALID_FORM", format!("the multipart form is malformed: {}", e.body_text()))
+}

@@ -1,0 +1,165 @@
+//! Functions and their versions: list, get, delete.
+
+use super::cleaning::clean;
+use super::target::{NamespaceQuery, Target, query};
+use super::{State as AppState, blocking};
+use crate::auth::{Action, Credential};
+use crate::error::ApiError;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
+use jiff::Timestamp;
+use orama_runtime::function::FunctionVersion;
+use serde::Serialize;
+use std::sync::Arc;
+
+type PathName = Result<Path<String>, PathRejection>;
+type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
+type Caller = Extension<Arc<Credential>>;
+
+/// A version of a function as the API shows it. Its environment may hold secrets and is not part of it.
+#[derive(Serialize)]
+pub(super) struct FunctionObject {
+    id: String,
+    name: String,
+    namespace: String,
+    version: u32,
+    wasm_cid: String,
+    memory_limit_mb: u32,
+    timeout_seconds: u32,
+    is_public: bool,
+    retry_count: u32,
+    retry_delay_seconds: u32,
+    status: &'static str,
+    created_at: String,
+    updated_at: String,
+}
+
+impl FunctionObject {
+    pub(super) fn new(function: &FunctionVersion) -> Self {
+        Self {
+            id: function.id.clone(),
+            name: function.name.to_string(),
+            namespace: function.namespace.to_string(),
+            version: function.version,
+            wasm_cid: function.wasm_cid.clone(),
+            memory_limit_mb: function.memory_limit_mb,
+            timeout_seconds: function.timeout_seconds,
+            is_public: function.is_public,
+            retry_count: function.retry_count,
+            retry_delay_seconds: function.retry_delay_seconds,
+            // What is in the registry was compiled, so it can be invoked.
+            status: "active",
+            created_at: rfc3339(function.created_at_ms),
+            updated_at: rfc3339(function.updated_at_ms),
+        }
+    }
+
+    fn all(functions: &[Arc<FunctionVersion>]) -> Vec<Self> {
+        functions.iter().map(|function| Self::new(function)).collect()
+    }
+}
+
+/// A time in UTC with milliseconds, such as `2026-02-23T17:18:39.000Z`. What no calendar holds becomes its nearest end.
+pub(super) fn rfc3339(ms: i64) -> String {
+    let end = if ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    format!("{:.3}", Timestamp::from_millisecond(ms).unwrap_or(end))
+}
+
+#[derive(Serialize)]
+pub(super) struct Functions {
+    functions: Vec<FunctionObject>,
+    count: usize,
+}
+
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    asked: Asked,
+) -> Result<Json<Functions>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
+    let registry = state.app.registry.clone();
+    let found = blocking(move || registry.functions(&namespace).map_err(|e| ApiError::internal(&e))).await?;
+    Ok(Json(Functions { count: found.len(), functions: FunctionObject::all(&found) }))
+}
+
+pub(super) async fn get(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Asked,
+) -> Result<Json<FunctionObject>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
+    let Target { name, version } = Target::from_path(path)?;
+    let registry = state.app.registry.clone();
+    blocking(move || {
+        let found = registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        let function = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), version))?;
+        Ok(Json(FunctionObject::new(&function)))
+    })
+    .await
+}
+
+#[derive(Serialize)]
+pub(super) struct Versions {
+    versions: Vec<FunctionObject>,
+    count: usize,
+}
+
+pub(super) async fn versions(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Asked,
+) -> Result<Json<Versions>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
+    let name = Target::from_path(path)?.without_version()?;
+    let registry = state.app.registry.clone();
+    blocking(move || {
+        let found = registry.versions(&namespace, &name).map_err(|e| ApiError::internal(&e))?;
+        if found.is_empty() {
+            return Err(ApiError::function_not_found(name.as_str(), None));
+        }
+        Ok(Json(Versions { count: found.len(), versions: FunctionObject::all(&found) }))
+    })
+    .await
+}
+
+#[derive(Serialize)]
+pub(super) struct Deleted {
+    message: String,
+    name: String,
+    namespace: String,
+    versions_deleted: usize,
+}
+
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Asked,
+) -> Result<Json<Deleted>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
+    let Target { name, version } = Target::from_path(path)?;
+    let app = Arc::clone(&state.app);
+    blocking(move || {
+        let deleted = app.registry.delete(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        if deleted.versions == 0 {
+            return Err(ApiError::function_not_found(name.as_str(), version));
+        }
+        for module in &deleted.modules {
+            clean(&app, module);
+        }
+        let message = match version {
+            Some(version) => format!("version {version} of function {:?} deleted", name.as_str()),
+            None => format!("function {:?} deleted", name.as_str()),
+        };
+        Ok(Json(Deleted {
+            message,
+            name: name.to_string(),
+            namespace: namespace.to_string(),
+            versions_deleted: deleted.versions,
+        }))
+    })
+    .await
+}

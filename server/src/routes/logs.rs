@@ -1,0 +1,197 @@
+//! `GET /v1/functions/{name}/logs`: what became of invocations, and what they logged.
+
+use super::functions::rfc3339;
+use super::target::{Target, query};
+use super::{State as AppState, blocking};
+use crate::auth::{Action, Credential};
+use crate::error::ApiError;
+use crate::records::{Filter, Record};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
+use jiff::{SignedDuration, Timestamp};
+use orama_runtime::invocation::{Level, LogMessage, Status};
+use orama_runtime::limits::LOGS_LIMIT;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the cores may take to hand over their latest records. Answering without those beats not answering.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LogsQuery {
+    namespace: Option<String>,
+    limit: Option<String>,
+    since: Option<String>,
+    status: Option<String>,
+    request_id: Option<String>,
+}
+
+impl LogsQuery {
+    fn filter(&self, version: Option<u32>) -> Result<Filter, ApiError> {
+        let bad = |message: String| ApiError::bad_request("INVALID_QUERY", message);
+        let limit = match &self.limit {
+            None => LOGS_LIMIT.default,
+            Some(text) => {
+                let number =
+                    text.parse().map_err(|_| bad(format!("limit: expected a whole number, got {text:?}")))?;
+                LOGS_LIMIT.check(number).map_err(bad)?
+            }
+        };
+        let since_ms = self.since.as_deref().map(|text| {
+            since(text, Timestamp::now()).ok_or_else(|| {
+                bad(format!(
+                    "since: expected a time such as 2026-02-23T17:18:39Z, or an age such as 15m, got {text:?}"
+                ))
+            })
+        });
+        let status = self.status.as_deref().map(|text| match text {
+            "success" => Ok(Status::Success),
+            "error" => Ok(Status::Error),
+            "timeout" => Ok(Status::Timeout),
+            _ => Err(bad(format!("status: expected success, error or timeout, got {text:?}"))),
+        });
+        Ok(Filter {
+            limit,
+            since_ms: since_ms.transpose()?,
+            status: status.transpose()?,
+            request_id: self.request_id.clone(),
+            version,
+        })
+    }
+}
+
+/// A time, or an age before `now`, in milliseconds since the Unix epoch.
+fn since(text: &str, now: Timestamp) -> Option<i64> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time.as_millisecond());
+    }
+    let age: SignedDuration = text.parse().ok()?;
+    now.checked_sub(age).ok().map(Timestamp::as_millisecond)
+}
+
+#[derive(Serialize)]
+pub(super) struct Logs {
+    name: String,
+    namespace: String,
+    invocations: Vec<Invocation>,
+    logs: Vec<Line>,
+    count: usize,
+}
+
+#[derive(Serialize)]
+struct Invocation {
+    request_id: String,
+    version: u32,
+    trigger_type: &'static str,
+    status: Status,
+    duration_ms: f64,
+    input_size: u64,
+    output_size: u64,
+    error: Option<String>,
+    started_at: String,
+    messages: Vec<Message>,
+}
+
+#[derive(Serialize)]
+struct Message {
+    level: Level,
+    message: String,
+    timestamp: String,
+}
+
+/// A message among those of other invocations.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    message: Message,
+    request_id: String,
+}
+
+impl Message {
+    fn new(message: &LogMessage) -> Self {
+        Self {
+            level: message.level,
+            message: message.message.clone(),
+            timestamp: rfc3339(message.timestamp_ms),
+        }
+    }
+}
+
+impl Invocation {
+    fn new(record: Record) -> Self {
+        Self {
+            messages: record.messages.iter().map(Message::new).collect(),
+            request_id: record.request_id,
+            version: record.version,
+            trigger_type: record.trigger_type,
+            status: record.status,
+            duration_ms: record.duration_us as f64 / 1000.0,
+            input_size: record.input_size,
+            output_size: record.output_size,
+            error: record.error,
+            started_at: rfc3339(record.started_at_ms),
+        }
+    }
+}
+
+/// The messages of all invocations in one list, newest first as the invocations are.
+fn lines(records: &[Record]) -> Vec<Line> {
+    let of = |record: &Record, message| Line {
+        message: Message::new(message),
+        request_id: record.request_id.clone(),
+    };
+    records.iter().flat_map(|r| r.messages.iter().rev().map(move |m| of(r, m))).collect()
+}
+
+pub(super) async fn logs(
+    State(state): State<AppState>,
+    Extension(credential): Extension<Arc<Credential>>,
+    path: Result<Path<String>, PathRejection>,
+    asked: Result<Query<LogsQuery>, QueryRejection>,
+) -> Result<Json<Logs>, ApiError> {
+    let asked = query(asked)?;
+    let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
+    let Target { name, version } = Target::from_path(path)?;
+    let filter = asked.filter(version)?;
+    // So that a client finds the invocation that it has just made.
+    if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.flush_cores)()).await.is_err() {
+        tracing::warn!("the cores did not hand over their latest invocation records in time");
+    }
+    let app = Arc::clone(&state.app);
+    blocking(move || {
+        let found = app.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        if found.is_none() {
+            return Err(ApiError::function_not_found(name.as_str(), version));
+        }
+        app.records.flush();
+        let records = app.records.query(&namespace, &name, &filter).map_err(|e| ApiError::internal(&e))?;
+        Ok(Json(Logs {
+            name: name.to_string(),
+            namespace: namespace.to_string(),
+            count: records.len(),
+            logs: lines(&records),
+            invocations: records.into_iter().map(Invocation::new).collect(),
+        }))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_is_a_time_or_an_age() {
+        let now = Timestamp::from_millisecond(1_000_000_000).unwrap();
+        assert_eq!(since("1970-01-01T00:00:01.5Z", now), Some(1_500));
+        assert_eq!(since("1970-01-01T01:00:01+01:00", now), Some(1_000));
+        assert_eq!(since("15m", now), Some(1_000_000_000 - 15 * 60_000));
+        assert_eq!(since("1h 30m", now), Some(1_000_000_000 - 90 * 60_000));
+        for bad in ["", "yesterday", "15", "m", "1970-01-01"] {
+            assert_eq!(since(bad, now), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The function that a path names, and the query that stands behind it.
+
+use crate::error::ApiError;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query};
+use orama_runtime::names::FunctionName;
+use serde::Deserialize;
+
+/// `name` or `name@version`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) name: FunctionName,
+    pub(super) version: Option<u32>,
+}
+
+impl Target {
+    /// # Errors
+    /// 400 for a name or a version that cannot be one.
+    pub(super) fn parse(text: &str) -> Result<Self, ApiError> {
+        let (name, version) = match text.split_once('@') {
+            None => (text, None),
+            Some((name, version)) => (name, Some(parse_version(version)?)),
+        };
+        Ok(Self { name: FunctionName::new(name)?, version })
+    }
+
+    /// # Errors
+    /// As [`Self::parse`], and 400 for a path that is not UTF-8.
+    pub(super) fn from_path(path: Result<Path<String>, PathRejection>) -> Result<Self, ApiError> {
+        let Path(text) = path.map_err(|e| ApiError::bad_request("INVALID_NAME", e.body_text()))?;
+        Self::parse(&text)
+    }
+
+    /// The name, where a version would have no meaning.
+    ///
+    /// # Errors
+    /// 400 when there is one.
+    pub(super) fn without_version(self) -> Result<FunctionName, ApiError> {
+        match self.version {
+            None => Ok(self.name),
+            Some(_) => Err(ApiError::bad_request(
+                "INVALID_NAME",
+                "this path takes a function's name without a version",
+            )),
+        }
+    }
+}
+
+fn parse_version(text: &str) -> Result<u32, ApiError> {
+    // `parse` alone would take "+1".
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse().ok().filter(|n| digits && *n > 0);
+    number.ok_or_else(|| {
+        ApiError::bad_request(
+            "INVALID_VERSION",
+            "what follows the @ must be a version number, counted from 1",
+        )
+    })
+}
+
+/// The query of most routes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NamespaceQuery {
+    pub(super) namespace: Option<String>,
+}
+
+/// Takes a query or says what is wrong with it: an unknown parameter is an error, as ignoring it would answer
+/// another question than the one asked.
+///
+/// # Errors
+/// 400 that names the parameter.
+pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
+    query.map(|Query(query)| query).map_err(|e| ApiError::bad_request("INVALID_QUERY", e.body_text()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_name_and_maybe_a_version() {
+        let target =
+            |text: &str| Target::parse(text).map(|t| (t.name.to_string(), t.version)).map_err(|e| e.code);
+        assert_eq!(target("hello"), Ok(("hello".into(), None)));
+        assert_eq!(target("hello@12"), Ok(("hello".into(), Some(12))));
+        assert_eq!(target("hello@4294967295").unwrap().1, Some(u32::MAX));
+        for bad in ["hello@", "hello@0", "hello@+1", "hello@1@2", "hello@x", "hello@4294967296", "hello@-1"] {
+            assert_eq!(target(bad), Err("INVALID_VERSION"), "{bad}");
+        }
+        assert_eq!(target("1hello"), Err("INVALID_NAME"));
+        assert_eq!(target(""), Err("INVALID_NAME"));
+    }
+}
