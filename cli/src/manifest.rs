@@ -219,11 +219,11 @@ fn environment(node: &Node) -> Result<BTreeMap<String, String>, ManifestError> {
     let mut bytes = 0;
     for Entry { key, at, value } in entries {
         let shown = yaml::shorten(key);
-        if key.is_empty() || key.contains(|c: char| c == '=' || c.is_control()) {
+        if key.is_empty() || key.contains(['=', '\0']) {
             return Err(ManifestError::new(
                 *at,
                 format!(
-                    "env: the name {shown:?} is not valid: it must not be empty nor hold '=' or control characters"
+                    "env: the name {shown:?} is not valid: it must not be empty nor hold '=' or a zero byte"
                 ),
             ));
         }

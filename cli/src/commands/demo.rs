@@ -10,7 +10,7 @@ use crate::manifest;
 use crate::output;
 use crate::project::Project;
 use orama_runtime::names::FunctionName;
-use orama_server::{Config, Overrides};
+use orama_server::config::{Config, Overrides};
 use serde::Deserialize;
 use std::fs;
 use std::io::ErrorKind;
@@ -46,14 +46,13 @@ pub fn run(args: Demo) -> Result<()> {
         output::line(&format!("{} is taken, so a free port is used", config.listen))?;
         config.listen.set_port(0);
     }
-    let home = config.home.clone();
-    let node = serve::start(config)?;
+    let node = serve::start(&config)?;
     let gateway_url = format!("http://{}", node.local_addr());
-    output::line(&format!("listening on {gateway_url} (data in {})", home.display()))?;
+    output::line(&format!("listening on {gateway_url} (data in {})", config.home.display()))?;
 
     // The node wrote its file before it served; the address is the one that it really has.
     let client =
-        Client::new(Credentials { gateway_url: gateway_url.clone(), ..Credentials::of_home(&home)? })?;
+        Client::new(Credentials { gateway_url: gateway_url.clone(), ..Credentials::of_home(&config.home)? })?;
     let function = deploy_hello(&client)?;
     output::line(&format!(
         "deployed {} version {}, content id {}",
@@ -65,10 +64,9 @@ pub fn run(args: Demo) -> Result<()> {
     output::line(&format!("sent     {INPUT}\nanswered {}", String::from_utf8_lossy(&answer.body)))?;
     output::line(&format!(
         "\nTry it from another terminal:\n{}\n\nCtrl-C stops the node.",
-        curl(&gateway_url, &home)
+        curl(&gateway_url, &config.home)
     ))?;
-    node.run_until_signal();
-    Ok(())
+    serve::until_signal(node)
 }
 
 // Bound as others bind, without SO_REUSEPORT: with it, two nodes would share the port and each see half the requests.

@@ -3,7 +3,8 @@
 use crate::args::Serve;
 use crate::error::{CliError, Result};
 use crate::output;
-use orama_server::{Config, Node, Overrides};
+use orama_server::Node;
+use orama_server::config::{Config, Overrides};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
@@ -19,10 +20,14 @@ pub fn run(args: Serve) -> Result<()> {
         home: args.home,
         workers: args.workers,
     })?;
-    let node = start(config)?;
+    let node = start(&config)?;
     output::line(&format!("listening on http://{}", node.local_addr()))?;
-    node.run_until_signal();
-    Ok(())
+    until_signal(node)
+}
+
+/// Serves until SIGTERM or Ctrl-C, then drains.
+pub fn until_signal(node: Node) -> Result<()> {
+    node.run_until_signal().map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))
 }
 
 /// Reads the configuration. A bad one is wrong usage: nothing was started.
@@ -31,7 +36,7 @@ pub fn load(overrides: &Overrides) -> Result<Config> {
 }
 
 /// Starts a node; it serves when this returns.
-pub fn start(config: Config) -> Result<Node> {
+pub fn start(config: &Config) -> Result<Node> {
     Node::start(config).map_err(|error| CliError::failed(format!("the node did not start: {error}")))
 }
 
