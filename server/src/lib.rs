@@ -17,4 +17,5 @@ pub mod registry;
 pub mod routes;
 mod worker;
 
+pub use config::{Config, Overrides};
 pub use node::{Node, StartError};

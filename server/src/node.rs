@@ -75,11 +75,11 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`], which names what stood in the way. Nothing is left running.
-    pub fn start(config: &Config) -> Result<Self, StartError> {
+    pub fn start(config: Config) -> Result<Self, StartError> {
         let data = config.home.join("data");
         let home_lock = HomeLock::acquire(&config.home)?;
         files::private_dir(&data).map_err(|source| StartError::File { path: data.clone(), source })?;
-        let listeners = listen(config).map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let listeners = listen(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let address = listeners
             .first()
             .map_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()), TcpListener::local_addr)
@@ -94,7 +94,7 @@ impl Node {
             .map_err(StartError::Threads)?;
         let senders: Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>> = Arc::default();
         let metrics = Arc::new(Metrics::default());
-        let (shared, app) = assemble(config, &data, engine, &backplane, &metrics, &senders)?;
+        let (shared, app) = assemble(&config, &data, engine, &backplane, &metrics, &senders)?;
         auth::bootstrap::credentials(&app.registry, &config.home, &format!("http://{}", reachable(address)))
             .map_err(|error| StartError::Store(error.to_string()))?;
         let mut node = Self {
