@@ -225,14 +225,21 @@ fn twice(name: &str) -> ApiError {
 }
 
 async fn read(mut field: Field<'_>, name: &str, limit_bytes: usize) -> Result<Bytes, ApiError> {
-    let mut bytes = BytesMut::new();
+    // The request is in memory already, so a part mostly comes as one piece, which is then not copied.
+    let mut whole = Bytes::new();
+    let mut pieces = BytesMut::new();
     while let Some(chunk) = field.chunk().await.map_err(|e| malformed(&e))? {
-        if bytes.len() + chunk.len() > limit_bytes {
+        if whole.len() + pieces.len() + chunk.len() > limit_bytes {
             return Err(ApiError::too_large(&format!("the field `{name}`"), limit_bytes));
         }
-        bytes.extend_from_slice(&chunk);
+        if whole.is_empty() && pieces.is_empty() {
+            whole = chunk;
+        } else {
+            pieces.extend_from_slice(&std::mem::take(&mut whole));
+            pieces.extend_from_slice(&chunk);
+        }
     }
-    Ok(bytes.freeze())
+    Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
 }
 
 fn malformed(e: &MultipartError) -> ApiError {

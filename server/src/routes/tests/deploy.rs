@@ -6,6 +6,9 @@ use orama_runtime::limits::WASM_MAX_BYTES;
 use orama_runtime::names::FunctionName;
 use std::time::{Duration, Instant};
 
+/// The parts of a form.
+type Fields<'a> = &'a [(&'a str, &'a [u8])];
+
 #[tokio::test]
 async fn a_deploy_answers_with_the_contracts_object() {
     let node = Node::new();
@@ -96,7 +99,7 @@ async fn what_is_not_accepted_is_named_and_leaves_nothing() {
         (0..129).map(|n| format!("\"K{n}\": \"\"")).collect::<Vec<_>>().join(",")
     );
     let big = format!("{{\"env_vars\": {{\"K\": \"{}\"}}}}", "x".repeat(65_536));
-    let cases: &[(&[(&str, &[u8])], &str, &str)] = &[
+    let cases: &[(Fields<'_>, &str, &str)] = &[
         (&[("wasm", wasm)], "INVALID_CONFIG", "lacks the field `name`"),
         (&[("name", b"f")], "INVALID_CONFIG", "lacks the field `wasm`"),
         (&[("name", b"1f"), ("wasm", wasm)], "INVALID_NAME", "\"1f\""),
@@ -219,6 +222,19 @@ async fn what_is_not_a_form_is_malformed() {
     assert_eq!(send("multipart/form-data; boundary=x", b"--x\r\ncontent-disp").await, malformed);
     let nameless = b"--x\r\ncontent-disposition: form-data\r\n\r\nv\r\n--x--\r\n";
     assert_eq!(send("multipart/form-data; boundary=x", nameless).await, malformed);
+}
+
+#[tokio::test]
+async fn a_module_may_be_larger_than_other_requests() {
+    let node = Node::new();
+    let pad = "x".repeat(3 << 20);
+    let text = format!(
+        "(module (@custom \"pad\" \"{pad}\") (memory (export \"memory\") 1) (func (export \"_start\")))"
+    );
+    let wasm = wat::parse_str(text).unwrap();
+    let function = node.deployed("f", &wasm).await["function"].clone();
+    let stored = node.app.blobs.get(function["wasm_cid"].as_str().unwrap()).unwrap().unwrap();
+    assert_eq!(stored, wasm);
 }
 
 #[tokio::test]
