@@ -4,6 +4,7 @@
 use crate::engine::Engine;
 use crate::function::WasmHash;
 use crate::module::LoadedModule;
+use crate::validate::ModuleError;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,26 +25,37 @@ pub struct ArtifactStore {
 pub struct ArtifactKey([u8; blake3::KEY_LEN]);
 
 impl ArtifactKey {
-    /// Reads the key, or makes one, readable by this user alone.
+    /// Reads the key, or makes one, readable by this user alone. Several processes may do so at once.
     ///
     /// # Errors
     /// When the file cannot be read or written, or has another length than 32 bytes.
     pub fn open(path: &Path) -> io::Result<Self> {
-        match fs::read(path) {
-            Ok(bytes) => <[u8; blake3::KEY_LEN]>::try_from(bytes).map(Self).map_err(|bytes| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{} has {} bytes instead of {}: remove it, and compiled code is made anew", path.display(), bytes.len(), blake3::KEY_LEN),
-                )
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut key = [0; blake3::KEY_LEN];
-                getrandom::fill(&mut key).map_err(io::Error::other)?;
-                write_atomically(path, &[&key])?;
-                Ok(Self(key))
+        Self::read_or_make(path).map_err(|error| at(path, &error))
+    }
+
+    fn read_or_make(path: &Path) -> io::Result<Self> {
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        // Held until the key is whole, so that nobody reads half of it or makes another one.
+        file.lock()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        if bytes.is_empty() {
+            let mut key = [0; blake3::KEY_LEN];
+            getrandom::fill(&mut key).map_err(io::Error::other)?;
+            file.write_all(&key)?;
+            file.sync_all()?;
+            if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+                File::open(dir)?.sync_all()?;
             }
-            Err(error) => Err(error),
+            return Ok(Self(key));
         }
+        <[u8; blake3::KEY_LEN]>::try_from(bytes).map(Self).map_err(|bytes| {
+            let (found, wanted) = (bytes.len(), blake3::KEY_LEN);
+            let what =
+                format!("has {found} bytes instead of {wanted}: remove it, and compiled code is made anew");
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        })
     }
 }
 
@@ -51,13 +63,13 @@ impl ArtifactStore {
     /// Opens the store in `dir`, which is made if it is not there. Temporary files that a crash left are removed.
     ///
     /// # Errors
-    /// When the directory cannot be made or read.
+    /// When the directory cannot be made or read; the message names it.
     pub fn open(dir: &Path, key: ArtifactKey) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        for entry in fs::read_dir(dir)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == TEMPORARY) {
-                fs::remove_file(path)?;
+        fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
+        for entry in fs::read_dir(dir).map_err(|error| at(dir, &error))? {
+            let path = entry.map_err(|error| at(dir, &error))?.path();
+            if path.extension().is_some_and(|extension| extension == TEMPORARY) && is_abandoned(&path) {
+                remove_if_there(&path)?;
             }
         }
         Ok(Self { dir: dir.to_owned(), key })
@@ -81,24 +93,30 @@ impl ArtifactStore {
         write_atomically(&self.path(engine, hash), &[code, &tag, MARK])
     }
 
-    pub(crate) fn load(&self, engine: &Engine, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
+    /// Maps the artifact when it is this node's. One that is damaged, forged or refused by the engine is removed.
+    pub(crate) fn load(&self, engine: &Engine, hash: &WasmHash) -> io::Result<Stored> {
         let path = self.path(engine, hash);
         let mut file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Nothing),
+            Err(error) => return Err(at(&path, &error)),
         };
-        if self.verify(engine, hash, &mut file)? {
-            file.seek(SeekFrom::Start(0))?;
+        let mut found = Stored::Nothing;
+        if self.verify(engine, hash, &mut file).map_err(|error| at(&path, &error))? {
+            file.seek(SeekFrom::Start(0)).map_err(|error| at(&path, &error))?;
             // SAFETY: the tag shows that this node wrote the file, for this module and an engine with these settings;
             // files are never changed in place, only replaced, and their directory belongs to the node's user alone.
             let module = unsafe { wasmtime::Module::deserialize_open_file(&engine.0.wasmtime, file) };
-            if let Ok(loaded) = module.map_err(drop).and_then(|m| LoadedModule::link(engine, &m).map_err(drop)) {
-                return Ok(Some(loaded));
-            }
+            let loaded = module
+                .map_err(|error| ModuleError::Compile(format!("{error:#}")))
+                .and_then(|module| LoadedModule::link(engine, &module));
+            found = match loaded {
+                Ok(loaded) => return Ok(Stored::Module(Box::new(loaded))),
+                Err(why) => Stored::Refused(why),
+            };
         }
-        fs::remove_file(&path)?;
-        Ok(None)
+        remove_if_there(&path)?;
+        Ok(found)
     }
 
     fn verify(&self, engine: &Engine, hash: &WasmHash, file: &mut File) -> io::Result<bool> {
@@ -113,22 +131,59 @@ impl ArtifactStore {
     }
 
     pub(crate) fn remove(&self, engine: &Engine, hash: &WasmHash) -> io::Result<()> {
-        match fs::remove_file(self.path(engine, hash)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_if_there(&self.path(engine, hash))
+    }
+}
+
+/// What the store has of a module.
+pub(crate) enum Stored {
+    /// No artifact, or one that was damaged and is gone now.
+    Nothing,
+    /// This node's artifact, which the engine does not take.
+    Refused(ModuleError),
+    /// Code that is mapped and linked.
+    Module(Box<LoadedModule>),
+}
+
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, &error)),
+        _ => Ok(()),
     }
 }
 
 const TEMPORARY: &str = "tmp";
 
+/// Whether nobody writes the file any more: a writer holds a lock, which goes with its process.
+fn is_abandoned(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock().is_ok())
+}
+
+/// Tries of a write whose temporary file was taken for abandoned in the moment before it was locked.
+const WRITE_TRIES: u32 = 3;
+
 /// Writes a file that is either whole or not there: also after a power cut, and when two write it at once.
 fn write_atomically(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut tries = 1;
+    loop {
+        match try_write(path, parts) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < WRITE_TRIES => tries += 1,
+            result => return result.map_err(|error| at(path, &error)),
+        }
+    }
+}
+
+fn try_write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut unique = [0; 8];
     getrandom::fill(&mut unique).map_err(io::Error::other)?;
     let temporary = path.with_extension(format!("{:016x}.{TEMPORARY}", u64::from_le_bytes(unique)));
     let write = || {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.lock()?;
         for part in parts {
             file.write_all(part)?;
         }

@@ -1,12 +1,13 @@
 //! Turns wasm into native code on threads of its own, so that serving threads never wait for it.
 
-use crate::artifact::ArtifactStore;
+use crate::artifact::{ArtifactStore, Stored};
 use crate::engine::Engine;
 use crate::function::WasmHash;
 use crate::module::LoadedModule;
 use crate::validate::ModuleError;
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Niceness of compiling threads: serving comes first when both want a core.
@@ -42,7 +43,8 @@ impl Compiler {
             .thread_name(|index| format!("compile-{index}"))
             .start_handler(|_| {
                 // Refused only where a sandbox forbids it; compiling at normal priority is then the best there is.
-                let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMPILE_NICENESS);
+                let _ =
+                    rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMPILE_NICENESS);
             })
             .build()
             .map_err(io::Error::other)?;
@@ -60,15 +62,22 @@ impl Compiler {
     /// # Errors
     /// [`CompileError`].
     pub fn compile(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
-        let code = self
-            .threads
-            .install(|| self.engine.0.wasmtime.precompile_module(wasm))
-            .map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
+        let compiled = catch_unwind(AssertUnwindSafe(|| {
+            self.threads.install(|| self.engine.0.wasmtime.precompile_module(wasm))
+        }));
+        let code = match compiled {
+            Ok(code) => code.map_err(|error| ModuleError::Compile(format!("{error:#}")))?,
+            // A module at which the code generator panics is refused; nothing of it is kept that could be broken.
+            Err(_) => return Err(ModuleError::Compile("the code generator failed".to_owned()).into()),
+        };
         let hash = WasmHash::of(wasm);
         self.artifacts.put(&self.engine, &hash, &code).map_err(CompileError::Store)?;
-        match self.load(&hash).map_err(CompileError::Store)? {
-            Some(module) => Ok(module),
-            None => Err(CompileError::Store(io::Error::other("what was just written does not verify"))),
+        match self.artifacts.load(&self.engine, &hash).map_err(CompileError::Store)? {
+            Stored::Module(module) => Ok(*module),
+            Stored::Refused(why) => Err(CompileError::Module(why)),
+            Stored::Nothing => {
+                Err(CompileError::Store(io::Error::other("what was just written does not verify")))
+            }
         }
     }
 
@@ -78,7 +87,10 @@ impl Compiler {
     /// # Errors
     /// When the file can neither be read nor removed.
     pub fn load(&self, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
-        self.artifacts.load(&self.engine, hash)
+        Ok(match self.artifacts.load(&self.engine, hash)? {
+            Stored::Module(module) => Some(*module),
+            Stored::Nothing | Stored::Refused(_) => None,
+        })
     }
 
     /// Removes the artifact of a module that no function uses any more.

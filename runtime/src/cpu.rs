@@ -41,7 +41,8 @@ impl fmt::Display for CpuLevel {
 
 /// The features that a named level switches on.
 fn features(level: &str) -> Result<Vec<&'static str>, EngineError> {
-    let unsupported = |error: isa::LookupError| EngineError::Cpu(format!("no code generator for this machine: {error}"));
+    let unsupported =
+        |error: isa::LookupError| EngineError::Cpu(format!("no code generator for this machine: {error}"));
     let mut builder = isa::lookup_by_name(std::env::consts::ARCH).map_err(unsupported)?;
     if level == BASELINE {
         return Ok(Vec::new());
@@ -54,9 +55,8 @@ fn features(level: &str) -> Result<Vec<&'static str>, EngineError> {
     }
     let cpu = |error: String| EngineError::Cpu(format!("CPU level {level:?}: {error}"));
     cranelift_codegen::settings::Configurable::enable(&mut builder, level).map_err(|e| cpu(e.to_string()))?;
-    let isa = builder
-        .finish(settings::Flags::new(settings::builder()))
-        .map_err(|error| cpu(error.to_string()))?;
+    let isa =
+        builder.finish(settings::Flags::new(settings::builder())).map_err(|error| cpu(error.to_string()))?;
     Ok(isa.isa_flags().iter().filter(|flag| flag.as_bool() == Some(true)).map(|flag| flag.name).collect())
 }
 

@@ -2,9 +2,7 @@
 
 use crate::cpu::CpuLevel;
 use crate::guest::GuestState;
-use crate::limits::{
-    EPOCH_TICK, EXTRA_STACKS, INSTANCE_SLOTS, MEMORY_MB, TABLE_MAX_ELEMENTS,
-};
+use crate::limits::{EPOCH_TICK, INSTANCE_SLOTS, MEMORY_MB, TABLE_MAX_ELEMENTS};
 use crate::{host, wasi};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
@@ -25,8 +23,12 @@ const KEEP_TABLE_BYTES: usize = 512 << 10;
 /// A guest's stack of frames, and the fiber it lies on together with host calls.
 const WASM_STACK_BYTES: usize = 256 << 10;
 const FIBER_STACK_BYTES: usize = 512 << 10;
-/// What wasmtime itself keeps for an instance. Go hello needs 70 KiB.
-const INSTANCE_BYTES: usize = 1 << 20;
+/// What wasmtime itself may keep for an instance. Go hello needs 70 KiB, a 64 MB Go program 20 times that.
+const INSTANCE_BYTES: usize = 4 << 20;
+/// Fibers of one guest: a host call that calls the guest's allocator back runs on a second one, and no deeper.
+const STACKS_PER_INSTANCE: u32 = 2;
+/// With less address space than for so many instances, 64 GiB, there is no node.
+const FEWEST_SLOTS: u32 = 16;
 /// Frames kept of a trap: more than these say nothing to the function's author.
 const BACKTRACE_FRAMES: usize = 16;
 
@@ -95,6 +97,12 @@ impl Engine {
         &self.0.compatibility
     }
 
+    /// Instances that are alive now.
+    #[must_use]
+    pub fn instances_alive(&self) -> u64 {
+        self.0.wasmtime.pooling_allocator_metrics().map_or(0, |metrics| metrics.core_instances())
+    }
+
     /// Instances that can be alive at once.
     #[must_use]
     pub fn instance_slots(&self) -> u32 {
@@ -104,8 +112,7 @@ impl Engine {
 
 /// Tries the configured number of slots, then fewer: a container's address-space limit should not stop a node.
 fn make(config: &EngineConfig) -> Result<(wasmtime::Engine, u32), EngineError> {
-    const FEWEST_SLOTS: u32 = 16;
-    let mut slots = config.instance_slots.max(FEWEST_SLOTS);
+    let mut slots = config.instance_slots.max(1);
     loop {
         let engine = wasmtime::Engine::new(&wasmtime_config(config, slots)?);
         match engine {
@@ -114,7 +121,9 @@ fn make(config: &EngineConfig) -> Result<(wasmtime::Engine, u32), EngineError> {
                 return Ok((engine, slots));
             }
             Err(_) if slots > FEWEST_SLOTS => slots = (slots / 4).max(FEWEST_SLOTS),
-            Err(error) => return Err(EngineError::Engine(format!("{error:#}"))),
+            Err(error) => {
+                return Err(EngineError::Engine(format!("with {slots} instance slots: {error:#}")));
+            }
         }
     }
 }
@@ -142,7 +151,7 @@ fn wasmtime_config(config: &EngineConfig, slots: u32) -> Result<Config, EngineEr
     pool.total_core_instances(slots)
         .total_memories(slots)
         .total_tables(slots)
-        .total_stacks(slots + EXTRA_STACKS)
+        .total_stacks(slots.saturating_mul(STACKS_PER_INSTANCE))
         .max_memories_per_module(1)
         .max_tables_per_module(1)
         .table_elements(TABLE_MAX_ELEMENTS)

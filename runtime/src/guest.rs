@@ -2,9 +2,9 @@
 
 use crate::function::FunctionVersion;
 use crate::invocation::{Invocation, Level};
-use crate::limits::{OUTPUT_MAX_BYTES, TABLE_MAX_ELEMENTS};
+use crate::limits::{EPOCH_TICK, OUTPUT_MAX_BYTES, TABLE_MAX_ELEMENTS};
 use crate::log::LogBuffer;
-use crate::services::Scheduler;
+use crate::services::{Scheduler, Wait};
 use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
@@ -18,12 +18,18 @@ pub(crate) struct GuestState {
     /// How much of the input the guest has read.
     pub(crate) input_read: usize,
     pub(crate) output: Vec<u8>,
+    /// Which of the standard descriptors the guest has not closed.
+    pub(crate) open: [bool; 3],
     pub(crate) logs: LogBuffer,
     pub(crate) limiter: MemoryLimiter,
     pub(crate) deadline: Instant,
     pub(crate) scheduler: Arc<dyn Scheduler>,
+    /// Whether the instance could be made: what fails before is the node's fault unless the guest trapped.
+    pub(crate) instantiated: bool,
     pub(crate) memory: Option<Memory>,
     pub(crate) allocator: Option<TypedFunc<i32, i32>>,
+    /// Whether the guest's allocator runs on behalf of a host call. Such calls do not nest: each takes a fiber.
+    pub(crate) allocating: bool,
     /// Built at the first call that is not one of ours: most guests never make one.
     wasi: Option<Box<WasiP1Ctx>>,
 }
@@ -41,12 +47,15 @@ impl GuestState {
             invocation,
             input_read: 0,
             output: Vec::new(),
+            open: [true; 3],
             logs: LogBuffer::default(),
             limiter,
             deadline,
             scheduler,
+            instantiated: false,
             memory: None,
             allocator: None,
+            allocating: false,
             wasi: None,
         }
     }
@@ -56,6 +65,11 @@ impl GuestState {
         self.wasi.get_or_insert_with(|| Box::new(WasiCtxBuilder::new().build_p1()))
     }
 
+    /// Whether the descriptor is one of the three that a guest has, and still open.
+    pub(crate) fn is_open(&self, fd: i32) -> bool {
+        usize::try_from(fd).is_ok_and(|fd| self.open.get(fd) == Some(&true))
+    }
+
     /// Appends to standard output.
     pub(crate) fn write_output(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         if bytes.len() > OUTPUT_MAX_BYTES - self.output.len().min(OUTPUT_MAX_BYTES) {
@@ -63,6 +77,19 @@ impl GuestState {
         }
         self.output.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// For host calls that work longer than a slice: what to wait for before going on with the work begun at `since`.
+    pub(crate) fn give_way(&self, since: &mut Instant) -> Result<Option<Wait>, Stop> {
+        let now = Instant::now();
+        if now.duration_since(*since) < EPOCH_TICK {
+            return Ok(None);
+        }
+        if now >= self.deadline {
+            return Err(Stop::Timeout);
+        }
+        *since = now;
+        Ok(Some(self.scheduler.yield_now()))
     }
 
     /// Notes why a host call failed; the guest only sees the call's documented failure.
@@ -85,7 +112,8 @@ pub(crate) enum Stop {
 /// Holds a guest to its version's memory limit.
 pub(crate) struct MemoryLimiter {
     limit_bytes: usize,
-    /// Whether the guest asked for more than it may have.
+    /// Whether the guest was refused memory and neither got more nor read input since, which shows that it could go on.
+    /// (Output does not: some runtimes write there that memory ran out.)
     pub(crate) denied: bool,
 }
 
@@ -97,7 +125,7 @@ impl ResourceLimiter for MemoryLimiter {
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         let allowed = desired <= self.limit_bytes;
-        self.denied |= !allowed;
+        self.denied = !allowed;
         Ok(allowed)
     }
 

@@ -41,12 +41,10 @@ impl Engine {
             })
         });
         let ended = start(module, &mut store).await;
-        let state = store.into_data();
+        let mut state = store.into_data();
         let result = match ended {
             Ok(()) => Ok(()),
-            Err(error) => {
-                trap::failure(&error, function.timeout_seconds, function.memory_limit_mb, state.limiter.denied)
-            }
+            Err(error) => trap::failure(&error, &mut state),
         };
         Outcome { output: state.output, result, messages: state.logs.finish() }
     }
@@ -54,8 +52,11 @@ impl Engine {
 
 async fn start(module: &LoadedModule, store: &mut Store<GuestState>) -> wasmtime::Result<()> {
     let instance = module.pre.instantiate_async(&mut *store).await?;
-    store.data_mut().memory =
-        instance.get_module_export(&mut *store, &module.memory).and_then(wasmtime::Extern::into_memory);
+    store.data_mut().instantiated = true;
+    if let Some(memory) = &module.memory {
+        let memory = instance.get_module_export(&mut *store, memory).and_then(wasmtime::Extern::into_memory);
+        store.data_mut().memory = memory;
+    }
     let start = instance
         .get_module_export(&mut *store, &module.start)
         .and_then(wasmtime::Extern::into_func)

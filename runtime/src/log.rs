@@ -18,12 +18,13 @@ pub(crate) struct LogBuffer {
     dropped: u64,
     /// The line of standard error that has not ended yet.
     line: Vec<u8>,
+    last: Option<String>,
 }
 
 impl LogBuffer {
     /// Adds a message; one beyond the limits is counted instead.
     pub(crate) fn push(&mut self, level: Level, message: &str) {
-        if self.messages.len() >= LOG_MESSAGES_MAX || self.bytes >= LOG_TOTAL_MAX_BYTES {
+        if self.is_full() {
             self.dropped += 1;
             return;
         }
@@ -32,8 +33,27 @@ impl LogBuffer {
         self.messages.push(LogMessage { level, message, timestamp_ms: unix_ms() });
     }
 
+    /// Notes the runtime's own last word, for which there is always room.
+    pub(crate) fn end_with(&mut self, message: &str) {
+        self.last = Some(cut(message));
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= LOG_MESSAGES_MAX || self.bytes >= LOG_TOTAL_MAX_BYTES
+    }
+
     /// Adds what the guest wrote to standard error; each line becomes a message of level `error`.
     pub(crate) fn push_stderr(&mut self, bytes: &[u8]) {
+        if self.is_full() {
+            // Lines are only counted, at the speed of memory.
+            self.dropped += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+            match bytes.last() {
+                Some(b'\n') => self.line.clear(),
+                Some(last) if self.line.is_empty() => self.line.push(*last),
+                _ => {}
+            }
+            return;
+        }
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = match piece.split_last() {
                 Some((b'\n', text)) => (text, true),
@@ -53,21 +73,20 @@ impl LogBuffer {
         self.push(Level::Error, String::from_utf8_lossy(&line).trim_end_matches('\r'));
     }
 
-    /// All messages, with a last one that says how many were dropped.
+    /// All messages, then how many were dropped, then the runtime's last word.
     pub(crate) fn finish(mut self) -> Vec<LogMessage> {
         if !self.line.is_empty() {
             self.end_line();
         }
-        if self.dropped > 0 {
-            self.messages.push(LogMessage {
-                level: Level::Error,
-                message: format!(
-                    "{} more messages were dropped: an invocation may log {LOG_MESSAGES_MAX} messages and {LOG_TOTAL_MAX_BYTES} bytes",
-                    self.dropped
-                ),
-                timestamp_ms: unix_ms(),
-            });
-        }
+        let dropped = (self.dropped > 0).then(|| {
+            format!(
+                "{} more messages were dropped: an invocation may log {LOG_MESSAGES_MAX} messages and {LOG_TOTAL_MAX_BYTES} bytes",
+                self.dropped
+            )
+        });
+        let timestamp_ms = unix_ms();
+        let own = dropped.into_iter().chain(self.last);
+        self.messages.extend(own.map(|message| LogMessage { level: Level::Error, message, timestamp_ms }));
         self.messages
     }
 }
@@ -129,9 +148,13 @@ mod tests {
         for _ in 0..LOG_MESSAGES_MAX + 50 {
             buffer.push(Level::Info, "x");
         }
+        buffer.push_stderr(b"a\nb\nhalf ");
+        buffer.push_stderr(b"a line");
+        buffer.end_with("stopped");
         let texts = texts(buffer);
-        assert_eq!(texts.len(), LOG_MESSAGES_MAX + 1);
-        assert!(texts[LOG_MESSAGES_MAX].starts_with("50 more messages were dropped"));
+        assert_eq!(texts.len(), LOG_MESSAGES_MAX + 2);
+        assert!(texts[LOG_MESSAGES_MAX].starts_with("53 more messages were dropped"));
+        assert_eq!(texts[LOG_MESSAGES_MAX + 1], "stopped");
         let mut buffer = LogBuffer::default();
         for _ in 0..LOG_MESSAGES_MAX {
             buffer.push(Level::Info, &"y".repeat(LOG_MESSAGE_MAX_BYTES));

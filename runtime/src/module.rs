@@ -9,7 +9,8 @@ use wasmtime::{InstancePre, Module, ModuleExport};
 pub struct LoadedModule {
     pub(crate) pre: InstancePre<GuestState>,
     pub(crate) start: ModuleExport,
-    pub(crate) memory: ModuleExport,
+    /// A module without one can call no host function that takes a pointer.
+    pub(crate) memory: Option<ModuleExport>,
     image_bytes: usize,
 }
 
@@ -29,7 +30,7 @@ impl LoadedModule {
         Ok(Self {
             pre,
             start: module.get_export_index("_start").ok_or_else(|| missing("_start"))?,
-            memory: module.get_export_index("memory").ok_or_else(|| missing("memory"))?,
+            memory: module.get_export_index("memory"),
             image_bytes: image.end as usize - image.start as usize,
         })
     }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} {given:?} is not valid: it must start with a letter, go on with letters, digits, '-' or '_', and have at most {NAME_MAX_BYTES} characters")]
+#[error(
+    "{what} {given:?} is not valid: it must start with a letter, go on with letters, digits, '-' or '_', and have at most {NAME_MAX_BYTES} characters"
+)]
 pub struct InvalidName {
     what: &'static str,
     given: String,

@@ -1,36 +1,48 @@
 //! Turns what wasmtime says of a failed run into words for the function's author.
 
-use crate::guest::Stop;
+use crate::guest::{GuestState, Stop};
 use crate::invocation::Failure;
-use crate::limits::OUTPUT_MAX_BYTES;
+use crate::limits::{OUTPUT_MAX_BYTES, WASM_NAME_SHOWN_BYTES};
 use std::fmt::Write;
 use wasmtime::{Error, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 /// Frames shown of a trap.
 const FRAMES_SHOWN: usize = 8;
-/// A function's name comes from the module; longer ones are cut, in bytes.
-const FRAME_NAME_MAX_BYTES: usize = 120;
 
 /// Why a run ended with `error`.
-pub(crate) fn failure(error: &Error, timeout_seconds: u32, memory_limit_mb: u32, memory_denied: bool) -> Result<(), Failure> {
-    match error.downcast_ref::<Stop>() {
+pub(crate) fn failure(error: &Error, state: &mut GuestState) -> Result<(), Failure> {
+    let out_of_memory = Failure::OutOfMemory { limit_mb: state.function.memory_limit_mb };
+    let trap = error.downcast_ref::<Trap>();
+    let stop = error.downcast_ref::<Stop>();
+    // Only the epoch's callback interrupts, and only at the deadline.
+    if stop == Some(&Stop::Timeout) || trap == Some(&Trap::Interrupt) {
+        let seconds = state.function.timeout_seconds;
+        state.logs.end_with(&format!("stopped at the timeout of {seconds} s{}", frames(error)));
+        return Err(Failure::Timeout(seconds));
+    }
+    match stop {
         Some(Stop::Exit(0)) => return Ok(()),
-        Some(Stop::OutputTooLarge) => return Err(Failure::OutputTooLarge { limit_bytes: OUTPUT_MAX_BYTES }),
-        Some(Stop::Timeout) => return Err(Failure::Timeout(timeout_seconds)),
+        Some(Stop::OutputTooLarge) => {
+            return Err(Failure::OutputTooLarge { limit_bytes: OUTPUT_MAX_BYTES });
+        }
         // Languages' runtimes end in their own ways when memory is refused: by exit code (Go: 2), trap or abort.
-        _ if memory_denied => return Err(Failure::OutOfMemory { limit_mb: memory_limit_mb }),
+        _ if state.limiter.denied => return Err(out_of_memory),
         Some(Stop::Exit(code)) => return Err(Failure::Exit(*code)),
-        None => {}
+        Some(Stop::Timeout) | None => {}
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return Err(Failure::Overloaded);
     }
-    let what = match error.downcast_ref::<Trap>() {
-        // Only the epoch's callback interrupts, and only at the deadline.
-        Some(Trap::Interrupt) => return Err(Failure::Timeout(timeout_seconds)),
+    let what = match trap {
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
+    let in_guest = state.instantiated || trap.is_some() || error.is::<WasmBacktrace>();
+    if !in_guest {
+        return Err(Failure::Internal(what));
+    }
+    // The failure itself says that it is a trap.
+    let what = what.strip_prefix("wasm trap: ").unwrap_or(&what);
     Err(Failure::Trap(format!("{what}{}", frames(error))))
 }
 
@@ -39,18 +51,36 @@ fn frames(error: &Error) -> String {
     let mut text = String::new();
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return text };
     for (index, frame) in backtrace.frames().iter().take(FRAMES_SHOWN).enumerate() {
-        let before = if index == 0 { " in " } else { ", called by " };
+        text.push_str(if index == 0 { " in " } else { ", called by " });
         // Writing to a string cannot fail.
         let _ = match frame.func_name() {
-            Some(name) => {
-                let mut end = name.len().min(FRAME_NAME_MAX_BYTES);
-                while !name.is_char_boundary(end) {
-                    end -= 1;
-                }
-                write!(text, "{before}{}", &name[..end])
-            }
-            None => write!(text, "{before}function {}", frame.func_index()),
+            Some(name) => write!(text, "{}", shown(name)),
+            None => write!(text, "function {}", frame.func_index()),
         };
     }
     text
+}
+
+/// A name from a module as it can be shown anywhere: on one line, without what a terminal obeys, and not too long.
+pub(crate) fn shown(name: &str) -> String {
+    let mut end = name.len().min(WASM_NAME_SHOWN_BYTES);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let rest = if end < name.len() { "..." } else { "" };
+    let begin = name.get(..end).unwrap_or_default();
+    begin.chars().map(|c| if c.is_control() { '?' } else { c }).chain(rest.chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_on_one_line_and_cut() {
+        assert_eq!(shown("main.main"), "main.main");
+        assert_eq!(shown("a\nb\x1b[31m"), "a?b?[31m");
+        let long = "ä".repeat(WASM_NAME_SHOWN_BYTES);
+        assert_eq!(shown(&long), format!("{}...", "ä".repeat(WASM_NAME_SHOWN_BYTES / 2)));
+    }
 }

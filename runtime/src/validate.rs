@@ -2,6 +2,8 @@
 
 use crate::engine::Engine;
 use crate::guest::GuestState;
+use crate::limits::{MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
+use crate::trap::shown;
 use std::collections::HashMap;
 use std::fmt;
 use wasmparser::{Encoding, Export, ExternalKind, Import, Parser, Payload, TypeRef, ValType};
@@ -14,7 +16,9 @@ pub enum ModuleError {
     #[error("not a WebAssembly module: it must begin with the bytes 00 61 73 6d 01 00 00 00, got {0}")]
     NotAModule(String),
     /// A component of the component model.
-    #[error("this is a WebAssembly component; a function is a core module (a WASI preview1 command, target wasip1 or wasi)")]
+    #[error(
+        "this is a WebAssembly component; a function is a core module (a WASI preview1 command, target wasip1 or wasi)"
+    )]
     Component,
     /// The module breaks a rule of the format; the message has the byte offset.
     #[error("not a valid WebAssembly module: {0}")]
@@ -37,7 +41,8 @@ struct Signature {
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        write!(f, "({}) -> ({})", list(&self.parameters), list(&self.results))
+        // A thousand parameters are allowed, but need not be shown.
+        f.write_str(&shown(&format!("({}) -> ({})", list(&self.parameters), list(&self.results))))
     }
 }
 
@@ -86,6 +91,8 @@ struct Outline<'a> {
     exports: Vec<Export<'a>>,
     /// Initial size of its own memory, in pages.
     memory_pages: Option<u64>,
+    /// Initial sizes of its own tables, in elements.
+    tables: Vec<u64>,
 }
 
 impl Engine {
@@ -98,10 +105,18 @@ impl Engine {
         wasmtime::Module::validate(&self.0.wasmtime, wasm)
             .map_err(|error| ModuleError::Invalid(format!("{error:#}")))?;
         let outline = outline(wasm).map_err(|error| ModuleError::Invalid(error.to_string()))?;
-        let mut problems = outline.unknown_imports(&self.0.imports);
-        problems.extend(outline.start_problem());
-        problems.extend(outline.memory_problem(memory_limit_mb));
-        if problems.is_empty() { Ok(()) } else { Err(ModuleError::Unfit(problems)) }
+        let found = outline.start_problem().into_iter();
+        let mut found = found
+            .chain(outline.memory_problem(memory_limit_mb))
+            .chain(outline.table_problem())
+            .chain(outline.import_problems(&self.0.imports));
+        let mut problems: Vec<String> = found.by_ref().take(MODULE_PROBLEMS_SHOWN).collect();
+        match found.count() {
+            0 if problems.is_empty() => return Ok(()),
+            0 => {}
+            more => problems.push(format!("and {more} more of the kind")),
+        }
+        Err(ModuleError::Unfit(problems))
     }
 }
 
@@ -146,6 +161,11 @@ fn outline(wasm: &[u8]) -> wasmparser::Result<Outline<'_>> {
                     outline.memory_pages = Some(memory?.initial);
                 }
             }
+            Payload::TableSection(section) => {
+                for table in section {
+                    outline.tables.push(table?.ty.initial);
+                }
+            }
             Payload::ExportSection(section) => {
                 outline.exports = section.into_iter().collect::<wasmparser::Result<_>>()?;
             }
@@ -162,36 +182,44 @@ impl Outline<'_> {
         self.types.get(type_index as usize)?.as_ref()
     }
 
-    fn unknown_imports(&self, known: &Imports) -> Vec<String> {
-        let problem = |import: &Import<'_>| {
-            let (module, name) = (import.module, import.name);
+    fn import_problems<'a>(&'a self, known: &'a Imports) -> impl Iterator<Item = String> + 'a {
+        self.imports.iter().filter_map(|import| {
+            let it = format!("{}.{}", shown(import.module), shown(import.name));
             let TypeRef::Func(type_index) = import.ty else {
-                return Some(format!("it imports {module}.{name}, which is not a function; only host functions can be imported"));
+                return Some(format!(
+                    "it imports {it}, which is not a function; only host functions can be imported"
+                ));
             };
-            let Some(provided) = known.0.get(&(module.to_owned(), name.to_owned())) else {
-                return Some(format!("nobody provides the import {module}.{name}"));
+            let Some(provided) = known.0.get(&(import.module.to_owned(), import.name.to_owned())) else {
+                return Some(format!("nobody provides the import {it}"));
             };
             match self.signature(type_index) {
                 Some(wanted) if wanted == provided => None,
-                Some(wanted) => Some(format!("the import {module}.{name} has the signature {provided}, not {wanted}")),
-                None => Some(format!("the import {module}.{name} has no function type")),
+                Some(wanted) => Some(format!("the import {it} has the signature {provided}, not {wanted}")),
+                None => Some(format!("the import {it} has no function type")),
             }
-        };
-        self.imports.iter().filter_map(problem).collect()
+        })
     }
 
     fn export(&self, name: &str, kind: ExternalKind) -> Option<u32> {
-        self.exports.iter().find(|export| export.name == name && export.kind == kind).map(|export| export.index)
+        self.exports
+            .iter()
+            .find(|export| export.name == name && export.kind == kind)
+            .map(|export| export.index)
     }
 
     fn start_problem(&self) -> Option<String> {
         let Some(index) = self.export("_start", ExternalKind::Func) else {
             let hint = if self.export("_initialize", ExternalKind::Func).is_some() {
                 " (it is a reactor: build it as a command)"
+            } else if self.exports.iter().any(|export| export.name == "_start") {
+                " (its export _start is something else)"
             } else {
                 ""
             };
-            return Some(format!("it does not export the function _start{hint}"));
+            return Some(format!(
+                "it does not export the function _start, with the signature () -> (){hint}"
+            ));
         };
         let imported: Vec<u32> = self
             .imports
@@ -206,12 +234,23 @@ impl Outline<'_> {
 
     fn memory_problem(&self, limit_mb: u32) -> Option<String> {
         const PAGE_BYTES: u64 = 64 << 10;
-        if self.export("memory", ExternalKind::Memory).is_none() {
-            return Some("it does not export its memory as \"memory\"".to_owned());
+        // Without imports there is nobody to read or write it.
+        if !self.imports.is_empty() && self.export("memory", ExternalKind::Memory).is_none() {
+            return Some("it imports host functions but does not export its memory as \"memory\"".to_owned());
         }
         let initial_bytes = self.memory_pages.unwrap_or(0).saturating_mul(PAGE_BYTES);
         (initial_bytes > u64::from(limit_mb) << 20).then(|| {
             format!("it starts with {initial_bytes} bytes of memory, more than its limit of {limit_mb} MB")
+        })
+    }
+
+    fn table_problem(&self) -> Option<String> {
+        if self.tables.len() > 1 {
+            return Some(format!("it has {} tables; a function may have one", self.tables.len()));
+        }
+        let initial = self.tables.first().copied().unwrap_or_default();
+        (initial > TABLE_MAX_ELEMENTS as u64).then(|| {
+            format!("its table starts with {initial} elements; a function may have {TABLE_MAX_ELEMENTS}")
         })
     }
 }

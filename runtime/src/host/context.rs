@@ -1,6 +1,5 @@
 //! What an invocation may know of itself: its caller, its id and its environment.
 
-use super::NOT_UTF8;
 use crate::abi::{give, view};
 use crate::guest::GuestState;
 use crate::invocation::Caller as Who;
@@ -38,17 +37,23 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
         }),
     ];
     for (name, lookup) in lookups {
-        linker.func_wrap_async(module, name, move |mut caller: Caller<'_, GuestState>, key: (i32, i32)| {
-            Box::new(async move {
-                let (memory, state) = view(&mut caller)?;
-                let Some(key) = memory.text(name, key)? else {
-                    state.log_failure(name, NOT_UTF8);
-                    return Ok(0);
-                };
-                let value = lookup(state, key).to_owned();
-                give(&mut caller, name, value.as_bytes()).await
-            })
-        })?;
+        linker.func_wrap_async(
+            module,
+            name,
+            move |mut caller: Caller<'_, GuestState>, key: (i32, i32)| {
+                Box::new(async move {
+                    let (memory, state) = view(&mut caller)?;
+                    let value = match memory.name(name, key)? {
+                        Ok(key) => lookup(state, key).to_owned(),
+                        Err(why) => {
+                            state.log_failure(name, why);
+                            return Ok(0);
+                        }
+                    };
+                    give(&mut caller, name, value.as_bytes()).await
+                })
+            },
+        )?;
     }
     Ok(())
 }

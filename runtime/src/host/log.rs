@@ -1,9 +1,9 @@
 //! `log_info` and `log_error`: messages captured with the invocation, in order.
 
-use super::NOT_UTF8;
 use crate::abi::view;
 use crate::guest::GuestState;
 use crate::invocation::Level;
+use crate::limits::LOG_MESSAGE_MAX_BYTES;
 use wasmtime::{Caller, Linker, Result};
 
 pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
@@ -13,9 +13,9 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
             name,
             move |mut caller: Caller<'_, GuestState>, pointer: i32, length: i32| -> Result<()> {
                 let (memory, state) = view(&mut caller)?;
-                match memory.text(name, (pointer, length))? {
-                    Some(message) => state.logs.push(level, message),
-                    None => state.log_failure(name, NOT_UTF8),
+                match memory.beginning(name, (pointer, length), LOG_MESSAGE_MAX_BYTES)? {
+                    Ok(message) => state.logs.push(level, message),
+                    Err(why) => state.log_failure(name, why),
                 }
                 Ok(())
             },

@@ -19,6 +19,3 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
     }
     Ok(())
 }
-
-/// Why a call failed whose string argument is not UTF-8.
-const NOT_UTF8: &str = "an argument is not valid UTF-8";

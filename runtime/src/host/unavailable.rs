@@ -48,7 +48,9 @@ const FUNCTIONS: [Function; 16] = [
     function(
         "db_query_batch",
         "s",
-        Failure::Json(r#"{"results":[],"failed_index":-1,"error":"not available on this node","code":"UNAVAILABLE"}"#),
+        Failure::Json(
+            r#"{"results":[],"failed_index":-1,"error":"not available on this node","code":"UNAVAILABLE"}"#,
+        ),
     ),
     function("cache_get", "s", Failure::ZeroI64),
     function("cache_set", "ssl", Failure::Nothing),
@@ -107,9 +109,7 @@ fn check(
     for parameter in parameters.chars() {
         arguments = match (parameter, arguments) {
             ('s', [Val::I32(pointer), Val::I32(length), rest @ ..]) => {
-                memory
-                    .bytes(*pointer as u32, *length as u32)
-                    .map_err(|error| error.trap(name))?;
+                memory.bytes(*pointer as u32, *length as u32).map_err(|error| error.trap(name))?;
                 rest
             }
             (_, [_, rest @ ..]) => rest,

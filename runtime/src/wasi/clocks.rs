@@ -1,0 +1,164 @@
+//! Clocks, and waiting for them: `clock_*` and `poll_oneoff`.
+
+use super::{MODULE, STDIN, errno, errno_of, layout};
+use crate::abi::{OutOfBounds, View, view};
+use crate::guest::{GuestState, Stop};
+use crate::limits::POLL_SUBSCRIPTIONS_MAX;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use wasmtime::{Caller, Error, Linker, Result};
+
+fn monotonic_ns() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    // Guests may take 0 for "not set".
+    1 + START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+fn realtime_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
+}
+
+fn clock_ns(clock: i32) -> Result<u64, i32> {
+    match clock {
+        layout::CLOCK_REALTIME => Ok(realtime_ns()),
+        layout::CLOCK_MONOTONIC => Ok(monotonic_ns()),
+        // A guest shares its thread with others: there is no CPU time of its own to show.
+        2..=layout::CLOCK_THREAD_CPUTIME => Err(errno::NOTSUP),
+        _ => Err(errno::INVAL),
+    }
+}
+
+pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
+    linker.func_wrap(
+        MODULE,
+        "clock_res_get",
+        |mut caller: Caller<'_, GuestState>, clock: i32, at: i32| {
+            let (mut memory, _) = view(&mut caller)?;
+            Ok::<_, Error>(match clock_ns(clock) {
+                Ok(_) => {
+                    errno_of(memory.write(at as u32 as u64, &1u64.to_le_bytes()).map(|()| errno::SUCCESS))
+                }
+                Err(errno) => errno,
+            })
+        },
+    )?;
+    linker.func_wrap(
+        MODULE,
+        "clock_time_get",
+        |mut caller: Caller<'_, GuestState>, clock: i32, _precision: i64, at: i32| {
+            let (mut memory, _) = view(&mut caller)?;
+            Ok::<_, Error>(match clock_ns(clock) {
+                Ok(now) => {
+                    errno_of(memory.write(at as u32 as u64, &now.to_le_bytes()).map(|()| errno::SUCCESS))
+                }
+                Err(errno) => errno,
+            })
+        },
+    )?;
+    linker.func_wrap_async(
+        MODULE,
+        "poll_oneoff",
+        |mut caller: Caller<'_, GuestState>,
+         (subscriptions, events, count, events_at): (i32, i32, i32, i32)| {
+            Box::new(async move {
+                poll_oneoff(&mut caller, subscriptions as u32, events as u32, count as u32, events_at as u32)
+                    .await
+            })
+        },
+    )?;
+    Ok(())
+}
+
+/// One thing a guest waits for.
+struct Subscription {
+    userdata: u64,
+    kind: u8,
+    /// `Ok` with the time still to wait (zero for a descriptor, which is always ready), else the event's error.
+    wait: Result<Duration, i32>,
+}
+
+fn subscription(
+    memory: &View<'_>,
+    at: u64,
+    is_open: impl Fn(i32) -> bool,
+) -> Result<Result<Subscription, i32>, OutOfBounds> {
+    let userdata = memory.u64(at)?;
+    let kind = memory.bytes((at + 8) as u32, 1)?.first().copied().unwrap_or_default();
+    let id = memory.u32(at + 16)? as i32;
+    let wait = match kind {
+        layout::EVENTTYPE_CLOCK => {
+            let timeout = memory.u64(at + 24)?;
+            let absolute = memory.u16(at + 40)? & layout::SUBSCRIPTION_CLOCK_ABSTIME != 0;
+            clock_ns(id)
+                .map(|now| Duration::from_nanos(if absolute { timeout.saturating_sub(now) } else { timeout }))
+        }
+        layout::EVENTTYPE_FD_READ if id == STDIN && is_open(id) => Ok(Duration::ZERO),
+        layout::EVENTTYPE_FD_WRITE if id != STDIN && is_open(id) => Ok(Duration::ZERO),
+        layout::EVENTTYPE_FD_READ | layout::EVENTTYPE_FD_WRITE => Err(errno::BADF),
+        _ => return Ok(Err(errno::INVAL)),
+    };
+    Ok(Ok(Subscription { userdata, kind, wait }))
+}
+
+async fn poll_oneoff(
+    caller: &mut Caller<'_, GuestState>,
+    subscriptions_at: u32,
+    events_at: u32,
+    count: u32,
+    event_count_at: u32,
+) -> Result<i32> {
+    if count == 0 || count > POLL_SUBSCRIPTIONS_MAX {
+        return Ok(errno::INVAL);
+    }
+    let mut subscriptions = Vec::with_capacity(count as usize);
+    let (memory, state) = view(caller)?;
+    for index in 0..u64::from(count) {
+        let at = u64::from(subscriptions_at) + index * layout::SUBSCRIPTION;
+        match subscription(&memory, at, |fd| state.is_open(fd)) {
+            Ok(Ok(subscription)) => subscriptions.push(subscription),
+            Ok(Err(errno)) => return Ok(errno),
+            Err(OutOfBounds { .. }) => return Ok(errno::FAULT),
+        }
+    }
+    // An error is an event at once.
+    let wait = subscriptions.iter().map(|s| s.wait.unwrap_or_default()).min().unwrap_or_default();
+    if wait > Duration::ZERO {
+        let left = state.deadline.saturating_duration_since(Instant::now());
+        let sleep = state.scheduler.sleep(wait.min(left));
+        sleep.await;
+        if wait >= left {
+            return Err(Error::from(Stop::Timeout));
+        }
+    }
+    let (mut memory, _) = view(caller)?;
+    Ok(errno_of(write_events(&mut memory, &subscriptions, wait, events_at, event_count_at)))
+}
+
+fn write_events(
+    memory: &mut View<'_>,
+    subscriptions: &[Subscription],
+    waited: Duration,
+    events_at: u32,
+    event_count_at: u32,
+) -> Result<i32, OutOfBounds> {
+    let mut written = 0u32;
+    for subscription in subscriptions {
+        let error = match subscription.wait {
+            Ok(wait) if wait > waited => continue,
+            Ok(_) => errno::SUCCESS,
+            Err(errno) => errno,
+        };
+        let mut event = [0u8; layout::EVENT as usize];
+        event[0..8].copy_from_slice(&subscription.userdata.to_le_bytes());
+        event[8..10].copy_from_slice(&(error as u16).to_le_bytes());
+        event[10] = subscription.kind;
+        if subscription.kind != layout::EVENTTYPE_CLOCK {
+            // Bytes that can be read or written without waiting: at least one.
+            event[16..24].copy_from_slice(&1u64.to_le_bytes());
+        }
+        memory.write(u64::from(events_at) + u64::from(written) * layout::EVENT, &event)?;
+        written += 1;
+    }
+    memory.write(u64::from(event_count_at), &written.to_le_bytes())?;
+    Ok(errno::SUCCESS)
+}

@@ -1,0 +1,488 @@
+//! Every guest in `tests/guests/wat`: what must come of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{function, log, node, text};
+use orama_runtime::invocation::{Failure, Outcome};
+use orama_runtime::limits::{LOG_MESSAGE_MAX_BYTES, LOG_MESSAGES_MAX, LOG_TOTAL_MAX_BYTES, OUTPUT_MAX_BYTES};
+use orama_test_support::guests;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Succeeds with exactly this output. (name, input, output)
+const SUCCEEDS: &[(&str, &str, &str)] = &[
+    ("alloc_both", "", "request-1"),
+    ("alloc_calls_host", "", "request-1"),
+    ("alloc_grows", "", "request-1"),
+    ("alloc_malloc", "", "request-1"),
+    ("alloc_none", "", "none"),
+    ("alloc_not_a_function", "", "none"),
+    ("alloc_null", "", "none"),
+    ("alloc_orama", "", "request-1"),
+    ("alloc_recurses", "", "none"),
+    ("alloc_wrong_type", "", "none"),
+    ("closes_stdio", "", ""),
+    ("echo", "{\"a\":1}", "{\"a\":1}"),
+    ("echo_byte_by_byte", "{\"a\":1}", "{\"a\":1}"),
+    ("empty", "ignored", ""),
+    ("ignores_stdin", "ignored", "{\"ok\":true}"),
+    ("iovecs_too_many", "", ""),
+    ("log_env", "", ""),
+    ("log_host", "", ""),
+    ("log_orama", "", ""),
+    ("logs_before_reading", "input", "input"),
+    ("memory_dirty", "", "clean"),
+    ("memory_grow_huge", "", ""),
+    ("memory_grow_until_refused", "", "1024"),
+    ("no_files", "", "refused"),
+    ("poll_many", "", ""),
+    ("poll_nothing", "", ""),
+    ("poll_stdin", "", "ready"),
+    ("reads_after_end", "abc", "end"),
+    ("simd", "", ""),
+    ("sleep_100_ms", "", "slept"),
+    ("sleep_past", "", "slept"),
+    ("start_section_grows", "", ""),
+    ("start_section_reads", "abc", "abc"),
+    ("start_section_works", "", "1"),
+    ("table_grow_until_refused", "", ""),
+    ("writes_before_reading", "abc", "[abc]"),
+    ("wrong_direction", "", ""),
+];
+
+/// Ends with this exit code. (name, input, code)
+const EXITS: &[(&str, &str, i32)] = &[
+    ("alloc_exits", "", 3),
+    ("exit_after_output", "", 5),
+    ("exit_code", "1", 1),
+    ("exit_code", "255", 255),
+    ("exit_code", "4294967295", -1),
+    ("exit_code", "2147483648", i32::MIN),
+    ("start_section_exits", "", 4),
+];
+
+/// Traps with a message that has all of these words.
+const TRAPS: &[(&str, &[&str])] = &[
+    ("alloc_at_the_edge", &["get_request_id", "outside the guest's memory"]),
+    ("alloc_minus_one", &["get_request_id", "4294967295"]),
+    ("alloc_out_of_range", &["get_request_id", "outside the guest's memory"]),
+    ("alloc_traps", &["broken_allocator", "unreachable"]),
+    ("data_out_of_range", &["out of bounds"]),
+    ("elements_out_of_range", &["out of bounds"]),
+    ("start_section_traps", &["unreachable", "trap_in_start"]),
+    ("trap_after_output", &["unreachable"]),
+    ("trap_call_type", &["indirect call type mismatch"]),
+    ("trap_conversion", &["invalid conversion to integer"]),
+    ("trap_divide", &["divide by zero"]),
+    ("trap_fill", &["out of bounds memory access"]),
+    ("trap_load", &["out of bounds memory access"]),
+    ("trap_load_offset", &["out of bounds memory access"]),
+    ("trap_null_call", &["uninitialized element"]),
+    ("trap_overflow", &["integer overflow"]),
+    ("trap_stack_overflow", &["call stack exhausted", "recurse_forever, called by recurse_forever"]),
+    ("trap_stack_overflow_in_host", &["call stack exhausted", "recurse_with_host_calls"]),
+    ("trap_store_edge", &["out of bounds memory access"]),
+    ("trap_table_index", &["undefined element"]),
+    ("trap_unreachable", &["unreachable", "deep_inside, called by in_between"]),
+];
+
+/// Runs into its timeout of one second; the log has a line that names this function, unless it is empty.
+const TIMES_OUT: &[(&str, &str)] = &[
+    ("alloc_spins", ""),
+    ("flood_log", ""),
+    ("flood_stderr", ""),
+    ("flood_stderr_one_line", ""),
+    ("memory_grow_forever", ""),
+    ("sleep_hour", ""),
+    ("sleep_longest", ""),
+    ("spin", "in spin_forever"),
+    ("spin_bad_writes", ""),
+    ("spin_clock", ""),
+    ("spin_empty_reads", ""),
+    ("spin_empty_writes", ""),
+    ("spin_memory_fill", ""),
+    ("spin_random", ""),
+    ("spin_tail_calls", ""),
+    ("spin_yield", ""),
+    ("start_section_spins", "in spin_in_start"),
+];
+
+/// Refused before it is deployed, with a message that has all of these words.
+const REFUSED: &[(&str, &[&str])] = &[
+    ("component", &["component", "core module"]),
+    ("component_with_module", &["component", "core module"]),
+    ("exception", &["exceptions"]),
+    ("externref", &["types", "requires gc"]),
+    ("garbage_collected", &["gc"]),
+    ("import_memory", &["env.memory", "not a function"]),
+    ("import_preview0", &["wasi_unstable."]),
+    ("import_table_and_global", &["it imports env.table", "it imports env.get_env, which is not a function"]),
+    (
+        "import_wrong_type",
+        &[
+            "env.get_env has the signature (i32 i32) -> (i64), not",
+            "fd_write has the signature (i32 i32 i32 i32) -> (i32), not",
+        ],
+    ),
+    ("invalid_body", &["type mismatch", "offset"]),
+    ("invalid_index", &["unknown function", "offset"]),
+    ("memory_64", &["memory64"]),
+    ("memory_min_300_mb", &["314572800 bytes", "256 MB"]),
+    ("memory_min_4_gib", &["4294967296 bytes", "256 MB"]),
+    ("memory_not_a_memory", &["does not export its memory"]),
+    ("memory_shared", &["threads"]),
+    ("memory_two", &["multiple memories"]),
+    ("memory_unexported", &["does not export its memory"]),
+    ("no_start", &["_start"]),
+    ("reactor", &["_start", "reactor"]),
+    ("start_not_a_function", &["_start", "function", "() -> ()"]),
+    ("start_wrong_type", &["_start", "() -> ()", "(i32) -> (i32)"]),
+    ("table_min_huge", &["100000000 elements"]),
+    (
+        "unknown_imports",
+        &[
+            "import env.no_such_function",
+            "host.db_drop_everything",
+            "orama.get_ENV",
+            "wasi_snapshot_preview1.fd_teleport",
+            "gojs.runtime.wasmExit",
+            "import .empty",
+        ],
+    ),
+];
+
+/// Has a test of its own below.
+const SPECIAL: &[&str] = &[
+    "flood_stdout",
+    "iovecs_overlapping",
+    "many_writes",
+    "memory_grow_then_trap",
+    "memory_min_100_mb",
+    "monotonic_twice",
+    "pointers_host",
+    "pointers_wasi",
+    "random_200_mb",
+    "random_first",
+    "wall_time_first",
+    "writes_not_utf8",
+];
+
+/// With 64 MB and 20 s: more than any guest that ends needs, also on a busy machine.
+fn run(name: &str, input: &str) -> Outcome {
+    run_with(name, input, 64, 20)
+}
+
+fn run_with(name: &str, input: &str, memory_mb: u32, timeout_seconds: u32) -> Outcome {
+    node().run(&node().guest(name), function(memory_mb, timeout_seconds), input.as_bytes())
+}
+
+#[test]
+fn every_guest_stands_in_one_table() {
+    let mut seen = BTreeMap::<&str, Vec<&str>>::new();
+    let mut note = |table, name| seen.entry(name).or_default().push(table);
+    SUCCEEDS.iter().for_each(|case| note("SUCCEEDS", case.0));
+    EXITS.iter().for_each(|case| note("EXITS", case.0));
+    TRAPS.iter().for_each(|case| note("TRAPS", case.0));
+    TIMES_OUT.iter().for_each(|case| note("TIMES_OUT", case.0));
+    REFUSED.iter().for_each(|case| note("REFUSED", case.0));
+    SPECIAL.iter().for_each(|name| note("SPECIAL", name));
+    for (name, tables) in &mut seen {
+        tables.dedup();
+        assert_eq!(tables.len(), 1, "{name} stands in {tables:?}");
+    }
+    assert_eq!(seen.into_keys().collect::<Vec<_>>(), guests::wat_names());
+}
+
+#[test]
+fn guests_that_succeed() {
+    for (name, input, output) in SUCCEEDS {
+        let outcome = run(name, input);
+        assert_eq!(outcome.result, Ok(()), "{name}: {:?}", log(&outcome));
+        assert_eq!(text(&outcome), *output, "{name}: {:?}", log(&outcome));
+    }
+}
+
+#[test]
+fn guests_that_exit() {
+    for (name, input, code) in EXITS {
+        let outcome = run(name, input);
+        assert_eq!(outcome.result, Err(Failure::Exit(*code)), "{name}");
+    }
+    assert_eq!(run("exit_code", "0").result, Ok(()));
+    assert_eq!(run("exit_code", "4294967296").result, Ok(()));
+    assert_eq!(text(&run("exit_after_output", "")).chars().next(), Some('{'));
+}
+
+#[test]
+fn guests_that_trap() {
+    for (name, words) in TRAPS {
+        match run(name, "").result {
+            Err(Failure::Trap(message)) => {
+                assert!(words.iter().all(|word| message.contains(word)), "{name}: {message}");
+                assert!(!message.contains("wasm trap") && !message.contains('\n'), "{name}: {message}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn guests_that_time_out_do_so_at_their_deadline() {
+    std::thread::scope(|scope| {
+        for (name, stopped_in) in TIMES_OUT {
+            let module = node().guest(name);
+            scope.spawn(move || {
+                let begin = Instant::now();
+                let outcome = node().run(&module, function(64, 1), b"");
+                let took = begin.elapsed();
+                assert_eq!(outcome.result, Err(Failure::Timeout(1)), "{name}");
+                // All of them share the processors, so that some are asked late; none goes on.
+                assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{name}: {took:?}");
+                let log = log(&outcome);
+                let last = log.last().unwrap();
+                assert!(last.starts_with("error: stopped at the timeout of 1 s"), "{name}: {last}");
+                assert!(last.contains(stopped_in), "{name}: {last}");
+                assert_log_is_bounded(name, &outcome);
+            });
+        }
+    });
+}
+
+fn assert_log_is_bounded(name: &str, outcome: &Outcome) {
+    // One message may pass the total, one says what was dropped, one why it ended.
+    assert!(outcome.messages.len() <= LOG_MESSAGES_MAX + 2, "{name}: {}", outcome.messages.len());
+    let bytes: usize = outcome.messages.iter().map(|m| m.message.len()).sum();
+    assert!(bytes <= LOG_TOTAL_MAX_BYTES + 2 * LOG_MESSAGE_MAX_BYTES, "{name}: {bytes} bytes");
+}
+
+#[test]
+fn guests_that_are_refused() {
+    for (name, words) in REFUSED {
+        let message =
+            node().load(&guests::wat(name), 256).err().unwrap_or_else(|| panic!("{name} was accepted"));
+        assert!(words.iter().all(|word| message.contains(word)), "{name}: {message}");
+    }
+}
+
+#[test]
+fn messages_arrive_in_order_with_their_level_and_time() {
+    for name in ["log_env", "log_host", "log_orama"] {
+        let unix_ms = || std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+        let before = unix_ms();
+        let outcome = run(name, "");
+        assert_eq!(log(&outcome), ["info: first", "error: second"], "{name}");
+        let times: Vec<i64> = outcome.messages.iter().map(|m| m.timestamp_ms).collect();
+        assert!(before <= times[0] && times[0] <= times[1] && times[1] <= unix_ms(), "{name}: {times:?}");
+    }
+    assert_eq!(log(&run("logs_before_reading", "x")), ["info: logged before reading"]);
+    assert_eq!(log(&run("alloc_calls_host", "")), ["info: none"]);
+    for (name, why) in [
+        ("alloc_none", "exports neither orama_alloc(i32) -> i32 nor malloc(i32) -> i32"),
+        ("alloc_wrong_type", "exports neither"),
+        ("alloc_null", "gave no memory for 9 bytes"),
+    ] {
+        let log = log(&run(name, ""));
+        assert!(
+            log.len() == 1 && log[0].starts_with("error: get_request_id: ") && log[0].contains(why),
+            "{log:?}"
+        );
+    }
+}
+
+#[test]
+fn a_flood_of_messages_says_how_many_were_dropped() {
+    for (name, kept) in [("flood_log", "[cut after"), ("flood_stderr", "xxx")] {
+        let outcome = run_with(name, "", 64, 1);
+        let log = log(&outcome);
+        assert!(log[0].contains(kept), "{name}: {}", log[0]);
+        assert!(log.iter().any(|m| m.contains("more messages were dropped")), "{name}");
+    }
+    let outcome = run_with("flood_stderr_one_line", "", 64, 1);
+    assert!(outcome.messages[0].message.ends_with("[cut after 8192 bytes]"), "{:?}", outcome.messages[0]);
+    assert_eq!(outcome.messages.len(), 2);
+}
+
+#[test]
+fn a_long_input_arrives_whole() {
+    let input: String = (0..1 << 17).map(|i: u32| char::from(b'a' + (i % 26) as u8)).collect();
+    for name in ["echo", "echo_byte_by_byte", "writes_before_reading"] {
+        let outcome = run(name, &input);
+        assert_eq!(outcome.result, Ok(()), "{name}");
+        assert!(text(&outcome).trim_matches(['[', ']']) == input, "{name}");
+    }
+    let input = vec![b'x'; 1 << 20];
+    let outcome = node().run(&node().guest("echo"), function(64, 20), &input);
+    assert!(outcome.output == input);
+}
+
+#[test]
+fn sleeping_takes_as_long_as_asked_and_no_longer() {
+    for (name, at_least_ms) in [("sleep_100_ms", 100), ("sleep_past", 0)] {
+        let module = node().guest(name);
+        let begin = Instant::now();
+        node().run(&module, function(64, 20), b"");
+        let took = begin.elapsed();
+        assert!(took >= Duration::from_millis(at_least_ms), "{name}: {took:?}");
+        assert!(took < Duration::from_millis(at_least_ms + 2000), "{name}: {took:?}");
+    }
+}
+
+#[test]
+fn the_output_limit_ends_a_guest_and_nothing_more_is_held() {
+    for name in ["flood_stdout", "iovecs_overlapping"] {
+        let outcome = run(name, "");
+        assert_eq!(outcome.result, Err(Failure::OutputTooLarge { limit_bytes: OUTPUT_MAX_BYTES }), "{name}");
+        assert!(outcome.output.len() <= OUTPUT_MAX_BYTES, "{name}: {}", outcome.output.len());
+        assert!(outcome.output.capacity() <= 2 * OUTPUT_MAX_BYTES, "{name}: {}", outcome.output.capacity());
+    }
+    let outcome = run("many_writes", "");
+    assert_eq!((outcome.result, outcome.output.len()), (Ok(()), 200_000));
+}
+
+#[test]
+fn output_need_not_be_utf8_and_messages_are_made_so() {
+    let outcome = run("writes_not_utf8", "");
+    assert_eq!((outcome.result, outcome.output.as_slice()), (Ok(()), &[0xff, 0xfe, 0x00, 0x80, 0x0a][..]));
+    assert_eq!(outcome.messages[0].message, "\u{fffd}\u{fffd}\0\u{fffd}");
+}
+
+#[test]
+fn memory_has_its_limit_and_running_into_it_is_named() {
+    for (memory_mb, pages) in [(1, "16"), (64, "1024"), (256, "4096")] {
+        assert_eq!(text(&run_with("memory_grow_until_refused", "", memory_mb, 20)), pages);
+        let outcome = run_with("memory_grow_then_trap", "", memory_mb, 20);
+        assert_eq!(outcome.result, Err(Failure::OutOfMemory { limit_mb: memory_mb }));
+    }
+    let wasm = guests::wat("memory_min_100_mb");
+    let refused = node().load(&wasm, 64).err().unwrap();
+    assert!(refused.contains("104857600 bytes") && refused.contains("64 MB"), "{refused}");
+    let module = node().load(&wasm, 128).unwrap();
+    assert_eq!(node().run(&module, function(128, 20), b"").result, Ok(()));
+    // Another version of the same module may have a lower limit than the one it was checked for.
+    let failed = node().run(&module, function(64, 20), b"").result;
+    assert_eq!(failed, Err(Failure::OutOfMemory { limit_mb: 64 }));
+}
+
+#[test]
+fn a_refused_growth_is_no_excuse_for_a_later_exit() {
+    let exits_after = |more: &str| {
+        let module = node().wat(&format!(
+            r#"(module
+                (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+                (memory (export "memory") 1)
+                (func (export "_start")
+                    (drop (memory.grow (i32.const 60000)))
+                    {more}
+                    (call $proc_exit (i32.const 7))))"#
+        ));
+        node().run(&module, function(64, 20), b"").result
+    };
+    assert_eq!(exits_after(""), Err(Failure::OutOfMemory { limit_mb: 64 }));
+    assert_eq!(exits_after("(drop (memory.grow (i32.const 1)))"), Err(Failure::Exit(7)));
+}
+
+#[test]
+fn memory_is_fresh_whatever_came_before() {
+    let node = common::Node::new(1);
+    let dirty = node.guest("memory_dirty");
+    let others =
+        ["trap_unreachable", "spin", "exit_code", "memory_grow_until_refused"].map(|name| node.guest(name));
+    for other in &others {
+        assert_eq!(text(&node.run(&dirty, function(64, 20), b"")), "clean");
+        // The engine has one slot, so each run is in the memory of the one before.
+        drop(node.run(other, function(64, 1), b"3"));
+        assert_eq!(text(&node.run(&dirty, function(64, 20), b"")), "clean");
+    }
+    let traps_dirty = node.wat(
+        r#"(module (memory (export "memory") 256)
+            (func (export "_start")
+                (memory.fill (i32.const 0) (i32.const 0xa5) (i32.const 0x1000000))
+                unreachable))"#,
+    );
+    let spins_dirty = node.wat(
+        r#"(module (memory (export "memory") 256)
+            (func (export "_start")
+                (memory.fill (i32.const 0) (i32.const 0xa5) (i32.const 0x1000000))
+                (loop $again (br $again))))"#,
+    );
+    for module in [&traps_dirty, &spins_dirty] {
+        assert!(node.run(module, function(64, 1), b"").result.is_err());
+        assert_eq!(text(&node.run(&dirty, function(64, 20), b"")), "clean");
+    }
+}
+
+#[test]
+fn clocks_and_randomness_are_real() {
+    let number = |name| u64::from_str_radix(text(&run(name, "")), 16).unwrap();
+    let before = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let told = number("wall_time_first");
+    let after = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    assert!((before..=after).contains(&told), "{before} {told} {after}");
+    let passed = number("monotonic_twice");
+    assert!(passed < 20_000_000_000, "{passed}");
+    assert_ne!(number("random_first"), number("random_first"));
+    let outcome = run_with("random_200_mb", "", 256, 60);
+    assert_eq!((outcome.result.clone(), text(&outcome)), (Ok(()), "drawn"));
+}
+
+#[test]
+fn host_functions_check_every_pointer() {
+    const FUNCTIONS: [&str; 20] = [
+        "get_caller_claim",
+        "get_env",
+        "get_secret",
+        "db_query",
+        "db_execute",
+        "db_query_v2",
+        "db_execute_v2",
+        "db_transaction",
+        "db_query_batch",
+        "cache_get",
+        "cache_set",
+        "cache_delete",
+        "cache_incr",
+        "cache_incr_by",
+        "http_fetch",
+        "storage_put",
+        "storage_get",
+        "pubsub_publish",
+        "log_info",
+        "log_error",
+    ];
+    let module = node().guest("pointers_host");
+    for (letter, name) in ('a'..).zip(FUNCTIONS) {
+        for case in '0'..='6' {
+            let outcome = node().run(&module, function(64, 20), format!("{letter}{case}").as_bytes());
+            match (&outcome.result, case) {
+                (Err(Failure::Trap(message)), '0'..='3') => {
+                    assert!(message.starts_with(&format!("{name}: pointer ")), "{name} {case}: {message}");
+                    assert!(
+                        message.contains("in _start") || message.contains("function"),
+                        "{name} {case}: {message}"
+                    );
+                }
+                (Ok(()), '4'..='6') => assert_eq!(text(&outcome), "returned", "{name} {case}"),
+                (other, _) => panic!("{name} {case}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn wasi_functions_check_every_pointer() {
+    const FUNCTIONS: &str = "abcdefghijklmnopq";
+    let module = node().guest("pointers_wasi");
+    for letter in FUNCTIONS.chars() {
+        for case in '0'..='3' {
+            let outcome = node().run(&module, function(64, 20), format!("{letter}{case}").as_bytes());
+            match (outcome.result, case) {
+                (Err(Failure::Exit(101..)), _) | (Err(Failure::Trap(_)), _) => {}
+                // Only the length is bad, and not all of them take one.
+                (Err(Failure::Exit(100)), '1' | '3') => {}
+                (other, _) => panic!("{letter} {case}: {other:?}"),
+            }
+        }
+    }
+}
