@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orama_server::config::{Config, Overrides};
+use orama_server::{Config, Overrides};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::LazyLock;
