@@ -94,7 +94,9 @@ impl Modules {
         let checked = wasm.clone();
         let wasm_hash = blocking(move || {
             let engine = this.compiler.engine();
-            engine.validate(&checked, memory_limit_mb).map_err(|error| PrepareError::Invalid(error.to_string()))?;
+            engine
+                .validate(&checked, memory_limit_mb)
+                .map_err(|error| PrepareError::Invalid(error.to_string()))?;
             Ok(WasmHash::of(&checked))
         })
         .await?;

@@ -79,12 +79,16 @@ impl Node {
         let data = config.home.join("data");
         let home_lock = HomeLock::acquire(&config.home)?;
         files::private_dir(&data).map_err(|source| StartError::File { path: data.clone(), source })?;
-        let listeners = listen(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let listeners =
+            listen(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let address = listeners
             .first()
             .map_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()), TcpListener::local_addr)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let engine = Engine::new(&EngineConfig { instance_slots: config.instance_slots, cpu: config.cpu_level.parse()? })?;
+        let engine = Engine::new(&EngineConfig {
+            instance_slots: config.instance_slots,
+            cpu: config.cpu_level.parse()?,
+        })?;
         let backplane = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(BACKPLANE_THREADS)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -187,8 +191,13 @@ fn assemble(
     let artifacts = ArtifactStore::open(&artifacts_dir, key).map_err(file(artifacts_dir))?;
     let compiler = Compiler::new(engine.clone(), artifacts, config.workers).map_err(StartError::Threads)?;
     let generation = registry.generation();
-    let modules =
-        Modules::new(compiler, blobs.clone(), config.module_cache_mb, Arc::clone(&generation), Arc::clone(metrics));
+    let modules = Modules::new(
+        compiler,
+        blobs.clone(),
+        config.module_cache_mb,
+        Arc::clone(&generation),
+        Arc::clone(metrics),
+    );
     let senders = Arc::clone(senders);
     let app = Arc::new(App {
         registry: registry.clone(),

@@ -113,7 +113,8 @@ fn run(start: Start, inbox: mpsc::UnboundedReceiver<Command>, ready: &Ready) {
 /// A guest that moves between cores loses its caches. Refused only where a sandbox forbids it.
 fn pin_to_core(index: usize) {
     let Ok(allowed) = rustix::thread::sched_getaffinity(None) else { return };
-    let cores: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
+    let cores: Vec<usize> =
+        (0..rustix::thread::CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect();
     if let Some(core) = cores.get(index % cores.len().max(1)) {
         let mut only = rustix::thread::CpuSet::new();
         only.set(*core);
@@ -179,7 +180,10 @@ async fn drain(core: &Core, listener: &OwnedFd) {
         monoio::time::sleep(DRAIN_POLL).await;
     }
     if core.connections.count() > 0 {
-        tracing::warn!(connections = core.connections.count(), "requests were still under way when the grace period ended");
+        tracing::warn!(
+            connections = core.connections.count(),
+            "requests were still under way when the grace period ended"
+        );
     }
     core.hand_over_records();
 }

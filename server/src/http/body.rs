@@ -2,8 +2,8 @@
 
 use crate::error::ApiError;
 use bytes::{Bytes, BytesMut};
-use hyper::body::{Body, Incoming};
 use http::StatusCode;
+use hyper::body::{Body, Incoming};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
@@ -17,7 +17,11 @@ const SLOWEST_BYTES_PER_S: usize = 1 << 20;
 /// # Errors
 /// 413 over `limit_bytes`, before a byte is read where the length is announced; 408 when it takes longer than
 /// `timeout` and a second for each MiB allowed; 400 when it breaks off.
-pub(crate) async fn read_body(mut body: Incoming, limit_bytes: usize, timeout: Duration) -> Result<Bytes, ApiError> {
+pub(crate) async fn read_body(
+    mut body: Incoming,
+    limit_bytes: usize,
+    timeout: Duration,
+) -> Result<Bytes, ApiError> {
     let announced = body.size_hint().lower();
     if announced > limit_bytes as u64 {
         return Err(ApiError::too_large("the request's body", limit_bytes));
@@ -52,7 +56,10 @@ async fn next_data(body: &mut Incoming) -> Result<Option<Bytes>, ApiError> {
                 }
             }
             Some(Err(error)) => {
-                return Err(ApiError::bad_request("BAD_BODY", format!("the request's body broke off: {error}")));
+                return Err(ApiError::bad_request(
+                    "BAD_BODY",
+                    format!("the request's body broke off: {error}"),
+                ));
             }
         }
     }

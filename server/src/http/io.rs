@@ -22,7 +22,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStreamPoll, connections: Rc<Connections>, state: Rc<ConnectionState>) -> Self {
+    pub(crate) fn new(
+        stream: TcpStreamPoll,
+        connections: Rc<Connections>,
+        state: Rc<ConnectionState>,
+    ) -> Self {
         Self { io: MonoioIo::new(stream), connections, state }
     }
 

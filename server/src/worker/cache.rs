@@ -53,7 +53,12 @@ impl CoreCache {
     }
 
     /// Keeps a credential that was looked up when the registry's count was `generation`.
-    pub(super) fn keep_credential(&mut self, generation: u64, key_hash: [u8; 32], credential: Arc<Credential>) {
+    pub(super) fn keep_credential(
+        &mut self,
+        generation: u64,
+        key_hash: [u8; 32],
+        credential: Arc<Credential>,
+    ) {
         if generation == self.generation {
             if self.credentials.len() >= ENTRIES_MAX {
                 self.credentials.clear();

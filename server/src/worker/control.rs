@@ -49,7 +49,9 @@ pub(super) async fn forward(
     } else {
         // Nobody without a credential gets to fill this node's memory; what it may do is the control plane's business.
         if core.credential(&parts.headers).await.map_err(unread)?.is_none() {
-            return Err(unread(ApiError::unauthorized("a credential is needed: Authorization: Bearer <API key>, or X-API-Key")));
+            return Err(unread(ApiError::unauthorized(
+                "a credential is needed: Authorization: Bearer <API key>, or X-API-Key",
+            )));
         }
         let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
         let expected_bytes = announced.unwrap_or(limit_bytes).min(limit_bytes);

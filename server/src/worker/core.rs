@@ -120,7 +120,10 @@ impl Core {
     ///
     /// # Errors
     /// 500 when the work panicked.
-    pub(super) async fn ask<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
         self.shared.backplane.spawn_blocking(work).await.map_err(|error| ApiError::internal(&error))
     }
 

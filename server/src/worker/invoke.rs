@@ -61,10 +61,9 @@ pub(super) async fn invoke(
         Err(error) => return Err(before_body(error)),
     };
     let _running = Running::enter(core).map_err(before_body)?;
-    let input = read_body(body, INPUT_MAX_BYTES, core.shared.body_timeout).await.map_err(|error| Refused {
-        body_unread: error.status != StatusCode::BAD_REQUEST,
-        error,
-    })?;
+    let input = read_body(body, INPUT_MAX_BYTES, core.shared.body_timeout)
+        .await
+        .map_err(|error| Refused { body_unread: error.status != StatusCode::BAD_REQUEST, error })?;
     let (outcome, duration) = run(core, &ready, input, request_id).await;
     answer(outcome, duration, request_id).map_err(after_body)
 }
@@ -85,10 +84,12 @@ fn namespace(
 ) -> Result<Namespace, ApiError> {
     let given = match path_namespace {
         Some(namespace) => Some(Namespace::new(namespace)?),
-        None => match query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("namespace="))) {
-            Some(namespace) => Some(Namespace::new(namespace)?),
-            None => None,
-        },
+        None => {
+            match query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("namespace="))) {
+                Some(namespace) => Some(Namespace::new(namespace)?),
+                None => None,
+            }
+        }
     };
     match (given, credential) {
         (Some(namespace), _) => Ok(namespace),
@@ -191,7 +192,8 @@ impl Drop for Unfinished<'_> {
         if let Some(mut record) = self.record.take() {
             let duration = self.begun.elapsed();
             record.duration_us = duration.as_micros() as u64;
-            record.error = Some("the client closed the connection before the function had finished".to_owned());
+            record.error =
+                Some("the client closed the connection before the function had finished".to_owned());
             self.core.counters.invoked(record.status, duration);
             self.core.record(record);
         }
@@ -199,7 +201,8 @@ impl Drop for Unfinished<'_> {
 }
 
 async fn run(core: &Rc<Core>, ready: &Ready, input: Bytes, request_id: &str) -> (Outcome, Duration) {
-    let unfinished = Unfinished { core, begun: Instant::now(), record: Some(begin_record(ready, &input, request_id)) };
+    let unfinished =
+        Unfinished { core, begun: Instant::now(), record: Some(begin_record(ready, &input, request_id)) };
     let invocation = Invocation { request_id: request_id.to_owned(), input, caller: None };
     let scheduler = Arc::clone(&core.scheduler);
     let mut outcome = core.shared.engine.run(&ready.module, &ready.function, invocation, scheduler).await;
@@ -268,7 +271,9 @@ pub(super) fn text_header(text: String) -> Result<HeaderValue, ApiError> {
 /// The answer to a failed invocation.
 fn refusal(failure: &Failure) -> ApiError {
     match failure {
-        Failure::Timeout(_) => ApiError::new(StatusCode::GATEWAY_TIMEOUT, failure.code(), failure.to_string()),
+        Failure::Timeout(_) => {
+            ApiError::new(StatusCode::GATEWAY_TIMEOUT, failure.code(), failure.to_string())
+        }
         Failure::Overloaded => ApiError::overloaded(failure.to_string()),
         _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failure.code(), failure.to_string()),
     }
