@@ -29,6 +29,7 @@ mod operations;
 mod target;
 
 pub use cleaning::clean_unreferenced;
+pub(crate) use target::Target;
 
 /// Makes every core hand over the records it has gathered; resolves when they have been submitted.
 pub type FlushCores = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;

@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 /// `name` or `name@version`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) name: FunctionName,
-    pub(super) version: Option<u32>,
+pub(crate) struct Target {
+    pub(crate) name: FunctionName,
+    pub(crate) version: Option<u32>,
 }
 
 impl Target {
     /// # Errors
     /// 400 for a name or a version that cannot be one.
-    pub(super) fn parse(text: &str) -> Result<Self, ApiError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
         let (name, version) = match text.split_once('@') {
             None => (text, None),
             Some((name, version)) => (name, Some(parse_version(version)?)),

@@ -2,11 +2,11 @@
 
 use super::cache::Ready;
 use super::core::{Core, unix_time};
-use super::route::split_version;
 use crate::auth::{Action, Credential};
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Response, read_body};
 use crate::records::Record;
+use crate::routes::Target;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{StatusCode, request};
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Failure, Invocation, Outcome, Status};
 use orama_runtime::limits::INPUT_MAX_BYTES;
-use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::names::Namespace;
 use serde::Serialize;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -117,9 +117,7 @@ async fn ready(core: &Rc<Core>, namespace: &Namespace, path_name: &str) -> Resul
         }
         generation
     };
-    let (name, version) =
-        split_version(path_name).map_err(|message| ApiError::bad_request("INVALID_NAME", message))?;
-    let name = FunctionName::new(name)?;
+    let Target { name, version } = Target::parse(path_name)?;
     let (shared, wanted) = (Arc::clone(&core.shared), (namespace.clone(), name.clone()));
     let (function, module) = core
         .ask(move || {

@@ -51,16 +51,6 @@ fn decode(segment: &str) -> Option<Cow<'_, str>> {
     percent_encoding::percent_decode_str(segment).decode_utf8().ok()
 }
 
-/// Splits `name@version`; the version counts from 1.
-pub(super) fn split_version(path_name: &str) -> Result<(&str, Option<u32>), String> {
-    let Some((name, version)) = path_name.split_once('@') else { return Ok((path_name, None)) };
-    let canonical = !version.starts_with('0') && version.bytes().all(|byte| byte.is_ascii_digit());
-    match version.parse() {
-        Ok(version) if canonical => Ok((name, Some(version))),
-        _ => Err(format!("{version:?} is not a version: after the @ comes a number from 1")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,14 +80,5 @@ mod tests {
         assert_eq!(route(&Method::GET, "/v1/functions/hello/invoke"), Route::Control);
         assert_eq!(route(&Method::GET, "/health"), Route::Health);
         assert_eq!(route(&Method::POST, "/health"), Route::Control);
-    }
-
-    #[test]
-    fn versions_are_numbers_from_1() {
-        assert_eq!(split_version("a"), Ok(("a", None)));
-        assert_eq!(split_version("a@12"), Ok(("a", Some(12))));
-        for bad in ["a@", "a@0", "a@01", "a@-1", "a@+1", "a@x", "a@4294967296", "a@1@2"] {
-            assert!(split_version(bad).is_err(), "{bad}");
-        }
     }
 }
