@@ -46,13 +46,14 @@ pub fn run(args: Demo) -> Result<()> {
         output::line(&format!("{} is taken, so a free port is used", config.listen))?;
         config.listen.set_port(0);
     }
-    let node = serve::start(&config)?;
+    let home = config.home.clone();
+    let node = serve::start(config)?;
     let gateway_url = format!("http://{}", node.local_addr());
-    output::line(&format!("listening on {gateway_url} (data in {})", config.home.display()))?;
+    output::line(&format!("listening on {gateway_url} (data in {})", home.display()))?;
 
     // The node wrote its file before it served; the address is the one that it really has.
     let client =
-        Client::new(Credentials { gateway_url: gateway_url.clone(), ..Credentials::of_home(&config.home)? })?;
+        Client::new(Credentials { gateway_url: gateway_url.clone(), ..Credentials::of_home(&home)? })?;
     let function = deploy_hello(&client)?;
     output::line(&format!(
         "deployed {} version {}, content id {}",
@@ -64,7 +65,7 @@ pub fn run(args: Demo) -> Result<()> {
     output::line(&format!("sent     {INPUT}\nanswered {}", String::from_utf8_lossy(&answer.body)))?;
     output::line(&format!(
         "\nTry it from another terminal:\n{}\n\nCtrl-C stops the node.",
-        curl(&gateway_url, &config.home)
+        curl(&gateway_url, &home)
     ))?;
     serve::until_signal(node)
 }
@@ -156,11 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bundled_module_is_a_command_with_function_names() {
-        assert!(BUNDLED.starts_with(b"\0asm\x01\0\0\0"));
-        for needle in [&b"_start"[..], b"name", b"main.main"] {
-            assert!(BUNDLED.windows(needle.len()).any(|window| window == needle), "{needle:?}");
-        }
+    fn the_bundled_manifest_is_valid() {
         manifest::parse(MANIFEST).unwrap();
     }
 }

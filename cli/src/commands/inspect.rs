@@ -80,7 +80,7 @@ pub fn versions(client: &Client, name: &FunctionName, json: bool) -> Result<()> 
     }
     let rows = answer.json::<Versions>()?.versions.into_iter().map(|f| {
         let limits = (format!("{} MB", f.memory_limit_mb), format!("{} s", f.timeout_seconds));
-        vec![f.version.to_string(), f.created_at, limits.0, limits.1, f.wasm_cid]
+        vec![f.version.to_string(), f.updated_at, limits.0, limits.1, f.wasm_cid]
     });
     print(&output::table(&["VERSION", "DEPLOYED", "MEMORY", "TIMEOUT", "CONTENT ID"], rows))
 }

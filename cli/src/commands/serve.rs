@@ -20,7 +20,7 @@ pub fn run(args: Serve) -> Result<()> {
         home: args.home,
         workers: args.workers,
     })?;
-    let node = start(&config)?;
+    let node = start(config)?;
     output::line(&format!("listening on http://{}", node.local_addr()))?;
     until_signal(node)
 }
@@ -36,7 +36,7 @@ pub fn load(overrides: &Overrides) -> Result<Config> {
 }
 
 /// Starts a node; it serves when this returns.
-pub fn start(config: &Config) -> Result<Node> {
+pub fn start(config: Config) -> Result<Node> {
     Node::start(config).map_err(|error| CliError::failed(format!("the node did not start: {error}")))
 }
 
