@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_module_is_stale_when_a_source_is_not_older() {
-        let cases: [(&[(&str, u64)], Option<&str>); 10] = [
+        type Files = &'static [(&'static str, u64)];
+        let cases: [(Files, Option<&str>); 10] = [
             (&[("function.go", 10), (MODULE, 20)], None),
             (&[("function.go", 30), (MODULE, 20)], Some("function.go")),
             (&[("function.go", 20), (MODULE, 20)], Some("function.go")),

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use orama_test_support::tools;
 use std::fs;
-use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -32,6 +32,11 @@ impl Place {
             command.env_remove(variable);
         }
         command.env("ORAMA_HOME", self.path("home"));
+        // A compiler that the tests' own tools brought counts as installed.
+        let tools = ["go", "tinygo"].iter().filter_map(|tool| Some(tools::find(tool)?.parent()?.to_owned()));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(std::env::split_paths(&path).chain(tools)).unwrap();
+        command.env("PATH", path);
         command
     }
 
@@ -50,20 +55,6 @@ fn stderr(output: &Output) -> String {
 
 fn assert_exit(output: &Output, code: i32) {
     assert_eq!(output.status.code(), Some(code), "stdout: {}\nstderr: {}", stdout(output), stderr(output));
-}
-
-/// Whether a compiler is there. Without it a test says so on the real standard error, which a passing run shows too, and
-/// fails where `ORAMA_REQUIRE_TOOLS=1` demands a full run.
-fn installed(tool: &str) -> bool {
-    if which::which(tool).is_ok() {
-        return true;
-    }
-    assert!(
-        std::env::var_os("ORAMA_REQUIRE_TOOLS").is_none_or(|value| value != "1"),
-        "{tool} is not on PATH and ORAMA_REQUIRE_TOOLS=1"
-    );
-    writeln!(std::io::stderr(), "left out: what needs {tool}, which is not on PATH").unwrap();
-    false
 }
 
 /// An address where nothing listens.
@@ -218,17 +209,13 @@ fn the_bundled_module_names_its_functions() {
 
 #[test]
 fn standard_go_builds_a_new_function_with_its_function_names() {
-    if !installed("go") {
-        return;
-    }
+    let Ok(_) = tools::require_or_report("go") else { return };
     builds("go", "Go");
 }
 
 #[test]
 fn tinygo_builds_a_new_function_with_its_function_names() {
-    if !installed("tinygo") {
-        return;
-    }
+    let Ok(_) = tools::require_or_report("tinygo") else { return };
     builds("tinygo", "TinyGo");
 }
 
@@ -257,9 +244,7 @@ fn builds(compiler: &str, name: &str) {
 
 #[test]
 fn a_lone_function_go_builds_and_a_failed_build_leaves_no_old_module() {
-    if !installed("go") {
-        return;
-    }
+    let Ok(_) = tools::require_or_report("go") else { return };
     let place = Place::new();
     let build = ["function", "build", "--compiler", "go"];
     fs::write(place.path("function.yaml"), "name: hello\n").unwrap();
@@ -276,9 +261,7 @@ fn a_lone_function_go_builds_and_a_failed_build_leaves_no_old_module() {
 
 #[test]
 fn deploy_builds_what_changed_and_leaves_alone_what_did_not() {
-    if !installed("go") {
-        return;
-    }
+    let Ok(_) = tools::require_or_report("go") else { return };
     let place = Place::new();
     assert_exit(&place.run(&["function", "init", "hello"]), 0);
     let address = dead_address();
