@@ -15,9 +15,16 @@ use std::time::Duration;
 const EXITS: &str = r#"(module
     (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
     (memory (export "memory") 1)
-    (func $main (call $proc_exit (i32.const 0)))
+    (func $exit (call $proc_exit (i32.const 0)))
+    (func $main (call $exit))
     (func $rt0 (call $main))
     (func (export "_start") (call $rt0)))"#;
+
+/// The same, but for the exit.
+const RETURNS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")))"#;
 
 fn hellos() -> Vec<(&'static str, Vec<u8>)> {
     built(vec![("TinyGo hello", guests::tinygo("hello", &[])), ("Go hello", guests::go("hello", &[]))])
@@ -34,7 +41,8 @@ fn run(criterion: &mut Criterion) {
     );
     let mut cases = vec![
         ("empty", guests::wat("empty")),
-        ("empty with exit", wat::parse_str(EXITS).unwrap()),
+        ("return", wat::parse_str(RETURNS).unwrap()),
+        ("exit", wat::parse_str(EXITS).unwrap()),
         ("echo", guests::wat("echo")),
     ];
     cases.extend(hellos());

@@ -3,6 +3,9 @@
 // A benchmark says by panicking that it could not be set up.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod client;
+pub mod process;
+
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::invocation::{Invocation, Outcome};

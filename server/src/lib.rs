@@ -18,4 +18,4 @@ pub mod routes;
 mod worker;
 
 pub use config::{Config, Overrides};
-pub use node::{Node, StartError};
+pub use node::{Node, StartError, StopSignals};

@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -85,10 +85,16 @@ impl Node {
             .first()
             .map_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()), TcpListener::local_addr)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let engine = Engine::new(&EngineConfig {
-            instance_slots: config.instance_slots,
-            cpu: config.cpu_level.parse()?,
-        })?;
+        let engine_config =
+            EngineConfig { instance_slots: config.instance_slots, cpu: config.cpu_level.parse()? };
+        // The two slowest parts of a start, side by side.
+        let (engine, stores) = std::thread::scope(|scope| {
+            let engine = scope.spawn(|| Engine::new(&engine_config));
+            let stores = Stores::open(&data);
+            (engine.join(), stores)
+        });
+        let engine =
+            engine.map_err(|_| StartError::Threads(io::Error::other("making the engine panicked")))??;
         let backplane = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(BACKPLANE_THREADS)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -98,7 +104,7 @@ impl Node {
             .map_err(StartError::Threads)?;
         let senders: Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>> = Arc::default();
         let metrics = Arc::new(Metrics::default());
-        let (shared, app) = assemble(&config, &data, engine, &backplane, &metrics, &senders)?;
+        let (shared, app) = assemble(&config, &data, engine, stores?, &backplane, &metrics, &senders)?;
         auth::bootstrap::credentials(&app.registry, &config.home, &format!("http://{}", reachable(address)))
             .map_err(|error| StartError::Store(error.to_string()))?;
         let mut node = Self {
@@ -133,22 +139,35 @@ impl Node {
         self.address
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+    /// Serves until a signal comes, then drains. A second signal ends the process at once.
     ///
     /// # Errors
-    /// When signals cannot be received.
-    pub fn run_until_signal(self) -> io::Result<()> {
-        use signal_hook::consts::{SIGINT, SIGTERM};
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-        if signals.forever().next().is_some() {
-            let again = Arc::new(std::sync::atomic::AtomicBool::new(true));
-            for signal in [SIGINT, SIGTERM] {
+    /// When the second signal cannot be prepared for.
+    pub fn run_until(self, mut signals: StopSignals) -> io::Result<()> {
+        if signals.0.forever().next().is_some() {
+            let again = Arc::new(AtomicBool::new(true));
+            for signal in STOP_SIGNALS {
                 signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&again))?;
             }
             tracing::info!("draining");
         }
         drop(self);
         Ok(())
+    }
+}
+
+const STOP_SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+
+/// SIGTERM and SIGINT, caught from here on.
+pub struct StopSignals(signal_hook::iterator::Signals);
+
+impl StopSignals {
+    /// Catches the signals. Done before a node starts, so that none finds it without a handler.
+    ///
+    /// # Errors
+    /// When the system does not allow it.
+    pub fn catch() -> io::Result<Self> {
+        signal_hook::iterator::Signals::new(STOP_SIGNALS).map(Self)
     }
 }
 
@@ -172,19 +191,35 @@ impl Drop for Node {
     }
 }
 
+/// What a node keeps on disk.
+struct Stores {
+    registry: Registry,
+    records: Records,
+    blobs: LocalBlobs,
+}
+
+impl Stores {
+    fn open(data: &Path) -> Result<Self, StartError> {
+        let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
+        Ok(Self {
+            registry: Registry::open(data).map_err(|error| failed(&error))?,
+            records: Records::open(data).map_err(|error| failed(&error))?,
+            blobs: LocalBlobs::open(&data.join("blobs")).map_err(|error| failed(&error))?,
+        })
+    }
+}
+
 fn assemble(
     config: &Config,
     data: &Path,
     engine: Engine,
+    stores: Stores,
     backplane: &tokio::runtime::Runtime,
     metrics: &Arc<Metrics>,
     senders: &Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>>,
 ) -> Result<(Arc<Shared>, Arc<App>), StartError> {
     let file = |path: PathBuf| move |source| StartError::File { path, source };
-    let store = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
-    let registry = Registry::open(data).map_err(|error| store(&error))?;
-    let records = Records::open(data).map_err(|error| store(&error))?;
-    let blobs = LocalBlobs::open(&data.join("blobs")).map_err(|error| store(&error))?;
+    let Stores { registry, records, blobs } = stores;
     let key_file = data.join("artifact.key");
     let key = ArtifactKey::open(&key_file).map_err(file(key_file))?;
     let artifacts_dir = data.join("artifacts");

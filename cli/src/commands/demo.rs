@@ -47,8 +47,8 @@ pub fn run(args: Demo) -> Result<()> {
         config.listen.set_port(0);
     }
     let home = config.home.clone();
-    let node = serve::start(config)?;
-    let gateway_url = format!("http://{}", node.local_addr());
+    let running = serve::Running::start(config)?;
+    let gateway_url = format!("http://{}", running.node.local_addr());
     output::line(&format!("listening on {gateway_url} (data in {})", home.display()))?;
 
     // The node wrote its file before it served; the address is the one that it really has.
@@ -67,7 +67,7 @@ pub fn run(args: Demo) -> Result<()> {
         "\nTry it from another terminal:\n{}\n\nCtrl-C stops the node.",
         curl(&gateway_url, &home)
     ))?;
-    serve::until_signal(node)
+    running.until_signal()
 }
 
 // Bound as others bind, without SO_REUSEPORT: with it, two nodes would share the port and each see half the requests.

@@ -3,8 +3,7 @@
 use crate::args::Serve;
 use crate::error::{CliError, Result};
 use crate::output;
-use orama_server::Node;
-use orama_server::config::{Config, Overrides};
+use orama_server::{Config, Node, Overrides, StopSignals};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
@@ -20,24 +19,39 @@ pub fn run(args: Serve) -> Result<()> {
         home: args.home,
         workers: args.workers,
     })?;
-    let node = start(config)?;
-    output::line(&format!("listening on http://{}", node.local_addr()))?;
-    until_signal(node)
+    let running = Running::start(config)?;
+    output::line(&format!("listening on http://{}", running.node.local_addr()))?;
+    running.until_signal()
 }
 
-/// Serves until SIGTERM or Ctrl-C, then drains.
-pub fn until_signal(node: Node) -> Result<()> {
-    node.run_until_signal().map_err(|error| CliError::failed(format!("cannot wait for signals: {error}")))
+/// A node, and what will stop it.
+pub struct Running {
+    pub node: Node,
+    signals: StopSignals,
+}
+
+impl Running {
+    /// Starts a node; it serves when this returns.
+    pub fn start(config: Config) -> Result<Self> {
+        let signals = StopSignals::catch().map_err(no_signals)?;
+        let node = Node::start(config)
+            .map_err(|error| CliError::failed(format!("the node did not start: {error}")))?;
+        Ok(Self { node, signals })
+    }
+
+    /// Serves until SIGTERM or Ctrl-C, then drains.
+    pub fn until_signal(self) -> Result<()> {
+        self.node.run_until(self.signals).map_err(no_signals)
+    }
+}
+
+fn no_signals(error: std::io::Error) -> CliError {
+    CliError::failed(format!("cannot wait for signals: {error}"))
 }
 
 /// Reads the configuration. A bad one is wrong usage: nothing was started.
 pub fn load(overrides: &Overrides) -> Result<Config> {
     Config::load(overrides).map_err(|error| CliError::usage(output::one_line(&error.to_string())))
-}
-
-/// Starts a node; it serves when this returns.
-pub fn start(config: Config) -> Result<Node> {
-    Node::start(config).map_err(|error| CliError::failed(format!("the node did not start: {error}")))
 }
 
 /// Logs go to standard error.

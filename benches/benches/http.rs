@@ -1,0 +1,185 @@
+//! What a whole request costs, from the client's socket and back: latency, CPU beside a server that runs no function,
+//! and the way from a process's start to its first answer.
+
+// A benchmark says by panicking that it could not be set up.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use criterion::Criterion;
+use orama_benches::client::{Connection, post};
+use orama_benches::process::{Role, Server, become_role};
+use orama_benches::{built, group};
+use orama_server::{Config, Node, Overrides};
+use orama_test_support::guests;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const INPUT: &[u8] =
+    br#"{"name":"World","path":"/api/v1/hello","headers":{"host":"example.com","accept":"*/*"}}"#;
+/// Connections of the saturating load.
+const CONNECTIONS: usize = 16;
+/// Length of each saturating run, and how often the servers take turns.
+const RUN: Duration = Duration::from_secs(2);
+const ROUNDS: usize = 5;
+/// Functions on the node that is restarted.
+const DEPLOYED: usize = 100;
+
+fn functions() -> Vec<(&'static str, Vec<u8>)> {
+    let mut functions = vec![("echo", guests::wat("echo"))];
+    functions.extend(built(vec![
+        ("tinygo-hello", guests::tinygo("hello", &[])),
+        ("go-hello", guests::go("hello", &[])),
+    ]));
+    functions
+}
+
+fn invoke(name: &str, api_key: &str) -> Vec<u8> {
+    post(&format!("/v1/functions/{name}/invoke"), api_key, INPUT)
+}
+
+/// One connection, one request at a time, against a node in this process.
+fn latency(criterion: &mut Criterion) {
+    let home = tempfile::tempdir().unwrap();
+    let config = Config::load(&Overrides {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        home: Some(home.path().to_owned()),
+        workers: Some(NonZeroUsize::MIN),
+        ..Overrides::default()
+    });
+    let node = Node::start(config.unwrap()).unwrap();
+    let api_key = Server::api_key(home.path());
+    let mut connection = Connection::open(node.local_addr());
+    let mut group = group(
+        criterion,
+        "http invoke",
+        "one client, one request at a time: what a caller on the same machine waits for an answer",
+    );
+    for (name, wasm) in functions() {
+        let deployed = connection.call(&orama_benches::client::deploy(name, &api_key, &wasm)).status;
+        assert_eq!(deployed, 201);
+        let request = invoke(name, &api_key);
+        assert_eq!(connection.call(&request).status, 200);
+        group.bench_function(name, |bencher| bencher.iter(|| connection.call(&request).status));
+    }
+    group.finish();
+}
+
+/// CPU that a server spends on one request while `CONNECTIONS` clients keep it busy, and requests a second.
+fn saturate(server: &Server, request: &[u8]) -> (Duration, f64) {
+    let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+    let before = server.cpu();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(|| {
+                let mut connection = Connection::open(server.address);
+                while !stop.load(Ordering::Relaxed) {
+                    assert_eq!(connection.call(request).status, 200);
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        std::thread::sleep(RUN);
+        stop.store(true, Ordering::Relaxed);
+    });
+    let requests = count.load(Ordering::Relaxed);
+    (
+        (server.cpu() - before) / u32::try_from(requests).unwrap(),
+        requests as f64 / begun.elapsed().as_secs_f64(),
+    )
+}
+
+fn median(mut values: Vec<Duration>) -> Duration {
+    values.sort();
+    values[values.len() / 2]
+}
+
+/// Both servers in turns, so that a change of the machine's speed meets both.
+fn cpu_beside_bare_http() {
+    println!(
+        "\ncpu per request: what an operator pays; one core, {CONNECTIONS} connections, median of {ROUNDS} runs, \
+         beside may_minihttp answering the same request without a function"
+    );
+    let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = Server::start(Role::Node, home.path());
+    let bare = Server::start(Role::BareHttp, elsewhere.path());
+    let api_key = Server::api_key(home.path());
+    for (name, wasm) in functions() {
+        node.deploy(&api_key, name, &wasm);
+        let request = invoke(name, &api_key);
+        let (mut ours, mut bares, mut rates) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let (cpu, rate) = saturate(&node, &request);
+            ours.push(cpu);
+            rates.push(rate);
+            bares.push(saturate(&bare, &request).0);
+        }
+        let (ours, bare) = (median(ours), median(bares));
+        rates.sort_by(f64::total_cmp);
+        println!(
+            "{name:<14} node {:>7.1} us   may_minihttp {:>5.1} us   ratio {:>6.1}   {:>7.0} requests/s",
+            ours.as_nanos() as f64 / 1e3,
+            bare.as_nanos() as f64 / 1e3,
+            ours.as_secs_f64() / bare.as_secs_f64(),
+            rates[ROUNDS / 2],
+        );
+    }
+}
+
+/// From the start of the process to the first answer of a function, its code on disk.
+fn restart() {
+    println!("\nrestart: from starting the process to the first answer, with {DEPLOYED} functions deployed");
+    for (name, wasm) in functions() {
+        let home = tempfile::tempdir().unwrap();
+        let node = Server::start(Role::Node, home.path());
+        let api_key = Server::api_key(home.path());
+        let mut distinct = wasm;
+        for index in 0..DEPLOYED {
+            // A custom section makes each a module of its own; the compiler has seen its functions, the store has not.
+            if index > 0 && name == "echo" {
+                distinct = with_note(&distinct, index as u32);
+            }
+            node.deploy(&api_key, &format!("f{index}"), &distinct);
+        }
+        drop(node);
+        let mut times = Vec::new();
+        for index in 0..20 {
+            let begun = Instant::now();
+            let node = Server::start(Role::Node, home.path());
+            let serving = begun.elapsed();
+            let status = Connection::open(node.address).call(&invoke(&format!("f{index}"), &api_key)).status;
+            assert_eq!(status, 200);
+            times.push((begun.elapsed(), serving));
+        }
+        times.sort();
+        let (answer, serving) = times[times.len() / 2];
+        println!(
+            "{name:<14} median {:>5.1} ms to the first answer ({:.1} ms of it until the node serves), slowest {:.1} ms",
+            answer.as_secs_f64() * 1e3,
+            serving.as_secs_f64() * 1e3,
+            times[times.len() - 1].0.as_secs_f64() * 1e3,
+        );
+    }
+}
+
+/// The module with a custom section that holds a number.
+fn with_note(wasm: &[u8], number: u32) -> Vec<u8> {
+    let mut noted = wasm.to_vec();
+    // Section 0, 9 bytes: a name of 4 bytes with its length, and the number.
+    noted.extend_from_slice(&[0, 9, 4, b'n', b'o', b't', b'e']);
+    noted.extend_from_slice(&number.to_le_bytes());
+    noted
+}
+
+fn main() {
+    become_role();
+    let mut criterion = Criterion::default().configure_from_args();
+    latency(&mut criterion);
+    // `cargo test` and `--list` only look whether a benchmark runs.
+    if !std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+        cpu_beside_bare_http();
+        restart();
+    }
+    criterion.final_summary();
+}

@@ -1,0 +1,144 @@
+//! Servers in processes of their own, so that what they cost can be told from what their clients cost.
+
+use crate::client::{Connection, deploy};
+use may_minihttp::{HttpServer, HttpService, Request, Response};
+use orama_server::{Config, Node, Overrides, StopSignals};
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Says which server a child process is to be; its absence means the benchmark itself.
+const ROLE: &str = "ORAMA_BENCH_ROLE";
+const HOME: &str = "ORAMA_BENCH_HOME";
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An Orama node with one core.
+    Node,
+    /// `may_minihttp` with one worker, which answers each request with its body: HTTP without any function.
+    BareHttp,
+}
+
+/// A server in a child process.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start(role: Role, home: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program's path"))
+            .env(ROLE, format!("{role:?}"))
+            .env(HOME, home)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child process");
+        let mut line = String::new();
+        let output = child.stdout.take().expect("its output");
+        BufReader::new(output).read_line(&mut line).expect("a line with its address");
+        let address = line.trim().parse().unwrap_or_else(|error| panic!("{line:?} is no address: {error}"));
+        Self { child, address }
+    }
+
+    /// CPU time that the process has used, from the scheduler's own count in nanoseconds.
+    ///
+    /// # Panics
+    /// When the system does not tell.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running process");
+        let of_task = |task: io::Result<std::fs::DirEntry>| {
+            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        };
+        Duration::from_nanos(tasks.filter_map(of_task).sum())
+    }
+
+    /// The key of the node's first start.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn api_key(home: &Path) -> String {
+        let text = std::fs::read_to_string(home.join("credentials.json")).expect("a credentials file");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        json["api_key"].as_str().expect("a key").to_owned()
+    }
+
+    /// Deploys a function.
+    ///
+    /// # Panics
+    /// When the node refuses it.
+    pub fn deploy(&self, api_key: &str, name: &str, wasm: &[u8]) {
+        let mut connection = Connection::open(self.address);
+        let answer = connection.call(&deploy(name, api_key, wasm));
+        assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(answer.body));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In a child process: becomes the server that was asked for, and does not return. Else does nothing.
+///
+/// # Panics
+/// When the server cannot be started.
+pub fn become_role() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    if role == format!("{:?}", Role::BareHttp) {
+        bare_http();
+    }
+    let signals = StopSignals::catch().expect("signals");
+    let home = std::env::var_os(HOME).expect("a home for the node");
+    let config = Config::load(&Overrides {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        home: Some(home.into()),
+        workers: Some(NonZeroUsize::MIN),
+        ..Overrides::default()
+    });
+    let node = Node::start(config.expect("a valid configuration")).expect("a node");
+    println!("{}", node.local_addr());
+    node.run_until(signals).expect("a clean stop");
+    panic!("the node was stopped by a signal that it could catch");
+}
+
+#[derive(Clone)]
+struct Echo;
+
+impl HttpService for Echo {
+    fn call(&mut self, request: Request, response: &mut Response) -> io::Result<()> {
+        let mut body = request.body();
+        let bytes = body.fill_buf()?.to_vec();
+        response.header("content-type: application/json");
+        response.header("x-request-id: 01a203a6-6e6c-7d78-8e43-c3965e45afb2");
+        response.header("x-duration-ms: 0.012");
+        response.body_vec(bytes);
+        Ok(())
+    }
+}
+
+fn bare_http() -> ! {
+    may::config().set_workers(1);
+    // It takes an address and does not tell a port that it chose, so one that was free a moment ago is used.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    let address = address.expect("a free port");
+    let server = HttpServer(Echo).start(address).expect("a server");
+    println!("{address}");
+    server.wait();
+    panic!("the server ended");
+}
