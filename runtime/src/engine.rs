@@ -2,7 +2,7 @@
 
 use crate::cpu::CpuLevel;
 use crate::guest::GuestState;
-use crate::limits::{EPOCH_TICK, INSTANCE_SLOTS, MEMORY_MB, TABLE_MAX_ELEMENTS};
+use crate::limits::{EPOCH_TICK, EXTRA_STACKS, INSTANCE_SLOTS, MEMORY_MB, TABLE_MAX_ELEMENTS};
 use crate::{host, wasi};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
@@ -20,13 +20,12 @@ const MEMORY_GUARD_BYTES: u64 = 32 << 20;
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 /// The same for a slot's table.
 const KEEP_TABLE_BYTES: usize = 512 << 10;
-/// A guest's stack of frames, and the fiber it lies on together with host calls.
-const WASM_STACK_BYTES: usize = 256 << 10;
-const FIBER_STACK_BYTES: usize = 512 << 10;
+/// A guest's stack of frames: a Go function that calls itself gets some 20,000 calls deep.
+const WASM_STACK_BYTES: usize = 1 << 20;
+/// The fiber that the frames lie on, with 256 KiB of room for a host call made by the last of them.
+const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (256 << 10);
 /// What wasmtime itself may keep for an instance. Go hello needs 70 KiB, a 64 MB Go program 20 times that.
 const INSTANCE_BYTES: usize = 4 << 20;
-/// Fibers of one guest: a host call that calls the guest's allocator back runs on a second one, and no deeper.
-const STACKS_PER_INSTANCE: u32 = 2;
 /// With less address space than for so many instances, 64 GiB, there is no node.
 const FEWEST_SLOTS: u32 = 16;
 /// Frames kept of a trap: more than these say nothing to the function's author.
@@ -151,7 +150,7 @@ fn wasmtime_config(config: &EngineConfig, slots: u32) -> Result<Config, EngineEr
     pool.total_core_instances(slots)
         .total_memories(slots)
         .total_tables(slots)
-        .total_stacks(slots.saturating_mul(STACKS_PER_INSTANCE))
+        .total_stacks(slots.saturating_add(EXTRA_STACKS))
         .max_memories_per_module(1)
         .max_tables_per_module(1)
         .table_elements(TABLE_MAX_ELEMENTS)

@@ -7,7 +7,7 @@ use crate::log::LogBuffer;
 use crate::services::{Scheduler, Wait};
 use std::sync::Arc;
 use std::time::Instant;
-use wasmtime::{Memory, ResourceLimiter, TypedFunc};
+use wasmtime::{Memory, ResourceLimiter, TypedFunc, WasmBacktrace};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
@@ -26,6 +26,9 @@ pub(crate) struct GuestState {
     pub(crate) scheduler: Arc<dyn Scheduler>,
     /// Whether the instance could be made: what fails before is the node's fault unless the guest trapped.
     pub(crate) instantiated: bool,
+    /// Goes with an exit, which every Go program makes: an error that has a backtrace already, if an empty one, is not
+    /// given another one of the guest's frames.
+    pub(crate) no_frames: Option<WasmBacktrace>,
     pub(crate) memory: Option<Memory>,
     pub(crate) allocator: Option<TypedFunc<i32, i32>>,
     /// Whether the guest's allocator runs on behalf of a host call. Such calls do not nest: each takes a fiber.
@@ -53,6 +56,7 @@ impl GuestState {
             deadline,
             scheduler,
             instantiated: false,
+            no_frames: None,
             memory: None,
             allocator: None,
             allocating: false,

@@ -11,7 +11,7 @@ use crate::services::{Scheduler, ThreadScheduler};
 use crate::trap;
 use std::sync::Arc;
 use std::time::Instant;
-use wasmtime::{Store, UpdateDeadline};
+use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
 
 /// Ticks of the engine's epoch that a guest may run before others on its core are let in.
 const SLICE_TICKS: u64 = 1;
@@ -30,6 +30,8 @@ impl Engine {
     ) -> Outcome {
         let state = GuestState::new(Arc::clone(function), invocation, scheduler);
         let mut store = Store::new(&self.0.wasmtime, state);
+        let no_frames = WasmBacktrace::capture(&store);
+        store.data_mut().no_frames = Some(no_frames);
         store.limiter(|state| &mut state.limiter);
         store.set_epoch_deadline(SLICE_TICKS);
         store.epoch_deadline_callback(|context| {

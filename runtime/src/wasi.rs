@@ -2,6 +2,7 @@
 
 mod clocks;
 mod descriptors;
+mod files;
 
 use crate::abi::{OutOfBounds, View, view};
 use crate::guest::{GuestState, Stop};
@@ -17,6 +18,8 @@ mod errno {
     pub(super) const BADF: i32 = 8;
     pub(super) const FAULT: i32 = 21;
     pub(super) const INVAL: i32 = 28;
+    pub(super) const NOTDIR: i32 = 54;
+    pub(super) const NOTSOCK: i32 = 57;
     pub(super) const NOTSUP: i32 = 58;
     pub(super) const SPIPE: i32 = 70;
 }
@@ -54,6 +57,7 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
     link_process(linker)?;
     clocks::link(linker)?;
     descriptors::link(linker)?;
+    files::link(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -91,8 +95,13 @@ fn link_process(linker: &mut Linker<GuestState>) -> Result<()> {
             Ok::<_, Error>(errno_of(write_strings(&mut memory, pointers, buffer, environ(state))))
         },
     )?;
-    linker
-        .func_wrap(MODULE, "proc_exit", |code: i32| -> Result<()> { Err(Error::from(Stop::Exit(code))) })?;
+    linker.func_wrap(MODULE, "proc_exit", |mut caller: Caller<'_, GuestState>, code: i32| -> Result<()> {
+        let exit = Error::from(Stop::Exit(code));
+        Err(match caller.data_mut().no_frames.take() {
+            Some(no_frames) => exit.context(no_frames),
+            None => exit,
+        })
+    })?;
     linker.func_wrap(MODULE, "sched_yield", || errno::SUCCESS)?;
     linker.func_wrap_async(
         MODULE,

@@ -15,6 +15,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+/// Far below what an unsliced host call takes, and above what the ticks in which the kernel counts, of 4 ms, add up to.
+const LONGEST_TURN: Duration = Duration::from_millis(40);
+
 type Guest<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
 fn guest<'a>(node: &'a Node, module: &'a LoadedModule, version: FunctionVersion, input: &[u8]) -> Guest<'a> {
@@ -77,7 +80,7 @@ fn guests_on_one_thread_take_turns_and_a_spinning_one_delays_nobody() {
     }
     assert_eq!(ran.outcomes.len(), 64);
     assert!(ran.turns[0] > 5, "the spinning guest was asked {} times", ran.turns[0]);
-    assert!(ran.longest_turn < Duration::from_millis(20), "one kept the thread for {:?}", ran.longest_turn);
+    assert!(ran.longest_turn < LONGEST_TURN, "one kept the thread for {:?}", ran.longest_turn);
     assert_eq!(node.engine.instances_alive(), 0);
 }
 
@@ -138,11 +141,7 @@ fn long_host_calls_let_others_in() {
         let ran = run_all(vec![Some(guest(&node, module, function(256, 1), b""))]);
         let result = &ran.outcomes[0].1.result;
         eprintln!("{name}: longest turn {:?} of {} turns, {result:?}", ran.longest_turn, ran.turns[0]);
-        assert!(
-            ran.longest_turn < Duration::from_millis(20),
-            "{name} kept the thread for {:?}",
-            ran.longest_turn
-        );
+        assert!(ran.longest_turn < LONGEST_TURN, "{name} kept the thread for {:?}", ran.longest_turn);
     }
 }
 
@@ -331,6 +330,7 @@ fn little_address_space_means_fewer_slots_or_a_clear_refusal() {
         assert!(output.status.success(), "{gib}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
+    // Each slot takes 4 GiB, and each try has a quarter of the slots of the one before.
     let little = said_with("100");
     assert!(little.contains("slots 16\n") && little.contains("echo works"), "{little}");
     let more = said_with("600");

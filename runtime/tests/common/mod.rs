@@ -139,7 +139,8 @@ impl Scheduler for Turns {
     }
 }
 
-/// Nanoseconds that this thread was on a processor: unlike time on the clock, not disturbed by other programs.
+/// Nanoseconds that this thread was on a processor: unlike time on the clock, not disturbed by other programs. The
+/// kernel may count in ticks of 4 ms.
 pub fn thread_cpu_ns() -> u64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     stat.split(' ').next().unwrap().parse().unwrap()
