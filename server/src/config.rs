@@ -1,5 +1,6 @@
 //! What the operator decides about a node: flags, `ORAMA_…` variables, a TOML file, and defaults, in that order.
 
+use orama_runtime::CpuLevel;
 use orama_runtime::limits::{
     BODY_TIMEOUT_SECONDS, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
     INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, Setting, WORKERS,
@@ -39,7 +40,7 @@ pub struct Config {
     pub io_driver: IoDriver,
     /// Guests alive at once.
     pub instance_slots: u32,
-    /// The CPU that code is compiled for, such as `native` or `x86-64-v3`; the runtime checks it.
+    /// The CPU that code is compiled for, such as `native` or `x86-64-v3`. Whether this machine has it is found out at the start.
     pub cpu_level: String,
     /// Upper bound of loaded native code, in MB.
     pub module_cache_mb: u32,
@@ -214,7 +215,15 @@ const KEYS: &[Key] = &[
         name: "instance_slots",
         set: |c, v| v.setting(INSTANCE_SLOTS_CHOICE).map(|n| c.instance_slots = n),
     },
-    Key { name: "cpu_level", set: |c, v| v.text().map(|t| c.cpu_level = t.to_owned()) },
+    Key {
+        name: "cpu_level",
+        set: |c, v| {
+            let level = v.text()?;
+            level.parse::<CpuLevel>().map_err(|error| error.to_string())?;
+            c.cpu_level = level.to_owned();
+            Ok(())
+        },
+    },
     Key { name: "module_cache_mb", set: |c, v| v.setting(MODULE_CACHE_MB).map(|n| c.module_cache_mb = n) },
     Key {
         name: "drain_grace_seconds",

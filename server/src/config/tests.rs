@@ -93,6 +93,7 @@ fn mistakes_name_the_file_the_line_and_the_key() {
             "io_driver = \"kqueue\"",
             "`io_driver`: expected \"auto\", \"io_uring\" or \"epoll\", got \"kqueue\"",
         ),
+        ("cpu_level = \"i386\"", "orama.toml:1: bad value for `cpu_level`: unknown CPU level \"i386\""),
         ("home = \"\"", "bad value for `home`: the path is empty"),
         ("workers = 1\nworkers = 2", "orama.toml:2: not valid TOML: duplicate key"),
         ("workers = 1\nlisten = ", "orama.toml:2: not valid TOML"),
