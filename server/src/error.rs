@@ -24,6 +24,8 @@ pub struct ApiError {
     pub message: String,
     /// Seconds for the Retry-After header.
     pub retry_after_s: Option<u32>,
+    /// For the node's log alone: why the node failed.
+    pub cause: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -37,7 +39,7 @@ impl ApiError {
     /// Any error.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after_s: None }
+        Self { status, code, message: message.into(), retry_after_s: None, cause: None }
     }
 
     /// 400: the request is malformed.
@@ -126,12 +128,34 @@ impl ApiError {
     /// 500: the node failed. The cause goes to the node's log and not to the client.
     #[must_use]
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {
-        tracing::error!(%cause, "a request failed inside the node");
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
+        Self::caused(
+            cause,
             "INTERNAL",
             "the node failed to answer; its log tells why, under this request's id",
         )
+    }
+
+    /// 500: what was deployed is not there any more, or is damaged.
+    #[must_use]
+    pub fn code_unavailable(cause: &dyn std::fmt::Display) -> Self {
+        Self::caused(
+            cause,
+            "CODE_UNAVAILABLE",
+            "the function's code could not be loaded; the node's log tells why, under this request's id, and \
+             deploying the module again repairs a damaged one",
+        )
+    }
+
+    fn caused(cause: &dyn std::fmt::Display, code: &'static str, message: &str) -> Self {
+        let cause = Some(cause.to_string());
+        Self { cause, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message) }
+    }
+
+    /// Tells the node's log what the client is not told. Called where the request's id is known.
+    pub(crate) fn log(&self, request_id: &str) {
+        if let Some(cause) = &self.cause {
+            tracing::error!(request_id, cause, "a request failed inside the node");
+        }
     }
 
     /// The answer's JSON body.

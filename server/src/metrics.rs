@@ -40,6 +40,7 @@ const fn status_index(status: Status) -> usize {
 #[repr(align(128))]
 pub struct CoreCounters {
     requests: AtomicU64,
+    running: AtomicU64,
     invocations: [AtomicU64; STATUSES.len()],
     /// The last counts what is longer than every bucket.
     durations: [AtomicU64; BUCKETS_US.len() + 1],
@@ -50,6 +51,11 @@ impl CoreCounters {
     /// A request of any kind arrived.
     pub fn requested(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many invocations are under way now.
+    pub fn running(&self, count: usize) {
+        self.running.store(count as u64, Ordering::Relaxed);
     }
 
     /// An invocation ended.
@@ -152,6 +158,8 @@ impl Metrics {
             text.line("orama_control_responses_total", &[("class", class)], load(counter));
         }
 
+        let running = sum(&|core| load(&core.running));
+        text.single("orama_invocations_running", "gauge", "Invocations under way.", running);
         text.head("orama_invocations_total", "counter", "Invocations that ended.");
         for status in STATUSES {
             let count = sum(&|core| core.invocations.get(status_index(status)).map_or(0, load));
@@ -240,6 +248,9 @@ mod tests {
         let (a, b) = (metrics.register_core(), metrics.register_core());
         a.requested();
         b.requested();
+        a.running(2);
+        a.running(1);
+        b.running(3);
         a.invoked(Status::Success, Duration::from_micros(90));
         b.invoked(Status::Success, Duration::from_millis(2));
         b.invoked(Status::Timeout, Duration::from_secs(400));
@@ -250,6 +261,7 @@ mod tests {
         for line in [
             "orama_cores 2",
             "orama_http_requests_total 2",
+            "orama_invocations_running 4",
             "orama_control_responses_total{class=\"4xx\"} 1",
             "orama_invocations_total{status=\"success\"} 2",
             "orama_invocations_total{status=\"timeout\"} 1",

@@ -213,6 +213,7 @@ impl Handler for Core {
 
 /// The answer to a failed request.
 fn refuse(error: &ApiError, request_id: &str) -> Response {
+    error.log(request_id);
     let mut response = Response::new(error.body(request_id).into());
     *response.status_mut() = error.status;
     *response.headers_mut() = error.headers();

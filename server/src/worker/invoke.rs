@@ -125,7 +125,7 @@ async fn ready(core: &Rc<Core>, namespace: &Namespace, path_name: &str) -> Resul
             let function = function.map_err(|error| ApiError::internal(&error))?;
             let function =
                 function.ok_or_else(|| ApiError::function_not_found(wanted.1.as_str(), version))?;
-            let module = shared.modules.load(&function).map_err(|error| ApiError::internal(&error))?;
+            let module = shared.modules.load(&function).map_err(|error| ApiError::code_unavailable(&error))?;
             Ok::<_, ApiError>((function, module))
         })
         .await??;
@@ -151,14 +151,20 @@ impl<'a> Running<'a> {
         if running >= core.shared.running_max {
             return Err(ApiError::overloaded("too many functions are running on this node"));
         }
-        core.running.set(running + 1);
-        Ok(Self(core))
+        let this = Self(core);
+        this.set(running + 1);
+        Ok(this)
+    }
+
+    fn set(&self, running: usize) {
+        self.0.running.set(running);
+        self.0.counters.running(running);
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.running.set(self.0.running.get() - 1);
+        self.set(self.0.running.get() - 1);
     }
 }
 
