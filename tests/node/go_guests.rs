@@ -1,0 +1,154 @@
+//! Real programs from standard Go and from TinyGo, over HTTP.
+
+use crate::harness::{Compiler, Node, Shared};
+use serde_json::{Value, json};
+
+const COMPILERS: [Compiler; 2] = [Compiler::Go, Compiler::TinyGo];
+
+#[track_caller]
+fn run(node: &Node, name: &str, input: &Value) -> Value {
+    node.invoke(name, input.to_string()).expect(200).json()
+}
+
+/// `level: message` of each message of a record.
+fn messages(record: &Value) -> Vec<String> {
+    let all = record["messages"].as_array().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    all.iter().map(|m| format!("{}: {}", text(&m["level"]), text(&m["message"]))).collect()
+}
+
+/// A successful invocation's answer and messages.
+#[track_caller]
+fn run_logged(node: &Node, name: &str, input: &Value) -> (Value, Vec<String>, String) {
+    let answer = node.invoke(name, input.to_string()).expect(200);
+    let id = answer.header("x-request-id").unwrap().to_owned();
+    (answer.json(), messages(&node.record(name, &id)), id)
+}
+
+#[test]
+fn a_guest_learns_its_context_under_each_module_name() {
+    let node = Shared::node();
+    for compiler in COMPILERS {
+        for module in ["env", "host", "orama"] {
+            let Some(misc) = node.misc(compiler, module) else { continue };
+            // Headers a client can write itself say nothing about who it is.
+            let answer = node
+                .invoke_request(&misc)
+                .header("x-wallet", "0xforged")
+                .header("x-caller-wallet", "0xforged")
+                .header("x-request-id", "forged")
+                .body(json!({ "do": "context", "text": "told" }).to_string())
+                .send()
+                .expect(200);
+            let id = answer.header("x-request-id").unwrap().to_owned();
+            let expected = json!({
+                "caller_wallet": "", "jwt_subject": "", "claim": "", "request_id": id, "env": "my value",
+                "env_missing": "", "env_empty_key": "", "leaked": 0,
+            });
+            assert_eq!(answer.json(), expected, "{misc}");
+            let record = node.record(&misc, &id);
+            assert_eq!(messages(&record), ["info: info: told", "error: error: told", "info: "], "{misc}");
+        }
+    }
+}
+
+#[test]
+fn a_service_that_is_not_there_answers_its_documented_failure() {
+    let node = Shared::node();
+    for compiler in COMPILERS {
+        for module in ["env", "host", "orama"] {
+            let Some(misc) = node.misc(compiler, module) else { continue };
+            let (report, messages, _) = run_logged(&node, &misc, &json!({ "do": "unavailable" }));
+            let why = "not available on this node";
+            for name in ["get_secret", "db_query", "cache_get", "storage_put", "storage_get"] {
+                assert_eq!(report[name], "", "{misc}: {name}");
+            }
+            for name in ["db_execute", "cache_delete", "cache_incr", "cache_incr_by", "pubsub_publish"] {
+                assert_eq!(report[name], 0, "{misc}: {name}");
+            }
+            for (name, expected) in [
+                ("db_query_v2", json!({ "rows": [], "error": why })),
+                ("db_execute_v2", json!({ "rows_affected": 0, "last_insert_id": 0, "error": why })),
+                ("http_fetch", json!({ "status": 0, "error": why })),
+                (
+                    "db_transaction",
+                    json!({ "committed": false, "results": [], "failed_index": -1, "error": why, "code": "UNAVAILABLE" }),
+                ),
+                (
+                    "db_query_batch",
+                    json!({ "results": [], "failed_index": -1, "error": why, "code": "UNAVAILABLE" }),
+                ),
+            ] {
+                let told: Value = serde_json::from_str(report[name].as_str().unwrap()).unwrap();
+                assert_eq!(told, expected, "{misc}: {name}");
+            }
+            assert_eq!(messages.len(), 16, "{misc}: {messages:?}");
+            for name in ["cache_set", "get_secret", "db_execute", "pubsub_publish"] {
+                let line = format!("error: {name}: {why}");
+                assert!(messages.contains(&line), "{line:?} is not in {messages:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_sees_its_environment_its_name_and_nothing_else() {
+    let node = Shared::node();
+    for misc in COMPILERS.into_iter().filter_map(|compiler| node.misc(compiler, "env")) {
+        let told = run(&node, &misc, &json!({ "do": "env" }));
+        assert_eq!(told, json!({ "args": [misc], "environ": ["MY_VAR=my value"] }));
+        let files = run(&node, &misc, &json!({ "do": "files" }));
+        for (what, error) in files.as_object().unwrap() {
+            assert_ne!(error, "", "{misc}: {what} was allowed");
+        }
+        assert!(files.as_object().unwrap().len() >= 7, "{files}");
+        let random = [(); 2].map(|()| run(&node, &misc, &json!({ "do": "random" }))["random"].clone());
+        assert_ne!(random[0], random[1]);
+        let before = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let clocks = run(&node, &misc, &json!({ "do": "time", "ms": 30 }));
+        let wall: u128 = clocks["unix_nanos"].as_str().unwrap().parse().unwrap();
+        assert!((before..before + 30_000_000_000).contains(&wall), "{before} {clocks}");
+        assert!(
+            (30_000_000..30_000_000_000_i64).contains(&clocks["elapsed_nanos"].as_i64().unwrap()),
+            "{clocks}"
+        );
+        assert_eq!(run(&node, &misc, &json!({ "do": "goroutines", "n": 10 })), json!({ "sum": 45 }));
+        assert_eq!(run(&node, &misc, &json!({ "do": "output", "n": 1_000_000 })), json!([]));
+        let (_, messages, _) = run_logged(&node, &misc, &json!({ "do": "stderr", "n": 2 }));
+        let expected =
+            ["error: stderr line 0", "error: stderr line 1", "error: stderr without an end of line"];
+        assert_eq!(messages, expected);
+        let (_, messages, _) = run_logged(&node, &misc, &json!({ "do": "logs", "n": 3, "text": "line " }));
+        assert_eq!(messages, ["info: line 0", "info: line 1", "info: line 2"]);
+    }
+}
+
+#[test]
+fn programs_fail_in_their_own_ways() {
+    let node = Shared::node();
+    for compiler in COMPILERS {
+        let Some(misc) = node.misc(compiler, "env") else { continue };
+        let fails = |input: Value, status: u16, code: &str| {
+            let answer = node.invoke(&misc, input.to_string());
+            let id = answer.header("x-request-id").unwrap().to_owned();
+            (answer.refusal(status, code), messages(&node.record(&misc, &id)).join("\n"))
+        };
+        fails(json!({ "do": "exit", "code": 3, "partial": true }), 500, "FUNCTION_EXIT");
+        fails(json!({ "do": "oom" }), 500, "OUT_OF_MEMORY");
+        fails(json!({ "do": "flood" }), 500, "OUTPUT_TOO_LARGE");
+        let (message, _) = fails(json!({ "do": "recurse" }), 500, "FUNCTION_TRAP");
+        assert!(message.contains("main.recurseForever"), "{message}");
+        let panic = json!({ "do": "panic", "text": "on purpose" });
+        if compiler == Compiler::Go {
+            let (_, log) = fails(panic, 500, "FUNCTION_EXIT");
+            assert!(log.contains("on purpose") && log.contains("main.main"), "{log}");
+        } else {
+            let (message, log) = fails(panic, 500, "FUNCTION_TRAP");
+            assert!(message.contains("panic"), "{message}");
+            assert!(!log.is_empty() || message.contains("runtime"), "{message}\n{log}");
+        }
+        // The next one is none the worse for it.
+        let told = run(&node, &misc, &json!({ "do": "" }));
+        assert!(told["input_bytes"].as_u64() > Some(0), "{told}");
+    }
+}

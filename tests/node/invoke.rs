@@ -1,0 +1,317 @@
+//! Invocations: what comes back, what is recorded, and how a function can fail.
+
+use crate::harness::{Node, Options, Shared};
+use crate::http::{Answer, Connection};
+use orama_test_support::guests;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const MIB: usize = 1 << 20;
+
+fn request_id(answer: &Answer) -> String {
+    answer.header("x-request-id").unwrap_or_else(|| panic!("no request id: {answer:?}")).to_owned()
+}
+
+/// The answer when the output was wrapped: the output.
+#[track_caller]
+fn wrapped(answer: &Answer) -> String {
+    let json = answer.json();
+    let mut keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["duration_ms", "output", "request_id", "status"], "{json}");
+    assert_eq!(json["status"], "success");
+    assert_eq!(json["request_id"], request_id(answer));
+    let duration: f64 = answer.header("x-duration-ms").unwrap().parse().unwrap();
+    assert_eq!(json["duration_ms"], duration, "{json}");
+    json["output"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn json_comes_back_byte_for_byte() {
+    let node = Shared::node();
+    let echo = node.wat("echo");
+    for body in ["{\"b\": 1.0,  \"a\":\"\\u00e4\"}\n", "[1, 2]", "{", "[not json"] {
+        let answer = node.invoke(echo, body).expect(200);
+        assert_eq!(answer.text(), body);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let duration: f64 = answer.header("x-duration-ms").unwrap().parse().unwrap();
+        assert!((0.0..10_000.0).contains(&duration), "{duration}");
+        assert_eq!(request_id(&answer).len(), 36);
+    }
+    let ids: std::collections::HashSet<String> =
+        (0..50).map(|_| request_id(&node.invoke(echo, "{}"))).collect();
+    assert_eq!(ids.len(), 50);
+}
+
+#[test]
+fn other_output_is_wrapped() {
+    let node = Shared::node();
+    let echo = node.wat("echo");
+    for text in ["plain text\n", " {\"space\":\"before\"}", "\"quoted\"", "ä\u{1F600}\u{0}\u{7f}", "null"] {
+        let answer = node.invoke(echo, text).expect(200);
+        assert_eq!(wrapped(&answer), text);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    assert_eq!(wrapped(&node.invoke(node.wat("empty"), "input nobody reads").expect(200)), "");
+    assert_eq!(wrapped(&node.invoke(echo, "").expect(200)), "");
+    // Bytes that are no text become replacement characters: the answer stays valid JSON.
+    assert_eq!(
+        wrapped(&node.invoke(echo, b"a\xff\xfe\x00\x80z").expect(200)),
+        "a\u{fffd}\u{fffd}\0\u{fffd}z"
+    );
+    let guest = node.wat("writes_not_utf8");
+    let answer = node.invoke(guest, "").expect(200);
+    assert!(wrapped(&answer).contains('\u{fffd}'), "{answer:?}");
+    let record = node.record(guest, &request_id(&answer));
+    assert!(record["messages"][0]["message"].as_str().unwrap().contains('\u{fffd}'), "{record}");
+}
+
+fn chunked(node: &Node, name: &str, body: &[u8]) -> Answer {
+    let head = node.invoke_request(name).header("transfer-encoding", "chunked").bytes();
+    let mut connection = node.connect();
+    connection.write(head);
+    for chunk in body.chunks(100_000) {
+        // The node may have refused already, and says so in its answer.
+        let frame = [format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat();
+        if connection.try_write(frame).is_err() {
+            break;
+        }
+    }
+    let _ = connection.try_write("0\r\n\r\n");
+    connection.answer()
+}
+
+#[test]
+fn input_may_have_one_mebibyte_and_not_a_byte_more() {
+    let node = Shared::node();
+    let echo = node.wat("echo");
+    let mut body: Vec<u8> = (0..MIB).map(|n| b'a' + (n % 25) as u8).collect();
+    body[0] = b'[';
+    assert!(node.invoke(echo, &body).expect(200).body == body, "the echo differs");
+    assert!(chunked(&node, echo, &body).expect(200).body == body, "the echo differs");
+    body.push(b'x');
+    let message = node.invoke(echo, &body).refusal(413, "PAYLOAD_TOO_LARGE");
+    assert!(message.contains("1048576 bytes"), "{message}");
+    chunked(&node, echo, &body).refusal(413, "PAYLOAD_TOO_LARGE");
+    // The refused ones never ran.
+    let largest = node.logs(echo, "?limit=1000")["invocations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["input_size"].as_u64().unwrap())
+        .max();
+    assert_eq!(largest, Some(MIB as u64));
+}
+
+/// What a failed invocation must be: the answer, and its record.
+#[track_caller]
+fn fails(node: &Node, name: &str, input: &str, status: u16, code: &str) -> (String, Value) {
+    let answer = node.invoke(name, input);
+    let id = request_id(&answer);
+    let message = answer.refusal(status, code);
+    let record = node.record(name, &id);
+    assert_eq!(record["status"], if code == "TIMEOUT" { "timeout" } else { "error" }, "{record}");
+    assert_eq!(record["error"], message.as_str(), "{record}");
+    (message, record)
+}
+
+#[test]
+fn a_failure_says_what_happened_and_is_recorded() {
+    let node = Shared::node();
+    let (message, _) = fails(&node, node.wat("exit_code"), "7", 500, "FUNCTION_EXIT");
+    assert_eq!(message, "the function exited with code 7");
+    wrapped(&node.invoke("exit_code", "0").expect(200));
+    // A whole JSON object before the failure is no answer.
+    fails(&node, node.wat("exit_after_output"), "", 500, "FUNCTION_EXIT");
+    fails(&node, node.wat("trap_after_output"), "", 500, "FUNCTION_TRAP");
+    let (message, _) = fails(&node, node.wat("trap_unreachable"), "", 500, "FUNCTION_TRAP");
+    assert!(message.contains("in deep_inside, called by in_between"), "{message}");
+    let (message, _) = fails(&node, node.wat("trap_stack_overflow"), "", 500, "FUNCTION_TRAP");
+    assert!(message.contains("recurse_forever"), "{message}");
+    let (message, _) = fails(&node, node.wat("memory_grow_then_trap"), "", 500, "OUT_OF_MEMORY");
+    assert!(message.contains("64 MB"), "{message}");
+    let (message, record) = fails(&node, node.wat("flood_stdout"), "", 500, "OUTPUT_TOO_LARGE");
+    assert!(message.contains("8388608 bytes"), "{message}");
+    assert!(record["output_size"].as_u64().unwrap() <= 8 << 20, "{record}");
+    let (message, record) = fails(&node, node.wat("spin"), "", 504, "TIMEOUT");
+    assert!(message.contains("1 s"), "{message}");
+    let last = record["messages"].as_array().unwrap().last().unwrap();
+    assert!(last["message"].as_str().unwrap().contains("spin_forever"), "{record}");
+    fails(&node, node.wat("sleep_hour"), "", 504, "TIMEOUT");
+    // A start section is the function's code as well.
+    fails(&node, node.wat("start_section_traps"), "", 500, "FUNCTION_TRAP");
+    let (message, _) = fails(&node, node.wat("start_section_exits"), "", 500, "FUNCTION_EXIT");
+    assert!(message.contains("code 4"), "{message}");
+}
+
+#[test]
+fn a_timeout_comes_at_its_deadline() {
+    let node = Shared::node();
+    for (name, seconds) in [("deadline-1", 1.0), ("deadline-2", 2.0)] {
+        node.deploy(name, &guests::wat("spin"), &[("timeout_seconds", &seconds.to_string())]);
+        let begun = Instant::now();
+        let answer = node.invoke(name, "");
+        let took = begun.elapsed().as_secs_f64();
+        let id = request_id(&answer);
+        answer.refusal(504, "TIMEOUT");
+        // Never early; late only by what a machine shared with other tests takes to look.
+        assert!((seconds..seconds + 1.0).contains(&took), "{took} s for a timeout of {seconds} s");
+        let duration = node.record(name, &id)["duration_ms"].as_f64().unwrap();
+        assert!((seconds * 1000.0..seconds * 1000.0 + 1000.0).contains(&duration), "{duration} ms");
+    }
+}
+
+#[test]
+fn a_guest_that_never_waits_does_not_delay_its_neighbours() {
+    let node = Node::start(Options { workers: 1, ..Options::default() });
+    node.deploy("echo", &guests::wat("echo"), &[]);
+    // Loops of the guest's own, and loops of host calls that are always ready.
+    for guest in ["spin", "spin_yield", "spin_clock", "spin_empty_reads", "sleep_hour", "flood_stderr"] {
+        node.deploy(guest, &guests::wat(guest), &[("timeout_seconds", "2")]);
+        let mut spinning: Vec<Connection> = (0..2).map(|_| node.connect()).collect();
+        spinning.iter_mut().for_each(|connection| connection.write(node.invoke_bytes(guest, "")));
+        let mut neighbour = node.connect();
+        for n in 0..100 {
+            let body = format!("[{n}]");
+            neighbour.write(node.invoke_bytes("echo", &body));
+            assert_eq!(neighbour.answer().expect(200).text(), body);
+        }
+        // All hundred were answered while the others still ran.
+        for connection in &mut spinning {
+            connection.stream.set_nonblocking(true).unwrap();
+            let error = connection.try_answer().expect_err("the guest still runs");
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{guest}");
+            connection.stream.set_nonblocking(false).unwrap();
+        }
+        for connection in &mut spinning {
+            connection.answer().refusal(504, "TIMEOUT");
+        }
+    }
+}
+
+#[test]
+fn every_invocation_starts_with_fresh_memory() {
+    let node = Shared::node();
+    let dirty = node.wat("memory_dirty");
+    for _ in 0..20 {
+        assert_eq!(wrapped(&node.invoke(dirty, "").expect(200)), "clean");
+    }
+}
+
+#[test]
+fn clocks_are_real_and_randomness_differs() {
+    let node = Shared::node();
+    let hex = |name: &str| u64::from_str_radix(&wrapped(&node.invoke(name, "").expect(200)), 16).unwrap();
+    let now_ns = || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        u64::try_from(now.as_nanos()).unwrap()
+    };
+    let (wall, random) = (node.wat("wall_time_first"), node.wat("random_first"));
+    for _ in 0..5 {
+        let before = now_ns();
+        let told = hex(wall);
+        assert!((before..=now_ns()).contains(&told), "{before} {told}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let drawn: std::collections::HashSet<u64> = (0..20).map(|_| hex(random)).collect();
+    assert_eq!(drawn.len(), 20);
+}
+
+#[test]
+fn messages_are_kept_in_order_with_their_invocation() {
+    let node = Shared::node();
+    for guest in ["log_env", "log_host", "log_orama"] {
+        let answer = node.invoke(node.wat(guest), "").expect(200);
+        let record = node.record(guest, &request_id(&answer));
+        let levels: Vec<_> =
+            record["messages"].as_array().unwrap().iter().map(|m| m["level"].as_str().unwrap()).collect();
+        assert_eq!(levels, ["info", "error"], "{record}");
+    }
+    // The messages of a function that calls log_info before it reads belong to the request that it answered.
+    let guest = node.wat("logs_before_reading");
+    for n in 0..5 {
+        let answer = node.invoke(guest, format!("[{n}]")).expect(200);
+        assert_eq!(answer.text(), format!("[{n}]"));
+        let record = node.record(guest, &request_id(&answer));
+        assert_eq!(record["messages"].as_array().unwrap().len(), 1, "{record}");
+    }
+}
+
+#[test]
+fn a_flood_of_messages_is_cut_and_says_so() {
+    let node = Shared::node();
+    for guest in ["flood_log", "flood_stderr", "flood_stderr_one_line"] {
+        let (_, record) = fails(&node, node.wat(guest), "", 504, "TIMEOUT");
+        let messages = record["messages"].as_array().unwrap();
+        let bytes: usize = messages.iter().map(|m| m["message"].as_str().unwrap().len()).sum();
+        assert!(messages.len() <= 203 && bytes < 100 << 10, "{guest}: {} {bytes}", messages.len());
+        let told = messages.iter().any(|m| {
+            let text = m["message"].as_str().unwrap();
+            text.contains("more messages were dropped") || text.contains("[cut after")
+        });
+        assert!(told, "{guest}: {record}");
+    }
+}
+
+#[test]
+fn logs_have_the_contracts_shape_and_filters() {
+    let node = Shared::node();
+    let wasm = guests::wat("exit_code");
+    node.deploy("logged", &wasm, &[]);
+    node.deploy("logged", &wasm, &[]);
+    let ids: Vec<String> = ["0", "1", "2", "0"]
+        .iter()
+        .enumerate()
+        .map(|(n, code)| {
+            // Times are told in milliseconds, so these differ.
+            std::thread::sleep(Duration::from_millis(2));
+            request_id(&node.invoke(&format!("logged@{}", 1 + n % 2), code))
+        })
+        .collect();
+    let all = node.logs("logged", "");
+    assert_eq!(
+        (&all["name"], &all["namespace"], &all["count"]),
+        (&json!("logged"), &json!("default"), &json!(4))
+    );
+    let seen: Vec<&str> =
+        all["invocations"].as_array().unwrap().iter().map(|r| r["request_id"].as_str().unwrap()).collect();
+    assert_eq!(seen, ids.iter().rev().map(String::as_str).collect::<Vec<_>>(), "newest first");
+    let record = all["invocations"][0].as_object().unwrap();
+    let mut keys: Vec<&str> = record.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    let expected = [
+        "duration_ms",
+        "error",
+        "input_size",
+        "messages",
+        "output_size",
+        "request_id",
+        "started_at",
+        "status",
+        "trigger_type",
+        "version",
+    ];
+    assert_eq!(keys, expected);
+    assert_eq!((&record["trigger_type"], &record["version"]), (&json!("http"), &json!(2)));
+    assert_eq!(
+        (&record["input_size"], &record["output_size"], &record["error"]),
+        (&json!(1), &json!(0), &Value::Null)
+    );
+
+    let ids_of = |name: &str, query: &str| -> Vec<String> {
+        let logs = node.logs(name, query);
+        let found = logs["invocations"].as_array().unwrap().clone();
+        found.iter().map(|record| record["request_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids_of("logged", "?limit=1"), [ids[3].clone()]);
+    assert_eq!(ids_of("logged", "?status=error"), [ids[2].clone(), ids[1].clone()]);
+    assert_eq!(ids_of("logged", "?status=timeout").len(), 0);
+    assert_eq!(ids_of("logged@1", ""), [ids[2].clone(), ids[0].clone()]);
+    assert_eq!(ids_of("logged", "?since=15m").len(), 4);
+    assert_eq!(ids_of("logged", "?since=2999-01-01T00:00:00Z").len(), 0);
+    assert_eq!(ids_of("logged", "?request_id=no-such-id").len(), 0);
+    for bad in ["?limit=0", "?limit=1001", "?limit=x", "?since=yesterday", "?status=fine", "?colour=red"] {
+        node.get(&format!("/v1/functions/logged/logs{bad}")).refusal(400, "INVALID_QUERY");
+    }
+    node.get("/v1/functions/never-deployed/logs").refusal(404, "FUNCTION_NOT_FOUND");
+}

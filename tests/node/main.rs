@@ -1,0 +1,26 @@
+//! What callers can rely on: every test here starts the real `orama serve` and talks to it over sockets, or runs the
+//! command line against it.
+
+// Helpers say what is wrong by panicking, as the tests themselves do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod access;
+mod cli;
+mod commands;
+mod crowds;
+mod damage;
+mod deploy;
+mod draining;
+mod durability;
+mod functions;
+mod go_guests;
+mod harness;
+mod homes;
+mod http;
+mod invoke;
+mod lifecycle;
+mod load;
+mod process;
+mod protocol;
+mod restarts;
+mod speakers;
