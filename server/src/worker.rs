@@ -32,6 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 const DRAIN_ACCEPTS: Duration = Duration::from_millis(20);
 /// How often a draining core looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// How long a core that ends its requests at the end of the grace period waits until they are gone. A guest gives way
+/// every millisecond, so this is long.
+const DRAIN_DROPS: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: mostly the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Entries of an io_uring; more operations than these at once are submitted in turns.
@@ -175,17 +178,25 @@ async fn drain(core: &Core, listener: &OwnedFd) {
     monoio::time::sleep(DRAIN_ACCEPTS).await;
     // Fails only for a listener that is closed already.
     let _ = rustix::net::shutdown(listener.as_fd(), rustix::net::Shutdown::Both);
-    let until = Instant::now() + core.shared.drain_grace;
-    while core.connections.count() > 0 && Instant::now() < until {
-        monoio::time::sleep(DRAIN_POLL).await;
-    }
+    until_no_connections(core, core.shared.drain_grace).await;
     if core.connections.count() > 0 {
         tracing::warn!(
             connections = core.connections.count(),
             "requests were still under way when the grace period ended"
         );
+        // Ended one by one, so that what they ran is recorded.
+        core.stopping.set(true);
+        core.connections.drop_all();
+        until_no_connections(core, DRAIN_DROPS).await;
     }
     core.hand_over_records();
+}
+
+async fn until_no_connections(core: &Core, patience: Duration) {
+    let until = Instant::now() + patience;
+    while core.connections.count() > 0 && Instant::now() < until {
+        monoio::time::sleep(DRAIN_POLL).await;
+    }
 }
 
 impl Handler for Core {

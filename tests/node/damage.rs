@@ -74,7 +74,8 @@ fn no_damage_to_compiled_code_changes_an_answer() {
         ("all removed", 2, Box::new(|| fs::remove_dir_all(a.parent().unwrap()).unwrap())),
     ];
     // The file's header, its middle, the end of its code, its tag and its mark.
-    let places: [(&str, fn(usize) -> usize); 8] = [
+    type Place = fn(usize) -> usize;
+    let places: [(&str, Place); 8] = [
         ("a bit at 0", |_| 0),
         ("a bit at a quarter", |len| len / 4),
         ("a bit at the half", |len| len / 2),

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 /// Only the owner may enter.
 const DIR_MODE: u32 = 0o700;
 
-/// How temporary files start; [`remove_temporary`] deletes what a crash left of them.
-const TEMPORARY_PREFIX: &str = ".tmp-";
+/// How temporary files start; [`remove_temporary`] deletes what a crash left of them. Nobody else's start so: the home
+/// may be a folder that the operator uses for other things too.
+const TEMPORARY_PREFIX: &str = ".orama-tmp-";
 
 /// The lock file's name in the home folder.
 const LOCK_FILE: &str = "node.lock";
@@ -89,7 +90,7 @@ pub struct HomeLock {
 }
 
 impl HomeLock {
-    /// Makes the home folder where it is missing and takes it.
+    /// Makes the home folder where it is missing, takes it, and removes what a crash left half written in it.
     ///
     /// # Errors
     /// [`HomeLockError`]
@@ -103,7 +104,11 @@ impl HomeLock {
             .open(home.join(LOCK_FILE))
             .map_err(unusable)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => {
+                // Of the credentials file; it may hold a key. Nobody else writes here, as the folder is taken.
+                remove_temporary(home).map_err(unusable)?;
+                Ok(Self { _file: file })
+            }
             Err(TryLockError::WouldBlock) => Err(HomeLockError::Taken { home: home.to_owned() }),
             Err(TryLockError::Error(source)) => Err(unusable(source)),
         }
@@ -138,7 +143,7 @@ mod tests {
         let path = dir.path().join("file");
         write_atomic(&path, b"old").unwrap();
         write_atomic(&path, b"new").unwrap();
-        fs::write(dir.path().join(".tmp-left"), b"ha").unwrap();
+        fs::write(dir.path().join(format!("{TEMPORARY_PREFIX}left")), b"ha").unwrap();
         remove_temporary(dir.path()).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(mode(&path), 0o600);

@@ -131,6 +131,13 @@ impl Connections {
         }
     }
 
+    /// Closes every connection now, whatever it is doing.
+    pub(crate) fn drop_all(&self) {
+        for state in self.all.borrow().iter() {
+            state.tell(Verdict::Drop);
+        }
+    }
+
     /// Looks at every connection once.
     fn sweep(&self) {
         let now = self.sweep.get().wrapping_add(1);

@@ -46,6 +46,8 @@ pub(super) struct Core {
     pub(super) counters: Arc<CoreCounters>,
     /// Invocations under way.
     pub(super) running: Cell<usize>,
+    /// The grace period is over: what still runs is ended by the node.
+    pub(super) stopping: Cell<bool>,
     unwritten: RefCell<Vec<Record>>,
     randomness: RefCell<Randomness>,
 }
@@ -66,6 +68,7 @@ impl Core {
             scheduler: Arc::new(CoreScheduler),
             counters,
             running: Cell::new(0),
+            stopping: Cell::new(false),
             unwritten: RefCell::default(),
             randomness: RefCell::new(Randomness { bytes: [0; 1024], used: 1024 }),
         }

@@ -125,7 +125,8 @@ async fn ready(core: &Rc<Core>, namespace: &Namespace, path_name: &str) -> Resul
             let function = function.map_err(|error| ApiError::internal(&error))?;
             let function =
                 function.ok_or_else(|| ApiError::function_not_found(wanted.1.as_str(), version))?;
-            let module = shared.modules.load(&function).map_err(|error| ApiError::code_unavailable(&error))?;
+            let module =
+                shared.modules.load(&function).map_err(|error| ApiError::code_unavailable(&error))?;
             Ok::<_, ApiError>((function, module))
         })
         .await??;
@@ -168,7 +169,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// Sees to it that an invocation is recorded, also when its client leaves before it ends.
+/// Sees to it that an invocation is recorded, also when its client leaves or the node stops before it ends.
 struct Unfinished<'a> {
     core: &'a Rc<Core>,
     begun: Instant,
@@ -196,8 +197,12 @@ impl Drop for Unfinished<'_> {
         if let Some(mut record) = self.record.take() {
             let duration = self.begun.elapsed();
             record.duration_us = duration.as_micros() as u64;
-            record.error =
-                Some("the client closed the connection before the function had finished".to_owned());
+            let who = if self.core.stopping.get() {
+                "the node was stopped"
+            } else {
+                "the client closed the connection"
+            };
+            record.error = Some(format!("{who} before the function had finished"));
             self.core.counters.invoked(record.status, duration);
             self.core.record(record);
         }

@@ -21,8 +21,8 @@ pub(super) enum Route<'a> {
 
 /// Finds the route of a request.
 pub(super) fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
-    let invoke = |namespace, name: &'a str| match (method, decode(name)) {
-        (&Method::POST, Some(name)) => Route::Invoke { namespace, name },
+    let invoke = |namespace, name: &'a str| match method {
+        &Method::POST => Route::Invoke { namespace, name: decode(name) },
         _ => Route::Control,
     };
     if path == "/health" {
@@ -46,9 +46,10 @@ fn is_segment(text: &str) -> bool {
     !text.is_empty() && !text.contains('/')
 }
 
-/// Undoes percent encoding, as some clients write `%40` for the `@` before a version.
-fn decode(segment: &str) -> Option<Cow<'_, str>> {
-    percent_encoding::percent_decode_str(segment).decode_utf8().ok()
+/// Undoes percent encoding, as some clients write `%40` for the `@` before a version. What is not UTF-8 then becomes a
+/// character that no name has.
+fn decode(segment: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(segment).decode_utf8_lossy()
 }
 
 #[cfg(test)]
@@ -73,7 +74,7 @@ mod tests {
             ("/v1/functions", Route::Control),
             ("/v1/invoke/shop", Route::Control),
             ("/v1/invoke/shop/a/b", Route::Control),
-            ("/v1/functions/%ff/invoke", Route::Control),
+            ("/v1/functions/%ff/invoke", invoke(None, "\u{fffd}")),
         ] {
             assert_eq!(route(&Method::POST, path), expected, "{path}");
         }

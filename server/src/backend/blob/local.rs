@@ -239,9 +239,9 @@ mod tests {
     fn what_a_crash_left_half_written_is_removed_at_the_start() {
         let (dir, blobs) = store();
         let cid = blobs.put(b"module").unwrap();
-        fs::write(dir.path().join("blobs/.tmp-x"), b"mod").unwrap();
+        fs::write(dir.path().join("blobs/.orama-tmp-x"), b"mod").unwrap();
         let again = LocalBlobs::open(&dir.path().join("blobs")).unwrap();
-        assert!(!dir.path().join("blobs/.tmp-x").exists());
+        assert!(!dir.path().join("blobs/.orama-tmp-x").exists());
         assert_eq!(again.list(10).unwrap(), [cid]);
     }
 }
