@@ -152,7 +152,7 @@ pub const RECORDS_PER_FUNCTION: u32 = 10_000;
 pub const RECORDS_QUEUE_MAX_BYTES: usize = 64 << 20;
 
 /// How long a record waits for others to share its commit, so that a crash loses less than 100 ms.
-pub const RECORD_COMMIT_EVERY: Duration = Duration::from_millis(20);
+pub const RECORD_COMMIT_EVERY: Duration = Duration::from_millis(10);
 
 /// Invocations that one logs request returns.
 pub const LOGS_LIMIT: Setting =
@@ -174,7 +174,7 @@ pub const CONTROL_BODIES_MAX_BYTES: usize = 4 * DEPLOY_MAX_BYTES;
 /// [`RECORD_COMMIT_EVERY`] a crash loses less than 100 ms.
 pub const RECORD_BATCH_MAX: usize = 256;
 /// See [`RECORD_BATCH_MAX`].
-pub const RECORD_BATCH_EVERY: Duration = Duration::from_millis(20);
+pub const RECORD_BATCH_EVERY: Duration = Duration::from_millis(10);
 
 /// Threads that wait for the disk on behalf of the cores and the control plane.
 pub const BLOCKING_THREADS_MAX: usize = 32;
