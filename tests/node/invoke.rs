@@ -155,9 +155,9 @@ fn a_timeout_comes_at_its_deadline() {
         let id = request_id(&answer);
         answer.refusal(504, "TIMEOUT");
         // Never early; late only by what a machine shared with other tests takes to look.
-        assert!((seconds..seconds + 1.0).contains(&took), "{took} s for a timeout of {seconds} s");
+        assert!((seconds..seconds + 3.0).contains(&took), "{took} s for a timeout of {seconds} s");
         let duration = node.record(name, &id)["duration_ms"].as_f64().unwrap();
-        assert!((seconds * 1000.0..seconds * 1000.0 + 1000.0).contains(&duration), "{duration} ms");
+        assert!((seconds * 1000.0..seconds * 1000.0 + 3000.0).contains(&duration), "{duration} ms");
     }
 }
 
@@ -171,12 +171,12 @@ fn a_guest_that_never_waits_does_not_delay_its_neighbours() {
         let mut spinning: Vec<Connection> = (0..2).map(|_| node.connect()).collect();
         spinning.iter_mut().for_each(|connection| connection.write(node.invoke_bytes(guest, "")));
         let mut neighbour = node.connect();
-        for n in 0..100 {
+        for n in 0..50 {
             let body = format!("[{n}]");
             neighbour.write(node.invoke_bytes("echo", &body));
             assert_eq!(neighbour.answer().expect(200).text(), body);
         }
-        // All hundred were answered while the others still ran.
+        // All fifty were answered while the others still ran.
         for connection in &mut spinning {
             connection.stream.set_nonblocking(true).unwrap();
             let error = connection.try_answer().expect_err("the guest still runs");

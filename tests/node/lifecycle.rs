@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 fn a_drain_finishes_what_was_accepted() {
     let node = Node::start(Options::default());
     node.deploy("slow", &guests::wat("sleep_100_ms"), &[]);
-    node.deploy("slower", &guests::wat("spin"), &[("timeout_seconds", "2")]);
+    // Long enough for all to begin on a busy machine.
+    node.deploy("slower", &guests::wat("sleep_hour"), &[("timeout_seconds", "4")]);
     let mut idle = node.connect();
     idle.write(node.invoke_bytes("slow", ""));
     idle.answer().expect(200);

@@ -71,7 +71,7 @@ fn requests_at_once_never_get_each_others_answers() {
 #[test]
 fn a_spinning_function_does_not_fail_its_neighbours() {
     let node = Node::start(Options { workers: 1, ..Options::default() });
-    node.deploy("spin", &guests::wat("spin"), &[("timeout_seconds", "2")]);
+    node.deploy("spin", &guests::wat("spin"), &[("timeout_seconds", "4")]);
     node.deploy("echo", &guests::wat("echo"), &[]);
     let mut spinning = node.connect();
     spinning.write(node.invoke_bytes("spin", ""));
