@@ -158,22 +158,6 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
     crate::harness::eventually("the store holds what the registry names", || blobs() == cids);
 }
 
-#[test]
-fn records_reach_the_disk_without_being_asked_for() {
-    let node = Node::start(Options::default());
-    node.deploy("echo", &guests::wat("echo"), &[]);
-    let ids: Vec<String> = (0..20)
-        .map(|_| node.invoke("echo", "[1]").expect(200).header("x-request-id").unwrap().to_owned())
-        .collect();
-    // Ten times what is promised, for a machine that is busy with other things.
-    std::thread::sleep(Duration::from_secs(1));
-    node.kill();
-    node.start_again();
-    for id in ids {
-        assert_eq!(node.record("echo", &id)["status"], "success");
-    }
-}
-
 fn artifacts(node: &Node) -> Vec<PathBuf> {
     let entries = fs::read_dir(node.home.join("data/artifacts")).unwrap();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
