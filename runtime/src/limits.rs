@@ -108,7 +108,7 @@ pub const WASM_NAME_SHOWN_BYTES: usize = 120;
 /// How often running guests are asked whether their slice or their deadline has passed.
 pub const EPOCH_TICK: Duration = Duration::from_millis(1);
 
-/// Instances alive at once on a node, each with a fiber stack. 4,096 are possible and cost 30 ms more at the start,
+/// Instances alive at once on a node, each with a fiber stack. 4,096 are possible and make the start longer,
 /// where the guard page of each stack is set up by a system call, and three mappings each of the kernel's 65,530.
 pub const INSTANCE_SLOTS: u32 = 1024;
 

@@ -2,7 +2,7 @@
 //!
 //! The loop polls its sockets and timers only when no task is ready, so a task that wakes itself would starve them. A
 //! guest that gives way therefore waits for a byte to travel through a socket pair of the core's own: when it arrives,
-//! everything else that was ready has had its turn. That costs three system calls, some 3 us, for a slice of 1 ms, and
+//! everything else that was ready has had its turn. That costs three system calls for a slice of 1 ms, and
 //! unlike a timer it leaves no core idle while a guest has work.
 
 use monoio::io::AsyncReadRent;
