@@ -10,7 +10,7 @@ use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::invocation::{Invocation, Outcome};
 use orama_runtime::names::{FunctionName, Namespace};
-use orama_runtime::services::ThreadScheduler;
+use orama_runtime::services::{Host, ThreadScheduler};
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, LoadedModule};
 use orama_test_support::tools::Missing;
 use std::collections::BTreeMap;
@@ -30,6 +30,8 @@ pub struct Node {
     pub engine: Engine,
     /// Keeps its artifacts in the folder it was made with.
     pub compiler: Compiler,
+    /// What guests reach.
+    pub host: Arc<Host>,
 }
 
 impl Node {
@@ -44,7 +46,8 @@ impl Node {
         let store = ArtifactStore::open(&dir.join("artifacts"), key).expect("a store");
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let compiler = Compiler::new(engine.clone(), store, threads).expect("threads to compile on");
-        Self { engine, compiler }
+        let host = Arc::new(Host::without_services(Arc::new(ThreadScheduler)));
+        Self { engine, compiler, host }
     }
 
     /// Runs a guest to its end.
@@ -55,8 +58,9 @@ impl Node {
         function: &Arc<FunctionVersion>,
         input: &bytes::Bytes,
     ) -> Outcome {
-        let invocation = Invocation { request_id: String::new(), input: input.clone(), caller: None };
-        block_on(self.engine.run(module, function, invocation, Arc::new(ThreadScheduler)))
+        let invocation =
+            Invocation { request_id: String::new(), input: input.clone(), caller: None, trigger_depth: 0 };
+        block_on(self.engine.run(module, function, invocation, &self.host))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::function::FunctionVersion;
 use crate::invocation::{Invocation, Level};
 use crate::limits::{EPOCH_TICK, OUTPUT_MAX_BYTES, TABLE_MAX_ELEMENTS};
 use crate::log::LogBuffer;
-use crate::services::{Scheduler, Wait};
+use crate::services::{Host, Wait};
 use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc, WasmBacktrace};
@@ -23,7 +23,7 @@ pub(crate) struct GuestState {
     pub(crate) logs: LogBuffer,
     pub(crate) limiter: MemoryLimiter,
     pub(crate) deadline: Instant,
-    pub(crate) scheduler: Arc<dyn Scheduler>,
+    pub(crate) host: Arc<Host>,
     /// Whether the instance could be made: what fails before is the node's fault unless the guest trapped.
     pub(crate) instantiated: bool,
     /// Goes with an exit, which every Go program makes: an error that has a backtrace already, if an empty one, is not
@@ -38,11 +38,7 @@ pub(crate) struct GuestState {
 }
 
 impl GuestState {
-    pub(crate) fn new(
-        function: Arc<FunctionVersion>,
-        invocation: Invocation,
-        scheduler: Arc<dyn Scheduler>,
-    ) -> Self {
+    pub(crate) fn new(function: Arc<FunctionVersion>, invocation: Invocation, host: Arc<Host>) -> Self {
         let limiter = MemoryLimiter { limit_bytes: function.memory_limit_bytes(), denied: false };
         let deadline = Instant::now() + function.timeout();
         Self {
@@ -54,7 +50,7 @@ impl GuestState {
             logs: LogBuffer::default(),
             limiter,
             deadline,
-            scheduler,
+            host,
             instantiated: false,
             no_frames: None,
             memory: None,
@@ -93,7 +89,7 @@ impl GuestState {
             return Err(Stop::Timeout);
         }
         *since = now;
-        Ok(Some(self.scheduler.yield_now()))
+        Ok(Some(self.host.scheduler.yield_now()))
     }
 
     /// Notes why a host call failed; the guest only sees the call's documented failure.

@@ -7,7 +7,7 @@ use crate::invocation::{Invocation, Outcome};
 use crate::limits::{MEMORY_MB, TIMEOUT_SECONDS};
 use crate::module::LoadedModule;
 use crate::names::{FunctionName, Namespace};
-use crate::services::{Scheduler, ThreadScheduler};
+use crate::services::{Host, ThreadScheduler};
 use crate::trap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,16 +19,16 @@ const SLICE_TICKS: u64 = 1;
 impl Engine {
     /// Runs a function once, in memory that no other invocation has seen.
     ///
-    /// The guest runs on the thread that polls the future, and yields through `scheduler` when its slice is over.
+    /// The guest runs on the thread that polls the future, and yields through the host's scheduler when its slice is over.
     /// Dropping the future ends the guest.
     pub async fn run(
         &self,
         module: &LoadedModule,
         function: &Arc<FunctionVersion>,
         invocation: Invocation,
-        scheduler: Arc<dyn Scheduler>,
+        host: &Arc<Host>,
     ) -> Outcome {
-        let state = GuestState::new(Arc::clone(function), invocation, scheduler);
+        let state = GuestState::new(Arc::clone(function), invocation, Arc::clone(host));
         let mut store = Store::new(&self.0.wasmtime, state);
         let no_frames = WasmBacktrace::capture(&store);
         store.data_mut().no_frames = Some(no_frames);
@@ -39,7 +39,7 @@ impl Engine {
             Ok(if Instant::now() >= state.deadline {
                 UpdateDeadline::Interrupt
             } else {
-                UpdateDeadline::YieldCustom(SLICE_TICKS, state.scheduler.yield_now())
+                UpdateDeadline::YieldCustom(SLICE_TICKS, state.host.scheduler.yield_now())
             })
         });
         let ended = start(module, &mut store).await;
@@ -88,6 +88,8 @@ pub(crate) fn idle_state() -> GuestState {
         created_at_ms: 0,
         updated_at_ms: 0,
     };
-    let invocation = Invocation { request_id: String::new(), input: bytes::Bytes::new(), caller: None };
-    GuestState::new(Arc::new(function), invocation, Arc::new(ThreadScheduler))
+    let invocation =
+        Invocation { request_id: String::new(), input: bytes::Bytes::new(), caller: None, trigger_depth: 0 };
+    let host = Host::without_services(Arc::new(ThreadScheduler));
+    GuestState::new(Arc::new(function), invocation, Arc::new(host))
 }

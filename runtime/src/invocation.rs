@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Who called, as far as a verified token says. Never filled from a plain header.
 #[derive(Clone, Default)]
@@ -21,7 +22,9 @@ pub struct Invocation {
     /// Standard input.
     pub input: Bytes,
     /// Who called.
-    pub caller: Option<Box<Caller>>,
+    pub caller: Option<Arc<Caller>>,
+    /// How many triggers stand behind it: 0 for what no event caused.
+    pub trigger_depth: u32,
 }
 
 /// How an invocation ended.

@@ -178,3 +178,72 @@ pub const RECORD_BATCH_EVERY: Duration = Duration::from_millis(10);
 
 /// Threads that wait for the disk on behalf of the cores and the control plane.
 pub const BLOCKING_THREADS_MAX: usize = 32;
+
+/// Longest key of a cache entry, in bytes; distributed caches take no longer ones.
+pub const CACHE_KEY_MAX_BYTES: usize = 256;
+
+/// Largest value of a cache entry, in bytes.
+pub const CACHE_VALUE_MAX_BYTES: usize = 1 << 20;
+
+/// Longest SQL statement, in bytes.
+pub const DB_SQL_MAX_BYTES: usize = 1 << 20;
+
+/// Arguments or operations that a guest hands to one database call as JSON, in bytes.
+pub const DB_ARGUMENTS_MAX_BYTES: usize = 16 << 20;
+
+/// Statements of one database call.
+pub const DB_STATEMENTS_MAX: usize = 100;
+
+/// Rows that one query may give.
+pub const DB_ROWS_MAX: usize = 10_000;
+
+/// Rows of one database call together, in bytes of JSON.
+pub const DB_RESULT_MAX_BYTES: usize = 32 << 20;
+
+/// Longest name of a secret, in bytes, and its form: that of functions' names.
+pub const SECRET_NAME_MAX_BYTES: usize = NAME_MAX_BYTES;
+
+/// Largest value of a secret, in bytes: a certificate chain fits.
+pub const SECRET_VALUE_MAX_BYTES: usize = 64 << 10;
+
+/// Secrets of one namespace.
+pub const SECRETS_MAX: u32 = 1000;
+
+/// Time that one `http_fetch` may take from its start to the last byte of the answer.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest body that `http_fetch` sends, in bytes.
+pub const FETCH_REQUEST_MAX_BYTES: usize = 8 << 20;
+
+/// Largest body that `http_fetch` takes, in bytes.
+pub const FETCH_RESPONSE_MAX_BYTES: usize = 8 << 20;
+
+/// Headers of a request of `http_fetch`, and of its answer.
+pub const FETCH_HEADERS_MAX: usize = 100;
+
+/// Names and values of those headers together, in bytes.
+pub const FETCH_HEADERS_MAX_BYTES: usize = 64 << 10;
+
+/// Redirects that one `http_fetch` follows.
+pub const FETCH_REDIRECTS_MAX: usize = 10;
+
+/// Longest URL of `http_fetch`, in bytes.
+pub const FETCH_URL_MAX_BYTES: usize = 8 << 10;
+
+/// Largest object of `storage_put`, in bytes.
+pub const STORAGE_MAX_BYTES: usize = 32 << 20;
+
+/// Longest topic, in bytes.
+pub const TOPIC_MAX_BYTES: usize = 256;
+
+/// Largest data of one event, in bytes. The event that a function reads must fit [`INPUT_MAX_BYTES`] with its frame.
+pub const EVENT_MAX_BYTES: usize = INPUT_MAX_BYTES - (4 << 10);
+
+/// Depth of the last event that fires triggers.
+pub const TRIGGER_DEPTH_MAX: u32 = 5;
+
+/// Triggers of one function.
+pub const TRIGGERS_MAX: u32 = 100;
+
+/// How long one request may last with all its attempts and the pauses between them: the longest timeout of one.
+pub const RETRY_PATIENCE: Duration = Duration::from_secs(TIMEOUT_SECONDS.max as u64);

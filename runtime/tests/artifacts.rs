@@ -38,9 +38,9 @@ fn only_file(dir: &TempDir) -> PathBuf {
 
 fn echoes(compiler: &Compiler, module: &orama_runtime::LoadedModule) -> bool {
     let function = std::sync::Arc::new(function(64, 20));
-    let scheduler = std::sync::Arc::new(orama_runtime::services::ThreadScheduler);
+    let host = common::host(orama_runtime::services::ThreadScheduler);
     let invocation = common::invocation("id", b"hello");
-    let outcome = common::block_on(compiler.engine().run(module, &function, invocation, scheduler));
+    let outcome = common::block_on(compiler.engine().run(module, &function, invocation, &host));
     outcome.result == Ok(()) && text(&outcome) == "hello"
 }
 

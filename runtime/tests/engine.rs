@@ -8,7 +8,7 @@ use common::{Node, Turns, function, invocation, resident_bytes, text, thread_cpu
 use orama_runtime::LoadedModule;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Failure, Outcome};
-use orama_runtime::services::Scheduler;
+use orama_runtime::services::{Host, Scheduler};
 use orama_runtime::{Engine, EngineConfig};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +22,9 @@ type Guest<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
 fn guest<'a>(node: &'a Node, module: &'a LoadedModule, version: FunctionVersion, input: &[u8]) -> Guest<'a> {
     let invocation = invocation("request-1", input);
-    Box::pin(async move { node.engine.run(module, &Arc::new(version), invocation, Arc::new(Turns)).await })
+    Box::pin(
+        async move { node.engine.run(module, &Arc::new(version), invocation, &common::host(Turns)).await },
+    )
 }
 
 fn poll(guest: &mut Guest<'_>) -> Poll<Outcome> {
@@ -291,10 +293,10 @@ fn a_spinning_guest_yields_about_each_millisecond() {
     let node = Node::new(2);
     let spin = node.guest("spin");
     let scheduler = Arc::new(Counting(0.into()));
+    let host = Arc::new(Host::without_services(scheduler.clone()));
     let begin = Instant::now();
     let version = Arc::new(function(64, 1));
-    let outcome =
-        common::block_on(node.engine.run(&spin, &version, invocation("id", b""), scheduler.clone()));
+    let outcome = common::block_on(node.engine.run(&spin, &version, invocation("id", b""), &host));
     assert_eq!(outcome.result, Err(Failure::Timeout(1)));
     let yields = scheduler.0.load(std::sync::atomic::Ordering::Relaxed);
     let most = begin.elapsed().as_millis() as u32 + 1;

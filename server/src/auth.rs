@@ -4,8 +4,10 @@ use crate::error::ApiError;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderName, header};
+use orama_runtime::invocation::Caller;
 use orama_runtime::names::Namespace;
 use std::fmt;
+use std::sync::Arc;
 
 pub mod bootstrap;
 
@@ -87,14 +89,27 @@ impl Action {
 }
 
 /// A known caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Credential {
     /// The tenant that it acts for.
     pub namespace: Namespace,
     /// What it may do.
     pub role: Role,
-    /// The key's id; never the key.
+    /// The key's id, never the key; empty for a token.
     pub key_id: String,
+    /// What a verified token says of its bearer.
+    pub caller: Option<Arc<Caller>>,
+}
+
+// What a token claims is its bearer's business.
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential")
+            .field("namespace", &self.namespace)
+            .field("role", &self.role)
+            .field("key_id", &self.key_id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Credential {

@@ -52,6 +52,12 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Time between requests of one connection.
     pub idle_timeout: Duration,
+    /// Private targets that guests may reach by HTTP: hosts, hosts with a port, or address ranges.
+    pub egress_allow: Vec<String>,
+    /// The file with the key that encrypts secrets; without it one in the home folder.
+    pub secrets_key_file: Option<PathBuf>,
+    /// A JWKS file or a public key: who signs the tokens that are accepted. Without it none is.
+    pub auth_jwt: Option<PathBuf>,
 }
 
 /// What the command line says; it wins over everything else.
@@ -138,6 +144,7 @@ impl fmt::Display for Place {
 enum Given<'a> {
     Text(&'a str),
     Integer(i64),
+    List(Vec<&'a str>),
     Variable(&'a str),
     Other(&'static str),
 }
@@ -147,6 +154,7 @@ impl Given<'_> {
         match self {
             Self::Text(text) | Self::Variable(text) => Ok(text),
             Self::Integer(n) => Err(format!("expected a text in quotes, got the number {n}")),
+            Self::List(_) => Err("expected a text in quotes, got a list".to_owned()),
             Self::Other(kind) => Err(format!("expected a text in quotes, got {kind}")),
         }
     }
@@ -158,7 +166,26 @@ impl Given<'_> {
                 text.trim().parse().map_err(|_| format!("expected a whole number, got {text:?}"))
             }
             Self::Text(text) => Err(format!("expected a whole number without quotes, got {text:?}")),
+            Self::List(_) => Err("expected a whole number, got a list".to_owned()),
             Self::Other(kind) => Err(format!("expected a whole number, got {kind}")),
+        }
+    }
+
+    /// Texts; a variable has commas between them.
+    fn list(&self) -> Result<Vec<String>, String> {
+        match self {
+            Self::List(texts) => Ok(texts.iter().map(|text| (*text).to_owned()).collect()),
+            Self::Variable(text) => Ok(text.split(',').map(|text| text.trim().to_owned()).collect()),
+            Self::Text(_) | Self::Integer(_) | Self::Other(_) => {
+                Err("expected a list of texts, such as [\"a\", \"b\"]".to_owned())
+            }
+        }
+    }
+
+    fn path(&self) -> Result<PathBuf, String> {
+        match self.text()? {
+            "" => Err("the path is empty".to_owned()),
+            path => Ok(PathBuf::from(path)),
         }
     }
 
@@ -173,7 +200,8 @@ impl Given<'_> {
 
 type Set = fn(&mut Config, &Given<'_>) -> Result<(), String>;
 
-/// One option: its key in the file. The variable is `ORAMA_` and the key in capitals.
+/// One option: its key in the file, with its table's name before a dot. The variable is `ORAMA_` and the key in capitals,
+/// `_` for the dot.
 struct Key {
     name: &'static str,
     set: Set,
@@ -181,16 +209,7 @@ struct Key {
 
 const KEYS: &[Key] = &[
     Key { name: "listen", set: |c, v| listen_address(v.text()?).map(|a| c.listen = a) },
-    Key {
-        name: "home",
-        set: |c, v| match v.text()? {
-            "" => Err("the path is empty".to_owned()),
-            path => {
-                c.home = PathBuf::from(path);
-                Ok(())
-            }
-        },
-    },
+    Key { name: "home", set: |c, v| v.path().map(|path| c.home = path) },
     Key {
         name: "workers",
         set: |c, v| {
@@ -241,6 +260,9 @@ const KEYS: &[Key] = &[
         name: "idle_timeout_seconds",
         set: |c, v| v.seconds(IDLE_TIMEOUT_SECONDS).map(|d| c.idle_timeout = d),
     },
+    Key { name: "egress.allow", set: |c, v| v.list().map(|targets| c.egress_allow = targets) },
+    Key { name: "secrets.key_file", set: |c, v| v.path().map(|path| c.secrets_key_file = Some(path)) },
+    Key { name: "auth.jwt", set: |c, v| v.path().map(|path| c.auth_jwt = Some(path)) },
 ];
 
 fn key_names() -> String {
@@ -279,7 +301,7 @@ impl Config {
             config.read_file(&path)?;
         }
         for key in KEYS {
-            let name = format!("ORAMA_{}", key.name.to_ascii_uppercase());
+            let name = format!("ORAMA_{}", key.name.to_ascii_uppercase().replace('.', "_"));
             if let Some(value) = variable(&name) {
                 (key.set)(&mut config, &Given::Variable(&value)).map_err(|message| {
                     ConfigError::BadValue { place: Place::Variable(name), key: key.name, message }
@@ -318,6 +340,9 @@ impl Config {
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),
             body_timeout: seconds(BODY_TIMEOUT_SECONDS),
             idle_timeout: seconds(IDLE_TIMEOUT_SECONDS),
+            egress_allow: Vec::new(),
+            secrets_key_file: None,
+            auth_jwt: None,
         }
     }
 
@@ -329,15 +354,32 @@ impl Config {
             line: line_of(&text, e.span().map_or(0, |span| span.start)),
             message: e.message().to_owned(),
         })?;
-        // Walked by hand, as an error must name both key and line whichever of the two is wrong. In the file's
-        // order, so that the first mistake is told first.
-        let mut entries: Vec<_> = table.get_ref().iter().collect();
+        self.read_table(path, &text, "", table.get_ref())
+    }
+
+    /// Walked by hand, as an error must name both key and line whichever of the two is wrong.
+    fn read_table(
+        &mut self,
+        path: &Path,
+        text: &str,
+        prefix: &str,
+        table: &DeTable<'_>,
+    ) -> Result<(), ConfigError> {
+        // In the file's order, so that the first mistake is told first.
+        let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         for (key, value) in entries {
-            let line = line_of(&text, key.span().start);
-            let Some(known) = KEYS.iter().find(|known| known.name == key.get_ref()) else {
-                let key = key.get_ref().to_string();
-                return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key });
+            let line = line_of(text, key.span().start);
+            let name = format!("{prefix}{}", key.get_ref());
+            if let DeValue::Table(inner) = value.get_ref() {
+                let prefix = format!("{name}.");
+                if KEYS.iter().any(|known| known.name.starts_with(&prefix)) {
+                    self.read_table(path, text, &prefix, inner)?;
+                    continue;
+                }
+            }
+            let Some(known) = KEYS.iter().find(|known| known.name == name) else {
+                return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key: name });
             };
             let bad = |message| ConfigError::BadValue {
                 place: Place::File(path.to_owned(), line),
@@ -349,6 +391,13 @@ impl Config {
                 DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix())
                     .map(Given::Integer)
                     .map_err(|_| bad(format!("the number {} is too large", n.as_str())))?,
+                DeValue::Array(values) => {
+                    let texts = values.iter().map(|value| match value.get_ref() {
+                        DeValue::String(text) => Ok(&**text),
+                        other => Err(bad(format!("expected texts in the list, got {}", other.type_str()))),
+                    });
+                    Given::List(texts.collect::<Result<_, _>>()?)
+                }
                 other => Given::Other(other.type_str()),
             };
             (known.set)(self, &given).map_err(bad)?;

@@ -15,6 +15,7 @@ mod node;
 pub mod records;
 pub mod registry;
 pub mod routes;
+mod services;
 mod worker;
 
 pub use config::{Config, Overrides};

@@ -10,6 +10,7 @@ use crate::modules::Modules;
 use crate::records::Records;
 use crate::registry::Registry;
 use crate::routes::{self, App};
+use crate::services::Services;
 use crate::worker::{Command, Shared, Start, Worker};
 use orama_runtime::limits::BLOCKING_THREADS_MAX;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
@@ -248,6 +249,7 @@ fn assemble(
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {
         engine,
+        services: Services {},
         registry,
         registry_generation: generation,
         modules,

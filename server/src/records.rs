@@ -35,6 +35,8 @@ pub struct Record {
     pub version: u32,
     /// What caused it; one of [`TRIGGER_TYPES`].
     pub trigger_type: &'static str,
+    /// Counts from 1; more than 1 when it is another try after a failure, under the same request id.
+    pub attempt: u32,
     /// How it ended.
     pub status: Status,
     /// From its start to its end, in microseconds.

@@ -187,7 +187,7 @@ impl Registry {
             let Some((key_id, namespace, role)) = row else { return Ok(None) };
             let namespace = Namespace::new(&namespace).map_err(|_| RegistryError::Damaged("key"))?;
             let role = Role::parse(&role).ok_or(RegistryError::Damaged("key"))?;
-            Ok(Some(Arc::new(Credential { namespace, role, key_id })))
+            Ok(Some(Arc::new(Credential { namespace, role, key_id, caller: None })))
         })
     }
 

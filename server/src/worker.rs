@@ -5,6 +5,7 @@ mod control;
 mod core;
 mod invoke;
 mod route;
+mod run;
 mod scheduler;
 
 pub(crate) use self::core::Shared;

@@ -124,7 +124,7 @@ async fn poll_oneoff(
     let wait = subscriptions.iter().map(|s| s.wait.unwrap_or_default()).min().unwrap_or_default();
     if wait > Duration::ZERO {
         let left = state.deadline.saturating_duration_since(Instant::now());
-        let sleep = state.scheduler.sleep(wait.min(left));
+        let sleep = state.host.scheduler.sleep(wait.min(left));
         sleep.await;
         if wait >= left {
             return Err(Error::from(Stop::Timeout));

@@ -6,7 +6,7 @@
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::invocation::{Caller, Invocation, Level, Outcome};
 use orama_runtime::names::{FunctionName, Namespace};
-use orama_runtime::services::{Scheduler, ThreadScheduler};
+use orama_runtime::services::{Host, Scheduler, ThreadScheduler};
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, LoadedModule};
 use orama_test_support::guests;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ impl Node {
     /// Runs on this thread until the guest ends.
     pub fn run(&self, module: &LoadedModule, function: FunctionVersion, input: &[u8]) -> Outcome {
         let invocation = invocation("request-1", input);
-        block_on(self.engine.run(module, &Arc::new(function), invocation, Arc::new(ThreadScheduler)))
+        block_on(self.engine.run(module, &Arc::new(function), invocation, &host(ThreadScheduler)))
     }
 }
 
@@ -87,7 +87,7 @@ pub fn invocation(request_id: &str, input: &[u8]) -> Invocation {
     Invocation {
         request_id: request_id.to_owned(),
         input: bytes::Bytes::copy_from_slice(input),
-        caller: Some(Box::new(Caller {
+        caller: Some(Arc::new(Caller {
             wallet: "0xwallet".to_owned(),
             subject: "subject-1".to_owned(),
             claims: BTreeMap::from([
@@ -95,7 +95,13 @@ pub fn invocation(request_id: &str, input: &[u8]) -> Invocation {
                 ("scopes".to_owned(), "[\"a\",\"b\"]".to_owned()),
             ]),
         })),
+        trigger_depth: 0,
     }
+}
+
+/// A host without services.
+pub fn host(scheduler: impl Scheduler) -> Arc<Host> {
+    Arc::new(Host::without_services(Arc::new(scheduler)))
 }
 
 pub fn block_on<F: Future>(future: F) -> F::Output {

@@ -32,8 +32,14 @@ fn every_key_of_the_file_is_taken() {
     let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
                 instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\n\
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
-                idle_timeout_seconds = 4\n";
-    assert_eq!(file.lines().count(), KEYS.len(), "the test covers every key");
+                idle_timeout_seconds = 4\n\
+                egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
+                [auth]\njwt = \"/jwks.json\"\n";
+    assert_eq!(
+        file.lines().filter(|line| line.contains('=')).count(),
+        KEYS.len(),
+        "the test covers every key"
+    );
     let config = load(Some(file), &[], Overrides::default()).unwrap();
     let expected = Config {
         listen: "[::1]:0".parse().unwrap(),
@@ -47,6 +53,9 @@ fn every_key_of_the_file_is_taken() {
         header_timeout: Duration::from_secs(2),
         body_timeout: Duration::from_secs(3),
         idle_timeout: Duration::from_secs(4),
+        egress_allow: vec!["10.0.0.0/8".into(), "push.internal:90".into()],
+        secrets_key_file: Some("/key".into()),
+        auth_jwt: Some("/jwks.json".into()),
     };
     assert_eq!(config, expected);
 }
@@ -76,7 +85,7 @@ fn the_file_can_be_named_by_a_variable() {
 fn mistakes_name_the_file_the_line_and_the_key() {
     for (file, expected) in [
         ("workers = 2\n\nlissten = \"x\"", "orama.toml:3: unknown key `lissten`; the keys are listen, home,"),
-        ("[egress]\nallow = []", "orama.toml:1: unknown key `egress`"),
+        ("[ingress]\nallow = []", "orama.toml:1: unknown key `ingress`"),
         ("\nworkers = 0", "orama.toml:2: bad value for `workers`: workers must be between 1 and 1024"),
         ("workers = \"2\"", "orama.toml:1: bad value for `workers`: expected a whole number without quotes"),
         ("workers = 1.5", "bad value for `workers`: expected a whole number, got float"),
@@ -116,4 +125,23 @@ fn a_missing_file_is_an_error() {
     let overrides = Overrides { config_file: Some("/no/such.toml".into()), ..Overrides::default() };
     let message = Config::load_with(&overrides, &|_| None).unwrap_err().to_string();
     assert!(message.contains("/no/such.toml"), "{message}");
+}
+
+#[test]
+fn mistakes_in_tables_are_told_with_the_whole_key() {
+    let told = |file: &str| load(Some(file), &[], Overrides::default()).unwrap_err().to_string();
+    for (file, expected) in [
+        ("[egress]\n\nallowed = []", ":3: unknown key `egress.allowed`"),
+        ("[egres]\nallow = []", ":1: unknown key `egres`"),
+        ("listen.port = 1", ":1: bad value for `listen`: expected a text in quotes, got table"),
+        ("[egress]\nallow = \"10.0.0.1\"", ":2: bad value for `egress.allow`: expected a list"),
+        ("egress = { allow = [1] }", "bad value for `egress.allow`: expected texts in the list, got integer"),
+        ("egress = 1", ":1: unknown key `egress`"),
+    ] {
+        let message = told(file);
+        assert!(message.contains(expected), "{file}: {message}");
+    }
+    let variables = [("ORAMA_EGRESS_ALLOW", "10.0.0.1, push.internal")];
+    let config = load(None, &variables, Overrides::default()).unwrap();
+    assert_eq!(config.egress_allow, ["10.0.0.1", "push.internal"]);
 }

@@ -8,7 +8,7 @@ use rusqlite_migration::{M, Migrations};
 
 /// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST)])
+    Migrations::new(vec![M::up(FIRST), M::up(ATTEMPTS)])
 }
 
 // Messages stand in the row: they are only ever read with it, and most records have none.
@@ -33,14 +33,16 @@ CREATE INDEX records_by_function ON records (namespace, name, started_at_ms);
 CREATE INDEX records_by_age ON records (started_at_ms);
 ";
 
+const ATTEMPTS: &str = "ALTER TABLE records ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;";
+
 const INSERT: &str = "
 INSERT INTO records (request_id, namespace, name, version, trigger_type, status, duration_us, input_size,
-    output_size, error, started_at_ms, messages)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    output_size, error, started_at_ms, messages, attempt)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 
 const QUERY: &str = "
 SELECT request_id, namespace, name, version, trigger_type, status, duration_us, input_size, output_size, error,
-    started_at_ms, messages
+    started_at_ms, messages, attempt
 FROM records
 WHERE namespace = ?1 AND name = ?2
     AND (?3 IS NULL OR started_at_ms >= ?3)
@@ -71,6 +73,7 @@ pub(super) fn insert(t: &Transaction<'_>, records: &[Record]) -> Result<(), Reco
             record.error,
             record.started_at_ms,
             messages_json(&record.messages)?,
+            record.attempt,
         ])?;
     }
     Ok(())
@@ -131,6 +134,7 @@ fn record(row: &Row<'_>) -> Result<Record, RecordsError> {
         output_size: unsigned(row.get(8)?)?,
         error: row.get(9)?,
         started_at_ms: row.get(10)?,
+        attempt: row.get(12)?,
         messages: messages
             .into_iter()
             .map(|(level, message, timestamp_ms)| LogMessage { level, message, timestamp_ms })

@@ -12,6 +12,7 @@ fn record(name: &str, n: i64) -> Record {
         name: FunctionName::new(name).unwrap(),
         version: 1,
         trigger_type: "http",
+        attempt: 1,
         status: Status::Success,
         duration_us: 1_500,
         input_size: 2,

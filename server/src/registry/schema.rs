@@ -4,7 +4,7 @@ use rusqlite_migration::{M, Migrations};
 
 /// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST)])
+    Migrations::new(vec![M::up(FIRST), M::up(SERVICES)])
 }
 
 const FIRST: &str = "
@@ -49,6 +49,43 @@ CREATE TABLE function_versions (
 ) STRICT;
 
 CREATE INDEX function_versions_by_cid ON function_versions (wasm_cid);
+";
+
+// Secrets are encrypted; `key_id` says with which key. A version is one more than the one it replaces.
+const SERVICES: &str = "
+CREATE TABLE secrets (
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    nonce BLOB NOT NULL,
+    ciphertext BLOB NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE triggers (
+    id TEXT PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    function TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    UNIQUE (namespace, topic, function),
+    FOREIGN KEY (namespace, function) REFERENCES functions (namespace, name) ON DELETE CASCADE
+) STRICT;
+
+CREATE INDEX triggers_by_function ON triggers (namespace, function);
+
+-- What guests stored: who may read which blob.
+CREATE TABLE stored_objects (
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    cid TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (namespace, cid)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX stored_objects_by_cid ON stored_objects (cid);
 ";
 
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. The function's creation is its first deploy, or

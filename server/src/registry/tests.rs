@@ -149,7 +149,10 @@ fn keys_are_found_by_hash_and_stored_only_so() {
     let registry = open(dir.path());
     let (id, key) = registry.create_key(&namespace("b"), Role::Deploy).unwrap();
     let credential = registry.credential(&key_hash(key.reveal())).unwrap().unwrap();
-    assert_eq!(*credential, Credential { namespace: namespace("b"), role: Role::Deploy, key_id: id });
+    assert_eq!(
+        (&credential.namespace, credential.role, &credential.key_id),
+        (&namespace("b"), Role::Deploy, &id)
+    );
     assert!(registry.credential(&key_hash("orama_other")).unwrap().is_none());
     let none = registry.create_key(&namespace("nobody"), Role::Admin).unwrap_err();
     assert!(matches!(none, RegistryError::NoNamespace(_)));

@@ -88,7 +88,7 @@ mod tests {
 
     fn credential() -> Arc<Credential> {
         let namespace = Namespace::new("default").unwrap();
-        Arc::new(Credential { namespace, role: Role::Admin, key_id: "k".to_owned() })
+        Arc::new(Credential { namespace, role: Role::Admin, key_id: "k".to_owned(), caller: None })
     }
 
     #[test]

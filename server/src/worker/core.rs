@@ -9,10 +9,11 @@ use crate::metrics::CoreCounters;
 use crate::modules::Modules;
 use crate::records::{Record, Records};
 use crate::registry::Registry;
+use crate::services::Services;
 use http::HeaderMap;
 use orama_runtime::Engine;
 use orama_runtime::limits::{RECORD_BATCH_EVERY, RECORD_BATCH_MAX};
-use orama_runtime::services::Scheduler;
+use orama_runtime::services::Host;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// What all cores share. Nothing in it is locked by a warm invocation.
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
+    pub(crate) services: Services,
     pub(crate) registry: Registry,
     pub(crate) registry_generation: Arc<AtomicU64>,
     pub(crate) modules: Modules,
@@ -42,7 +44,8 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) connections: Rc<Connections>,
     pub(super) cache: RefCell<CoreCache>,
-    pub(super) scheduler: Arc<dyn Scheduler>,
+    /// What this core's guests reach.
+    pub(super) host: Arc<Host>,
     pub(super) counters: Arc<CoreCounters>,
     /// Invocations under way.
     pub(super) running: Cell<usize>,
@@ -61,11 +64,12 @@ struct Randomness {
 impl Core {
     pub(super) fn new(shared: Arc<Shared>, counters: Arc<CoreCounters>) -> Self {
         let connections = Rc::new(Connections::new(shared.timeouts));
+        let host = Arc::new(shared.services.host(Arc::new(CoreScheduler)));
         Self {
             shared,
             connections,
             cache: RefCell::default(),
-            scheduler: Arc::new(CoreScheduler),
+            host,
             counters,
             running: Cell::new(0),
             stopping: Cell::new(false),

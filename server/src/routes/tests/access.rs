@@ -88,5 +88,5 @@ async fn a_key_is_asked_for_once_until_something_changes() {
     node.app.registry.create_namespace(&Namespace::new("c").unwrap()).unwrap();
     let third = cache.find(node.key.reveal()).await.unwrap();
     assert!(!Arc::ptr_eq(&first, &third), "a change of the registry empties the cache");
-    assert_eq!(first, third);
+    assert_eq!(first.key_id, third.key_id);
 }

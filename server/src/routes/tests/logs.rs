@@ -13,6 +13,7 @@ fn record(n: i64, status: Status, messages: &[(Level, &str)]) -> Record {
         name: FunctionName::new("f").unwrap(),
         version: u32::try_from(n).unwrap(),
         trigger_type: "http",
+        attempt: 1,
         status,
         duration_us: 1_234,
         input_size: 5,
@@ -56,6 +57,7 @@ async fn the_log_has_the_contracts_fields_newest_first() {
     assert_eq!(
         keys,
         [
+            "attempt",
             "duration_ms",
             "error",
             "input_size",

@@ -1,0 +1,211 @@
+//! Runs functions on one core, whatever caused it: finds their code, counts them, tries again, and records what came of it.
+
+use super::cache::Ready;
+use super::core::{Core, unix_time};
+use crate::error::ApiError;
+use crate::records::Record;
+use crate::routes::Target;
+use bytes::Bytes;
+use orama_runtime::function::FunctionVersion;
+use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
+use orama_runtime::limits::RETRY_PATIENCE;
+use orama_runtime::names::Namespace;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The function and its code: from this core's memory, else from the registry and the disk.
+pub(super) async fn ready(
+    core: &Rc<Core>,
+    namespace: &Namespace,
+    path_name: &str,
+) -> Result<Rc<Ready>, ApiError> {
+    let generation = {
+        let mut cache = core.cache.borrow_mut();
+        let generation = cache.refresh(&core.shared.registry_generation);
+        if let Some(ready) = cache.function(namespace, path_name) {
+            note_use(core, ready);
+            return Ok(Rc::clone(ready));
+        }
+        generation
+    };
+    let Target { name, version } = Target::parse(path_name)?;
+    let (shared, wanted) = (Arc::clone(&core.shared), (namespace.clone(), name.clone()));
+    let (function, module) = core
+        .ask(move || {
+            let function = shared.registry.function(&wanted.0, &wanted.1, version);
+            let function = function.map_err(|error| ApiError::internal(&error))?;
+            let function =
+                function.ok_or_else(|| ApiError::function_not_found(wanted.1.as_str(), version))?;
+            let module =
+                shared.modules.load(&function).map_err(|error| ApiError::code_unavailable(&error))?;
+            Ok::<_, ApiError>((function, module))
+        })
+        .await??;
+    let ready = Rc::new(Ready { function, module, noted_s: Cell::new(unix_time().as_secs()) });
+    core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
+    Ok(ready)
+}
+
+/// Tells the node's cache of loaded code, once a second, that this code is in use.
+fn note_use(core: &Core, ready: &Ready) {
+    let now_s = unix_time().as_secs();
+    if ready.noted_s.replace(now_s) != now_s {
+        core.shared.modules.note_use(&ready.function.wasm_hash);
+    }
+}
+
+/// Counts an invocation as long as it is under way.
+pub(super) struct Running<'a>(&'a Rc<Core>);
+
+impl<'a> Running<'a> {
+    /// # Errors
+    /// 503 when too many are under way.
+    pub(super) fn enter(core: &'a Rc<Core>) -> Result<Self, ApiError> {
+        let running = core.running.get();
+        if running >= core.shared.running_max {
+            return Err(ApiError::overloaded("too many functions are running on this node"));
+        }
+        let this = Self(core);
+        this.set(running + 1);
+        Ok(this)
+    }
+
+    fn set(&self, running: usize) {
+        self.0.running.set(running);
+        self.0.counters.running(running);
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.set(self.0.running.get() - 1);
+    }
+}
+
+/// Sees to it that an invocation is recorded, also when its client leaves or the node stops before it ends.
+struct Unfinished<'a> {
+    core: &'a Rc<Core>,
+    begun: Instant,
+    record: Option<Record>,
+}
+
+impl Unfinished<'_> {
+    fn finish(mut self, outcome: &mut Outcome) {
+        let duration = self.begun.elapsed();
+        if let Some(mut record) = self.record.take() {
+            record.status = outcome.status();
+            record.error = outcome.result.as_ref().err().map(ToString::to_string);
+            record.duration_us = duration.as_micros() as u64;
+            record.output_size = outcome.output.len() as u64;
+            record.messages = std::mem::take(&mut outcome.messages);
+            self.core.counters.invoked(record.status, duration);
+            self.core.record(record);
+        }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(mut record) = self.record.take() {
+            let duration = self.begun.elapsed();
+            record.duration_us = duration.as_micros() as u64;
+            let who = if self.core.stopping.get() {
+                "the node was stopped"
+            } else {
+                "the client closed the connection"
+            };
+            record.error = Some(format!("{who} before the function had finished"));
+            self.core.counters.invoked(record.status, duration);
+            self.core.record(record);
+        }
+    }
+}
+
+/// What caused an invocation.
+pub(super) struct Cause {
+    /// One of [`crate::records::TRIGGER_TYPES`].
+    pub(super) trigger_type: &'static str,
+    /// How many triggers stand behind it.
+    pub(super) trigger_depth: u32,
+    /// Who called, where a token told it.
+    pub(super) caller: Option<Arc<Caller>>,
+}
+
+/// Runs a function once and records it.
+pub(super) async fn run(
+    running: &Running<'_>,
+    ready: &Ready,
+    input: Bytes,
+    request_id: &str,
+    cause: &Cause,
+    attempt: u32,
+) -> Outcome {
+    let core = running.0;
+    let record = begin_record(ready, &input, request_id, cause, attempt);
+    let unfinished = Unfinished { core, begun: Instant::now(), record: Some(record) };
+    let invocation = Invocation {
+        request_id: request_id.to_owned(),
+        input,
+        caller: cause.caller.clone(),
+        trigger_depth: cause.trigger_depth,
+    };
+    let mut outcome = core.shared.engine.run(&ready.module, &ready.function, invocation, &core.host).await;
+    unfinished.finish(&mut outcome);
+    outcome
+}
+
+/// Runs a function, again after a failure as its version says, as long as its caller waits and
+/// [`RETRY_PATIENCE`] lasts. Returns the last attempt's outcome, and the time that all took together.
+pub(super) async fn run_with_retries(
+    running: Running<'_>,
+    ready: &Ready,
+    input: Bytes,
+    request_id: &str,
+    cause: &Cause,
+) -> (Outcome, Duration) {
+    let begun = Instant::now();
+    let core = running.0;
+    let mut running = running;
+    let mut attempt = 1;
+    loop {
+        let outcome = run(&running, ready, input.clone(), request_id, cause, attempt).await;
+        let pause = Duration::from_secs(ready.function.retry_delay_seconds.into());
+        let may_retry = match &outcome.result {
+            // Another attempt would meet the same crowd.
+            Ok(()) | Err(Failure::Overloaded) => false,
+            Err(_) => attempt <= ready.function.retry_count && begun.elapsed() + pause < RETRY_PATIENCE,
+        };
+        if !may_retry {
+            return (outcome, begun.elapsed());
+        }
+        // Who only waits takes nobody's place.
+        drop(running);
+        core.host.scheduler.sleep(pause).await;
+        running = match Running::enter(core) {
+            Ok(running) => running,
+            Err(_) => return (outcome, begun.elapsed()),
+        };
+        attempt += 1;
+    }
+}
+
+fn begin_record(ready: &Ready, input: &Bytes, request_id: &str, cause: &Cause, attempt: u32) -> Record {
+    let FunctionVersion { namespace, name, version, .. } = &*ready.function;
+    Record {
+        request_id: request_id.to_owned(),
+        namespace: namespace.clone(),
+        name: name.clone(),
+        version: *version,
+        trigger_type: cause.trigger_type,
+        attempt,
+        status: Status::Error,
+        duration_us: 0,
+        input_size: input.len() as u64,
+        output_size: 0,
+        error: None,
+        started_at_ms: i64::try_from(unix_time().as_millis()).unwrap_or(i64::MAX),
+        messages: Vec::new(),
+    }
+}
