@@ -148,6 +148,12 @@ pub const RECORD_RETENTION: Duration = Duration::from_hours(7 * 24);
 /// Invocation records kept of one function; older ones are deleted first.
 pub const RECORDS_PER_FUNCTION: u32 = 10_000;
 
+/// Invocation records kept of one function, in bytes: without it, ten thousand with full logs would take ten times as much.
+pub const RECORDS_PER_FUNCTION_BYTES: u64 = 64 << 20;
+
+/// Invocation records kept on a node, in bytes; the oldest of all functions are deleted first.
+pub const RECORDS_MAX_BYTES: u64 = 4 << 30;
+
 /// Records waiting to be written, in bytes of memory; over it they are dropped and counted. About 200,000 without messages.
 pub const RECORDS_QUEUE_MAX_BYTES: usize = 64 << 20;
 

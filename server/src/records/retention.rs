@@ -1,9 +1,11 @@
-//! Deletes old records in small steps: by age, and by count of each function.
+//! Deletes old records in small steps: by age, by count and size of each function, and by size of all.
 
 use super::{Record, RecordsError};
 use crate::backend::sqlite::Database;
 use jiff::Timestamp;
-use orama_runtime::limits::{RECORD_RETENTION, RECORDS_PER_FUNCTION};
+use orama_runtime::limits::{
+    RECORD_RETENTION, RECORDS_MAX_BYTES, RECORDS_PER_FUNCTION, RECORDS_PER_FUNCTION_BYTES,
+};
 use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::{HashMap, VecDeque};
@@ -12,7 +14,10 @@ use std::time::{Duration, Instant};
 /// Rows that one step deletes at least; about 2 ms of the writer's time.
 const STEP_ROWS: u64 = 500;
 
-/// How often ages are looked at.
+/// A record without its messages and error, with its places in the indices.
+const ROW_BYTES: i64 = 300;
+
+/// How often ages and the whole size are looked at.
 const AGE_EVERY: Duration = Duration::from_secs(60);
 
 /// Which records are kept.
@@ -22,11 +27,20 @@ pub struct Retention {
     pub age: Duration,
     /// The newest of each function that are kept. It may have a tenth more for a while.
     pub per_function: u32,
+    /// The bytes of each function's newest records that are kept, and also a tenth more for a while.
+    pub per_function_bytes: u64,
+    /// The bytes of all records; the oldest go first.
+    pub total_bytes: u64,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { age: RECORD_RETENTION, per_function: RECORDS_PER_FUNCTION }
+        Self {
+            age: RECORD_RETENTION,
+            per_function: RECORDS_PER_FUNCTION,
+            per_function_bytes: RECORDS_PER_FUNCTION_BYTES,
+            total_bytes: RECORDS_MAX_BYTES,
+        }
     }
 }
 
@@ -35,8 +49,8 @@ type Function = (Namespace, FunctionName);
 /// Knows what may have to be deleted, and deletes a little of it at a time.
 pub(super) struct Cleaner {
     retention: Retention,
-    /// Records of a function since it was last trimmed.
-    fresh: HashMap<Function, u32>,
+    /// Records of a function since it was last trimmed, and their bytes.
+    fresh: HashMap<Function, (u32, u64)>,
     /// Functions to trim.
     over: VecDeque<Function>,
     /// Records written since the last step.
@@ -57,11 +71,14 @@ impl Cleaner {
         self.wrote += records.len() as u64;
         // Trimming walks the function's index, so it is done once for every tenth of what it may keep.
         let slack = (self.retention.per_function / 10).max(1);
+        let slack_bytes = (self.retention.per_function_bytes / 10).max(1);
         for record in records {
             let function = (record.namespace.clone(), record.name.clone());
-            let fresh = self.fresh.entry(function).or_insert(0);
-            *fresh += 1;
-            if *fresh == slack {
+            let (count, bytes) = self.fresh.entry(function).or_default();
+            let was_over = *count >= slack || *bytes >= slack_bytes;
+            *count += 1;
+            *bytes += record.cost_bytes() as u64;
+            if !was_over && (*count >= slack || *bytes >= slack_bytes) {
                 self.over.push_back((record.namespace.clone(), record.name.clone()));
             }
         }
@@ -77,19 +94,21 @@ impl Cleaner {
         let mut budget = STEP_ROWS + 2 * std::mem::take(&mut self.wrote);
         if self.age_due <= Instant::now() {
             let age_ms = i64::try_from(self.retention.age.as_millis()).unwrap_or(i64::MAX);
-            let cutoff_ms = Timestamp::now().as_millisecond().saturating_sub(age_ms);
+            let too_old_ms = Timestamp::now().as_millisecond().saturating_sub(age_ms);
             // Put off first: after an error the next try is in a minute, not at once and for ever.
             self.age_due = Instant::now() + AGE_EVERY;
-            let deleted = database.write(|t| delete_older(t, cutoff_ms, budget))?;
-            if deleted == budget {
+            let is_over = database.read(stored_bytes)? > self.retention.total_bytes;
+            let (cutoff_ms, most) = if is_over { (i64::MAX, STEP_ROWS) } else { (too_old_ms, budget) };
+            let deleted = database.write(|t| delete_older(t, cutoff_ms, most))?;
+            if deleted == most {
                 self.age_due = Instant::now();
                 return Ok(());
             }
-            budget -= deleted;
+            budget = budget.saturating_sub(deleted);
         }
         while let Some(function) = self.over.pop_front() {
             self.fresh.remove(&function);
-            let deleted = database.write(|t| trim(t, &function, self.retention.per_function, budget))?;
+            let deleted = database.write(|t| trim(t, &function, &self.retention, budget))?;
             if deleted == budget {
                 self.over.push_back(function);
                 return Ok(());
@@ -132,15 +151,41 @@ fn delete_older(t: &Transaction<'_>, cutoff_ms: i64, max: u64) -> Result<u64, Re
     Ok(deleted as u64)
 }
 
-/// Deletes records of a function beyond its newest `keep`, the oldest first.
-fn trim(t: &Transaction<'_>, function: &Function, keep: u32, max: u64) -> Result<u64, RecordsError> {
+/// Bytes of the file that hold something.
+fn stored_bytes(c: &Connection) -> Result<u64, RecordsError> {
+    let pages = |pragma| c.query_row(pragma, [], |row| row.get::<_, u32>(0)).map(u64::from);
+    let used = pages("PRAGMA page_count")?.saturating_sub(pages("PRAGMA freelist_count")?);
+    Ok(used * pages("PRAGMA page_size")?)
+}
+
+/// Deletes records of a function beyond its newest, by count and by size, the oldest first.
+fn trim(
+    t: &Transaction<'_>,
+    function: &Function,
+    retention: &Retention,
+    max: u64,
+) -> Result<u64, RecordsError> {
     let (namespace, name) = (function.0.as_str(), function.1.as_str());
     let newest_to_go: Option<(i64, i64)> = t
         .prepare_cached(
-            "SELECT started_at_ms, id FROM records WHERE namespace = ?1 AND name = ?2
-             ORDER BY started_at_ms DESC, id DESC LIMIT 1 OFFSET ?3",
+            "SELECT started_at_ms, id FROM (
+                SELECT started_at_ms, id, row_number() OVER newest AS place, sum(
+                    ?5 + coalesce(octet_length(messages), 0) + coalesce(octet_length(error), 0)
+                ) OVER newest AS bytes
+                FROM records WHERE namespace = ?1 AND name = ?2
+                WINDOW newest AS (ORDER BY started_at_ms DESC, id DESC ROWS UNBOUNDED PRECEDING))
+             WHERE place > ?3 OR bytes > ?4 ORDER BY started_at_ms DESC, id DESC LIMIT 1",
         )?
-        .query_row(params![namespace, name, keep], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(
+            params![
+                namespace,
+                name,
+                retention.per_function,
+                i64::try_from(retention.per_function_bytes).unwrap_or(i64::MAX),
+                ROW_BYTES
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
         .optional()?;
     let Some((started_at_ms, id)) = newest_to_go else { return Ok(0) };
     let deleted = t

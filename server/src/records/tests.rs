@@ -180,6 +180,40 @@ fn a_function_over_its_count_from_before_the_start_is_trimmed() {
     }
 }
 
+/// A record that logged `bytes` bytes.
+fn talkative(name: &str, n: i64, bytes: usize) -> Record {
+    let message = LogMessage { level: Level::Info, message: "x".repeat(bytes), timestamp_ms: n };
+    Record { messages: vec![message], ..record(name, n) }
+}
+
+#[test]
+fn a_function_that_logs_much_keeps_fewer_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let retention = Retention { per_function_bytes: 100_000, ..Retention::default() };
+    let records = Records::open_with(dir.path(), retention).unwrap();
+    records.submit((0..50).map(|n| record("quiet", n)).collect());
+    records.submit((0..200).map(|n| talkative("loud", n, 10_000)).collect());
+    records.flush();
+    eventually("trimming", || ids(&records, "loud", &all()).len() <= 11);
+    let left = ids(&records, "loud", &all());
+    assert_eq!(left[..8], (192..200).rev().map(|n| format!("r-{n}")).collect::<Vec<_>>());
+    assert_eq!(ids(&records, "quiet", &all()).len(), 50);
+}
+
+#[test]
+fn over_the_whole_size_the_oldest_of_all_go_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open(dir.path()).unwrap();
+    records.submit((0..1_000).map(|n| talkative("old", n, 3_000)).collect());
+    records.submit((1_000..1_500).map(|n| talkative("new", n, 3_000)).collect());
+    drop(records);
+    let retention = Retention { total_bytes: 5_000_000, ..Retention::default() };
+    let records = Records::open_with(dir.path(), retention).unwrap();
+    eventually("cleaning by size", || ids(&records, "old", &all()).len() <= 500);
+    assert_eq!(ids(&records, "new", &all()).len(), 500);
+    assert_eq!(ids(&records, "old", &all())[0], "r-999", "the newest of the old ones are left");
+}
+
 #[test]
 fn cleaning_keeps_up_while_records_keep_coming() {
     let dir = tempfile::tempdir().unwrap();
