@@ -23,4 +23,5 @@ mod load;
 mod process;
 mod protocol;
 mod restarts;
+mod retries;
 mod speakers;
