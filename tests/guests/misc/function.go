@@ -21,8 +21,9 @@ type request struct {
 	Ms      int    `json:"ms"`      // sleep, time: milliseconds
 	N       int    `json:"n"`       // output: bytes; stderr, logs: lines; flood: bytes a write; oom: bytes a step
 	Text    string `json:"text"`    // plain, panic, logs: what to say
-	Key     string `json:"key"`     // context: environment key and name of the claim
+	Key     string `json:"key"`     // context: environment key and name of the claim; cache_*: the key
 	Partial bool   `json:"partial"` // exit, panic, spin: write to stdout first
+	parameters
 }
 
 func main() {
@@ -30,8 +31,8 @@ func main() {
 	if err != nil {
 		fail("reading stdin: " + err.Error())
 	}
-	var r request
-	if len(bytes.TrimSpace(input)) > 0 {
+	e, r := triggered(input)
+	if e == nil && len(bytes.TrimSpace(input)) > 0 {
 		if err := json.Unmarshal(input, &r); err != nil {
 			fail("input is not JSON: " + err.Error())
 		}
@@ -98,7 +99,11 @@ func main() {
 	case "unavailable":
 		reply(unavailable())
 	default:
-		fail("unknown \"do\": " + r.Do)
+		answer, ok := service(&r, input, e)
+		if !ok {
+			fail("unknown \"do\": " + r.Do)
+		}
+		reply(answer)
 	}
 }
 
