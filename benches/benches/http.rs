@@ -1,5 +1,7 @@
 //! What a whole request costs, from the client's socket and back: latency, CPU beside a server that runs no function,
 //! and the way from a process's start to its first answer.
+//!
+//! `ORAMA_BENCH_BINARIES=before=PATH,after=PATH` compares builds of `orama` in one run instead.
 
 // A benchmark says by panicking that it could not be set up.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -56,7 +58,7 @@ fn latency(criterion: &mut Criterion) {
         "one client, one request at a time: what a caller on the same machine waits for an answer",
     );
     for (name, wasm) in functions() {
-        let deployed = connection.call(&orama_benches::client::deploy(name, &api_key, &wasm)).status;
+        let deployed = connection.call(&orama_benches::client::deploy(name, &api_key, &wasm, "{}")).status;
         assert_eq!(deployed, 201);
         let request = invoke(name, &api_key);
         assert_eq!(connection.call(&request).status, 200);
@@ -106,7 +108,7 @@ fn cpu_beside_bare_http() {
     let bare = Server::start(Role::BareHttp, elsewhere.path());
     let api_key = Server::api_key(home.path());
     for (name, wasm) in functions() {
-        node.deploy(&api_key, name, &wasm);
+        node.deploy(&api_key, name, &wasm, "{}");
         let request = invoke(name, &api_key);
         let (mut ours, mut bares, mut rates) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -127,6 +129,45 @@ fn cpu_beside_bare_http() {
     }
 }
 
+/// Builds of `orama` in turns, each line's ratio to the first.
+fn builds_side_by_side(builds: &str) {
+    println!(
+        "\ncpu per request of each build: one core, {CONNECTIONS} connections, median of {ROUNDS} runs in turns"
+    );
+    let nodes: Vec<_> = builds
+        .split(',')
+        .map(|build| {
+            let (name, path) = build.split_once('=').expect("NAME=PATH,NAME=PATH");
+            let home = tempfile::tempdir().unwrap();
+            (name, Server::of_binary(path.as_ref(), home.path()), home)
+        })
+        .collect();
+    for (function, wasm) in functions() {
+        let requests: Vec<_> = nodes
+            .iter()
+            .map(|(_, node, home)| {
+                let api_key = Server::api_key(home.path());
+                node.deploy(&api_key, function, &wasm, "{}");
+                invoke(function, &api_key)
+            })
+            .collect();
+        let mut cpus = vec![Vec::new(); nodes.len()];
+        for _ in 0..ROUNDS {
+            for ((_, node, _), (request, cpus)) in nodes.iter().zip(requests.iter().zip(&mut cpus)) {
+                cpus.push(saturate(node, request).0);
+            }
+        }
+        let medians: Vec<_> = cpus.into_iter().map(median).collect();
+        for ((name, ..), cpu) in nodes.iter().zip(&medians) {
+            println!(
+                "{function:<14} {name:<10} {:>7.1} us   ratio {:>5.2}",
+                cpu.as_nanos() as f64 / 1e3,
+                cpu.as_secs_f64() / medians[0].as_secs_f64(),
+            );
+        }
+    }
+}
+
 /// From the start of the process to the first answer of a function, its code on disk.
 fn restart() {
     println!("\nrestart: from starting the process to the first answer, with {DEPLOYED} functions deployed");
@@ -140,7 +181,7 @@ fn restart() {
             if index > 0 && name == "echo" {
                 distinct = with_note(&distinct, index as u32);
             }
-            node.deploy(&api_key, &format!("f{index}"), &distinct);
+            node.deploy(&api_key, &format!("f{index}"), &distinct, "{}");
         }
         drop(node);
         let mut times = Vec::new();
@@ -174,6 +215,9 @@ fn with_note(wasm: &[u8], number: u32) -> Vec<u8> {
 
 fn main() {
     become_role();
+    if let Ok(builds) = std::env::var("ORAMA_BENCH_BINARIES") {
+        return builds_side_by_side(&builds);
+    }
     let mut criterion = Criterion::default().configure_from_args();
     latency(&mut criterion);
     // `cargo test` and `--list` only look whether a benchmark runs.

@@ -63,25 +63,38 @@ fn head(bytes: &[u8]) -> Option<(u16, usize, usize)> {
 /// A request with an API key and a JSON body.
 #[must_use]
 pub fn post(path: &str, api_key: &str, body: &[u8]) -> Vec<u8> {
-    with_type(path, api_key, "application/json", body)
+    request("POST", path, api_key, "application/json", body)
 }
 
-/// A request that deploys `wasm` as `name`.
+/// A PUT with an API key and a JSON body.
 #[must_use]
-pub fn deploy(name: &str, api_key: &str, wasm: &[u8]) -> Vec<u8> {
+pub fn put(path: &str, api_key: &str, body: &[u8]) -> Vec<u8> {
+    request("PUT", path, api_key, "application/json", body)
+}
+
+/// A GET with an API key.
+#[must_use]
+pub fn get(path: &str, api_key: &str) -> Vec<u8> {
+    request("GET", path, api_key, "application/json", b"")
+}
+
+/// A request that deploys `wasm` as `name`, with settings as a JSON object.
+#[must_use]
+pub fn deploy(name: &str, api_key: &str, wasm: &[u8], metadata: &str) -> Vec<u8> {
     let mut body = format!(
         "--b\r\ncontent-disposition: form-data; name=\"name\"\r\n\r\n{name}\r\n\
+         --b\r\ncontent-disposition: form-data; name=\"metadata\"\r\n\r\n{metadata}\r\n\
          --b\r\ncontent-disposition: form-data; name=\"wasm\"; filename=\"function.wasm\"\r\n\r\n"
     )
     .into_bytes();
     body.extend_from_slice(wasm);
     body.extend_from_slice(b"\r\n--b--\r\n");
-    with_type("/v1/functions", api_key, "multipart/form-data; boundary=b", &body)
+    request("POST", "/v1/functions", api_key, "multipart/form-data; boundary=b", &body)
 }
 
-fn with_type(path: &str, api_key: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+fn request(method: &str, path: &str, api_key: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     let mut request = format!(
-        "POST {path} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {api_key}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {api_key}\r\n\
          content-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     )

@@ -50,6 +50,25 @@ impl Server {
         Self { child, address }
     }
 
+    /// Starts a node of another build, one core as [`Role::Node`] has, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn of_binary(binary: &Path, home: &Path) -> Self {
+        let mut child = Command::new(binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--home"])
+            .arg(home)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
+        let mut line = String::new();
+        let output = child.stdout.take().expect("its output");
+        BufReader::new(output).read_line(&mut line).expect("a line with its address");
+        let address = line.trim().strip_prefix("listening on http://").and_then(|text| text.parse().ok());
+        Self { child, address: address.unwrap_or_else(|| panic!("{line:?} has no address")) }
+    }
+
     /// CPU time that the process has used, from the scheduler's own count in nanoseconds.
     ///
     /// # Panics
@@ -75,13 +94,13 @@ impl Server {
         json["api_key"].as_str().expect("a key").to_owned()
     }
 
-    /// Deploys a function.
+    /// Deploys a function, with settings as a JSON object.
     ///
     /// # Panics
     /// When the node refuses it.
-    pub fn deploy(&self, api_key: &str, name: &str, wasm: &[u8]) {
+    pub fn deploy(&self, api_key: &str, name: &str, wasm: &[u8], metadata: &str) {
         let mut connection = Connection::open(self.address);
-        let answer = connection.call(&deploy(name, api_key, wasm));
+        let answer = connection.call(&deploy(name, api_key, wasm, metadata));
         assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(answer.body));
     }
 }
