@@ -66,9 +66,6 @@ func main() {
 		os.Stdout.WriteString(strconv.Itoa(recurseForever(1)))
 	case "spin":
 		spinForever()
-	case "sleep":
-		time.Sleep(time.Duration(r.Ms) * time.Millisecond)
-		reply(map[string]any{"slept_ms": r.Ms})
 	case "oom":
 		allocateForever(r.N)
 	case "flood":
@@ -94,8 +91,6 @@ func main() {
 		reply(files())
 	case "goroutines":
 		reply(map[string]any{"sum": goroutines(max(r.N, 1))})
-	case "context":
-		reply(callerContext(r.Key, r.Text))
 	case "unavailable":
 		reply(unavailable())
 	default:

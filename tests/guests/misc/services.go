@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -49,9 +50,14 @@ func triggered(input []byte) (*event, request) {
 	return &e, r
 }
 
-// service does one operation on a service and returns the JSON that answers it; ok is false when there is no such one.
+// service does one operation that can be a step and returns the JSON that answers it; ok is false when there is no such one.
 func service(r *request, input []byte, e *event) (answer any, ok bool) {
 	switch r.Do {
+	case "sleep":
+		time.Sleep(time.Duration(r.Ms) * time.Millisecond)
+		return map[string]any{"slept_ms": r.Ms}, true
+	case "context":
+		return callerContext(r.Key, r.Text), true
 	case "secret":
 		return shown("value", out1(getSecret, r.Name)), true
 	case "query":
