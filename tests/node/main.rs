@@ -25,5 +25,6 @@ mod process;
 mod protocol;
 mod restarts;
 mod retries;
+mod services;
 mod speakers;
 mod survival;
