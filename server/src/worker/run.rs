@@ -159,23 +159,25 @@ pub(super) async fn run(
 /// Runs a function, again after a failure as its version says, as long as its caller waits and
 /// [`RETRY_PATIENCE`] lasts. Returns the last attempt's outcome, and the time that all took together.
 pub(super) async fn run_with_retries(
-    running: Running<'_>,
+    mut running: Running<'_>,
     ready: &Ready,
-    input: Bytes,
+    mut input: Bytes,
     request_id: &str,
     cause: &Cause,
 ) -> (Outcome, Duration) {
     let begun = Instant::now();
     let core = running.0;
-    let mut running = running;
+    let attempts = 1 + ready.function.retry_count;
     let mut attempt = 1;
     loop {
-        let outcome = run(&running, ready, input.clone(), request_id, cause, attempt).await;
+        // The last attempt takes the input itself: most functions have only one, and the first copy allocates.
+        let input = if attempt < attempts { input.clone() } else { std::mem::take(&mut input) };
+        let outcome = run(&running, ready, input, request_id, cause, attempt).await;
         let pause = Duration::from_secs(ready.function.retry_delay_seconds.into());
         let may_retry = match &outcome.result {
             // Another attempt would meet the same crowd.
             Ok(()) | Err(Failure::Overloaded) => false,
-            Err(_) => attempt <= ready.function.retry_count && begun.elapsed() + pause < RETRY_PATIENCE,
+            Err(_) => attempt < attempts && begun.elapsed() + pause < RETRY_PATIENCE,
         };
         if !may_retry {
             return (outcome, begun.elapsed());
