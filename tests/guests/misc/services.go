@@ -157,11 +157,11 @@ func depth(e *event) int {
 	return e.TriggerDepth
 }
 
-func publish(topic, data string) int32 {
+func publish(topic, data string) bool {
 	published := hostPubsubPublish(ptr(topic), size(topic), ptr(data), size(data))
 	runtime.KeepAlive(topic)
 	runtime.KeepAlive(data)
-	return published
+	return published == 1
 }
 
 // json is what is handed over for a JSON parameter.
