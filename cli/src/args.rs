@@ -2,11 +2,17 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use orama_runtime::names::FunctionName;
-use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
+
+mod services;
+mod values;
+
+pub use services::{
+    KeysCommand, MasterKeyCommand, NamespaceCommand, PubsubCommand, Role, SecretsCommand, TriggersCommand,
+};
+pub use values::{Id, Since, Status, Target};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the node cannot be reached";
@@ -36,7 +42,14 @@ pub struct Args {
 impl Args {
     /// Whether results and errors are to be JSON.
     pub fn json(&self) -> bool {
-        matches!(&self.command, Command::Function(function) if function.json)
+        match &self.command {
+            Command::Serve(_) | Command::Demo(_) => false,
+            Command::Function(group) => group.json,
+            Command::Pubsub(group) => group.json,
+            Command::Namespace(group) => group.json,
+            Command::Keys(group) => group.json,
+            Command::Secrets(group) => group.json,
+        }
     }
 }
 
@@ -62,9 +75,17 @@ Examples:
   orama demo
   orama demo --home /tmp/orama-demo --listen 127.0.0.1:7000")]
     Demo(Demo),
-    /// Write, build, deploy, invoke and inspect functions
-    #[command(alias = "fn", visible_alias = "fn")]
-    Function(Function),
+    /// Write, build, deploy, invoke and inspect functions, their secrets and triggers
+    #[command(visible_alias = "fn")]
+    Function(Group<FunctionCommand>),
+    /// Publish messages, which run the functions with a trigger on their topic
+    Pubsub(Group<PubsubCommand>),
+    /// Create, list and delete namespaces (with an operator's key)
+    Namespace(Group<NamespaceCommand>),
+    /// Create, list and delete API keys
+    Keys(Group<KeysCommand>),
+    /// Change the key under which secrets are stored (with an operator's key); `orama function secrets` sets secrets
+    Secrets(Group<MasterKeyCommand>),
 }
 
 #[derive(ClapArgs)]
@@ -93,14 +114,15 @@ pub struct Demo {
     pub home: Option<PathBuf>,
 }
 
+/// Commands that talk about one thing, all of which can print JSON.
 #[derive(ClapArgs)]
 #[command(after_help = EXIT_CODES)]
-pub struct Function {
+pub struct Group<C: Subcommand> {
     /// Print JSON: the result on standard output, an error as one object on standard error
     #[arg(long, global = true)]
     pub json: bool,
     #[command(subcommand)]
-    pub command: FunctionCommand,
+    pub command: C,
 }
 
 #[derive(Subcommand)]
@@ -191,14 +213,21 @@ Examples:
     },
     /// Show a function's invocations and what they logged, newest first
     #[command(after_help = "\
+With --follow the latest invocations come oldest first, and then each as it ends, until Ctrl-C (exit code 0). With --json
+that is one object a line for each invocation. While the node restarts the command waits for it.
+
 Examples:
   orama function logs hello
+  orama function logs hello --follow
   orama function logs hello --since 15m --status error
   orama function logs hello --request-id 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
     Logs {
         /// The function, with @VERSION for one version's invocations
         function: Target,
-        /// How many invocations at most [default: the node's]
+        /// Go on showing invocations as they end
+        #[arg(long, short)]
+        follow: bool,
+        /// How many invocations at most, with --follow of those that are there already [default: the node's]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
         /// Only what started after: a time (2026-02-23T19:00:00Z) or how long ago (90s, 15m, 2h, 1d)
@@ -220,6 +249,16 @@ Examples:
         name: FunctionName,
         #[command(flatten)]
         connection: Connection,
+    },
+    /// Set, list and delete the encrypted secrets that functions of the namespace read with get_secret
+    Secrets {
+        #[command(subcommand)]
+        command: SecretsCommand,
+    },
+    /// Run a function for each message to a topic; look at and replay messages on which it failed
+    Triggers {
+        #[command(subcommand)]
+        command: TriggersCommand,
     },
 }
 
@@ -244,85 +283,25 @@ pub enum CompilerChoice {
     Go,
 }
 
-/// Which node to talk to, as whom.
+/// Which node to talk to, with which key.
 #[derive(ClapArgs, Default)]
-pub struct Connection {
+pub struct NodeAccess {
     /// The node's address [env: ORAMA_GATEWAY_URL] [default: credentials.json, else http://127.0.0.1:6001]
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     pub gateway_url: Option<String>,
     /// The API key [env: ORAMA_API_KEY] [default: credentials.json]
     #[arg(long, value_name = "KEY", help_heading = "Connection")]
     pub api_key: Option<String>,
+}
+
+/// The same, and which namespace to act in.
+#[derive(ClapArgs, Default)]
+pub struct Connection {
+    #[command(flatten)]
+    pub node: NodeAccess,
     /// The namespace, where the key may choose one [env: ORAMA_NAMESPACE] [default: the key's]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub namespace: Option<String>,
-}
-
-/// How an invocation ended.
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Status {
-    Success,
-    Error,
-    Timeout,
-}
-
-/// `name` or `name@version`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    pub name: FunctionName,
-    pub version: Option<u32>,
-}
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, version) = match text.split_once('@') {
-            Some((name, version)) => (name, Some(version)),
-            None => (text, None),
-        };
-        let version = version.map(|version| {
-            let number = version.bytes().all(|b| b.is_ascii_digit()).then(|| version.parse().ok()).flatten();
-            number
-                .filter(|v| *v > 0)
-                .ok_or_else(|| format!("the version {version:?} must be a whole number from 1"))
-        });
-        Ok(Self {
-            name: FunctionName::new(name).map_err(|error| error.to_string())?,
-            version: version.transpose()?,
-        })
-    }
-}
-
-impl fmt::Display for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.version {
-            Some(version) => write!(f, "{}@{version}", self.name),
-            None => self.name.fmt(f),
-        }
-    }
-}
-
-/// A point in time, given as such or as how long ago.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Since(pub jiff::Timestamp);
-
-impl FromStr for Since {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = text.parse() {
-            return Ok(Self(time));
-        }
-        let wrong =
-            || "expected a time such as 2026-02-23T19:00:00Z, or how long ago: 90s, 15m, 2h, 1d".to_owned();
-        // A day has 24 hours here: without a time zone there is no other.
-        let ago = jiff::SpanRelativeTo::days_are_24_hours();
-        let span: jiff::Span = text.parse().map_err(|_| wrong())?;
-        let span = span.to_duration(ago).map_err(|_| wrong())?;
-        let time = jiff::Timestamp::now().checked_sub(span.abs()).map_err(|_| wrong())?;
-        Ok(Self(time))
-    }
 }
 
 #[cfg(test)]
@@ -336,37 +315,19 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_a_name_with_or_without_a_version() {
-        let target: Target = "hello@12".parse().unwrap();
-        assert_eq!(
-            (target.name.as_str(), target.version, target.to_string().as_str()),
-            ("hello", Some(12), "hello@12")
-        );
-        assert_eq!("hello".parse::<Target>().unwrap().version, None);
-        for bad in
-            ["", "@1", "hello@", "hello@0", "hello@+1", "hello@x", "hello@1@2", "a b", "hello@99999999999"]
-        {
-            assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
-        }
-    }
-
-    #[test]
-    fn since_is_a_time_or_an_age() {
-        assert_eq!("2026-02-23T19:00:00Z".parse::<Since>().unwrap().0.as_second(), 1_771_873_200);
-        let now = jiff::Timestamp::now().as_second();
-        for (text, seconds) in [("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86_400)] {
-            let since = text.parse::<Since>().unwrap().0.as_second();
-            assert!((0..=2).contains(&(since + seconds - now)), "{text}: {since}");
-        }
-        for bad in ["", "yesterday", "15", "15 parsecs"] {
-            assert!(bad.parse::<Since>().is_err(), "{bad:?} was accepted");
-        }
-    }
-
-    #[test]
     fn the_short_form_and_flags_behind_the_command_work() {
-        let args = Args::try_parse_from(["orama", "fn", "list", "--json", "--api-key", "k"]).unwrap();
-        assert!(args.json());
+        for arguments in [
+            &["fn", "list", "--json", "--api-key", "k"][..],
+            &["fn", "secrets", "set", "A", "v", "--json"],
+            &["function", "triggers", "--json", "list", "hello"],
+            &["keys", "list", "--json"],
+            &["namespace", "list", "--json"],
+            &["pubsub", "publish", "t", "1", "--json"],
+            &["secrets", "rotate-key", "--json"],
+        ] {
+            let args = Args::try_parse_from([&["orama"], arguments].concat());
+            assert!(args.is_ok_and(|args| args.json()), "{arguments:?}");
+        }
         assert!(Args::try_parse_from(["orama", "fn", "invoke", "9lives"]).is_err());
     }
 }

@@ -32,6 +32,8 @@ pub struct Client {
 
 /// A successful answer.
 pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
     /// The request's id in the node's logs.
     pub request_id: Option<String>,
     /// What the node says that the invocation took, in milliseconds.
@@ -68,21 +70,40 @@ impl Client {
 
     /// The same with a query.
     pub fn query(&self, method: Method, segments: &[&str], query: &[(&str, String)]) -> RequestBuilder {
+        let namespace = self.namespace().map(|namespace| ("namespace", namespace));
+        let query = query.iter().map(|(name, value)| (*name, value.as_str()));
+        self.build(method, segments, namespace.into_iter().chain(query))
+    }
+
+    /// A request for `/v1/` and the segments that is about the node, or names its namespace in its body.
+    pub fn bare(&self, method: Method, segments: &[&str]) -> RequestBuilder {
+        self.build(method, segments, std::iter::empty())
+    }
+
+    fn build<'a>(
+        &self,
+        method: Method,
+        segments: &[&str],
+        query: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> RequestBuilder {
         let mut url = self.base.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().push("v1").extend(segments);
         }
-        let namespace = self.credentials.namespace.as_deref().map(|namespace| ("namespace", namespace));
-        let pairs: Vec<_> =
-            namespace.into_iter().chain(query.iter().map(|(name, value)| (*name, value.as_str()))).collect();
-        if !pairs.is_empty() {
-            url.query_pairs_mut().extend_pairs(pairs);
+        let mut query = query.peekable();
+        if query.peek().is_some() {
+            url.query_pairs_mut().extend_pairs(query);
         }
         let request = self.http.request(method, url);
         match &self.credentials.api_key {
             Some(key) => request.bearer_auth(key),
             None => request,
         }
+    }
+
+    /// The namespace that was chosen; without one the key's own is meant.
+    pub fn namespace(&self) -> Option<&str> {
+        self.credentials.namespace.as_deref()
     }
 
     /// Sends a request and takes the whole answer.
@@ -93,7 +114,7 @@ impl Client {
         let status = answer.status();
         let body = answer.bytes().map_err(|error| self.unreachable(&error))?.to_vec();
         if status.is_success() {
-            return Ok(Answer { request_id, duration_ms, body });
+            return Ok(Answer { status: status.as_u16(), request_id, duration_ms, body });
         }
         Err(self.refusal(status.as_u16(), &body, request_id))
     }
@@ -106,6 +127,7 @@ impl Client {
         let what = if error.is_timeout() { "no answer in time from" } else { "cannot reach" };
         let message = format!("{what} the node at {}: {}", self.base, chain(error));
         CliError::new(Exit::Unreachable, message)
+            .passing(true)
             .hint("is it running? `orama serve` starts one; --gateway-url or ORAMA_GATEWAY_URL names another")
     }
 
@@ -128,6 +150,8 @@ impl Client {
                 CliError::new(exit, message.trim_end_matches([':', ' '])).request_id(request_id)
             }
         };
+        // Too many requests, a node that stops, a proxy before one that does not run.
+        let error = error.passing(matches!(status, 429 | 502..=504));
         match (exit, &self.credentials.api_key) {
             (Exit::NotAuthorised, None) => error.hint(
                 "no API key was sent: set ORAMA_API_KEY or --api-key, or set ORAMA_HOME to the home of a node on this machine",
@@ -225,6 +249,23 @@ mod tests {
         let request = request.build().unwrap();
         assert_eq!(request.headers()["authorization"], "Bearer k1");
         assert_eq!(request.url().as_str(), "http://127.0.0.1:1/v1/functions");
+    }
+
+    #[test]
+    fn requests_about_the_node_name_no_namespace() {
+        let client = client("http://127.0.0.1:1", None, Some("team"));
+        let url = client.bare(Method::GET, &["namespaces"]).build().unwrap().url().to_string();
+        assert_eq!(url, "http://127.0.0.1:1/v1/namespaces");
+    }
+
+    #[test]
+    fn what_may_pass_by_itself_is_told_from_what_will_not() {
+        let client = client("http://127.0.0.1:1", None, None);
+        for (status, passing) in
+            [(429, true), (503, true), (504, true), (404, false), (401, false), (500, false)]
+        {
+            assert_eq!(client.refusal(status, b"{}", None).is_passing(), passing, "{status}");
+        }
     }
 
     #[test]

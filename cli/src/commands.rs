@@ -1,16 +1,27 @@
 //! One module a command; this one hands over to it.
 
 mod build;
+mod confirm;
 mod delete;
 mod demo;
 mod deploy;
+mod follow;
 mod init;
+mod input;
 mod inspect;
 mod invoke;
+mod keys;
 mod logs;
+mod namespace;
+mod pubsub;
+mod secrets;
 mod serve;
+mod triggers;
 
-use crate::args::{Args, Command, Connection, FunctionCommand};
+use crate::args::{
+    Args, Command, Connection, FunctionCommand, KeysCommand, MasterKeyCommand, NamespaceCommand, NodeAccess,
+    PubsubCommand, SecretsCommand, TriggersCommand,
+};
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::Result;
@@ -21,7 +32,17 @@ pub fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Serve(serve) => serve::run(serve),
         Command::Demo(demo) => demo::run(demo),
-        Command::Function(function) => run_function(function.command, function.json),
+        Command::Function(group) => run_function(group.command, group.json),
+        Command::Pubsub(group) => {
+            let PubsubCommand::Publish { topic, data, connection } = group.command;
+            pubsub::publish(&connect(&connection)?, &topic, data, group.json)
+        }
+        Command::Namespace(group) => run_namespace(group.command, group.json),
+        Command::Keys(group) => run_keys(group.command, group.json),
+        Command::Secrets(group) => {
+            let MasterKeyCommand::RotateKey { node } = group.command;
+            secrets::rotate_key(&connect_to(node)?, group.json)
+        }
     }
 }
 
@@ -40,15 +61,75 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
         F::Delete { function, force, connection } => {
             delete::run(&connect(&connection)?, &function, force, json)
         }
-        F::Logs { function, limit, since, status, request_id, connection } => {
-            let filter = logs::Filter { limit, since, status, request_id };
+        F::Logs { function, follow, limit, since, status, request_id, connection } => {
+            let filter = logs::Filter { limit, since: since.map(|since| since.0), status, request_id };
+            if follow {
+                return follow::run(connection, &function, filter, json);
+            }
             logs::run(&connect(&connection)?, &function, &filter, json)
         }
+        F::Secrets { command } => run_secrets(command, json),
+        F::Triggers { command } => run_triggers(command, json),
+    }
+}
+
+fn run_secrets(command: SecretsCommand, json: bool) -> Result<()> {
+    use SecretsCommand as S;
+    match command {
+        S::Set { name, value, from_file, connection } => {
+            // The value first: a file that cannot be read needs no node.
+            let value = secrets::value(value, from_file.as_deref())?;
+            secrets::set(&connect(&connection)?, &name, &value, json)
+        }
+        S::List { connection } => secrets::list(&connect(&connection)?, json),
+        S::Delete { name, force, connection } => secrets::delete(&connect(&connection)?, &name, force, json),
+    }
+}
+
+fn run_triggers(command: TriggersCommand, json: bool) -> Result<()> {
+    use TriggersCommand as T;
+    match command {
+        T::Add { function, topic, connection } => {
+            triggers::add(&connect(&connection)?, &function, &topic, json)
+        }
+        T::List { function, connection } => triggers::list(&connect(&connection)?, &function, json),
+        T::Delete { function, id, connection } => {
+            triggers::delete(&connect(&connection)?, &function, &id, json)
+        }
+        T::DeadLetters { function, limit, connection } => {
+            triggers::dead_letters(&connect(&connection)?, &function, limit, json)
+        }
+        T::Replay { function, id, all: _, connection } => {
+            triggers::replay(&connect(&connection)?, &function, id.as_ref(), json)
+        }
+    }
+}
+
+fn run_namespace(command: NamespaceCommand, json: bool) -> Result<()> {
+    use NamespaceCommand as N;
+    match command {
+        N::Create { name, node } => namespace::create(&connect_to(node)?, &name, json),
+        N::List { node } => namespace::list(&connect_to(node)?, json),
+        N::Delete { name, force, node } => namespace::delete(&connect_to(node)?, &name, force, json),
+    }
+}
+
+fn run_keys(command: KeysCommand, json: bool) -> Result<()> {
+    use KeysCommand as K;
+    match command {
+        K::Create { role, connection } => keys::create(&connect(&connection)?, role, json),
+        K::List { connection } => keys::list(&connect(&connection)?, json),
+        K::Delete { id, connection } => keys::delete(&connect(&connection)?, &id, json),
     }
 }
 
 fn connect(connection: &Connection) -> Result<Client> {
     Client::new(Credentials::find(connection)?)
+}
+
+/// For commands about the node, where a namespace plays no part.
+fn connect_to(node: NodeAccess) -> Result<Client> {
+    connect(&Connection { node, namespace: None })
 }
 
 /// The function object of the API, as far as it is shown.

@@ -64,11 +64,11 @@ impl Credentials {
         let given = |flag: &Option<String>, name: &str| {
             flag.clone().or_else(|| variable(name)).filter(|value| !value.is_empty())
         };
-        let own_key = given(&flags.api_key, "ORAMA_API_KEY");
+        let own_key = given(&flags.node.api_key, "ORAMA_API_KEY");
         // The file's namespace belongs to the file's key: with another key it would ask for what that one cannot see.
         let files_namespace = if own_key.is_none() { file.namespace } else { None };
         Self {
-            gateway_url: given(&flags.gateway_url, "ORAMA_GATEWAY_URL")
+            gateway_url: given(&flags.node.gateway_url, "ORAMA_GATEWAY_URL")
                 .or(file.gateway_url)
                 .unwrap_or_else(|| DEFAULT_GATEWAY.to_owned()),
             namespace: given(&flags.namespace, "ORAMA_NAMESPACE").or(files_namespace),
@@ -106,6 +106,7 @@ pub fn home() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::NodeAccess;
 
     fn file() -> File {
         File {
@@ -116,11 +117,8 @@ mod tests {
     }
 
     fn flags(gateway_url: Option<&str>, api_key: Option<&str>, namespace: Option<&str>) -> Connection {
-        Connection {
-            gateway_url: gateway_url.map(Into::into),
-            api_key: api_key.map(Into::into),
-            namespace: namespace.map(Into::into),
-        }
+        let node = NodeAccess { gateway_url: gateway_url.map(Into::into), api_key: api_key.map(Into::into) };
+        Connection { node, namespace: namespace.map(Into::into) }
     }
 
     fn all_variables(name: &str) -> Option<String> {

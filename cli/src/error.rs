@@ -45,6 +45,7 @@ pub struct CliError {
     hint: Option<String>,
     code: Option<String>,
     request_id: Option<String>,
+    passing: bool,
 }
 
 /// What a command comes to.
@@ -53,7 +54,7 @@ pub type Result<T> = std::result::Result<T, CliError>;
 impl CliError {
     /// An error with an exit code of its own.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None, code: None, request_id: None }
+        Self { exit, message: message.into(), hint: None, code: None, request_id: None, passing: false }
     }
 
     /// The command failed.
@@ -85,6 +86,18 @@ impl CliError {
     pub fn request_id(mut self, id: Option<String>) -> Self {
         self.request_id = id;
         self
+    }
+
+    /// Says whether the same request may well succeed later.
+    #[must_use]
+    pub fn passing(mut self, passing: bool) -> Self {
+        self.passing = passing;
+        self
+    }
+
+    /// Whether the same request may well succeed later.
+    pub fn is_passing(&self) -> bool {
+        self.passing
     }
 
     /// The exit code.

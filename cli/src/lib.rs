@@ -1,4 +1,4 @@
-//! The command line of Orama Functions: `orama serve`, `orama demo` and `orama function …`.
+//! The command line of Orama Functions: `orama serve`, `orama function …` and the rest.
 //!
 //! [`run`] is the whole program. [`manifest`] is public so that a fuzz target can reach the parser of `function.yaml`.
 
@@ -22,7 +22,10 @@ use std::process::ExitCode;
 /// be reached.
 #[must_use]
 pub fn run() -> ExitCode {
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return not_understood(&error),
+    };
     let json = args.json();
     match commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -31,4 +34,21 @@ pub fn run() -> ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// Prints help, a version, or what is wrong with the arguments.
+fn not_understood(error: &clap::Error) -> ExitCode {
+    let mut words = std::env::args_os();
+    let sets_a_secret = words.any(|word| word == "secrets") && words.any(|word| word == "set");
+    if error.use_stderr() && sets_a_secret {
+        // clap repeats the argument that it did not expect, which may be a part of the value.
+        output::note(&format!(
+            "error: {} (in the arguments of `secrets set`, which are not repeated here)\n  \
+             quote a value with spaces; `orama function secrets set --help` has examples",
+            error.kind()
+        ));
+    } else {
+        drop(error.print());
+    }
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -10,12 +10,16 @@ use std::time::Duration;
 ///
 /// A reader that went away (`orama fn list | head`) is not an error.
 pub fn raw(bytes: &[u8]) -> Result<()> {
+    write(bytes).map(|_| ())
+}
+
+/// Writes a result of several to standard output; false when its reader went away and no more are wanted.
+pub fn write(bytes: &[u8]) -> Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(CliError::failed(format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(CliError::failed(format!("cannot write to standard output: {error}"))),
     }
 }
 

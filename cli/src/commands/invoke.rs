@@ -1,16 +1,16 @@
 //! `orama function invoke`: input in, output out.
 
+use super::input;
 use crate::args::Target;
 use crate::client::{Answer, Client, INVOKE_TIMEOUT};
-use crate::error::{CliError, Result, io};
+use crate::error::{CliError, Result};
 use crate::output;
 use orama_runtime::limits::INPUT_MAX_BYTES;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use std::fs::File;
-use std::io::{IsTerminal, Read, stdin};
+use std::io::{IsTerminal, stdin};
 use std::path::Path;
 
 /// How the node hands over output that is no JSON object or list.
@@ -59,16 +59,12 @@ pub fn call(client: &Client, function: &Target, input: Vec<u8>) -> Result<Answer
 fn input(data: Option<&str>) -> Result<Vec<u8>> {
     let input = match data {
         Some(data) => match data.strip_prefix('@') {
-            Some(path) => {
-                let path = Path::new(path);
-                File::open(path).and_then(read_bounded).map_err(|error| io("read", path, &error))?
-            }
+            Some(path) => input::file(Path::new(path), INPUT_MAX_BYTES)?,
             None => data.as_bytes().to_vec(),
         },
         // Nobody wants to type the input blindly: without --data a terminal means an empty one.
         None if stdin().is_terminal() => Vec::new(),
-        None => read_bounded(stdin().lock())
-            .map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))?,
+        None => input::standard_input(INPUT_MAX_BYTES)?,
     };
     if input.len() > INPUT_MAX_BYTES {
         return Err(CliError::failed(format!(
@@ -76,12 +72,6 @@ fn input(data: Option<&str>) -> Result<Vec<u8>> {
         )));
     }
     Ok(input)
-}
-
-fn read_bounded(reader: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut data = Vec::new();
-    reader.take(INPUT_MAX_BYTES as u64 + 1).read_to_end(&mut data)?;
-    Ok(data)
 }
 
 /// What the function wrote. The wrapping is the node's when it carries this request's id.
@@ -112,7 +102,12 @@ mod tests {
     use super::*;
 
     fn answer(body: &str) -> Answer {
-        Answer { request_id: Some("r-1".into()), duration_ms: Some("1.25".into()), body: body.into() }
+        Answer {
+            status: 200,
+            request_id: Some("r-1".into()),
+            duration_ms: Some("1.25".into()),
+            body: body.into(),
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `orama function logs`: invocations and what they logged.
 
-use crate::args::{Since, Status, Target};
+use crate::args::{Status, Target};
 use crate::client::Client;
 use crate::error::Result;
 use crate::output;
 use clap::ValueEnum;
+use jiff::Timestamp;
 use reqwest::Method;
 use serde::Deserialize;
 
@@ -13,7 +14,7 @@ pub struct Filter {
     /// How many at most.
     pub limit: Option<u32>,
     /// Only newer ones.
-    pub since: Option<Since>,
+    pub since: Option<Timestamp>,
     /// Only those that ended so.
     pub status: Option<Status>,
     /// Only this one.
@@ -21,11 +22,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn query(&self) -> Vec<(&'static str, String)> {
+    /// As the node takes it.
+    pub fn query(&self) -> Vec<(&'static str, String)> {
         let status = self.status.and_then(|status| Some(status.to_possible_value()?.get_name().to_owned()));
         [
             ("limit", self.limit.map(|limit| limit.to_string())),
-            ("since", self.since.map(|since| since.0.to_string())),
+            ("since", self.since.map(|since| since.to_string())),
             ("status", status),
             ("request_id", self.request_id.clone()),
         ]
@@ -40,14 +42,19 @@ struct Logs {
     invocations: Vec<Invocation>,
 }
 
+/// One attempt of an invocation.
 #[derive(Deserialize)]
-struct Invocation {
-    request_id: String,
+pub struct Invocation {
+    /// Its id, which all its attempts share.
+    pub request_id: String,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// When it started.
+    pub started_at: String,
     version: u32,
     status: String,
     duration_ms: f64,
     error: Option<String>,
-    started_at: String,
     messages: Vec<Message>,
 }
 
@@ -74,28 +81,46 @@ pub fn run(client: &Client, function: &Target, filter: &Filter, json: bool) -> R
 
 /// A table with each invocation's messages under its row.
 fn show(invocations: &[Invocation]) -> String {
-    let rows = invocations.iter().map(|i| {
-        vec![
-            i.started_at.clone(),
-            i.status.clone(),
-            i.version.to_string(),
-            format!("{:.2} ms", i.duration_ms),
-            i.request_id.clone(),
-        ]
-    });
+    let rows = invocations.iter().map(|i| i.row().into());
     let mut table =
         output::table(&["STARTED", "STATUS", "VERSION", "DURATION", "REQUEST ID"], rows).into_iter();
     let mut lines: Vec<String> = table.next().into_iter().collect();
     for (row, invocation) in table.zip(invocations) {
         lines.push(row);
-        let error =
-            invocation.error.iter().filter(|error| !error.is_empty()).map(|error| ("failed", error.as_str()));
-        let messages = invocation.messages.iter().map(|m| (m.level.as_str(), m.message.as_str()));
-        for (level, text) in messages.chain(error) {
-            lines.push(format!("    {:<6}  {}", output::one_line(level), output::one_line(text)));
-        }
+        lines.extend(invocation.messages());
     }
     lines.join("\n")
+}
+
+impl Invocation {
+    fn row(&self) -> [String; 5] {
+        // The usual one is the first and needs no word.
+        let attempt = if self.attempt > 1 { format!(" (attempt {})", self.attempt) } else { String::new() };
+        [
+            self.started_at.clone(),
+            format!("{}{attempt}", self.status),
+            self.version.to_string(),
+            format!("{:.2} ms", self.duration_ms),
+            self.request_id.clone(),
+        ]
+    }
+
+    /// What it logged and why it failed, a line each.
+    fn messages(&self) -> impl Iterator<Item = String> {
+        let error =
+            self.error.iter().filter(|error| !error.is_empty()).map(|error| ("failed", error.as_str()));
+        let messages = self.messages.iter().map(|m| (m.level.as_str(), m.message.as_str()));
+        messages
+            .chain(error)
+            .map(|(level, text)| format!("    {:<6}  {}", output::one_line(level), output::one_line(text)))
+    }
+
+    /// The same as in a table, for one that stands alone.
+    pub fn text(&self) -> String {
+        let [started, status, version, duration, id] = self.row().map(|cell| output::one_line(&cell));
+        let row = format!("{started}  {status:<7}  v{version}  {duration:>11}  {id}");
+        std::iter::once(row).chain(self.messages()).collect::<Vec<_>>().join("\n")
+    }
 }
 
 #[cfg(test)]
@@ -106,20 +131,25 @@ mod tests {
     fn messages_stand_under_their_invocation() {
         let logs: Logs = serde_json::from_str(
             r#"{"name":"hello","namespace":"default","count":2,"logs":[],"invocations":[
-            {"request_id":"r-2","version":12,"trigger_type":"http","status":"error","duration_ms":10.5,"input_size":0,
+            {"request_id":"r-2","version":12,"trigger_type":"http","attempt":2,"status":"error","duration_ms":10.5,"input_size":0,
              "output_size":0,"error":"the function exited with code 1","started_at":"2026-02-23T19:00:00.000Z",
              "messages":[{"level":"error","message":"bad\ninput","timestamp":"2026-02-23T19:00:00.000Z"}]},
-            {"request_id":"r-1","version":1,"trigger_type":"http","status":"success","duration_ms":0.3,"input_size":0,
+            {"request_id":"r-1","version":1,"trigger_type":"http","attempt":1,"status":"success","duration_ms":0.3,"input_size":0,
              "output_size":0,"error":null,"started_at":"2026-02-23T18:59:00.000Z","messages":[]}]}"#,
         )
         .unwrap();
         let expected = "\
-STARTED                   STATUS   VERSION  DURATION  REQUEST ID
-2026-02-23T19:00:00.000Z  error    12       10.50 ms  r-2
+STARTED                   STATUS             VERSION  DURATION  REQUEST ID
+2026-02-23T19:00:00.000Z  error (attempt 2)  12       10.50 ms  r-2
     error   bad\\ninput
     failed  the function exited with code 1
-2026-02-23T18:59:00.000Z  success  1        0.30 ms   r-1";
+2026-02-23T18:59:00.000Z  success            1        0.30 ms   r-1";
         assert_eq!(show(&logs.invocations), expected);
+        let alone = "\
+2026-02-23T19:00:00.000Z  error (attempt 2)  v12     10.50 ms  r-2
+    error   bad\\ninput
+    failed  the function exited with code 1";
+        assert_eq!(logs.invocations[0].text(), alone);
     }
 
     #[test]

@@ -1,0 +1,143 @@
+//! Values of arguments, checked before anything else happens.
+
+use clap::ValueEnum;
+use orama_runtime::names::FunctionName;
+use std::fmt;
+use std::str::FromStr;
+
+/// How an invocation ended.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Status {
+    Success,
+    Error,
+    Timeout,
+}
+
+/// `name` or `name@version`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub name: FunctionName,
+    pub version: Option<u32>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, version) = match text.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (text, None),
+        };
+        let version = version.map(|version| {
+            let number = version.bytes().all(|b| b.is_ascii_digit()).then(|| version.parse().ok()).flatten();
+            number
+                .filter(|v| *v > 0)
+                .ok_or_else(|| format!("the version {version:?} must be a whole number from 1"))
+        });
+        Ok(Self {
+            name: FunctionName::new(name).map_err(|error| error.to_string())?,
+            version: version.transpose()?,
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some(version) => write!(f, "{}@{version}", self.name),
+            None => self.name.fmt(f),
+        }
+    }
+}
+
+/// A point in time, given as such or as how long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Since(pub jiff::Timestamp);
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(time) = text.parse() {
+            return Ok(Self(time));
+        }
+        let wrong =
+            || "expected a time such as 2026-02-23T19:00:00Z, or how long ago: 90s, 15m, 2h, 1d".to_owned();
+        // A day has 24 hours here: without a time zone there is no other.
+        let ago = jiff::SpanRelativeTo::days_are_24_hours();
+        let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+        let span = span.to_duration(ago).map_err(|_| wrong())?;
+        let time = jiff::Timestamp::now().checked_sub(span.abs()).map_err(|_| wrong())?;
+        Ok(Self(time))
+    }
+}
+
+/// An id that the node gave: letters, digits, '-' and '_', so that it is one segment of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Id(String);
+
+impl Id {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Id {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        if text.is_empty() || !text.bytes().all(fits) {
+            return Err("an id has only letters, digits, '-' and '_'".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_name_with_or_without_a_version() {
+        let target: Target = "hello@12".parse().unwrap();
+        assert_eq!(
+            (target.name.as_str(), target.version, target.to_string().as_str()),
+            ("hello", Some(12), "hello@12")
+        );
+        assert_eq!("hello".parse::<Target>().unwrap().version, None);
+        for bad in
+            ["", "@1", "hello@", "hello@0", "hello@+1", "hello@x", "hello@1@2", "a b", "hello@99999999999"]
+        {
+            assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn since_is_a_time_or_an_age() {
+        assert_eq!("2026-02-23T19:00:00Z".parse::<Since>().unwrap().0.as_second(), 1_771_873_200);
+        let now = jiff::Timestamp::now().as_second();
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("2h", 7200), ("1d", 86_400)] {
+            let since = text.parse::<Since>().unwrap().0.as_second();
+            assert!((0..=2).contains(&(since + seconds - now)), "{text}: {since}");
+        }
+        for bad in ["", "yesterday", "15", "15 parsecs"] {
+            assert!(bad.parse::<Since>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn an_id_cannot_leave_its_place_in_a_path() {
+        assert_eq!("0197f0c2-5b5e_X".parse::<Id>().unwrap().as_str(), "0197f0c2-5b5e_X");
+        for bad in ["", ".", "..", "a/b", "a b", "a%2fb", "a?b"] {
+            assert!(bad.parse::<Id>().is_err(), "{bad:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `orama keys`: API keys, each shown once.
+
+use crate::args::{Id, Role};
+use crate::client::Client;
+use crate::error::Result;
+use crate::output;
+use clap::ValueEnum;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+struct Created {
+    id: String,
+    api_key: String,
+    namespace: String,
+    role: String,
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    keys: Vec<Key>,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    id: String,
+    namespace: String,
+    role: String,
+    created_at: String,
+    #[serde(default)]
+    current: bool,
+}
+
+/// Runs `create`.
+pub fn create(client: &Client, role: Role, json: bool) -> Result<()> {
+    let role = role.to_possible_value().map(|value| value.get_name().to_owned());
+    let body = json!({ "namespace": client.namespace(), "role": role });
+    let answer = client.send(client.bare(Method::POST, &["keys"]).json(&body))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let Created { id, api_key, namespace, role } = answer.json()?;
+    let [id, namespace, role] = [id, namespace, role].map(|text| output::one_line(&text));
+    output::line(&output::one_line(&api_key))?;
+    output::note(&format!("key {id} of role {role} in namespace {namespace}; it is shown only this once"));
+    Ok(())
+}
+
+/// Runs `list`.
+pub fn list(client: &Client, json: bool) -> Result<()> {
+    let answer = client.send(client.request(Method::GET, &["keys"]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let rows = answer.json::<Keys>()?.keys.into_iter().map(|key| {
+        let current = if key.current { "in use here" } else { "" };
+        vec![key.id, key.namespace, key.role, key.created_at, current.to_owned()]
+    });
+    output::line(&output::table(&["ID", "NAMESPACE", "ROLE", "CREATED", ""], rows).join("\n"))
+}
+
+/// Runs `delete`.
+pub fn delete(client: &Client, id: &Id, json: bool) -> Result<()> {
+    let answer = client.send(client.request(Method::DELETE, &["keys", id.as_str()]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    output::line(&format!("deleted key {id}"))
+}

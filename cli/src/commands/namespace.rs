@@ -1,0 +1,53 @@
+//! `orama namespace`: tenants, for the operator.
+
+use super::confirm::confirm;
+use crate::client::Client;
+use crate::error::Result;
+use crate::output;
+use orama_runtime::names::Namespace;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+struct Namespaces {
+    namespaces: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    name: String,
+    created_at: String,
+}
+
+/// Runs `create`.
+pub fn create(client: &Client, name: &Namespace, json: bool) -> Result<()> {
+    let request = client.bare(Method::POST, &["namespaces"]).json(&json!({ "name": name }));
+    let answer = client.send(request)?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    output::line(&format!("created namespace {name}"))?;
+    output::note(&format!("`orama keys create --role admin --namespace {name}` makes a key for it"));
+    Ok(())
+}
+
+/// Runs `list`.
+pub fn list(client: &Client, json: bool) -> Result<()> {
+    let answer = client.send(client.bare(Method::GET, &["namespaces"]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let rows = answer.json::<Namespaces>()?.namespaces.into_iter().map(|n| vec![n.name, n.created_at]);
+    output::line(&output::table(&["NAME", "CREATED"], rows).join("\n"))
+}
+
+/// Runs `delete`.
+pub fn delete(client: &Client, name: &Namespace, force: bool, json: bool) -> Result<()> {
+    confirm(force, &format!("namespace {name}"), " with its functions, data, secrets and keys")?;
+    let answer = client.send(client.bare(Method::DELETE, &["namespaces", name.as_str()]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    output::line(&format!("deleted namespace {name}"))
+}

@@ -1,0 +1,159 @@
+//! `orama function secrets` and `orama secrets`: values go to the node and are never shown.
+
+use super::confirm::confirm;
+use super::input::{self, STANDARD_INPUT};
+use crate::args::Id;
+use crate::client::Client;
+use crate::error::{CliError, Result};
+use crate::output;
+use orama_runtime::limits::SECRET_VALUE_MAX_BYTES;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+/// Every secret is read and written again.
+const ROTATE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A secret's value, which nothing shows.
+pub struct Value(String);
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Value(hidden)")
+    }
+}
+
+#[derive(Deserialize)]
+struct Names {
+    secrets: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Rotated {
+    key_id: String,
+    reencrypted: u64,
+}
+
+/// The value that the arguments name: as typed, from standard input for `-`, or from a file. Nothing is taken off.
+pub fn value(argument: Option<String>, from_file: Option<&Path>) -> Result<Value> {
+    let (bytes, source) = match (argument, from_file) {
+        (_, Some(path)) => (input::file(path, SECRET_VALUE_MAX_BYTES)?, path.display().to_string()),
+        (Some(argument), None) if argument == STANDARD_INPUT => {
+            (input::standard_input(SECRET_VALUE_MAX_BYTES)?, "standard input".to_owned())
+        }
+        (Some(argument), None) => (argument.into_bytes(), "the value".to_owned()),
+        (None, None) => return Err(CliError::usage("there is neither a value nor --from-file")),
+    };
+    checked(bytes, &source)
+}
+
+fn checked(bytes: Vec<u8>, source: &str) -> Result<Value> {
+    if bytes.len() > SECRET_VALUE_MAX_BYTES {
+        return Err(CliError::failed(format!(
+            "{source} is larger than {SECRET_VALUE_MAX_BYTES} bytes, the most that a secret may have"
+        )));
+    }
+    String::from_utf8(bytes).map(Value).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        CliError::failed(format!("{source} is not UTF-8 text: byte {} does not fit", at + 1))
+            .hint("a secret is text; encode bytes, for example with `base64 -w0`")
+    })
+}
+
+/// Whether the value looks like one line that was meant without the line break behind it.
+fn ends_by_accident(value: &str) -> bool {
+    value.find('\n').is_some_and(|at| at + 1 == value.len())
+}
+
+/// Runs `set`.
+pub fn set(client: &Client, name: &Id, value: &Value, json: bool) -> Result<()> {
+    let body = json!({ "name": name.as_str(), "value": value.0 });
+    let answer = client.send(client.request(Method::PUT, &["functions", "secrets"]).json(&body))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    if ends_by_accident(&value.0) {
+        output::note("note: the value ends with a line break, which is part of it");
+    }
+    output::line(&format!("set secret {name}"))
+}
+
+/// Runs `list`.
+pub fn list(client: &Client, json: bool) -> Result<()> {
+    let answer = client.send(client.request(Method::GET, &["functions", "secrets"]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let names = answer.json::<Names>()?.secrets;
+    if names.is_empty() {
+        output::note("no secrets; `orama function secrets set <name> <value>` makes one");
+        return Ok(());
+    }
+    let names: Vec<String> = names.iter().map(|name| output::one_line(name)).collect();
+    output::line(&names.join("\n"))
+}
+
+/// Runs `delete`.
+pub fn delete(client: &Client, name: &Id, force: bool, json: bool) -> Result<()> {
+    confirm(force, &format!("secret {name}"), "")?;
+    let path = ["functions", "secrets", name.as_str()];
+    let answer = client.send(client.request(Method::DELETE, &path))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    output::line(&format!("deleted secret {name}"))
+}
+
+/// Runs `orama secrets rotate-key`.
+pub fn rotate_key(client: &Client, json: bool) -> Result<()> {
+    let request = client.bare(Method::POST, &["secrets", "rotate-key"]).timeout(ROTATE_TIMEOUT);
+    let answer = client.send(request)?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let Rotated { key_id, reencrypted } = answer.json()?;
+    let key_id = output::one_line(&key_id);
+    let secrets = if reencrypted == 1 { "secret" } else { "secrets" };
+    output::line(&format!("the master key is now {key_id}; {reencrypted} {secrets} stored under it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_taken_as_it_is() {
+        assert_eq!(value(Some("a b".into()), None).unwrap().0, "a b");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let pem = "-----BEGIN PRIVATE KEY-----\nMIG\n-----END PRIVATE KEY-----\n";
+        std::fs::write(file.path(), pem).unwrap();
+        assert_eq!(value(None, Some(file.path())).unwrap().0, pem);
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_one_is_told_without_showing_it() {
+        let error = checked(b"pa55word\xff".to_vec(), "key.der").unwrap_err().to_string();
+        assert!(error.contains("key.der is not UTF-8 text: byte 9"), "{error}");
+        assert!(!error.contains("pa55"), "{error}");
+        let error = checked(vec![b'x'; SECRET_VALUE_MAX_BYTES + 1], "the value").unwrap_err().to_string();
+        assert!(error.contains("65536 bytes") && !error.contains("xx"), "{error}");
+        assert!(checked(vec![b'x'; SECRET_VALUE_MAX_BYTES], "the value").is_ok());
+    }
+
+    #[test]
+    fn debug_output_hides_the_value() {
+        assert!(!format!("{:?}", Value("pa55".into())).contains("pa55"));
+    }
+
+    #[test]
+    fn a_line_break_behind_one_line_is_noticed_and_those_of_a_pem_are_not() {
+        for (value, noticed) in
+            [("token\n", true), ("token", false), ("", false), ("a\nb\n", false), ("\n", true)]
+        {
+            assert_eq!(ends_by_accident(value), noticed, "{value:?}");
+        }
+    }
+}
