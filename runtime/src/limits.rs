@@ -253,3 +253,9 @@ pub const TRIGGERS_MAX: u32 = 100;
 
 /// How long one request may last with all its attempts and the pauses between them: the longest timeout of one.
 pub const RETRY_PATIENCE: Duration = Duration::from_secs(TIMEOUT_SECONDS.max as u64);
+
+/// API keys of one namespace.
+pub const KEYS_MAX: u32 = 1000;
+
+/// How long a request to delete a namespace waits for what still runs there, before it is told that the rest follows.
+pub const NAMESPACE_DELETION_PATIENCE: Duration = Duration::from_secs(10);

@@ -59,7 +59,8 @@ impl Role {
         match action {
             Action::Invoke => true,
             Action::Read | Action::Deploy => matches!(self, Self::Operator | Self::Admin | Self::Deploy),
-            Action::AnyNamespace => matches!(self, Self::Operator),
+            Action::ManageKeys => matches!(self, Self::Operator | Self::Admin),
+            Action::AnyNamespace | Action::Operate => matches!(self, Self::Operator),
         }
     }
 }
@@ -73,8 +74,12 @@ pub enum Action {
     Read,
     /// Deploy and delete functions.
     Deploy,
+    /// See, make and delete API keys.
+    ManageKeys,
     /// Act in a namespace other than the credential's own.
     AnyNamespace,
+    /// What concerns the whole node: namespaces, the key that encrypts secrets.
+    Operate,
 }
 
 impl Action {
@@ -83,7 +88,9 @@ impl Action {
             Self::Invoke => "invoke functions",
             Self::Read => "read functions and their logs",
             Self::Deploy => "deploy or delete functions",
+            Self::ManageKeys => "see, make or delete API keys",
             Self::AnyNamespace => "act in another namespace",
+            Self::Operate => "operate the node",
         }
     }
 }
@@ -121,7 +128,11 @@ impl Credential {
         if self.role.allows(action) {
             return Ok(());
         }
-        Err(ApiError::forbidden(format!("a key of role {:?} may not {}", self.role.as_str(), action.words())))
+        Err(ApiError::forbidden(format!(
+            "a credential of role {:?} may not {}",
+            self.role.as_str(),
+            action.words()
+        )))
     }
 }
 

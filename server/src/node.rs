@@ -13,6 +13,7 @@ use crate::routes::{self, App};
 use crate::services::Services;
 use crate::worker::{Command, Shared, Start, Worker};
 use orama_runtime::limits::BLOCKING_THREADS_MAX;
+use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::io;
@@ -103,7 +104,7 @@ impl Node {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
-        let senders: Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>> = Arc::default();
+        let senders: Senders = Arc::default();
         let metrics = Arc::new(Metrics::default());
         let (shared, app) = assemble(&config, &data, engine, stores?, &backplane, &metrics, &senders)?;
         auth::bootstrap::credentials(&app.registry, &config.home, &format!("http://{}", reachable(address)))
@@ -129,6 +130,7 @@ impl Node {
         // Set once, here.
         let _ = senders.set(node.workers.iter().map(|worker| worker.commands.clone()).collect());
         if let Some(backplane) = &node.backplane {
+            backplane.spawn(routes::finish_deletions(Arc::clone(&app)));
             backplane.spawn_blocking(move || routes::clean_unreferenced(&app));
         }
         Ok(node)
@@ -217,7 +219,7 @@ fn assemble(
     stores: Stores,
     backplane: &tokio::runtime::Runtime,
     metrics: &Arc<Metrics>,
-    senders: &Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>>,
+    senders: &Senders,
 ) -> Result<(Arc<Shared>, Arc<App>), StartError> {
     let file = |path: PathBuf| move |source| StartError::File { path, source };
     let Stores { registry, records, blobs } = stores;
@@ -234,7 +236,7 @@ fn assemble(
         Arc::clone(&generation),
         Arc::clone(metrics),
     );
-    let senders = Arc::clone(senders);
+    let (senders, asked) = (Arc::clone(senders), Arc::clone(senders));
     let app = Arc::new(App {
         registry: registry.clone(),
         records: records.clone(),
@@ -245,6 +247,9 @@ fn assemble(
             let senders = Arc::clone(&senders);
             Box::pin(flush_cores(senders))
         }),
+        runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
+        visitors: Arc::default(),
+        forget_namespace: Vec::new(),
     });
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {
@@ -268,19 +273,36 @@ fn assemble(
     Ok((Arc::new(shared), app))
 }
 
-/// Makes every core hand over its records.
-async fn flush_cores(senders: Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>>) {
+/// The cores' inboxes, once they have started.
+type Senders = Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>>;
+
+/// Asks every core something; the answers of those that have not ended.
+async fn ask_cores<T>(senders: &Senders, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
     let mut waits = Vec::new();
     for sender in senders.get().into_iter().flatten() {
-        let (done, wait) = oneshot::channel();
-        if sender.send(Command::FlushRecords(done)).is_ok() {
+        let (answer, wait) = oneshot::channel();
+        if sender.send(question(answer)).is_ok() {
             waits.push(wait);
         }
     }
+    let mut answers = Vec::new();
     for wait in waits {
-        // A core that ended meanwhile handed over its records before.
-        let _ = wait.await;
+        if let Ok(answer) = wait.await {
+            answers.push(answer);
+        }
     }
+    answers
+}
+
+/// Makes every core hand over its records. One that ended did so before.
+async fn flush_cores(senders: Senders) {
+    ask_cores(&senders, Command::FlushRecords).await;
+}
+
+/// Whether a core runs something of a namespace.
+async fn runs_in(senders: Senders, namespace: Namespace) -> bool {
+    let answers = ask_cores(&senders, |answer| Command::RunsIn(namespace.clone(), answer)).await;
+    answers.contains(&true)
 }
 
 /// A listener for each core on the same address: the kernel spreads connections over them.

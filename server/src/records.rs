@@ -196,6 +196,15 @@ impl Records {
         self.inner.database.read(|c| store::query(c, namespace, name, filter))
     }
 
+    /// Deletes every record of a namespace. What was submitted and not yet written stays; see [`Self::flush`]. Blocks.
+    ///
+    /// # Errors
+    /// [`RecordsError`]
+    pub fn remove(&self, namespace: &Namespace) -> Result<(), RecordsError> {
+        while !self.inner.database.write(|t| store::remove(t, namespace))? {}
+        Ok(())
+    }
+
     /// Records that were not kept since the start, because the queue was full or the disk failed.
     #[must_use]
     pub fn dropped(&self) -> u64 {

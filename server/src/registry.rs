@@ -2,21 +2,27 @@
 //!
 //! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
 
-use crate::auth::{ApiKey, Credential, Role, key_hash};
 use crate::backend::sqlite::{Database, Durability, SqliteError};
 use jiff::Timestamp;
+use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, WasmHash};
+use orama_runtime::limits::KEYS_MAX;
 use orama_runtime::names::{FunctionName, Namespace};
 use row::{Stored, stored};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{OptionalExtension, params};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
+mod keys;
+mod namespaces;
 mod row;
 mod schema;
+
+pub use keys::KeyEntry;
+pub use namespaces::NamespaceEntry;
 
 /// The file's name in the data folder.
 const FILE: &str = "registry.db";
@@ -30,6 +36,12 @@ pub enum RegistryError {
     /// A deploy or a key named a namespace that is not there.
     #[error("there is no namespace {0:?}")]
     NoNamespace(String),
+    /// A namespace of this name was deleted, and what it left is still being removed.
+    #[error("namespace {0:?} was deleted a moment ago, and its data are still being removed; try again soon")]
+    BeingDeleted(String),
+    /// A namespace has as many keys as it may.
+    #[error("namespace {0:?} has {KEYS_MAX} keys, which is the most; delete those that are not used")]
+    TooManyKeys(String),
     /// A name was deployed 4,294,967,295 times.
     #[error("function {0:?} has no version numbers left")]
     NoVersionsLeft(String),
@@ -124,71 +136,6 @@ impl Registry {
 
     fn changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);
-    }
-
-    /// Makes a namespace; `false` when it was there.
-    ///
-    /// # Errors
-    /// [`RegistryError::Sqlite`]
-    pub fn create_namespace(&self, namespace: &Namespace) -> Result<bool, RegistryError> {
-        let rows = self.database.write(|t| {
-            t.execute(
-                "INSERT INTO namespaces (name, created_at_ms) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                params![namespace.as_str(), now_ms()],
-            )
-        })?;
-        if rows > 0 {
-            self.changed();
-        }
-        Ok(rows > 0)
-    }
-
-    /// Whether a namespace exists.
-    ///
-    /// # Errors
-    /// [`RegistryError::Sqlite`]
-    pub fn namespace_exists(&self, namespace: &Namespace) -> Result<bool, RegistryError> {
-        self.database.read(|c| namespace_exists(c, namespace)).map_err(Into::into)
-    }
-
-    /// Makes an API key and returns its id and its text, which is stored nowhere.
-    ///
-    /// # Errors
-    /// [`RegistryError::NoNamespace`], or a failure to store it.
-    pub fn create_key(&self, namespace: &Namespace, role: Role) -> Result<(String, ApiKey), RegistryError> {
-        let key = ApiKey::generate()?;
-        let id = Uuid::now_v7().to_string();
-        self.database.write(|t| {
-            if !namespace_exists(t, namespace)? {
-                return Err(RegistryError::NoNamespace(namespace.to_string()));
-            }
-            t.execute(
-                "INSERT INTO api_keys (id, key_hash, namespace, role, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![id, key_hash(key.reveal()), namespace.as_str(), role.as_str(), now_ms()],
-            )?;
-            Ok(())
-        })?;
-        self.changed();
-        Ok((id, key))
-    }
-
-    /// Whose key has this hash; see [`key_hash`].
-    ///
-    /// # Errors
-    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
-    pub fn credential(&self, key_hash: &[u8; 32]) -> Result<Option<Arc<Credential>>, RegistryError> {
-        self.database.read(|c| {
-            let row = c
-                .prepare_cached("SELECT id, namespace, role FROM api_keys WHERE key_hash = ?1")?
-                .query_row([key_hash], |row| {
-                    Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
-                })
-                .optional()?;
-            let Some((key_id, namespace, role)) = row else { return Ok(None) };
-            let namespace = Namespace::new(&namespace).map_err(|_| RegistryError::Damaged("key"))?;
-            let role = Role::parse(&role).ok_or(RegistryError::Damaged("key"))?;
-            Ok(Some(Arc::new(Credential { namespace, role, key_id, caller: None })))
-        })
     }
 
     /// Adds the next version of a function. Numbers count from 1 and are never given twice, also after a delete.
@@ -342,11 +289,6 @@ impl Registry {
             rows.map(|row| row.map_err(RegistryError::from)).collect()
         })
     }
-}
-
-fn namespace_exists(c: &Connection, namespace: &Namespace) -> rusqlite::Result<bool> {
-    c.prepare_cached("SELECT EXISTS (SELECT 1 FROM namespaces WHERE name = ?1)")?
-        .query_row([namespace.as_str()], |row| row.get(0))
 }
 
 fn now_ms() -> i64 {

@@ -13,7 +13,7 @@ use access::CredentialCache;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{any, get};
+use axum::routing::{any, delete, get};
 use orama_runtime::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,14 +21,19 @@ use std::sync::Arc;
 mod access;
 mod answer;
 mod cleaning;
+mod deletion;
 mod deploy;
 mod form;
 mod functions;
+mod json;
+mod keys;
 mod logs;
+mod namespaces;
 mod operations;
 mod target;
 
 pub use cleaning::clean_unreferenced;
+pub use deletion::{Forget, RunsIn, Visitors, finish_deletions};
 pub(crate) use target::Target;
 
 /// Makes every core hand over the records it has gathered; resolves when they have been submitted.
@@ -48,6 +53,12 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// See [`FlushCores`].
     pub flush_cores: FlushCores,
+    /// See [`RunsIn`].
+    pub runs_in: RunsIn,
+    /// Requests under way here; a deletion waits for those of its namespace.
+    pub visitors: Arc<Visitors>,
+    /// The stores that hold data of namespaces, beside the registry and the records.
+    pub forget_namespace: Vec<Forget>,
 }
 
 /// What every handler is given.
@@ -69,6 +80,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/functions/{name}", get(functions::get).delete(functions::delete))
         .route("/v1/functions/{name}/versions", get(functions::versions))
         .route("/v1/functions/{name}/logs", get(logs::logs))
+        .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
+        .route("/v1/namespaces/{name}", delete(namespaces::delete))
+        .route("/v1/keys", get(keys::list).post(keys::create))
+        .route("/v1/keys/{id}", delete(keys::delete))
         // Only where a path and its method exist: an unknown path is 404 and a wrong method 405 for everyone.
         .route_layer(from_fn_with_state(state.clone(), access::authenticate));
     Router::new()

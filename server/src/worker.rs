@@ -20,6 +20,7 @@ use crate::metrics::CoreCounters;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use monoio::net::TcpListener;
+use orama_runtime::names::Namespace;
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,6 +46,8 @@ const URING_ENTRIES: u32 = 1024;
 pub(crate) enum Command {
     /// Hand over all records gathered so far, then answer.
     FlushRecords(oneshot::Sender<()>),
+    /// Tell whether anything of a namespace is under way.
+    RunsIn(Namespace, oneshot::Sender<bool>),
     /// Accept nothing more, finish what was accepted, and end.
     Drain,
 }
@@ -151,6 +154,10 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
                 core.hand_over_records();
                 // Who asked may have given up.
                 let _ = done.send(());
+            }
+            Command::RunsIn(namespace, answer) => {
+                // Who asked may have given up.
+                let _ = answer.send(core.runs_in(&namespace));
             }
             Command::Drain => break,
         }

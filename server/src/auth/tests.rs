@@ -67,12 +67,14 @@ fn keys_are_random_recognised_and_hidden() {
 
 #[test]
 fn each_role_may_do_what_is_documented() {
-    use Action::{AnyNamespace, Deploy, Invoke, Read};
-    let allowed = |role: Role| [Invoke, Read, Deploy, AnyNamespace].map(|action| role.allows(action));
-    assert_eq!(allowed(Role::Operator), [true, true, true, true]);
-    assert_eq!(allowed(Role::Admin), [true, true, true, false]);
-    assert_eq!(allowed(Role::Deploy), [true, true, true, false]);
-    assert_eq!(allowed(Role::Invoke), [true, false, false, false]);
+    use Action::{AnyNamespace, Deploy, Invoke, ManageKeys, Operate, Read};
+    let allowed = |role: Role| {
+        [Invoke, Read, Deploy, ManageKeys, AnyNamespace, Operate].map(|action| role.allows(action))
+    };
+    assert_eq!(allowed(Role::Operator), [true; 6]);
+    assert_eq!(allowed(Role::Admin), [true, true, true, true, false, false]);
+    assert_eq!(allowed(Role::Deploy), [true, true, true, false, false, false]);
+    assert_eq!(allowed(Role::Invoke), [true, false, false, false, false, false]);
     for role in [Role::Operator, Role::Admin, Role::Deploy, Role::Invoke] {
         assert_eq!(Role::parse(role.as_str()), Some(role));
     }

@@ -52,6 +52,12 @@ WHERE namespace = ?1 AND name = ?2
 ORDER BY started_at_ms DESC, id DESC
 LIMIT ?7";
 
+const REMOVE: &str = "
+DELETE FROM records WHERE id IN (SELECT id FROM records WHERE namespace = ?1 LIMIT ?2)";
+
+/// Rows that one step of a removal deletes; some 20 ms of the writer's time.
+const REMOVE_ROWS: u32 = 5000;
+
 const STATUSES: [Status; 3] = [Status::Success, Status::Error, Status::Timeout];
 
 /// A message as it is stored: level, text, milliseconds since the Unix epoch.
@@ -113,6 +119,12 @@ pub(super) fn query(
         records.push(record(row)?);
     }
     Ok(records)
+}
+
+/// Deletes some records of a namespace; `true` when none is left.
+pub(super) fn remove(t: &Transaction<'_>, namespace: &Namespace) -> Result<bool, RecordsError> {
+    let rows = t.prepare_cached(REMOVE)?.execute(params![namespace.as_str(), REMOVE_ROWS])?;
+    Ok(rows < REMOVE_ROWS as usize)
 }
 
 fn record(row: &Row<'_>) -> Result<Record, RecordsError> {

@@ -53,6 +53,11 @@ CREATE INDEX function_versions_by_cid ON function_versions (wasm_cid);
 
 // Secrets are encrypted; `key_id` says with which key. A version is one more than the one it replaces.
 const SERVICES: &str = "
+-- Set while a namespace is being deleted; until that is done, its name is taken.
+ALTER TABLE namespaces ADD COLUMN deleted_at_ms INTEGER;
+
+CREATE INDEX api_keys_by_namespace ON api_keys (namespace);
+
 CREATE TABLE secrets (
     namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
     name TEXT NOT NULL,

@@ -1,6 +1,7 @@
 //! What the registry promises: numbers, order, durability, isolation.
 
 use super::*;
+use crate::auth::{Role, key_hash};
 use std::thread;
 
 fn namespace(name: &str) -> Namespace {
@@ -174,7 +175,7 @@ fn the_generation_moves_with_every_change_and_only_then() {
         let now = generation.load(Ordering::Acquire);
         std::mem::replace(&mut last, now) != now
     };
-    assert!(!registry.create_namespace(&namespace("a")).unwrap() && !moved());
+    assert!(registry.create_namespace(&namespace("a")).unwrap().is_none() && !moved());
     registry.deploy(new_version("a", "f", "w")).unwrap();
     assert!(moved());
     registry.create_key(&namespace("a"), Role::Invoke).unwrap();
@@ -236,4 +237,79 @@ fn readers_see_a_write_that_was_acknowledged_while_others_write() {
 #[test]
 fn the_migrations_are_sound() {
     schema::migrations().validate().unwrap();
+}
+
+#[test]
+fn keys_are_listed_and_deleted_one_by_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path());
+    let generation = registry.generation();
+    let (first, key) = registry.create_key(&namespace("a"), Role::Deploy).unwrap();
+    let (second, _) = registry.create_key(&namespace("a"), Role::Invoke).unwrap();
+    registry.create_key(&namespace("b"), Role::Admin).unwrap();
+    let listed = registry.keys(&namespace("a")).unwrap();
+    let listed: Vec<_> = listed.iter().map(|key| (key.id.as_str(), key.role)).collect();
+    assert_eq!(listed, [(first.as_str(), Role::Deploy), (second.as_str(), Role::Invoke)]);
+    let before = generation.load(Ordering::Acquire);
+    assert!(registry.delete_key(&first).unwrap() && generation.load(Ordering::Acquire) > before);
+    assert!(!registry.delete_key(&first).unwrap());
+    assert!(registry.credential(&key_hash(key.reveal())).unwrap().is_none());
+    assert_eq!(registry.key(&first).unwrap(), None);
+    assert_eq!(registry.key(&second).unwrap().unwrap().role, Role::Invoke);
+}
+
+#[test]
+fn a_namespace_has_a_bounded_number_of_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path());
+    registry
+        .database
+        .write(|t| {
+            t.execute(
+                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+                 INSERT INTO api_keys SELECT 'k' || i, CAST('h' || i AS BLOB), 'a', 'invoke', 1 FROM n",
+                [KEYS_MAX - 1],
+            )
+        })
+        .unwrap();
+    registry.create_key(&namespace("a"), Role::Invoke).unwrap();
+    let full = registry.create_key(&namespace("a"), Role::Invoke).unwrap_err();
+    assert!(matches!(full, RegistryError::TooManyKeys(_)), "{full}");
+    registry.create_key(&namespace("a"), Role::Operator).unwrap();
+    registry.create_key(&namespace("b"), Role::Invoke).unwrap();
+}
+
+#[test]
+fn a_deleted_namespace_takes_everything_along_and_its_name_is_free_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path());
+    let (a, b) = (namespace("a"), namespace("b"));
+    for (name, wasm) in [("f", "w"), ("f", "x"), ("g", "w")] {
+        registry.deploy(new_version("a", name, wasm)).unwrap();
+    }
+    registry.deploy(new_version("b", "f", "w")).unwrap();
+    let (_, key) = registry.create_key(&a, Role::Admin).unwrap();
+    let modules = registry.begin_namespace_deletion(&a).unwrap().unwrap();
+    assert_eq!(modules.len(), 2, "{modules:?}");
+    assert_eq!(registry.begin_namespace_deletion(&a).unwrap(), None);
+    assert!(!registry.namespace_exists(&a).unwrap());
+    assert!(registry.credential(&key_hash(key.reveal())).unwrap().is_none());
+    assert!(registry.functions(&a).unwrap().is_empty());
+    let names = |registry: &Registry| -> Vec<String> {
+        registry.namespaces().unwrap().iter().map(|entry| entry.name.to_string()).collect()
+    };
+    assert_eq!(names(&registry), ["b"]);
+    // As after a crash.
+    drop(registry);
+    let registry = Registry::open(dir.path()).unwrap();
+    assert!(matches!(registry.create_namespace(&a), Err(RegistryError::BeingDeleted(_))));
+    assert!(matches!(registry.deploy(new_version("a", "f", "w")), Err(RegistryError::NoNamespace(_))));
+    assert!(matches!(registry.create_key(&a, Role::Admin), Err(RegistryError::NoNamespace(_))));
+    assert_eq!(registry.namespaces_being_deleted().unwrap(), vec![a.clone()]);
+    registry.finish_namespace_deletion(&a).unwrap();
+    registry.finish_namespace_deletion(&b).unwrap();
+    assert_eq!(names(&registry), ["b"], "one that lives is not ended");
+    registry.create_namespace(&a).unwrap().unwrap();
+    assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().version, 1);
+    assert_eq!(registry.functions(&b).unwrap().len(), 1);
 }

@@ -60,6 +60,9 @@ pub(super) async fn authenticate(
     let key = auth::bearer(request.headers())?.ok_or_else(|| {
         ApiError::unauthorized("a credential is needed: Authorization: Bearer <API key>, or X-API-Key")
     })?;
+    let first = state.credentials.find(key).await?;
+    let _visit = state.app.visitors.enter(&first.namespace);
+    // A deletion of the namespace that begins from now on waits for this request; one that had begun is seen here.
     let credential = state.credentials.find(key).await?;
     request.extensions_mut().insert(credential);
     Ok(next.run(request).await)

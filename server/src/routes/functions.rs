@@ -1,19 +1,18 @@
 //! Functions and their versions: list, get, delete.
 
 use super::cleaning::clean;
-use super::target::{NamespaceQuery, Target, query};
+use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking};
 use crate::auth::{Action, Credential};
 use crate::error::ApiError;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use jiff::Timestamp;
 use orama_runtime::function::FunctionVersion;
 use serde::Serialize;
 use std::sync::Arc;
 
-type PathName = Result<Path<String>, PathRejection>;
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 

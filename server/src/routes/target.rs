@@ -26,9 +26,8 @@ impl Target {
 
     /// # Errors
     /// As [`Self::parse`], and 400 for a path that is not UTF-8.
-    pub(super) fn from_path(path: Result<Path<String>, PathRejection>) -> Result<Self, ApiError> {
-        let Path(text) = path.map_err(|e| ApiError::bad_request("INVALID_NAME", e.body_text()))?;
-        Self::parse(&text)
+    pub(super) fn from_path(path: PathName) -> Result<Self, ApiError> {
+        Self::parse(&path_text(path)?)
     }
 
     /// The name, where a version would have no meaning.
@@ -44,6 +43,15 @@ impl Target {
             )),
         }
     }
+}
+
+/// The name or id in a path.
+pub(super) type PathName = Result<Path<String>, PathRejection>;
+
+/// # Errors
+/// 400 for a path that is not UTF-8.
+pub(super) fn path_text(path: PathName) -> Result<String, ApiError> {
+    path.map(|Path(text)| text).map_err(|e| ApiError::bad_request("INVALID_NAME", e.body_text()))
 }
 
 fn parse_version(text: &str) -> Result<u32, ApiError> {

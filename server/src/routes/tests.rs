@@ -79,7 +79,17 @@ impl Node {
             let (cores, to) = (Arc::clone(&cores), to.clone());
             Box::pin(async move { to.submit(std::mem::take(&mut *cores.lock().unwrap())) })
         });
-        let app = Arc::new(App { registry, records, blobs, modules, metrics, flush_cores });
+        let app = Arc::new(App {
+            registry,
+            records,
+            blobs,
+            modules,
+            metrics,
+            flush_cores,
+            runs_in: Arc::new(|_| Box::pin(async { false })),
+            visitors: Arc::default(),
+            forget_namespace: Vec::new(),
+        });
         Self { router: router(Arc::clone(&app)), dir, app, key, gathered }
     }
 

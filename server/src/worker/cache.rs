@@ -10,7 +10,7 @@ use orama_runtime::function::FunctionVersion;
 use orama_runtime::names::Namespace;
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,6 +23,33 @@ pub(super) struct Ready {
     pub(super) module: Arc<LoadedModule>,
     /// The second in which the node's cache of loaded modules last heard that this one is in use.
     pub(super) noted_s: Cell<u64>,
+    /// See [`Users`].
+    pub(super) _user: Rc<Namespace>,
+}
+
+/// Who may act in a namespace on this core: everything that holds a function of it, from before that function was looked up.
+/// So when nobody is left and the registry has none of its functions any more, nothing acts there again.
+#[derive(Default)]
+pub(super) struct Users {
+    all: Vec<Weak<Namespace>>,
+    /// Length at which those that are gone are taken out.
+    prune_at: usize,
+}
+
+impl Users {
+    pub(super) fn enter(&mut self, namespace: &Namespace) -> Rc<Namespace> {
+        if self.all.len() >= self.prune_at {
+            self.all.retain(|user| user.strong_count() > 0);
+            self.prune_at = (2 * self.all.len()).max(64);
+        }
+        let user = Rc::new(namespace.clone());
+        self.all.push(Rc::downgrade(&user));
+        user
+    }
+
+    pub(super) fn is_in(&self, namespace: &Namespace) -> bool {
+        self.all.iter().filter_map(Weak::upgrade).any(|user| *user == *namespace)
+    }
 }
 
 #[derive(Default)]
@@ -113,6 +140,20 @@ mod tests {
         cache.refresh(&registry);
         cache.keep_credential(before, [1; 32], credential());
         assert!(cache.credential(&[1; 32]).is_none());
+    }
+
+    #[test]
+    fn a_namespace_is_used_for_as_long_as_someone_holds_it() {
+        let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
+        let mut users = Users::default();
+        let kept = users.enter(&a);
+        for _ in 0..1000 {
+            users.enter(&b);
+        }
+        assert!(users.is_in(&a) && !users.is_in(&b));
+        assert!(users.all.len() < 200, "those that are gone are taken out");
+        drop(kept);
+        assert!(!users.is_in(&a));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What one core owns: its memory of functions and keys, its connections, its unwritten records.
 
-use super::cache::CoreCache;
+use super::cache::{CoreCache, Users};
 use super::scheduler::CoreScheduler;
 use crate::auth::{self, Credential};
 use crate::error::ApiError;
@@ -13,6 +13,7 @@ use crate::services::Services;
 use http::HeaderMap;
 use orama_runtime::Engine;
 use orama_runtime::limits::{RECORD_BATCH_EVERY, RECORD_BATCH_MAX};
+use orama_runtime::names::Namespace;
 use orama_runtime::services::Host;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -44,6 +45,7 @@ pub(super) struct Core {
     pub(super) shared: Arc<Shared>,
     pub(super) connections: Rc<Connections>,
     pub(super) cache: RefCell<CoreCache>,
+    pub(super) users: RefCell<Users>,
     /// What this core's guests reach.
     pub(super) host: Arc<Host>,
     pub(super) counters: Arc<CoreCounters>,
@@ -69,6 +71,7 @@ impl Core {
             shared,
             connections,
             cache: RefCell::default(),
+            users: RefCell::default(),
             host,
             counters,
             running: Cell::new(0),
@@ -121,6 +124,13 @@ impl Core {
         let credential = found.map_err(|error| ApiError::internal(&error))?.ok_or_else(unknown)?;
         self.cache.borrow_mut().keep_credential(generation, key_hash, Arc::clone(&credential));
         Ok(Some(credential))
+    }
+
+    /// Whether anything of a namespace whose functions the registry has no more is under way.
+    pub(super) fn runs_in(&self, namespace: &Namespace) -> bool {
+        // What is only remembered is not under way.
+        self.cache.borrow_mut().refresh(&self.shared.registry_generation);
+        self.users.borrow().is_in(namespace)
     }
 
     /// Runs blocking work on the backplane while this core serves others.

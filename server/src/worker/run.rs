@@ -31,6 +31,7 @@ pub(super) async fn ready(
         generation
     };
     let Target { name, version } = Target::parse(path_name)?;
+    let user = core.users.borrow_mut().enter(namespace);
     let (shared, wanted) = (Arc::clone(&core.shared), (namespace.clone(), name.clone()));
     let (function, module) = core
         .ask(move || {
@@ -43,7 +44,8 @@ pub(super) async fn ready(
             Ok::<_, ApiError>((function, module))
         })
         .await??;
-    let ready = Rc::new(Ready { function, module, noted_s: Cell::new(unix_time().as_secs()) });
+    let noted_s = Cell::new(unix_time().as_secs());
+    let ready = Rc::new(Ready { function, module, noted_s, _user: user });
     core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
     Ok(ready)
 }

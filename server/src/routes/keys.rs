@@ -1,0 +1,154 @@
+//! API keys: make, list, delete.
+
+use super::functions::rfc3339;
+use super::target::{NamespaceQuery, PathName, path_text, query};
+use super::{State as AppState, blocking, json};
+use crate::auth::{Action, Credential, Role};
+use crate::error::ApiError;
+use crate::registry::{KeyEntry, RegistryError};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, HeaderValue};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewKey {
+    namespace: Option<String>,
+    role: String,
+}
+
+/// The one answer that holds a key.
+#[derive(Serialize)]
+struct Created {
+    id: String,
+    api_key: String,
+    namespace: String,
+    role: &'static str,
+}
+
+pub(super) async fn create(
+    State(state): State<AppState>,
+    Extension(credential): Extension<Arc<Credential>>,
+    asked: Result<Query<NamespaceQuery>, QueryRejection>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    credential.require(Action::ManageKeys)?;
+    let asked = query(asked)?.namespace;
+    let NewKey { namespace, role } = json::parse(&body)?;
+    if let (Some(field), Some(query)) = (&namespace, &asked)
+        && field != query
+    {
+        return Err(ApiError::bad_request(
+            "INVALID_BODY",
+            "the body's namespace and the query's differ; send one of them",
+        ));
+    }
+    let role = match Role::parse(&role) {
+        Some(role) if role != Role::Operator => role,
+        _ => return Err(ApiError::bad_request("INVALID_ROLE", "role must be admin, deploy or invoke")),
+    };
+    let requested = namespace.or(asked);
+    let namespace = state.namespace(&credential, Action::ManageKeys, requested.as_deref()).await?;
+    let registry = state.app.registry.clone();
+    let created = blocking(move || {
+        let (id, key) = registry.create_key(&namespace, role).map_err(|error| match error {
+            RegistryError::NoNamespace(name) => ApiError::namespace_not_found(&name),
+            RegistryError::TooManyKeys(_) => {
+                ApiError::new(StatusCode::CONFLICT, "TOO_MANY_KEYS", error.to_string())
+            }
+            _ => ApiError::internal(&error),
+        })?;
+        let api_key = key.reveal().to_owned();
+        Ok(Created { id, api_key, namespace: namespace.to_string(), role: role.as_str() })
+    })
+    .await?;
+    let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+    Ok((StatusCode::CREATED, no_store, Json(created)).into_response())
+}
+
+#[derive(Serialize)]
+struct KeyObject {
+    id: String,
+    namespace: String,
+    role: &'static str,
+    created_at: String,
+    /// Only on the key that the request came with.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    current: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Keys {
+    keys: Vec<KeyObject>,
+    count: usize,
+}
+
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Extension(credential): Extension<Arc<Credential>>,
+    asked: Result<Query<NamespaceQuery>, QueryRejection>,
+) -> Result<Json<Keys>, ApiError> {
+    let asked = query(asked)?.namespace;
+    let namespace = state.namespace(&credential, Action::ManageKeys, asked.as_deref()).await?;
+    let registry = state.app.registry.clone();
+    let found = blocking(move || registry.keys(&namespace).map_err(|e| ApiError::internal(&e))).await?;
+    let object = |KeyEntry { id, namespace, role, created_at_ms }| KeyObject {
+        current: id == credential.key_id,
+        id,
+        namespace: namespace.to_string(),
+        role: role.as_str(),
+        created_at: rfc3339(created_at_ms),
+    };
+    Ok(Json(Keys { count: found.len(), keys: found.into_iter().map(object).collect() }))
+}
+
+#[derive(Serialize)]
+pub(super) struct Deleted {
+    message: String,
+    id: String,
+}
+
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    Extension(credential): Extension<Arc<Credential>>,
+    path: PathName,
+    asked: Result<Query<NamespaceQuery>, QueryRejection>,
+) -> Result<Json<Deleted>, ApiError> {
+    let id = path_text(path)?;
+    let asked = query(asked)?.namespace;
+    let chosen = asked.is_some();
+    let namespace = state.namespace(&credential, Action::ManageKeys, asked.as_deref()).await?;
+    let registry = state.app.registry.clone();
+    blocking(move || {
+        let failed = |error: RegistryError| ApiError::internal(&error);
+        let anywhere = !chosen && credential.role.allows(Action::AnyNamespace);
+        let key = registry.key(&id).map_err(failed)?;
+        let key = key.filter(|key| anywhere || key.namespace == namespace).ok_or_else(not_found)?;
+        if key.role == Role::Operator {
+            credential.require(Action::Operate)?;
+            if key.id == credential.key_id {
+                // Nobody could undo it.
+                return Err(ApiError::new(
+                    StatusCode::CONFLICT,
+                    "KEY_IN_USE",
+                    "an operator's key cannot delete itself",
+                ));
+            }
+        }
+        if !registry.delete_key(&key.id).map_err(failed)? {
+            return Err(not_found());
+        }
+        Ok(Json(Deleted { message: "the key is deleted and no longer accepted".to_owned(), id: key.id }))
+    })
+    .await
+}
+
+fn not_found() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "KEY_NOT_FOUND", "there is no key with this id")
+}
