@@ -259,3 +259,12 @@ pub const KEYS_MAX: u32 = 1000;
 
 /// How long a request to delete a namespace waits for what still runs there, before it is told that the rest follows.
 pub const NAMESPACE_DELETION_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Secrets that one transaction of a key rotation encrypts anew: some milliseconds, in which nobody else can write.
+pub const SECRETS_RESEALED_AT_ONCE: u32 = 32;
+
+/// Secrets in plain that one core remembers, in bytes with their names; at more, it starts anew.
+pub const SECRETS_REMEMBERED_BYTES: usize = 64 << 20;
+
+/// The part of one namespace in [`SECRETS_REMEMBERED_BYTES`]: sixteen of the largest values.
+pub const SECRETS_REMEMBERED_NAMESPACE_BYTES: usize = 1 << 20;

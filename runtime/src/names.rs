@@ -1,4 +1,4 @@
-//! Names a tenant chooses, checked once and then carried as types: namespaces and functions.
+//! Names a tenant chooses, checked once and then carried as types: namespaces, functions, secrets.
 
 use crate::limits::NAME_MAX_BYTES;
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,9 @@ name_type!(
 name_type!(
     /// A function's name, unique in its namespace.
     FunctionName, "function name");
+name_type!(
+    /// A secret's name, unique in its namespace.
+    SecretName, "secret name");
 
 #[cfg(test)]
 mod tests {

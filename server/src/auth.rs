@@ -70,9 +70,9 @@ impl Role {
 pub enum Action {
     /// Run a function.
     Invoke,
-    /// See functions, versions and logs.
+    /// See functions, versions and logs, and the names of secrets.
     Read,
-    /// Deploy and delete functions.
+    /// Deploy and delete functions, and what belongs to them.
     Deploy,
     /// See, make and delete API keys.
     ManageKeys,
@@ -86,8 +86,8 @@ impl Action {
     const fn words(self) -> &'static str {
         match self {
             Self::Invoke => "invoke functions",
-            Self::Read => "read functions and their logs",
-            Self::Deploy => "deploy or delete functions",
+            Self::Read => "read functions, their logs or names of secrets",
+            Self::Deploy => "change functions, secrets or triggers",
             Self::ManageKeys => "see, make or delete API keys",
             Self::AnyNamespace => "act in another namespace",
             Self::Operate => "operate the node",

@@ -1,5 +1,6 @@
 //! What the operator decides about a node: flags, `ORAMA_…` variables, a TOML file, and defaults, in that order.
 
+use crate::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::{
     BODY_TIMEOUT_SECONDS, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
+use zeroize::Zeroizing;
 
 /// Where a node listens unless it is told otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 6001);
@@ -54,6 +56,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Private targets that guests may reach by HTTP: hosts, hosts with a port, or address ranges.
     pub egress_allow: Vec<String>,
+    /// The keys of `ORAMA_SECRETS_KEY`; they win over any file. Never a key of the config file, which others may read.
+    pub secrets_keys: Option<MasterKeys>,
     /// The file with the key that encrypts secrets; without it one in the home folder.
     pub secrets_key_file: Option<PathBuf>,
     /// A JWKS file or a public key: who signs the tokens that are accepted. Without it none is.
@@ -114,6 +118,9 @@ pub enum ConfigError {
         /// What is accepted, and what was there.
         message: String,
     },
+    /// The keys of the secrets are not what they must be. The message does not repeat them.
+    #[error("environment variable {KEY_VARIABLE}: {0}")]
+    SecretsKey(String),
     /// No home folder can be derived.
     #[error("no home folder: set ORAMA_HOME, or HOME, or pass --home")]
     NoHome,
@@ -308,6 +315,10 @@ impl Config {
                 })?;
             }
         }
+        if let Some(value) = variable(KEY_VARIABLE).map(Zeroizing::new) {
+            let keys = MasterKeys::parse(value.split(',').map(str::trim));
+            config.secrets_keys = Some(keys.map_err(ConfigError::SecretsKey)?);
+        }
         config.listen = overrides.listen.unwrap_or(config.listen);
         config.workers = overrides.workers.unwrap_or(config.workers);
         if let Some(home) = &overrides.home {
@@ -341,6 +352,7 @@ impl Config {
             body_timeout: seconds(BODY_TIMEOUT_SECONDS),
             idle_timeout: seconds(IDLE_TIMEOUT_SECONDS),
             egress_allow: Vec::new(),
+            secrets_keys: None,
             secrets_key_file: None,
             auth_jwt: None,
         }

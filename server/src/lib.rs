@@ -15,6 +15,7 @@ mod node;
 pub mod records;
 pub mod registry;
 pub mod routes;
+pub mod secrets;
 mod services;
 mod worker;
 

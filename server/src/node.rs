@@ -10,12 +10,14 @@ use crate::modules::Modules;
 use crate::records::Records;
 use crate::registry::Registry;
 use crate::routes::{self, App};
+use crate::secrets::SecretStore;
 use crate::services::Services;
 use crate::worker::{Command, Shared, Start, Worker};
 use orama_runtime::limits::BLOCKING_THREADS_MAX;
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
 use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::process::{Resource, Rlimit};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -78,9 +80,13 @@ impl Node {
     /// # Errors
     /// [`StartError`], which names what stood in the way. Nothing is left running.
     pub fn start(config: Config) -> Result<Self, StartError> {
+        no_core_dumps();
         let data = config.home.join("data");
         let home_lock = HomeLock::acquire(&config.home)?;
-        files::private_dir(&data).map_err(|source| StartError::File { path: data.clone(), source })?;
+        // What a crash left half written there may hold a key.
+        files::private_dir(&data)
+            .and_then(|()| files::remove_temporary(&data))
+            .map_err(|source| StartError::File { path: data.clone(), source })?;
         let listeners =
             listen(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
         let address = listeners
@@ -131,6 +137,8 @@ impl Node {
         let _ = senders.set(node.workers.iter().map(|worker| worker.commands.clone()).collect());
         if let Some(backplane) = &node.backplane {
             backplane.spawn(routes::finish_deletions(Arc::clone(&app)));
+            let secrets = Arc::clone(&app.secrets);
+            backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
             backplane.spawn_blocking(move || routes::clean_unreferenced(&app));
         }
         Ok(node)
@@ -236,11 +244,15 @@ fn assemble(
         Arc::clone(&generation),
         Arc::clone(metrics),
     );
+    let secrets = SecretStore::open(&registry, config, data)
+        .map(Arc::new)
+        .map_err(|error| StartError::Store(error.to_string()))?;
     let (senders, asked) = (Arc::clone(senders), Arc::clone(senders));
     let app = Arc::new(App {
         registry: registry.clone(),
         records: records.clone(),
         blobs,
+        secrets: Arc::clone(&secrets),
         modules: modules.clone(),
         metrics: Arc::clone(metrics),
         flush_cores: Arc::new(move || {
@@ -254,7 +266,7 @@ fn assemble(
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {
         engine,
-        services: Services {},
+        services: Services { secrets, backplane: backplane.handle().clone() },
         registry,
         registry_generation: generation,
         modules,
@@ -271,6 +283,18 @@ fn assemble(
         running_max,
     };
     Ok((Arc::new(shared), app))
+}
+
+/// Sees to it that a crash writes no memory to the disk: it holds secrets of all tenants and the key that encrypts
+/// them. The limit prevents core files. Where the kernel hands the core to a program it counts for nothing, but the
+/// filter leaves no memory in it. (Marking the process as not dumpable would do both, and take its `/proc` folder
+/// away from the operator.)
+fn no_core_dumps() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let limited = rustix::process::setrlimit(Resource::Core, none).map_err(io::Error::from);
+    if let Err(error) = limited.and_then(|()| std::fs::write("/proc/self/coredump_filter", "0")) {
+        tracing::warn!(%error, "core dumps could not be switched off; one would hold secrets in plain");
+    }
 }
 
 /// The cores' inboxes, once they have started.

@@ -6,7 +6,7 @@ use crate::backend::sqlite::{Database, Durability, SqliteError};
 use jiff::Timestamp;
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, WasmHash};
-use orama_runtime::limits::KEYS_MAX;
+use orama_runtime::limits::{KEYS_MAX, SECRETS_MAX};
 use orama_runtime::names::{FunctionName, Namespace};
 use row::{Stored, stored};
 use rusqlite::{OptionalExtension, params};
@@ -20,6 +20,7 @@ mod keys;
 mod namespaces;
 mod row;
 mod schema;
+pub(crate) mod secrets;
 
 pub use keys::KeyEntry;
 pub use namespaces::NamespaceEntry;
@@ -48,8 +49,14 @@ pub enum RegistryError {
     /// A row holds what no version of this program writes.
     #[error("registry: the stored {0} is damaged; restore {FILE} from a backup")]
     Damaged(&'static str),
-    /// The system has no randomness for a new key.
-    #[error("no randomness for a new key: {0}")]
+    /// A namespace has [`orama_runtime::limits::SECRETS_MAX`] secrets.
+    #[error("namespace {0:?} has {SECRETS_MAX} secrets, which is the most that one may have")]
+    TooManySecrets(String),
+    /// A secret's value does not decrypt: the namespace and the name.
+    #[error("the secret {1:?} of namespace {0:?} is damaged; set it again")]
+    DamagedSecret(String, String),
+    /// The system has no randomness for a key, or for encrypting with one.
+    #[error("the system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),
 }
 
@@ -107,6 +114,7 @@ pub struct Deleted {
 pub struct Registry {
     database: Arc<Database>,
     generation: Arc<AtomicU64>,
+    secrets_generation: Arc<AtomicU64>,
 }
 
 impl Registry {
@@ -116,7 +124,11 @@ impl Registry {
     /// [`RegistryError::Sqlite`], which names the file.
     pub fn open(dir: &Path) -> Result<Self, RegistryError> {
         let database = Database::open(dir, FILE, Durability::Power, &schema::migrations())?;
-        Ok(Self { database: Arc::new(database), generation: Arc::new(AtomicU64::new(0)) })
+        Ok(Self {
+            database: Arc::new(database),
+            generation: Arc::default(),
+            secrets_generation: Arc::default(),
+        })
     }
 
     /// Counts the changes. It moves (Release) after a change was committed and before it is acknowledged: whoever

@@ -9,11 +9,12 @@ use crate::metrics::Metrics;
 use crate::modules::Modules;
 use crate::records::Records;
 use crate::registry::Registry;
+use crate::secrets::SecretStore;
 use access::CredentialCache;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{any, delete, get};
+use axum::routing::{any, delete, get, post};
 use orama_runtime::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ mod keys;
 mod logs;
 mod namespaces;
 mod operations;
+mod secrets;
 mod target;
 
 pub use cleaning::clean_unreferenced;
@@ -47,6 +49,8 @@ pub struct App {
     pub records: Records,
     /// The modules' bytes.
     pub blobs: LocalBlobs,
+    /// What only functions of a namespace may know.
+    pub(crate) secrets: Arc<SecretStore>,
     /// The modules' code.
     pub modules: Modules,
     /// The node's counts.
@@ -77,6 +81,9 @@ pub fn router(app: Arc<App>) -> Router {
             "/v1/functions",
             get(functions::list).post(deploy::deploy).layer(DefaultBodyLimit::max(DEPLOY_MAX_BYTES)),
         )
+        .route("/v1/functions/secrets", get(secrets::list).put(secrets::set))
+        .route("/v1/functions/secrets/{name}", delete(secrets::delete))
+        .route("/v1/secrets/rotate-key", post(secrets::rotate_key))
         .route("/v1/functions/{name}", get(functions::get).delete(functions::delete))
         .route("/v1/functions/{name}/versions", get(functions::versions))
         .route("/v1/functions/{name}/logs", get(logs::logs))

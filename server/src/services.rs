@@ -1,14 +1,22 @@
 //! The services of a node, as every core's guests reach them.
 
+use crate::secrets::{CoreSecrets, SecretStore};
 use orama_runtime::services::{Host, Scheduler};
 use std::sync::Arc;
 
 /// What all cores share of a [`Host`].
-pub(crate) struct Services {}
+pub(crate) struct Services {
+    pub(crate) secrets: Arc<SecretStore>,
+    /// Where they wait for the disk and for others.
+    pub(crate) backplane: tokio::runtime::Handle,
+}
 
 impl Services {
     /// The host of one core.
     pub(crate) fn host(&self, scheduler: Arc<dyn Scheduler>) -> Host {
-        Host::without_services(scheduler)
+        Host {
+            secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),
+            ..Host::without_services(scheduler)
+        }
     }
 }

@@ -54,6 +54,7 @@ fn every_key_of_the_file_is_taken() {
         body_timeout: Duration::from_secs(3),
         idle_timeout: Duration::from_secs(4),
         egress_allow: vec!["10.0.0.0/8".into(), "push.internal:90".into()],
+        secrets_keys: None,
         secrets_key_file: Some("/key".into()),
         auth_jwt: Some("/jwks.json".into()),
     };
@@ -144,4 +145,22 @@ fn mistakes_in_tables_are_told_with_the_whole_key() {
     let variables = [("ORAMA_EGRESS_ALLOW", "10.0.0.1, push.internal")];
     let config = load(None, &variables, Overrides::default()).unwrap();
     assert_eq!(config.egress_allow, ["10.0.0.1", "push.internal"]);
+}
+
+#[test]
+fn keys_of_secrets_come_from_their_variable_and_are_never_shown() {
+    let (one, two) = ("0123456789abcdef".repeat(4), "fedcba9876543210".repeat(4));
+    let both = format!("{one}, {two}");
+    let config = load(None, &[("ORAMA_SECRETS_KEY", &both)], Overrides::default()).unwrap();
+    assert_eq!(config.secrets_keys, Some(MasterKeys::parse([&*one, &*two]).unwrap()));
+    let shown = format!("{config:?} {config:#?}");
+    assert!(!shown.contains("01234567") && !shown.contains("fedcba98"), "{shown}");
+    let bad = format!("{one},{}", &two[1..]);
+    let message = load(None, &[("ORAMA_SECRETS_KEY", &bad)], Overrides::default()).unwrap_err();
+    assert_eq!(
+        message,
+        "environment variable ORAMA_SECRETS_KEY: key 2 is not 64 hex digits (it has 63 characters)"
+    );
+    let message = load(Some("secrets.key = \"x\""), &[], Overrides::default()).unwrap_err();
+    assert!(message.contains("unknown key `secrets.key`"), "{message}");
 }

@@ -107,6 +107,7 @@ impl Registry {
         })?;
         if modules.is_some() {
             self.changed();
+            self.secrets_changed();
         }
         Ok(modules)
     }

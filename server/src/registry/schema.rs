@@ -51,7 +51,8 @@ CREATE TABLE function_versions (
 CREATE INDEX function_versions_by_cid ON function_versions (wasm_cid);
 ";
 
-// Secrets are encrypted; `key_id` says with which key. A version is one more than the one it replaces.
+// Secrets are encrypted; `key_id` says with which key. A version is one more than the one it replaces. A table with row
+// ids, as values of up to 64 KiB would make a key's tree deep.
 const SERVICES: &str = "
 -- Set while a namespace is being deleted; until that is done, its name is taken.
 ALTER TABLE namespaces ADD COLUMN deleted_at_ms INTEGER;
@@ -67,7 +68,9 @@ CREATE TABLE secrets (
     ciphertext BLOB NOT NULL,
     updated_at_ms INTEGER NOT NULL,
     PRIMARY KEY (namespace, name)
-) STRICT, WITHOUT ROWID;
+) STRICT;
+
+CREATE INDEX secrets_by_key ON secrets (key_id);
 
 CREATE TABLE triggers (
     id TEXT PRIMARY KEY,

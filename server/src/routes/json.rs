@@ -1,7 +1,7 @@
 //! Bodies in JSON.
 
 use crate::error::ApiError;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::error::Category;
 
 /// Takes a request's body, whatever its content type says. What is told of a mistake names a field and never a value,
@@ -9,7 +9,7 @@ use serde_json::error::Category;
 ///
 /// # Errors
 /// 400 that says what is wrong.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         let message = match error.classify() {
             Category::Data => field_problem(&error.to_string()),
@@ -41,7 +41,6 @@ fn field_problem(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -5,6 +5,7 @@ mod deploy;
 mod functions;
 mod logs;
 mod operations;
+mod secrets;
 
 use super::*;
 use crate::auth::{ApiKey, Role};
@@ -79,10 +80,15 @@ impl Node {
             let (cores, to) = (Arc::clone(&cores), to.clone());
             Box::pin(async move { to.submit(std::mem::take(&mut *cores.lock().unwrap())) })
         });
+        let config = crate::Config::load_with(&crate::Overrides::default(), &|name| {
+            (name == "HOME").then(|| dir.path().display().to_string())
+        });
+        let secrets = Arc::new(SecretStore::open(&registry, &config.unwrap(), dir.path()).unwrap());
         let app = Arc::new(App {
             registry,
             records,
             blobs,
+            secrets,
             modules,
             metrics,
             flush_cores,

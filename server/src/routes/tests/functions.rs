@@ -50,7 +50,7 @@ async fn what_is_not_there_is_404_and_what_cannot_be_is_400() {
     ] {
         assert_eq!(node.get(path).await.error(), missing, "{path}");
     }
-    for path in ["/v1/functions/none", "/v1/functions/f@9", "/v1/functions/secrets"] {
+    for path in ["/v1/functions/none", "/v1/functions/f@9"] {
         assert_eq!(node.call(Method::DELETE, path).await.error(), missing, "{path}");
     }
     for (path, code) in [

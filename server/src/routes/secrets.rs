@@ -1,0 +1,173 @@
+//! Secrets: set, list, delete, and the exchange of the key that encrypts them. No answer and no error holds a value.
+
+use super::target::{NamespaceQuery, PathName, path_text, query};
+use super::{State as AppState, blocking, json};
+use crate::auth::{Action, Credential};
+use crate::error::ApiError;
+use crate::registry::RegistryError;
+use crate::secrets::SecretsError;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use http::StatusCode;
+use orama_runtime::limits::{SECRET_NAME_MAX_BYTES, SECRET_VALUE_MAX_BYTES};
+use orama_runtime::names::SecretName;
+use orama_runtime::services::SecretValue;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
+type Caller = Extension<Arc<Credential>>;
+
+/// The body of [`set`]. Both are taken as they stand, so that the one with another type can be named.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given<'a> {
+    #[serde(borrow)]
+    name: &'a RawValue,
+    #[serde(borrow)]
+    value: &'a RawValue,
+}
+
+#[derive(Serialize)]
+pub(super) struct Changed {
+    message: String,
+    name: String,
+    namespace: String,
+}
+
+pub(super) async fn set(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    asked: Asked,
+    body: Bytes,
+) -> Result<Json<Changed>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
+    let (name, value) = parse(&body)?;
+    let app = Arc::clone(&state.app);
+    blocking(move || {
+        app.secrets.set(&namespace, &name, value.reveal()).map_err(|error| match error {
+            RegistryError::NoNamespace(name) => ApiError::namespace_not_found(&name),
+            RegistryError::TooManySecrets(_) => {
+                ApiError::new(StatusCode::CONFLICT, "TOO_MANY_SECRETS", error.to_string())
+            }
+            error => ApiError::internal(&error),
+        })?;
+        let message = format!("secret {:?} set", name.as_str());
+        Ok(Json(Changed { message, name: name.to_string(), namespace: namespace.to_string() }))
+    })
+    .await
+}
+
+fn parse(body: &[u8]) -> Result<(SecretName, SecretValue), ApiError> {
+    let given: Given<'_> = json::parse(body)?;
+    let text = |field: &str, raw: &RawValue| {
+        let text = serde_json::from_str(raw.get()).map(SecretValue::new);
+        text.map_err(|_| {
+            ApiError::bad_request("INVALID_BODY", format!("the body's field `{field}` must be a text"))
+        })
+    };
+    let name = secret_name(text("name", given.name)?.reveal())?;
+    let value = text("value", given.value)?;
+    if value.reveal().len() > SECRET_VALUE_MAX_BYTES {
+        return Err(ApiError::too_large("the value of a secret", SECRET_VALUE_MAX_BYTES));
+    }
+    Ok((name, value))
+}
+
+/// A name that is refused is not repeated: it may be a value that came in the wrong place.
+fn secret_name(name: &str) -> Result<SecretName, ApiError> {
+    SecretName::new(name).map_err(|_| {
+        ApiError::bad_request(
+            "INVALID_NAME",
+            format!(
+                "the name of a secret must start with a letter, go on with letters, digits, '-' or '_', and have \
+                 at most {SECRET_NAME_MAX_BYTES} characters"
+            ),
+        )
+    })
+}
+
+#[derive(Serialize)]
+pub(super) struct Names {
+    secrets: Vec<String>,
+    count: usize,
+}
+
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    asked: Asked,
+) -> Result<Json<Names>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
+    let app = Arc::clone(&state.app);
+    let secrets = blocking(move || app.secrets.names(&namespace).map_err(|e| ApiError::internal(&e))).await?;
+    Ok(Json(Names { count: secrets.len(), secrets }))
+}
+
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Asked,
+) -> Result<Json<Changed>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
+    let name = secret_name(&path_text(path)?)?;
+    let app = Arc::clone(&state.app);
+    blocking(move || {
+        if !app.secrets.delete(&namespace, &name).map_err(|e| ApiError::internal(&e))? {
+            let message = format!("there is no secret {:?} in this namespace", name.as_str());
+            return Err(ApiError::new(StatusCode::NOT_FOUND, "SECRET_NOT_FOUND", message));
+        }
+        let message = format!("secret {:?} deleted", name.as_str());
+        Ok(Json(Changed { message, name: name.to_string(), namespace: namespace.to_string() }))
+    })
+    .await
+}
+
+#[derive(Serialize)]
+pub(super) struct Rotated {
+    message: &'static str,
+    key_id: String,
+    reencrypted: u64,
+    /// Ids of keys that can be taken out of the node's environment.
+    unneeded_key_ids: Vec<String>,
+}
+
+pub(super) async fn rotate_key(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+) -> Result<Json<Rotated>, ApiError> {
+    credential.require(Action::Operate)?;
+    let app = Arc::clone(&state.app);
+    blocking(move || {
+        let rotation = app.secrets.rotate().map_err(|error| match &error {
+            SecretsError::Rotating => {
+                ApiError::new(StatusCode::CONFLICT, "ROTATION_UNDER_WAY", error.to_string())
+            }
+            // The operator alone gets here, and can do something about it.
+            SecretsError::Damaged { .. } => {
+                ApiError::new(StatusCode::CONFLICT, "SECRETS_DAMAGED", error.to_string())
+            }
+            _ => ApiError::internal(&error),
+        })?;
+        tracing::info!(
+            key_id = rotation.key_id,
+            reencrypted = rotation.reencrypted,
+            "secrets are encrypted with another key"
+        );
+        Ok(Json(Rotated {
+            message: if app.secrets.makes_keys() {
+                "every secret is encrypted with a new key; the old one was removed from the key file"
+            } else {
+                "every secret is encrypted with the first key of ORAMA_SECRETS_KEY; the others can be removed from it"
+            },
+            key_id: rotation.key_id,
+            reencrypted: rotation.reencrypted,
+            unneeded_key_ids: rotation.unneeded,
+        }))
+    })
+    .await
+}
