@@ -268,3 +268,18 @@ pub const SECRETS_REMEMBERED_BYTES: usize = 64 << 20;
 
 /// The part of one namespace in [`SECRETS_REMEMBERED_BYTES`]: sixteen of the largest values.
 pub const SECRETS_REMEMBERED_NAMESPACE_BYTES: usize = 1 << 20;
+
+/// Longest token of a caller, in bytes: what fits beside other headers in the 8 KiB that common proxies allow.
+pub const TOKEN_MAX_BYTES: usize = 8 << 10;
+
+/// How far the clocks of who signs tokens and of the node may be apart.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
+
+/// Public keys in the file that `auth.jwt` names; a token that names none is tried with each of its kind.
+pub const TOKEN_KEYS_MAX: usize = 64;
+
+/// Size of that file, in bytes.
+pub const TOKEN_KEYS_MAX_BYTES: u64 = 1 << 20;
+
+/// How often it is looked whether that file has changed.
+pub const TOKEN_KEYS_LOOK_EVERY: Duration = Duration::from_secs(2);

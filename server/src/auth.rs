@@ -9,7 +9,11 @@ use orama_runtime::names::Namespace;
 use std::fmt;
 use std::sync::Arc;
 
+mod authority;
 pub mod bootstrap;
+pub mod jwt;
+
+pub use authority::{Authority, Known};
 
 /// What every API key starts with, so that one is recognised where it should not be.
 const KEY_PREFIX: &str = "orama_";

@@ -1,6 +1,7 @@
 //! A node: starts everything in its order, and ends it in the opposite one.
 
-use crate::auth;
+use crate::auth::jwt::{KeyFileError, Tokens};
+use crate::auth::{self, Authority};
 use crate::backend::blob::local::LocalBlobs;
 use crate::backend::files::{self, HomeLock, HomeLockError};
 use crate::config::Config;
@@ -13,7 +14,7 @@ use crate::routes::{self, App};
 use crate::secrets::SecretStore;
 use crate::services::Services;
 use crate::worker::{Command, Shared, Start, Worker};
-use orama_runtime::limits::BLOCKING_THREADS_MAX;
+use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY};
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -58,6 +59,9 @@ pub enum StartError {
     /// A store of the node.
     #[error("{0}")]
     Store(String),
+    /// The file with the keys of tokens.
+    #[error(transparent)]
+    TokenKeys(#[from] KeyFileError),
     /// A thread.
     #[error("cannot start the node's threads: {0}")]
     Threads(#[source] io::Error),
@@ -237,6 +241,14 @@ fn assemble(
     let artifacts = ArtifactStore::open(&artifacts_dir, key).map_err(file(artifacts_dir))?;
     let compiler = Compiler::new(engine.clone(), artifacts, config.workers).map_err(StartError::Threads)?;
     let generation = registry.generation();
+    let tokens = match &config.auth_jwt {
+        Some(path) => Some(Arc::new(Tokens::open(path, Arc::clone(&generation))?)),
+        None => None,
+    };
+    if let Some(tokens) = &tokens {
+        backplane.spawn(watch(Arc::clone(tokens)));
+    }
+    let authority = Authority::new(registry.clone(), tokens);
     let modules = Modules::new(
         compiler,
         blobs.clone(),
@@ -250,6 +262,7 @@ fn assemble(
     let (senders, asked) = (Arc::clone(senders), Arc::clone(senders));
     let app = Arc::new(App {
         registry: registry.clone(),
+        authority: authority.clone(),
         records: records.clone(),
         blobs,
         secrets: Arc::clone(&secrets),
@@ -268,6 +281,7 @@ fn assemble(
         engine,
         services: Services { secrets, backplane: backplane.handle().clone() },
         registry,
+        authority,
         registry_generation: generation,
         modules,
         records,
@@ -294,6 +308,17 @@ fn no_core_dumps() {
     let limited = rustix::process::setrlimit(Resource::Core, none).map_err(io::Error::from);
     if let Err(error) = limited.and_then(|()| std::fs::write("/proc/self/coredump_filter", "0")) {
         tracing::warn!(%error, "core dumps could not be switched off; one would hold secrets in plain");
+    }
+}
+
+/// Sees to it that tokens are checked with the keys that the operator's file holds now.
+async fn watch(tokens: Arc<Tokens>) {
+    loop {
+        tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
+        let tokens = Arc::clone(&tokens);
+        if let Err(error) = tokio::task::spawn_blocking(move || tokens.reload()).await {
+            tracing::error!(%error, "reading the keys of tokens failed");
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A route parses, authorises, calls one function and maps its error. Around all of them stands [`answer::finish`],
 //! which gives each answer its request id; around those of tenants stands [`access::authenticate`].
 
+use crate::auth::Authority;
 use crate::backend::blob::local::LocalBlobs;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -45,6 +46,8 @@ pub type FlushCores = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> +
 pub struct App {
     /// What is deployed and who may use it.
     pub registry: Registry,
+    /// Whose credentials are known.
+    pub authority: Authority,
     /// What became of invocations.
     pub records: Records,
     /// The modules' bytes.
@@ -74,7 +77,7 @@ struct State {
 
 /// The table of routes. It expects the request's id in [`crate::error::REQUEST_ID`] and makes one where it is missing.
 pub fn router(app: Arc<App>) -> Router {
-    let credentials = CredentialCache::new(&app.registry);
+    let credentials = CredentialCache::new(app.authority.clone(), app.registry.generation());
     let state = State { app, credentials };
     let tenants = Router::new()
         .route(

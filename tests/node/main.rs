@@ -19,6 +19,7 @@ mod homes;
 mod http;
 mod invoke;
 mod isolation;
+mod jwt;
 mod keys;
 mod lifecycle;
 mod load;

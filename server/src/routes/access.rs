@@ -1,12 +1,12 @@
 //! Who may do what where: the credential of a request, and the namespace that it acts in.
 
 use super::{State as AppState, blocking};
-use crate::auth::{self, Action, Credential};
+use crate::auth::{self, Action, Authority, Credential, Known};
 use crate::error::ApiError;
-use crate::registry::Registry;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use jiff::Timestamp;
 use moka::sync::Cache;
 use orama_runtime::limits::CREDENTIAL_CACHE_MAX;
 use orama_runtime::names::Namespace;
@@ -17,37 +17,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// counts as missing, so that a deleted key stops working at once.
 #[derive(Clone)]
 pub(super) struct CredentialCache {
-    known: Cache<[u8; 32], (u64, Arc<Credential>)>,
+    known: Cache<[u8; 32], (u64, Known)>,
     generation: Arc<AtomicU64>,
-    registry: Registry,
+    authority: Authority,
 }
 
 impl CredentialCache {
-    pub(super) fn new(registry: &Registry) -> Self {
-        Self {
-            known: Cache::new(CREDENTIAL_CACHE_MAX),
-            generation: registry.generation(),
-            registry: registry.clone(),
-        }
+    pub(super) fn new(authority: Authority, generation: Arc<AtomicU64>) -> Self {
+        Self { known: Cache::new(CREDENTIAL_CACHE_MAX), generation, authority }
     }
 
-    pub(super) async fn find(&self, key: &str) -> Result<Arc<Credential>, ApiError> {
-        let unknown = || ApiError::unauthorized("the credential is not known");
-        if !auth::looks_like_key(key) {
-            return Err(unknown());
-        }
-        let hash = auth::key_hash(key);
+    pub(super) async fn find(&self, text: &str) -> Result<Arc<Credential>, ApiError> {
+        self.authority.screen(text)?;
+        let hash = auth::key_hash(text);
         let generation = self.generation.load(Ordering::Acquire);
-        if let Some((known_at, credential)) = self.known.get(&hash)
+        if let Some((known_at, known)) = self.known.get(&hash)
             && known_at == generation
+            && known.is_fresh(|| Timestamp::now().as_second().cast_unsigned())
         {
-            return Ok(credential);
+            return Ok(known.credential);
         }
-        let registry = self.registry.clone();
-        let found = blocking(move || registry.credential(&hash).map_err(|e| ApiError::internal(&e))).await?;
-        let credential = found.ok_or_else(unknown)?;
-        self.known.insert(hash, (generation, Arc::clone(&credential)));
-        Ok(credential)
+        let (authority, text) = (self.authority.clone(), text.to_owned());
+        let known = blocking(move || authority.find(&text)).await?;
+        self.known.insert(hash, (generation, known.clone()));
+        Ok(known.credential)
     }
 }
 

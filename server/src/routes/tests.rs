@@ -85,6 +85,7 @@ impl Node {
         });
         let secrets = Arc::new(SecretStore::open(&registry, &config.unwrap(), dir.path()).unwrap());
         let app = Arc::new(App {
+            authority: Authority::new(registry.clone(), None),
             registry,
             records,
             blobs,

@@ -4,7 +4,7 @@
 //! than the one its memory belongs to forgets everything and asks again; so no core answers from before a change that
 //! its client knows of.
 
-use crate::auth::Credential;
+use crate::auth::Known;
 use orama_runtime::LoadedModule;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::names::Namespace;
@@ -55,7 +55,7 @@ impl Users {
 #[derive(Default)]
 pub(super) struct CoreCache {
     generation: u64,
-    credentials: HashMap<[u8; 32], Arc<Credential>>,
+    credentials: HashMap<[u8; 32], Known>,
     /// By namespace, then by the name as the path has it: `name` or `name@version`.
     functions: HashMap<Namespace, HashMap<Box<str>, Rc<Ready>>>,
     function_count: usize,
@@ -71,7 +71,7 @@ impl CoreCache {
         now
     }
 
-    pub(super) fn credential(&self, key_hash: &[u8; 32]) -> Option<&Arc<Credential>> {
+    pub(super) fn credential(&self, key_hash: &[u8; 32]) -> Option<&Known> {
         self.credentials.get(key_hash)
     }
 
@@ -80,17 +80,12 @@ impl CoreCache {
     }
 
     /// Keeps a credential that was looked up when the registry's count was `generation`.
-    pub(super) fn keep_credential(
-        &mut self,
-        generation: u64,
-        key_hash: [u8; 32],
-        credential: Arc<Credential>,
-    ) {
+    pub(super) fn keep_credential(&mut self, generation: u64, key_hash: [u8; 32], known: Known) {
         if generation == self.generation {
             if self.credentials.len() >= ENTRIES_MAX {
                 self.credentials.clear();
             }
-            self.credentials.insert(key_hash, credential);
+            self.credentials.insert(key_hash, known);
         }
     }
 
@@ -111,11 +106,12 @@ impl CoreCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Role;
+    use crate::auth::{Credential, Role};
 
-    fn credential() -> Arc<Credential> {
+    fn credential() -> Known {
         let namespace = Namespace::new("default").unwrap();
-        Arc::new(Credential { namespace, role: Role::Admin, key_id: "k".to_owned(), caller: None })
+        let credential = Credential { namespace, role: Role::Admin, key_id: "k".to_owned(), caller: None };
+        Known { credential: Arc::new(credential), expires_s: u64::MAX }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::cache::{CoreCache, Users};
 use super::scheduler::CoreScheduler;
-use crate::auth::{self, Credential};
+use crate::auth::{self, Authority, Credential};
 use crate::error::ApiError;
 use crate::http::{Connections, Timeouts};
 use crate::metrics::CoreCounters;
@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) services: Services,
     pub(crate) registry: Registry,
+    pub(crate) authority: Authority,
     pub(crate) registry_generation: Arc<AtomicU64>,
     pub(crate) modules: Modules,
     pub(crate) records: Records,
@@ -105,25 +106,34 @@ impl Core {
     /// # Errors
     /// 401 for a credential that is malformed or not known.
     pub(super) async fn credential(&self, headers: &HeaderMap) -> Result<Option<Arc<Credential>>, ApiError> {
-        let Some(key) = auth::bearer(headers)? else { return Ok(None) };
-        let unknown = || ApiError::unauthorized("the credential is not known");
-        if !auth::looks_like_key(key) {
-            return Err(unknown());
+        match auth::bearer(headers)? {
+            Some(text) => self.credential_of(text).await.map(Some),
+            None => Ok(None),
         }
-        let key_hash = auth::key_hash(key);
+    }
+
+    /// Whose credential a text is.
+    ///
+    /// # Errors
+    /// 401 for one that is not known.
+    pub(super) async fn credential_of(&self, text: &str) -> Result<Arc<Credential>, ApiError> {
+        self.shared.authority.screen(text)?;
+        let hash = auth::key_hash(text);
         let generation = {
             let mut cache = self.cache.borrow_mut();
             let generation = cache.refresh(&self.shared.registry_generation);
-            if let Some(credential) = cache.credential(&key_hash) {
-                return Ok(Some(Arc::clone(credential)));
+            if let Some(known) = cache.credential(&hash)
+                && known.is_fresh(|| unix_time().as_secs())
+            {
+                return Ok(Arc::clone(&known.credential));
             }
             generation
         };
-        let registry = self.shared.registry.clone();
-        let found = self.ask(move || registry.credential(&key_hash)).await?;
-        let credential = found.map_err(|error| ApiError::internal(&error))?.ok_or_else(unknown)?;
-        self.cache.borrow_mut().keep_credential(generation, key_hash, Arc::clone(&credential));
-        Ok(Some(credential))
+        let (authority, text) = (self.shared.authority.clone(), text.to_owned());
+        let known = self.ask(move || authority.find(&text)).await??;
+        let credential = Arc::clone(&known.credential);
+        self.cache.borrow_mut().keep_credential(generation, hash, known);
+        Ok(credential)
     }
 
     /// Whether anything of a namespace whose functions the registry has no more is under way.

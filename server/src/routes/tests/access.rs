@@ -81,7 +81,7 @@ async fn a_deploys_field_and_query_must_agree() {
 #[tokio::test]
 async fn a_key_is_asked_for_once_until_something_changes() {
     let node = Node::new();
-    let cache = CredentialCache::new(&node.app.registry);
+    let cache = CredentialCache::new(node.app.authority.clone(), node.app.registry.generation());
     let first = cache.find(node.key.reveal()).await.unwrap();
     let second = cache.find(node.key.reveal()).await.unwrap();
     assert!(Arc::ptr_eq(&first, &second), "the second comes from the cache");
