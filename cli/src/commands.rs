@@ -119,7 +119,9 @@ fn run_keys(command: KeysCommand, json: bool) -> Result<()> {
     match command {
         K::Create { role, connection } => keys::create(&connect(&connection)?, role, json),
         K::List { connection } => keys::list(&connect(&connection)?, json),
-        K::Delete { id, connection } => keys::delete(&connect(&connection)?, &id, json),
+        K::Delete { id, connection } => {
+            keys::delete(&connect(&connection)?, &id, connection.namespace.is_some(), json)
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod cli;
+mod cli_services;
 mod commands;
 mod crowds;
 mod damage;

@@ -2,7 +2,7 @@
 
 use super::{Connection, Id, NodeAccess};
 use clap::{Subcommand, ValueEnum};
-use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::names::{FunctionName, Namespace, SecretName};
 use std::path::PathBuf;
 
 #[derive(Subcommand)]
@@ -19,7 +19,8 @@ Examples:
   printf %s \"$TOKEN\" | orama function secrets set TOKEN -")]
     Set {
         /// The secret's name, as get_secret is given it
-        name: Id,
+        #[arg(value_parser = SecretName::new)]
+        name: SecretName,
         /// The value, or - to read it from standard input
         #[arg(
             allow_hyphen_values = true,
@@ -47,7 +48,8 @@ Examples:
   orama function secrets delete APNS_KEY_ID --force")]
     Delete {
         /// The secret's name
-        name: Id,
+        #[arg(value_parser = SecretName::new)]
+        name: SecretName,
         /// Do not ask
         #[arg(long, short)]
         force: bool,
@@ -215,7 +217,7 @@ Examples:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Delete a key, which is refused from then on; does not ask
+    /// Delete a key, which is refused from then on; does not ask. An operator's key reaches those of every namespace
     #[command(after_help = "\
 Example:
   orama keys delete 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]

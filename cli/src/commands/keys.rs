@@ -60,9 +60,15 @@ pub fn list(client: &Client, json: bool) -> Result<()> {
     output::line(&output::table(&["ID", "NAMESPACE", "ROLE", "CREATED", ""], rows).join("\n"))
 }
 
-/// Runs `delete`.
-pub fn delete(client: &Client, id: &Id, json: bool) -> Result<()> {
-    let answer = client.send(client.request(Method::DELETE, &["keys", id.as_str()]))?;
+/// Runs `delete`. Ids are unique, so a namespace that was not asked for on this command line does not narrow it.
+pub fn delete(client: &Client, id: &Id, namespace_given: bool, json: bool) -> Result<()> {
+    let path = ["keys", id.as_str()];
+    let request = if namespace_given {
+        client.request(Method::DELETE, &path)
+    } else {
+        client.bare(Method::DELETE, &path)
+    };
+    let answer = client.send(request)?;
     if json {
         return output::line(&answer.line()?);
     }

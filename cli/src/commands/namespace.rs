@@ -49,5 +49,9 @@ pub fn delete(client: &Client, name: &Namespace, force: bool, json: bool) -> Res
     if json {
         return output::line(&answer.line()?);
     }
-    output::line(&format!("deleted namespace {name}"))
+    output::line(&format!("deleted namespace {name}"))?;
+    if answer.status == 202 {
+        output::note("its data go when what still runs there has ended");
+    }
+    Ok(())
 }

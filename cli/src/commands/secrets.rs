@@ -2,11 +2,11 @@
 
 use super::confirm::confirm;
 use super::input::{self, STANDARD_INPUT};
-use crate::args::Id;
 use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::output;
 use orama_runtime::limits::SECRET_VALUE_MAX_BYTES;
+use orama_runtime::names::SecretName;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -69,7 +69,7 @@ fn ends_by_accident(value: &str) -> bool {
 }
 
 /// Runs `set`.
-pub fn set(client: &Client, name: &Id, value: &Value, json: bool) -> Result<()> {
+pub fn set(client: &Client, name: &SecretName, value: &Value, json: bool) -> Result<()> {
     let body = json!({ "name": name.as_str(), "value": value.0 });
     let answer = client.send(client.request(Method::PUT, &["functions", "secrets"]).json(&body))?;
     if json {
@@ -97,7 +97,7 @@ pub fn list(client: &Client, json: bool) -> Result<()> {
 }
 
 /// Runs `delete`.
-pub fn delete(client: &Client, name: &Id, force: bool, json: bool) -> Result<()> {
+pub fn delete(client: &Client, name: &SecretName, force: bool, json: bool) -> Result<()> {
     confirm(force, &format!("secret {name}"), "")?;
     let path = ["functions", "secrets", name.as_str()];
     let answer = client.send(client.request(Method::DELETE, &path))?;

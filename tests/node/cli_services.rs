@@ -1,0 +1,253 @@
+//! The command line of the services against a node: secrets, namespaces, keys, and logs that are followed.
+
+use crate::harness::{Node, Options, eventually, lock, new_dir, orama, output, spawn, wait};
+use orama_test_support::guests;
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+/// The credentials of somebody who uses a node.
+pub struct Shell {
+    home: PathBuf,
+    key: Option<String>,
+    pub dir: PathBuf,
+}
+
+impl Shell {
+    /// On the node's own machine, as its operator.
+    pub fn of(node: &Node) -> Self {
+        Self { home: node.home.clone(), key: None, dir: new_dir("shell") }
+    }
+
+    /// The same with another key.
+    pub fn with_key(node: &Node, key: &str) -> Self {
+        Self { home: node.home.clone(), key: Some(key.to_owned()), dir: new_dir("shell") }
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = orama(arguments);
+        command.current_dir(&self.dir).env("ORAMA_HOME", &self.home);
+        command.envs(self.key.iter().map(|key| ("ORAMA_API_KEY", key)));
+        command
+    }
+
+    /// Runs it; it must end with this code. Standard output and standard error.
+    #[track_caller]
+    pub fn run(&self, code: i32, arguments: &[&str]) -> (String, String) {
+        let output = output(self.command(arguments));
+        let (stdout, stderr) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{stdout}\n{stderr}");
+        (stdout, stderr)
+    }
+
+    /// The same with `--json`.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let (stdout, stderr) = self.run(0, &[arguments, &["--json"]].concat());
+        assert_eq!((stdout.trim_end().lines().count(), stderr.as_str()), (1, ""), "{stdout}");
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"))
+    }
+
+    /// The same where it fails: the code that the node gave.
+    #[track_caller]
+    pub fn code(&self, code: i32, arguments: &[&str]) -> String {
+        let (stdout, stderr) = self.run(code, &[arguments, &["--json"]].concat());
+        assert_eq!(stdout, "");
+        let error: Value = serde_json::from_str(&stderr).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+        error["code"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMIGTAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n";
+
+#[test]
+fn secrets_come_from_arguments_files_and_standard_input_and_are_never_shown() {
+    let node = Node::start(Options::default());
+    let shell = Shell::of(&node);
+    let secrets = ["function", "secrets"];
+    let (stdout, stderr) = shell.run(0, &[&secrets[..], &["list"]].concat());
+    assert!(stdout.is_empty() && stderr.contains("no secrets"), "{stdout}{stderr}");
+    assert_eq!(shell.run(0, &["function", "secrets", "set", "INLINE", "pa55 word"]).0, "set secret INLINE\n");
+    fs::write(shell.dir.join("key.p8"), PEM).unwrap();
+    let set = shell.json(&["fn", "secrets", "set", "PEM", "--from-file", "key.p8"]);
+    assert_eq!((&set["name"], &set["namespace"]), (&"PEM".into(), &"default".into()));
+    let mut command = shell.command(&["fn", "secrets", "set", "PIPED", "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = spawn(command).unwrap();
+    child.stdin.take().unwrap().write_all(b"from a pipe").unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+
+    // Sorted, and names alone.
+    assert_eq!(shell.run(0, &["fn", "secrets", "list"]).0, "INLINE\nPEM\nPIPED\n");
+    let listed = shell.json(&["fn", "secrets", "list"]);
+    assert_eq!(listed, serde_json::json!({ "secrets": ["INLINE", "PEM", "PIPED"], "count": 3 }));
+    shell.run(2, &["fn", "secrets", "set", "bad name", "v"]);
+    let (_, stderr) = shell.run(2, &["fn", "secrets", "delete", "PEM"]);
+    assert!(stderr.contains("--force"), "{stderr}");
+    assert_eq!(shell.run(0, &["fn", "secrets", "delete", "PEM", "--force"]).0, "deleted secret PEM\n");
+    assert_eq!(shell.code(3, &["fn", "secrets", "delete", "PEM", "--force"]), "SECRET_NOT_FOUND");
+    let (stdout, _) = shell.run(0, &["secrets", "rotate-key"]);
+    assert!(stdout.contains("2 secrets"), "{stdout}");
+    assert_eq!(shell.json(&["fn", "secrets", "list"])["count"], 2);
+    let log = node.stderr();
+    assert!(!log.contains("pa55") && !log.contains("from a pipe") && !log.contains("MIGTAgEA"), "{log}");
+}
+
+#[test]
+fn namespaces_and_their_keys() {
+    let node = Node::start(Options::default());
+    let shell = Shell::of(&node);
+    assert_eq!(shell.run(0, &["namespace", "create", "team-a"]).0, "created namespace team-a\n");
+    assert_eq!(shell.code(1, &["namespace", "create", "team-a"]), "NAMESPACE_EXISTS");
+    shell.run(2, &["namespace", "create", "9lives"]);
+    let listed = shell.json(&["namespace", "list"]);
+    assert_eq!(listed["count"], 2, "{listed}");
+    assert!(shell.run(0, &["namespace", "list"]).0.contains("team-a"));
+
+    // Standard output is the key, for a script.
+    let (stdout, stderr) = shell.run(0, &["keys", "create", "--role", "admin", "--namespace", "team-a"]);
+    let key = stdout.trim_end();
+    assert!(key.starts_with("orama_") && stderr.contains("team-a") && !stderr.contains(key), "{stderr}");
+    let admin = Shell::with_key(&node, key);
+    assert_eq!(admin.json(&["function", "secrets", "set", "A", "of team-a"])["namespace"], "team-a");
+    assert_eq!(shell.json(&["function", "secrets", "list"])["count"], 0);
+    assert_eq!(shell.json(&["function", "secrets", "list", "--namespace", "team-a"])["count"], 1);
+    let invoke = admin.json(&["keys", "create", "--role", "invoke"]);
+    assert_eq!((&invoke["namespace"], &invoke["role"]), (&"team-a".into(), &"invoke".into()));
+    let listed = admin.json(&["keys", "list"]);
+    assert_eq!(listed["count"], 2, "{listed}");
+    assert!(!listed.to_string().contains("orama_"), "{listed}");
+
+    // 4: what a role may not, and what is another namespace's.
+    let invoker = Shell::with_key(&node, invoke["api_key"].as_str().unwrap());
+    for (who, arguments) in [
+        (&invoker, &["function", "secrets", "list"][..]),
+        (&invoker, &["keys", "create", "--role", "admin"]),
+        (&admin, &["keys", "list", "--namespace", "default"]),
+        (&admin, &["namespace", "list"]),
+        (&admin, &["namespace", "delete", "team-a", "--force"]),
+        (&admin, &["secrets", "rotate-key"]),
+    ] {
+        assert_eq!(who.code(4, arguments), "FORBIDDEN", "{arguments:?}");
+    }
+
+    // A deleted key is refused at once; the operator reaches it without naming its namespace.
+    let id = invoke["id"].as_str().unwrap();
+    assert_eq!(shell.run(0, &["keys", "delete", id]).0, format!("deleted key {id}\n"));
+    assert_eq!(shell.code(3, &["keys", "delete", id]), "KEY_NOT_FOUND");
+    assert_eq!(invoker.code(4, &["function", "list"]), "UNAUTHORIZED");
+
+    shell.run(2, &["namespace", "delete", "team-a"]);
+    assert_eq!(shell.run(0, &["namespace", "delete", "team-a", "--force"]).0, "deleted namespace team-a\n");
+    assert_eq!(shell.code(3, &["namespace", "delete", "team-a", "--force"]), "NAMESPACE_NOT_FOUND");
+    assert_eq!(admin.code(4, &["function", "list"]), "UNAUTHORIZED");
+}
+
+/// A command that follows logs, and the lines that it printed.
+struct Follower {
+    child: Child,
+    stdout: Arc<Mutex<Vec<String>>>,
+    stderr: Arc<Mutex<Vec<String>>>,
+}
+
+impl Follower {
+    fn start(shell: &Shell, arguments: &[&str]) -> Self {
+        let mut command = shell.command(&[&["function", "logs", "--follow"], arguments].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(command).unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Waits until it printed so many lines, and hands them out.
+    #[track_caller]
+    fn printed(&self, count: usize) -> Vec<String> {
+        eventually("the lines are printed", || lock(&self.stdout).len() >= count);
+        lock(&self.stdout).clone()
+    }
+
+    #[track_caller]
+    fn interrupt(mut self) {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
+        assert_eq!(wait(&mut self.child).code(), Some(0));
+    }
+}
+
+fn lines(from: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let kept = Arc::<Mutex<Vec<String>>>::default();
+    let into = Arc::clone(&kept);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            lock(&into).push(line);
+        }
+    });
+    kept
+}
+
+/// Invokes; the request's id.
+fn invoke(node: &Node, name: &str, input: &str) -> String {
+    node.invoke(name, input).header("x-request-id").unwrap().to_owned()
+}
+
+#[test]
+fn followed_logs_show_each_invocation_once_across_a_restart_of_the_node() {
+    let node = Node::start(Options::default());
+    let shell = Shell::of(&node);
+    shell.run(3, &["function", "logs", "absent", "--follow"]);
+    node.deploy("exits", &guests::wat("exit_code"), &[]);
+    let before: Vec<String> = ["0", "0", "3"].iter().map(|input| invoke(&node, "exits", input)).collect();
+
+    let people = Follower::start(&shell, &["exits"]);
+    let programs = Follower::start(&shell, &["exits", "--json", "--limit", "2"]);
+    // Oldest first, with what went wrong under it.
+    let shown = people.printed(4);
+    for (line, id) in shown.iter().zip(&before) {
+        assert!(line.ends_with(id), "{shown:?}");
+    }
+    assert!(shown[3].contains("failed") && shown[3].contains("code 3"), "{shown:?}");
+    programs.printed(2);
+
+    let after = invoke(&node, "exits", "0");
+    assert!(people.printed(5)[4].ends_with(&after));
+    programs.printed(3);
+    node.restart();
+    let last = invoke(&node, "exits", "0");
+    assert!(people.printed(6)[5].ends_with(&last));
+    let objects = programs.printed(4);
+    let ids: Vec<Value> = objects
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["request_id"].clone())
+        .collect();
+    assert_eq!(ids, [before[1].as_str(), &before[2], &after, &last]);
+    for (follower, marker) in [(&people, "waiting for the node"), (&programs, "{\"notice\":")] {
+        let notices = lock(&follower.stderr).clone();
+        assert_eq!(notices.len(), 2, "{notices:?}");
+        assert!(notices[0].contains(marker) && notices[1].contains("answers again"), "{notices:?}");
+    }
+    people.interrupt();
+    programs.interrupt();
+}
+
+#[test]
+fn followed_logs_end_when_the_function_goes() {
+    let node = Node::start(Options::default());
+    let shell = Shell::of(&node);
+    node.deploy("empty", &guests::wat("empty"), &[]);
+    invoke(&node, "empty", "");
+    let mut follower = Follower::start(&shell, &["empty"]);
+    follower.printed(1);
+    shell.run(0, &["function", "delete", "empty", "--force"]);
+    assert_eq!(wait(&mut follower.child).code(), Some(3));
+}
