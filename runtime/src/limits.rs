@@ -283,3 +283,57 @@ pub const TOKEN_KEYS_MAX_BYTES: u64 = 1 << 20;
 
 /// How often it is looked whether that file has changed.
 pub const TOKEN_KEYS_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Largest text, blob or row of a namespace's database, in bytes. A function over one value cannot be interrupted, and
+/// the slowest of them take time by the square of it. Larger things belong into `storage_put`.
+pub const DB_VALUE_MAX_BYTES: usize = 4 << 20;
+
+/// Size of a namespace's database, in bytes.
+pub const DB_MAX_BYTES: usize = 1 << 30;
+
+/// Size that the write-ahead log of a database may reach before writes wait for long queries, in bytes.
+pub const DB_WAL_MAX_BYTES: u64 = DB_MAX_BYTES as u64;
+
+/// What one database call may write to the disk, temporary files of sorts and joins included, in bytes.
+pub const DB_WRITTEN_MAX_BYTES: u64 = DB_MAX_BYTES as u64;
+
+/// Instructions of one compiled statement: some 10,000 rows of VALUES.
+pub const DB_INSTRUCTIONS_MAX: i32 = 250_000;
+
+/// Longest pattern of LIKE and GLOB, in bytes: matching takes up to the product of text and pattern.
+pub const DB_PATTERN_MAX_BYTES: i32 = 1000;
+
+/// Depth to which triggers of a database may fire one another.
+pub const DB_TRIGGER_DEPTH_MAX: i32 = 32;
+
+/// Threads that work on databases at once: half of [`BLOCKING_THREADS_MAX`], so that other work goes on.
+pub const DB_THREADS_MAX: usize = BLOCKING_THREADS_MAX / 2;
+
+/// Queries that run at once in one namespace, beside one write. Others wait.
+pub const DB_READERS_MAX: usize = 3;
+
+/// Open connections to databases of all namespaces, each some 100 kB and up to [`DB_CACHE_BYTES`]. Those not used for
+/// longest are closed first.
+pub const DB_CONNECTIONS_MAX: usize = 128;
+
+/// Pages that one connection keeps in memory, in bytes.
+pub const DB_CACHE_BYTES: usize = 2 << 20;
+
+/// Connections that no call used for so long are closed when another is opened.
+pub const DB_IDLE: Duration = Duration::from_secs(300);
+
+/// Memory of the cache that guests share, in MB; the least holds the largest values of a few namespaces.
+pub const CACHE_MEMORY_MB: Setting =
+    Setting { name: "cache.memory_mb", default: 256, min: 16, max: 1 << 20, unit: "MB" };
+
+/// The part of the cache's memory that one namespace may fill: one in so many.
+pub const CACHE_NAMESPACE_PART: usize = 4;
+
+/// Objects that one namespace may store.
+pub const STORAGE_OBJECTS_MAX: u64 = 10_000;
+
+/// Objects that one namespace stores together, in bytes.
+pub const STORAGE_TOTAL_MAX_BYTES: u64 = 1 << 30;
+
+/// Objects that are written or read at once, each up to [`STORAGE_MAX_BYTES`] in memory.
+pub const STORAGE_THREADS_MAX: usize = 8;

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// Only the owner may enter.
 const DIR_MODE: u32 = 0o700;
 
+/// Only the owner may read and write.
+pub const FILE_MODE: u32 = 0o600;
+
 /// How temporary files start; [`remove_temporary`] deletes what a crash left of them. Nobody else's start so: the home
 /// may be a folder that the operator uses for other things too.
 const TEMPORARY_PREFIX: &str = ".orama-tmp-";

@@ -1,5 +1,7 @@
-//! What a node keeps things in: files, SQLite and content-addressed blobs.
+//! What a node keeps things in: files, SQLite, content-addressed blobs and memory.
 
 pub mod blob;
+pub mod cache;
+pub mod database;
 pub mod files;
 pub mod sqlite;

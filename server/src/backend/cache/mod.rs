@@ -1,0 +1,3 @@
+//! The caches of namespaces.
+
+pub mod memory;

@@ -1,0 +1,3 @@
+//! The databases of namespaces.
+
+pub mod sqlite;

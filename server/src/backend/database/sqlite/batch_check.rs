@@ -1,0 +1,27 @@
+//! What can be said of a batch before a database sees it.
+
+use orama_runtime::limits::{DB_SQL_MAX_BYTES, DB_STATEMENTS_MAX};
+use orama_runtime::services::{BatchFailure, BatchMode, ErrorCode, ServiceError, Statement, StatementKind};
+
+pub(super) fn check(mode: BatchMode, statements: &[Statement]) -> Result<(), BatchFailure> {
+    if statements.len() > DB_STATEMENTS_MAX {
+        let message =
+            format!("{} statements in one call; at most {DB_STATEMENTS_MAX} are possible", statements.len());
+        let error = ServiceError::new(ErrorCode::TooManyStatements, message);
+        return Err(BatchFailure { index: None, error });
+    }
+    for (index, statement) in statements.iter().enumerate() {
+        let error = if statement.sql.len() > DB_SQL_MAX_BYTES {
+            let message = format!("the statement is longer than {} MiB", DB_SQL_MAX_BYTES >> 20);
+            ServiceError::new(ErrorCode::PayloadTooLarge, message)
+        } else if statement.sql.contains('\0') {
+            ServiceError::invalid("the statement contains a zero byte, at which SQLite would end it")
+        } else if statement.kind == StatementKind::Exec && matches!(mode, BatchMode::Read(_)) {
+            ServiceError::invalid("a batch of reads may hold queries only")
+        } else {
+            continue;
+        };
+        return Err(BatchFailure { index: Some(index), error });
+    }
+    Ok(())
+}
