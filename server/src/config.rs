@@ -3,7 +3,7 @@
 use crate::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::{
-    BODY_TIMEOUT_SECONDS, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
     INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, Setting, WORKERS,
 };
 use std::fmt;
@@ -54,6 +54,8 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Time between requests of one connection.
     pub idle_timeout: Duration,
+    /// Upper bound of what guests keep in the cache, in MB.
+    pub cache_memory_mb: u32,
     /// Private targets that guests may reach by HTTP: hosts, hosts with a port, or address ranges.
     pub egress_allow: Vec<String>,
     /// The keys of `ORAMA_SECRETS_KEY`; they win over any file. Never a key of the config file, which others may read.
@@ -267,6 +269,7 @@ const KEYS: &[Key] = &[
         name: "idle_timeout_seconds",
         set: |c, v| v.seconds(IDLE_TIMEOUT_SECONDS).map(|d| c.idle_timeout = d),
     },
+    Key { name: "cache.memory_mb", set: |c, v| v.setting(CACHE_MEMORY_MB).map(|n| c.cache_memory_mb = n) },
     Key { name: "egress.allow", set: |c, v| v.list().map(|targets| c.egress_allow = targets) },
     Key { name: "secrets.key_file", set: |c, v| v.path().map(|path| c.secrets_key_file = Some(path)) },
     Key { name: "auth.jwt", set: |c, v| v.path().map(|path| c.auth_jwt = Some(path)) },
@@ -351,6 +354,7 @@ impl Config {
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),
             body_timeout: seconds(BODY_TIMEOUT_SECONDS),
             idle_timeout: seconds(IDLE_TIMEOUT_SECONDS),
+            cache_memory_mb: CACHE_MEMORY_MB.default,
             egress_allow: Vec::new(),
             secrets_keys: None,
             secrets_key_file: None,

@@ -3,6 +3,8 @@
 use crate::auth::jwt::{KeyFileError, Tokens};
 use crate::auth::{self, Authority};
 use crate::backend::blob::local::LocalBlobs;
+use crate::backend::cache::memory::MemoryCache;
+use crate::backend::database::sqlite::SqliteDatabases;
 use crate::backend::files::{self, HomeLock, HomeLockError};
 use crate::config::Config;
 use crate::http::Timeouts;
@@ -72,6 +74,7 @@ pub struct Node {
     address: SocketAddr,
     workers: Vec<Worker>,
     records: Records,
+    databases: SqliteDatabases,
     /// Outlives the cores, which hand work to it while they drain.
     backplane: Option<tokio::runtime::Runtime>,
     /// Held as long as the node runs.
@@ -123,6 +126,7 @@ impl Node {
             address,
             workers: Vec::new(),
             records: app.records.clone(),
+            databases: shared.services.database.clone(),
             backplane: Some(backplane),
             _home_lock: home_lock,
         };
@@ -199,6 +203,7 @@ impl Drop for Node {
             }
         }
         self.records.flush();
+        self.databases.close();
         if let Some(backplane) = self.backplane.take() {
             // What still waits there has nobody left to answer.
             backplane.shutdown_background();
@@ -259,6 +264,9 @@ fn assemble(
     let secrets = SecretStore::open(&registry, config, data)
         .map(Arc::new)
         .map_err(|error| StartError::Store(error.to_string()))?;
+    let database = SqliteDatabases::open(&data.join("databases"), backplane.handle().clone())
+        .map_err(|error| StartError::Store(error.to_string()))?;
+    let cache = MemoryCache::new((config.cache_memory_mb as usize) << 20);
     let (senders, asked) = (Arc::clone(senders), Arc::clone(senders));
     let app = Arc::new(App {
         registry: registry.clone(),
@@ -274,12 +282,22 @@ fn assemble(
         }),
         runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
         visitors: Arc::default(),
-        forget_namespace: Vec::new(),
+        forget_namespace: vec![forget(&database, SqliteDatabases::remove), {
+            let cache = cache.clone();
+            Box::new(move |namespace| {
+                cache.remove(namespace);
+                Ok(())
+            })
+        }],
+        checks: vec![("databases", {
+            let database = database.clone();
+            Box::new(move || database.check().map_err(|error| error.to_string()))
+        })],
     });
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {
         engine,
-        services: Services { secrets, backplane: backplane.handle().clone() },
+        services: Services { database, cache, secrets, backplane: backplane.handle().clone() },
         registry,
         authority,
         registry_generation: generation,
@@ -297,6 +315,16 @@ fn assemble(
         running_max,
     };
     Ok((Arc::new(shared), app))
+}
+
+/// How a store forgets a namespace.
+fn forget<S, E>(store: &S, remove: fn(&S, &Namespace) -> Result<(), E>) -> routes::Forget
+where
+    S: Clone + Send + Sync + 'static,
+    E: std::fmt::Display + 'static,
+{
+    let store = store.clone();
+    Box::new(move |namespace| remove(&store, namespace).map_err(|error| error.to_string()))
 }
 
 /// Sees to it that a crash writes no memory to the disk: it holds secrets of all tenants and the key that encrypts

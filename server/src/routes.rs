@@ -42,6 +42,9 @@ pub(crate) use target::Target;
 /// Makes every core hand over the records it has gathered; resolves when they have been submitted.
 pub type FlushCores = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
+/// Whether a store works now; an error is for the node's log. Blocks.
+pub type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
 /// What the control plane works on.
 pub struct App {
     /// What is deployed and who may use it.
@@ -66,6 +69,8 @@ pub struct App {
     pub visitors: Arc<Visitors>,
     /// The stores that hold data of namespaces, beside the registry and the records.
     pub forget_namespace: Vec<Forget>,
+    /// Stores that readiness asks, beside the registry, the records and the blobs.
+    pub checks: Vec<(&'static str, Check)>,
 }
 
 /// What every handler is given.

@@ -1,11 +1,15 @@
 //! The services of a node, as every core's guests reach them.
 
+use crate::backend::cache::memory::MemoryCache;
+use crate::backend::database::sqlite::SqliteDatabases;
 use crate::secrets::{CoreSecrets, SecretStore};
 use orama_runtime::services::{Host, Scheduler};
 use std::sync::Arc;
 
 /// What all cores share of a [`Host`].
 pub(crate) struct Services {
+    pub(crate) database: SqliteDatabases,
+    pub(crate) cache: MemoryCache,
     pub(crate) secrets: Arc<SecretStore>,
     /// Where they wait for the disk and for others.
     pub(crate) backplane: tokio::runtime::Handle,
@@ -15,6 +19,8 @@ impl Services {
     /// The host of one core.
     pub(crate) fn host(&self, scheduler: Arc<dyn Scheduler>) -> Host {
         Host {
+            database: Arc::new(self.database.clone()),
+            cache: Arc::new(self.cache.clone()),
             secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),
             ..Host::without_services(scheduler)
         }

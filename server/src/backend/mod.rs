@@ -2,6 +2,8 @@
 
 pub mod blob;
 pub mod cache;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod database;
 pub mod files;
 pub mod sqlite;

@@ -32,7 +32,7 @@ fn every_key_of_the_file_is_taken() {
     let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
                 instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\n\
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
-                idle_timeout_seconds = 4\n\
+                idle_timeout_seconds = 4\ncache.memory_mb = 77\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
                 [auth]\njwt = \"/jwks.json\"\n";
     assert_eq!(
@@ -53,6 +53,7 @@ fn every_key_of_the_file_is_taken() {
         header_timeout: Duration::from_secs(2),
         body_timeout: Duration::from_secs(3),
         idle_timeout: Duration::from_secs(4),
+        cache_memory_mb: 77,
         egress_allow: vec!["10.0.0.0/8".into(), "push.internal:90".into()],
         secrets_keys: None,
         secrets_key_file: Some("/key".into()),

@@ -27,11 +27,13 @@ struct Readiness {
 pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, ApiError> {
     let app = Arc::clone(&state.app);
     let backends = blocking(move || {
-        Ok(BTreeMap::from([
+        let mut backends = BTreeMap::from([
             ("registry", word("registry", app.registry.check())),
             ("records", word("records", app.records.check())),
             ("blobs", word("blobs", app.blobs.check())),
-        ]))
+        ]);
+        backends.extend(app.checks.iter().map(|(name, check)| (*name, word(name, check()))));
+        Ok(backends)
     })
     .await?;
     if backends.values().all(|word| *word == OK) {

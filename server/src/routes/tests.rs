@@ -96,6 +96,7 @@ impl Node {
             runs_in: Arc::new(|_| Box::pin(async { false })),
             visitors: Arc::default(),
             forget_namespace: Vec::new(),
+            checks: Vec::new(),
         });
         Self { router: router(Arc::clone(&app)), dir, app, key, gathered }
     }

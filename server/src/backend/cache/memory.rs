@@ -301,3 +301,6 @@ impl Cache for MemoryCache {
         Box::pin(ready(check_key(key).and_then(|()| self.0.increment(namespace, key, delta))))
     }
 }
+
+#[cfg(test)]
+mod tests;

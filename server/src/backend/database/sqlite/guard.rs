@@ -134,10 +134,6 @@ fn refusal(context: &AuthContext<'_>) -> Option<String> {
         | AuthAction::Insert { .. }
         | AuthAction::Update { .. }
         | AuthAction::Delete { .. }
-        | AuthAction::CreateIndex { .. }
-        | AuthAction::CreateTable { .. }
-        | AuthAction::CreateTrigger { .. }
-        | AuthAction::CreateView { .. }
         | AuthAction::DropIndex { .. }
         | AuthAction::DropTable { .. }
         | AuthAction::DropTrigger { .. }
@@ -153,16 +149,25 @@ fn refusal(context: &AuthContext<'_>) -> Option<String> {
                 && (pragma_value.is_none() || is_one_of(&PRAGMAS_WITH_NAME, pragma_name));
             (!allowed).then(|| format!("PRAGMA {pragma_name} is not available in this form"))
         }
-        AuthAction::CreateVtable { module_name, .. } => {
-            if context.database_name != Some("main") {
-                return refuse(
-                    "temporary tables are not available: nothing would remain of them for the next call",
-                );
-            }
+        // `CREATE TABLE temp.t` is the same action as `CREATE TABLE t`.
+        AuthAction::CreateIndex { .. }
+        | AuthAction::CreateTable { .. }
+        | AuthAction::CreateTrigger { .. }
+        | AuthAction::CreateView { .. }
+            if context.database_name == Some("main") =>
+        {
+            None
+        }
+        AuthAction::CreateVtable { module_name, .. } if context.database_name == Some("main") => {
             (!is_one_of(&MODULES, module_name))
                 .then(|| format!("virtual tables of the module {module_name} are not available"))
         }
-        AuthAction::CreateTempIndex { .. }
+        AuthAction::CreateIndex { .. }
+        | AuthAction::CreateTable { .. }
+        | AuthAction::CreateTrigger { .. }
+        | AuthAction::CreateView { .. }
+        | AuthAction::CreateVtable { .. }
+        | AuthAction::CreateTempIndex { .. }
         | AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempTrigger { .. }
         | AuthAction::CreateTempView { .. }
