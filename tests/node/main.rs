@@ -26,6 +26,7 @@ mod lifecycle;
 mod load;
 mod process;
 mod protocol;
+mod reference;
 mod restarts;
 mod retries;
 mod services;
