@@ -39,7 +39,7 @@ fn every_row_of_the_http_reference_answers_as_documented() {
     // POST /v1/functions
     let deployed =
         node.try_deploy("hello", &guests::wat("echo"), &[("is_public", "true")]).expect(201).json();
-    assert_eq!(fields(&deployed), ["function", "message"]);
+    assert_eq!(fields(&deployed), ["compiled", "function", "message"]);
     assert_eq!(fields(&deployed["function"]), FUNCTION);
     // GET /v1/functions
     let list = send("GET", "/v1/functions", Value::Null).expect(200).json();
