@@ -1,0 +1,3 @@
+module orama
+
+go 1.24

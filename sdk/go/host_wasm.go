@@ -1,0 +1,79 @@
+package orama
+
+import "unsafe"
+
+// The host's functions, as docs/FUNCTIONS.md has them. db_query and db_execute are left out: their second versions do the same
+// and say what went wrong.
+
+// oramaAlloc gives the host memory for an answer.
+//
+//go:wasmexport orama_alloc
+func oramaAlloc(size uint32) uint32 {
+	block := make([]byte, max(size, 1))
+	address := uint32(uintptr(unsafe.Pointer(unsafe.SliceData(block))))
+	given[address] = block
+	return address
+}
+
+//go:wasmimport env get_caller_wallet
+func hostGetCallerWallet() uint64
+
+//go:wasmimport env get_caller_jwt_subject
+func hostGetCallerJWTSubject() uint64
+
+//go:wasmimport env get_caller_claim
+func hostGetCallerClaim(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport env get_request_id
+func hostGetRequestID() uint64
+
+//go:wasmimport env get_env
+func hostGetEnv(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport env get_secret
+func hostGetSecret(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport env db_query_v2
+func hostDBQueryV2(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) uint64
+
+//go:wasmimport env db_execute_v2
+func hostDBExecuteV2(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) uint64
+
+//go:wasmimport env db_transaction
+func hostDBTransaction(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport env db_query_batch
+func hostDBQueryBatch(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport env cache_get
+func hostCacheGet(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport env cache_set
+func hostCacheSet(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32, c int64)
+
+//go:wasmimport env cache_delete
+func hostCacheDelete(a unsafe.Pointer, aSize uint32) int32
+
+//go:wasmimport env cache_incr
+func hostCacheIncr(a unsafe.Pointer, aSize uint32) int64
+
+//go:wasmimport env cache_incr_by
+func hostCacheIncrBy(a unsafe.Pointer, aSize uint32, b int64) int64
+
+//go:wasmimport env http_fetch
+func hostHTTPFetch(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32, c unsafe.Pointer, cSize uint32, d unsafe.Pointer, dSize uint32) uint64
+
+//go:wasmimport env storage_put
+func hostStoragePut(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport env storage_get
+func hostStorageGet(a unsafe.Pointer, aSize uint32) uint64
+
+//go:wasmimport env pubsub_publish
+func hostPubsubPublish(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) int32
+
+//go:wasmimport env log_info
+func hostLogInfo(a unsafe.Pointer, aSize uint32)
+
+//go:wasmimport env log_error
+func hostLogError(a unsafe.Pointer, aSize uint32)

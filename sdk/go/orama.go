@@ -1,0 +1,107 @@
+// Package orama is what a function on Orama uses: its input and output, its context, and the services of its namespace.
+//
+//	package main
+//
+//	import "orama"
+//
+//	type Input struct {
+//		User string `json:"user"`
+//	}
+//
+//	func main() {
+//		orama.Handle(func(in Input) (any, error) {
+//			visits := orama.Cache.Incr("visits:" + in.User)
+//			devices, err := orama.Query("SELECT push_token FROM devices WHERE user_id = ?", in.User)
+//			if err != nil {
+//				return nil, err
+//			}
+//			orama.LogInfo("asked for the devices of " + in.User)
+//			return map[string]any{"visits": visits, "devices": devices}, nil
+//		})
+//	}
+//
+// It compiles with TinyGo (tinygo build -target wasi) and with standard Go 1.24 or newer (GOOS=wasip1 GOARCH=wasm), and has
+// no dependencies. Everything is of the function's own namespace: rows, cache keys, topics, secrets, stored objects.
+//
+// Compiled for anything but WebAssembly, for example by an editor or by go test, the package has no node to talk to:
+// every call fails as it would on a node without that service.
+package orama
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+)
+
+// ReadInput returns the invocation's whole input.
+func ReadInput() ([]byte, error) {
+	return io.ReadAll(os.Stdin)
+}
+
+// WriteOutput writes v as JSON: the invocation's output. A function does it once, as its last act.
+func WriteOutput(v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(data)
+	return err
+}
+
+// Handle is the body of a main function: it decodes the JSON input (an empty input leaves In as it is), calls handler,
+// and writes what it returns as JSON. An error is logged and ends the invocation with exit code 1, upon which the node
+// tries again if function.yaml says so.
+func Handle[In, Out any](handler func(In) (Out, error)) {
+	if err := handle(handler); err != nil {
+		LogError(err.Error())
+		os.Exit(1)
+	}
+}
+
+func handle[In, Out any](handler func(In) (Out, error)) error {
+	data, err := ReadInput()
+	if err != nil {
+		return failure("reading the input: " + err.Error())
+	}
+	var input In
+	if len(data) > 0 {
+		if err := json.Unmarshal(data, &input); err != nil {
+			return failure("the input is not what this function expects: " + err.Error())
+		}
+	}
+	output, err := handler(input)
+	if err != nil {
+		return err
+	}
+	if err := WriteOutput(output); err != nil {
+		return failure("writing the output: " + err.Error())
+	}
+	return nil
+}
+
+// Event is the input of a function that a trigger runs.
+type Event struct {
+	// Topic is what the message was published to.
+	Topic string `json:"topic"`
+	// Data is the message, the JSON that was published.
+	Data json.RawMessage `json:"data"`
+	// Namespace is the function's own.
+	Namespace string `json:"namespace"`
+	// TriggerDepth is 1 for a message that no triggered function published, and one more for each such function.
+	TriggerDepth int `json:"trigger_depth"`
+	// Timestamp is when the message was published, in Unix seconds.
+	Timestamp int64 `json:"timestamp"`
+}
+
+// Decode reads the message into v.
+func (e Event) Decode(v any) error {
+	if err := json.Unmarshal(e.Data, v); err != nil {
+		return failure("the message on " + e.Topic + " is not what this function expects: " + err.Error())
+	}
+	return nil
+}
+
+// failure is an error of this package.
+type failure string
+
+func (f failure) Error() string { return string(f) }
