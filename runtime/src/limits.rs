@@ -337,3 +337,55 @@ pub const STORAGE_TOTAL_MAX_BYTES: u64 = 1 << 30;
 
 /// Objects that are written or read at once, each up to [`STORAGE_MAX_BYTES`] in memory.
 pub const STORAGE_THREADS_MAX: usize = 8;
+
+/// Messages that a listener of the in-process pubsub may be behind; one further behind is told that it lost some. They
+/// only say where to look, so few are enough.
+pub const PUBSUB_BACKLOG_MAX: usize = 1024;
+
+/// Topics whose triggers are remembered, each about 300 bytes.
+pub const TRIGGER_CACHE_MAX: u64 = 10_000;
+
+/// Published events that wait for their commit, in bytes of memory; at more, publishers are told to come back.
+pub const EVENTS_UNWRITTEN_MAX_BYTES: usize = 32 << 20;
+
+/// Those of one namespace, so that none fills the queue for all.
+pub const EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES: usize = EVENTS_UNWRITTEN_MAX_BYTES / 4;
+
+/// Jobs (one for each trigger of an event) that one namespace may have waiting; at more, its publishers are told to
+/// come back.
+pub const JOBS_WAITING_MAX: u64 = 100_000;
+
+/// The data of those jobs together, in bytes, counted for each job.
+pub const JOBS_WAITING_MAX_BYTES: u64 = 512 << 20;
+
+/// Jobs of one trigger that are looked at at once.
+pub const JOBS_WINDOW: u32 = 64;
+
+/// How long one trigger may use a place before the others of its namespace have their turn.
+pub const JOBS_TURN: Duration = Duration::from_millis(250);
+
+/// Triggered functions that a node runs at once, as a part of its instance slots: half of them are left for requests.
+pub const TRIGGERED_SHARE: usize = 2;
+
+/// Triggered functions of one namespace that run at once, as a part of the node's: 32 of 512.
+pub const TRIGGERED_NAMESPACE_SHARE: usize = 16;
+
+/// How long the outcome of a job may wait for others to share its commit. After a crash it runs again.
+pub const JOB_OUTCOME_COMMIT_EVERY: Duration = Duration::from_millis(20);
+
+/// How long a node keeps a trigger's jobs to itself without saying so again. What a lost node held is free after it.
+pub const JOB_LEASE: Duration = Duration::from_secs(60);
+
+/// Dead letters kept of one namespace; the oldest are dropped first, also when they are as old as
+/// [`RECORD_RETENTION`].
+pub const DEAD_LETTERS_MAX: u64 = 10_000;
+
+/// The data of those dead letters together, in bytes.
+pub const DEAD_LETTERS_MAX_BYTES: u64 = 128 << 20;
+
+/// Dead letters that one request returns.
+pub const DEAD_LETTERS_LIMIT: Setting =
+    Setting { name: "limit", default: 50, min: 1, max: 1000, unit: "dead letters" };
+
+/// The data of dead letters that one request returns, in bytes; fewer are returned when theirs is more.
+pub const DEAD_LETTERS_PAGE_MAX_BYTES: usize = 8 << 20;

@@ -125,6 +125,12 @@ impl ApiError {
         }
     }
 
+    /// 503 with Retry-After: what the request needs cannot answer now.
+    #[must_use]
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self { code: "UNAVAILABLE", ..Self::overloaded(message) }
+    }
+
     /// 500: the node failed. The cause goes to the node's log and not to the client.
     #[must_use]
     pub fn internal(cause: &dyn std::fmt::Display) -> Self {

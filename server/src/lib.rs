@@ -8,6 +8,7 @@ pub mod auth;
 pub mod backend;
 pub mod config;
 pub mod error;
+pub mod events;
 mod http;
 pub mod metrics;
 pub mod modules;

@@ -1,5 +1,6 @@
 //! Counts for Prometheus: each core counts for itself, and a scrape adds them up.
 
+use crate::events::JobCounts;
 use orama_runtime::invocation::Status;
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +59,12 @@ impl CoreCounters {
         self.running.store(count as u64, Ordering::Relaxed);
     }
 
+    /// How many are under way.
+    #[must_use]
+    pub fn is_running(&self) -> u64 {
+        load(&self.running)
+    }
+
     /// An invocation ended.
     pub fn invoked(&self, status: Status, duration: Duration) {
         let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -82,6 +89,8 @@ pub struct Gauges {
     pub records_written: u64,
     /// Invocation records dropped since the start.
     pub records_dropped: u64,
+    /// Jobs of events.
+    pub jobs: JobCounts,
 }
 
 /// All counts of a node.
@@ -203,6 +212,20 @@ impl Metrics {
             "Invocation records lost to a full queue or a failing disk.",
             dropped,
         );
+
+        let JobCounts { waiting, running, delivered, retried, dead } = gauges.jobs;
+        text.single(
+            "orama_event_jobs_waiting",
+            "gauge",
+            "Events accepted for a trigger and not running.",
+            waiting,
+        );
+        text.single("orama_event_jobs_running", "gauge", "Events that a function is handling.", running);
+        let ends = "Attempts to handle events, by what came of them.";
+        text.head("orama_event_jobs_total", "counter", ends);
+        for (result, count) in [("delivered", delivered), ("retried", retried), ("dead", dead)] {
+            text.line("orama_event_jobs_total", &[("result", result)], count);
+        }
         text.0
     }
 }

@@ -6,7 +6,9 @@ use crate::backend::blob::local::LocalBlobs;
 use crate::backend::cache::memory::MemoryCache;
 use crate::backend::database::sqlite::SqliteDatabases;
 use crate::backend::files::{self, HomeLock, HomeLockError};
+use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::config::Config;
+use crate::events::NodeEvents;
 use crate::http::Timeouts;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
@@ -15,8 +17,8 @@ use crate::registry::Registry;
 use crate::routes::{self, App};
 use crate::secrets::SecretStore;
 use crate::services::Services;
-use crate::worker::{Command, Shared, Start, Worker};
-use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY};
+use crate::worker::{self, Command, Shared, Start, Worker};
+use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY, TRIGGERED_SHARE};
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -26,12 +28,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Connections that the kernel keeps until a core accepts them.
 const LISTEN_BACKLOG: i32 = 1024;
 /// Threads of the backplane; its work is waiting, not computing.
 const BACKPLANE_THREADS: usize = 2;
+
+/// How long a node that ends waits until the outcomes of triggered runs are written; the runs themselves have ended.
+const EVENTS_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +81,7 @@ pub struct Node {
     workers: Vec<Worker>,
     records: Records,
     databases: SqliteDatabases,
+    events: Arc<NodeEvents>,
     /// Outlives the cores, which hand work to it while they drain.
     backplane: Option<tokio::runtime::Runtime>,
     /// Held as long as the node runs.
@@ -127,6 +134,7 @@ impl Node {
             workers: Vec::new(),
             records: app.records.clone(),
             databases: shared.services.database.clone(),
+            events: Arc::clone(&app.events),
             backplane: Some(backplane),
             _home_lock: home_lock,
         };
@@ -143,6 +151,8 @@ impl Node {
         }
         // Set once, here.
         let _ = senders.set(node.workers.iter().map(|worker| worker.commands.clone()).collect());
+        let cores = node.workers.iter().map(|worker| (worker.commands.clone(), Arc::clone(&worker.counters)));
+        app.events.start(worker::runner(cores), config.instance_slots as usize / TRIGGERED_SHARE);
         if let Some(backplane) = &node.backplane {
             backplane.spawn(routes::finish_deletions(Arc::clone(&app)));
             let secrets = Arc::clone(&app.secrets);
@@ -193,6 +203,7 @@ impl StopSignals {
 impl Drop for Node {
     /// Drains: accepts nothing more, lets what was accepted finish within the grace period, writes every record.
     fn drop(&mut self) {
+        self.events.stop();
         for worker in &self.workers {
             // A core that is gone has nothing to drain.
             let _ = worker.commands.send(Command::Drain);
@@ -202,6 +213,7 @@ impl Drop for Node {
                 tracing::error!("a core's thread had panicked");
             }
         }
+        self.events.wait_stopped(EVENTS_PATIENCE);
         self.records.flush();
         self.databases.close();
         if let Some(backplane) = self.backplane.take() {
@@ -267,6 +279,10 @@ fn assemble(
     let database = SqliteDatabases::open(&data.join("databases"), backplane.handle().clone())
         .map_err(|error| StartError::Store(error.to_string()))?;
     let cache = MemoryCache::new((config.cache_memory_mb as usize) << 20);
+    let pubsub = Arc::new(MemoryPubSub::default());
+    let events = NodeEvents::open(data, &registry, pubsub, backplane.handle().clone())
+        .map(Arc::new)
+        .map_err(|error| StartError::Store(error.to_string()))?;
     let (senders, asked) = (Arc::clone(senders), Arc::clone(senders));
     let app = Arc::new(App {
         registry: registry.clone(),
@@ -274,6 +290,7 @@ fn assemble(
         records: records.clone(),
         blobs,
         secrets: Arc::clone(&secrets),
+        events: Arc::clone(&events),
         modules: modules.clone(),
         metrics: Arc::clone(metrics),
         flush_cores: Arc::new(move || {
@@ -282,13 +299,17 @@ fn assemble(
         }),
         runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
         visitors: Arc::default(),
-        forget_namespace: vec![forget(&database, SqliteDatabases::remove), {
-            let cache = cache.clone();
-            Box::new(move |namespace| {
-                cache.remove(namespace);
-                Ok(())
-            })
-        }],
+        forget_namespace: vec![
+            forget(&database, SqliteDatabases::remove),
+            {
+                let cache = cache.clone();
+                Box::new(move |namespace| {
+                    cache.remove(namespace);
+                    Ok(())
+                })
+            },
+            forget(&events, |events: &Arc<NodeEvents>, namespace| events.remove(namespace)),
+        ],
         checks: vec![("databases", {
             let database = database.clone();
             Box::new(move || database.check().map_err(|error| error.to_string()))
@@ -297,7 +318,7 @@ fn assemble(
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {
         engine,
-        services: Services { database, cache, secrets, backplane: backplane.handle().clone() },
+        services: Services { database, cache, secrets, events, backplane: backplane.handle().clone() },
         registry,
         authority,
         registry_generation: generation,

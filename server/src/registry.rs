@@ -21,9 +21,11 @@ mod namespaces;
 mod row;
 mod schema;
 pub(crate) mod secrets;
+mod triggers;
 
 pub use keys::KeyEntry;
 pub use namespaces::NamespaceEntry;
+pub use triggers::{AddedTrigger, Trigger};
 
 /// The file's name in the data folder.
 const FILE: &str = "registry.db";
@@ -107,6 +109,8 @@ pub struct Deleted {
     pub versions: usize,
     /// Their modules, each once.
     pub modules: Vec<ModuleRef>,
+    /// Whether the function is gone: no version was left, and its triggers went with the last one.
+    pub whole: bool,
 }
 
 /// The registry. Clones share it.
@@ -252,7 +256,7 @@ impl Registry {
         })
     }
 
-    /// Deletes one version, or all of them.
+    /// Deletes one version, or all of them. The triggers go with the last version.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -262,12 +266,17 @@ impl Registry {
         name: &FunctionName,
         version: Option<u32>,
     ) -> Result<Deleted, RegistryError> {
-        let modules = self.database.write(|t| {
+        let (modules, whole) = self.database.write(|t| {
             let mut statement = t.prepare_cached(schema::DELETE)?;
             let rows = statement.query_map(params![namespace.as_str(), name.as_str(), version], |row| {
                 Ok(ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? })
             })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
+            let modules = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            let whole = !modules.is_empty() && !triggers::function_exists(t, namespace, name)?;
+            if whole {
+                triggers::delete_all_of(t, namespace, name)?;
+            }
+            Ok::<_, rusqlite::Error>((modules, whole))
         })?;
         let versions = modules.len();
         if versions > 0 {
@@ -275,7 +284,7 @@ impl Registry {
         }
         let mut seen = HashSet::new();
         let modules = modules.into_iter().filter(|module| seen.insert(module.clone())).collect();
-        Ok(Deleted { versions, modules })
+        Ok(Deleted { versions, modules, whole })
     }
 
     /// Whether any version runs the module stored under a content id.

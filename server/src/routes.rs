@@ -6,6 +6,7 @@
 use crate::auth::Authority;
 use crate::backend::blob::local::LocalBlobs;
 use crate::error::ApiError;
+use crate::events::NodeEvents;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
 use crate::records::Records;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 mod access;
 mod answer;
 mod cleaning;
+mod dead_letters;
 mod deletion;
 mod deploy;
 mod form;
@@ -32,8 +34,10 @@ mod keys;
 mod logs;
 mod namespaces;
 mod operations;
+mod pubsub;
 mod secrets;
 mod target;
+mod triggers;
 
 pub use cleaning::clean_unreferenced;
 pub use deletion::{Forget, RunsIn, Visitors, finish_deletions};
@@ -57,6 +61,8 @@ pub struct App {
     pub blobs: LocalBlobs,
     /// What only functions of a namespace may know.
     pub(crate) secrets: Arc<SecretStore>,
+    /// What is published, and what it triggers.
+    pub events: Arc<NodeEvents>,
     /// The modules' code.
     pub modules: Modules,
     /// The node's counts.
@@ -95,6 +101,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/functions/{name}", get(functions::get).delete(functions::delete))
         .route("/v1/functions/{name}/versions", get(functions::versions))
         .route("/v1/functions/{name}/logs", get(logs::logs))
+        .route("/v1/functions/{name}/triggers", get(triggers::list).post(triggers::add))
+        .route("/v1/functions/{name}/triggers/{id}", delete(triggers::delete))
+        .route("/v1/functions/{name}/dead-letters", get(dead_letters::list))
+        .route("/v1/functions/{name}/dead-letters/replay", post(dead_letters::replay_all))
+        .route("/v1/functions/{name}/dead-letters/{id}", delete(dead_letters::delete))
+        .route("/v1/functions/{name}/dead-letters/{id}/replay", post(dead_letters::replay_one))
+        .route("/v1/pubsub/publish", post(pubsub::publish))
         .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
         .route("/v1/namespaces/{name}", delete(namespaces::delete))
         .route("/v1/keys", get(keys::list).post(keys::create))

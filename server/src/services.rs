@@ -2,6 +2,7 @@
 
 use crate::backend::cache::memory::MemoryCache;
 use crate::backend::database::sqlite::SqliteDatabases;
+use crate::events::NodeEvents;
 use crate::secrets::{CoreSecrets, SecretStore};
 use orama_runtime::services::{Host, Scheduler};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ pub(crate) struct Services {
     pub(crate) database: SqliteDatabases,
     pub(crate) cache: MemoryCache,
     pub(crate) secrets: Arc<SecretStore>,
+    pub(crate) events: Arc<NodeEvents>,
     /// Where they wait for the disk and for others.
     pub(crate) backplane: tokio::runtime::Handle,
 }
@@ -22,6 +24,7 @@ impl Services {
             database: Arc::new(self.database.clone()),
             cache: Arc::new(self.cache.clone()),
             secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),
+            events: Arc::<NodeEvents>::clone(&self.events),
             ..Host::without_services(scheduler)
         }
     }

@@ -7,14 +7,17 @@ mod invoke;
 mod route;
 mod run;
 mod scheduler;
+mod triggered;
 
 pub(crate) use self::core::Shared;
+pub(crate) use self::triggered::runner;
 
 use self::core::Core;
 use self::invoke::Refused;
 use self::route::{Route, route};
 use crate::config::IoDriver;
 use crate::error::{ApiError, REQUEST_ID};
+use crate::events::{Ran, Triggered};
 use crate::http::{Handler, Request, Response, serve_connection};
 use crate::metrics::CoreCounters;
 use bytes::Bytes;
@@ -48,6 +51,8 @@ pub(crate) enum Command {
     FlushRecords(oneshot::Sender<()>),
     /// Tell whether anything of a namespace is under way.
     RunsIn(Namespace, oneshot::Sender<bool>),
+    /// Run a function for an event and tell what came of it. Nothing is told when the node ends first.
+    Run(Triggered, oneshot::Sender<Ran>),
     /// Accept nothing more, finish what was accepted, and end.
     Drain,
 }
@@ -56,6 +61,7 @@ pub(crate) enum Command {
 pub(crate) struct Worker {
     pub(crate) thread: JoinHandle<()>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) counters: Arc<CoreCounters>,
 }
 
 /// What a core is started with.
@@ -75,11 +81,12 @@ impl Worker {
     pub(crate) fn start(start: Start) -> io::Result<Self> {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ready, is_ready) = std_mpsc::sync_channel(1);
+        let counters = Arc::clone(&start.counters);
         let thread = std::thread::Builder::new()
             .name(format!("core-{}", start.index))
             .spawn(move || run(start, inbox, &ready))?;
         match is_ready.recv() {
-            Ok(Ok(())) => Ok(Self { thread, commands }),
+            Ok(Ok(())) => Ok(Self { thread, commands, counters }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the core's thread ended while it started")),
         }
@@ -159,6 +166,9 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
                 // Who asked may have given up.
                 let _ = answer.send(core.runs_in(&namespace));
             }
+            Command::Run(triggered, answer) => {
+                monoio::spawn(triggered::serve(Rc::clone(&core), triggered, answer));
+            }
             Command::Drain => break,
         }
     }
@@ -186,23 +196,30 @@ async fn drain(core: &Core, listener: &OwnedFd) {
     monoio::time::sleep(DRAIN_ACCEPTS).await;
     // Fails only for a listener that is closed already.
     let _ = rustix::net::shutdown(listener.as_fd(), rustix::net::Shutdown::Both);
-    until_no_connections(core, core.shared.drain_grace).await;
-    if core.connections.count() > 0 {
+    until_idle(core, core.shared.drain_grace).await;
+    if !is_idle(core) {
         tracing::warn!(
             connections = core.connections.count(),
+            invocations = core.running.get(),
             "requests were still under way when the grace period ended"
         );
         // Ended one by one, so that what they ran is recorded.
         core.stopping.set(true);
         core.connections.drop_all();
-        until_no_connections(core, DRAIN_DROPS).await;
+        core.stop.notify_waiters();
+        until_idle(core, DRAIN_DROPS).await;
     }
     core.hand_over_records();
 }
 
-async fn until_no_connections(core: &Core, patience: Duration) {
+/// Whether nothing is under way; triggered runs have no connection.
+fn is_idle(core: &Core) -> bool {
+    core.connections.count() == 0 && core.running.get() == 0
+}
+
+async fn until_idle(core: &Core, patience: Duration) {
     let until = Instant::now() + patience;
-    while core.connections.count() > 0 && Instant::now() < until {
+    while !is_idle(core) && Instant::now() < until {
         monoio::time::sleep(DRAIN_POLL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a node keeps things in: files, SQLite, content-addressed blobs and memory.
+//! What a node keeps things in: files, SQLite, content-addressed blobs, memory and messages.
 
 pub mod blob;
 pub mod cache;
@@ -6,4 +6,5 @@ pub mod cache;
 pub(crate) mod conformance;
 pub mod database;
 pub mod files;
+pub mod pubsub;
 pub mod sqlite;

@@ -149,6 +149,12 @@ pub(super) async fn delete(
         for module in &deleted.modules {
             clean(&app, module);
         }
+        if deleted.whole
+            && let Err(error) = app.events.remove_function(&namespace, &name)
+        {
+            // What waits there is dropped when its turn comes.
+            tracing::error!(%error, %namespace, %name, "events of a deleted function could not be removed");
+        }
         let message = match version {
             Some(version) => format!("version {version} of function {:?} deleted", name.as_str()),
             None => format!("function {:?} deleted", name.as_str()),

@@ -3,6 +3,7 @@
 use crate::error::ApiError;
 use serde::Deserialize;
 use serde_json::error::Category;
+use serde_json::value::RawValue;
 
 /// Takes a request's body, whatever its content type says. What is told of a mistake names a field and never a value,
 /// which may be a secret.
@@ -17,6 +18,16 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
             _ => format!("the request's body is not JSON: line {}, column {}", error.line(), error.column()),
         };
         ApiError::bad_request("INVALID_BODY", message)
+    })
+}
+
+/// The text in a field that was taken as it stands, so that one of another type can be named.
+///
+/// # Errors
+/// 400 that names the field.
+pub(super) fn text(field: &str, raw: &RawValue) -> Result<String, ApiError> {
+    serde_json::from_str(raw.get()).map_err(|_| {
+        ApiError::bad_request("INVALID_BODY", format!("the body's field `{field}` must be a text"))
     })
 }
 

@@ -31,6 +31,7 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, Api
             ("registry", word("registry", app.registry.check())),
             ("records", word("records", app.records.check())),
             ("blobs", word("blobs", app.blobs.check())),
+            ("events", word("events", app.events.check())),
         ]);
         backends.extend(app.checks.iter().map(|(name, check)| (*name, word(name, check()))));
         Ok(backends)
@@ -63,6 +64,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
         modules_loaded_bytes,
         records_written: app.records.written(),
         records_dropped: app.records.dropped(),
+        jobs: app.events.counts(),
     });
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -63,12 +63,7 @@ pub(super) async fn set(
 
 fn parse(body: &[u8]) -> Result<(SecretName, SecretValue), ApiError> {
     let given: Given<'_> = json::parse(body)?;
-    let text = |field: &str, raw: &RawValue| {
-        let text = serde_json::from_str(raw.get()).map(SecretValue::new);
-        text.map_err(|_| {
-            ApiError::bad_request("INVALID_BODY", format!("the body's field `{field}` must be a text"))
-        })
-    };
+    let text = |field: &str, raw: &RawValue| json::text(field, raw).map(SecretValue::new);
     let name = secret_name(text("name", given.name)?.reveal())?;
     let value = text("value", given.value)?;
     if value.reveal().len() > SECRET_VALUE_MAX_BYTES {

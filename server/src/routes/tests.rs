@@ -9,6 +9,7 @@ mod secrets;
 
 use super::*;
 use crate::auth::{ApiKey, Role};
+use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::records::Record;
 use axum::body::Body;
 use bytes::Bytes;
@@ -84,12 +85,16 @@ impl Node {
             (name == "HOME").then(|| dir.path().display().to_string())
         });
         let secrets = Arc::new(SecretStore::open(&registry, &config.unwrap(), dir.path()).unwrap());
+        let pubsub = Arc::new(MemoryPubSub::default());
+        let backplane = tokio::runtime::Handle::current();
+        let events = Arc::new(NodeEvents::open(dir.path(), &registry, pubsub, backplane).unwrap());
         let app = Arc::new(App {
             authority: Authority::new(registry.clone(), None),
             registry,
             records,
             blobs,
             secrets,
+            events,
             modules,
             metrics,
             flush_cores,

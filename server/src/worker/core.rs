@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
 
 /// What all cores share. Nothing in it is locked by a warm invocation.
 pub(crate) struct Shared {
@@ -54,6 +55,8 @@ pub(super) struct Core {
     pub(super) running: Cell<usize>,
     /// The grace period is over: what still runs is ended by the node.
     pub(super) stopping: Cell<bool>,
+    /// Ends triggered runs, then.
+    pub(super) stop: Notify,
     unwritten: RefCell<Vec<Record>>,
     randomness: RefCell<Randomness>,
 }
@@ -77,6 +80,7 @@ impl Core {
             counters,
             running: Cell::new(0),
             stopping: Cell::new(false),
+            stop: Notify::new(),
             unwritten: RefCell::default(),
             randomness: RefCell::new(Randomness { bytes: [0; 1024], used: 1024 }),
         }

@@ -13,6 +13,7 @@ use std::thread::Thread;
 
 pub(crate) mod cache;
 pub(crate) mod database;
+pub(crate) mod pubsub;
 
 /// A namespace that no other case uses.
 pub(crate) fn namespace() -> Namespace {

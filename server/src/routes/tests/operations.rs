@@ -11,7 +11,7 @@ async fn a_node_is_ready_while_its_stores_are() {
     let node = Node::new();
     let ready = plain(&node, Method::GET, "/ready").await;
     assert_eq!(ready.status, 200);
-    let expected = serde_json::json!({"status": "ready", "backends": {"registry": "ok", "records": "ok", "blobs": "ok"}});
+    let expected = serde_json::json!({"status": "ready", "backends": {"registry": "ok", "records": "ok", "blobs": "ok", "events": "ok"}});
     assert_eq!(ready.json(), expected);
     std::fs::remove_dir_all(node.dir.path().join("blobs")).unwrap();
     let broken = plain(&node, Method::GET, "/ready").await;

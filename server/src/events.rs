@@ -1,0 +1,396 @@
+//! Events: what is published to a topic runs the functions that have a trigger on it, at least once each.
+//!
+//! A publish is durable, with a job for each trigger, before it is acknowledged ([`writer`]). Jobs of one trigger run one
+//! at a time in the order of their acceptance; one that waits for its retry holds back none behind it ([`turn`]).
+//! Different triggers run beside each other, within bounds ([`dispatcher`]). A job's row goes after its function
+//! succeeded, so a crash may run it again, and never forgets it.
+
+use crate::backend::pubsub::PubSub;
+use crate::backend::sqlite::{Database, Durability, SqliteError};
+use crate::registry::{Registry, RegistryError};
+use bytes::Bytes;
+use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
+use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::services::{Answer, ErrorCode, Event, Events, Published, ServiceError};
+use serde_json::value::RawValue;
+use std::future::ready;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tally::Tallies;
+use tokio::runtime::Handle;
+use tokio::sync::{oneshot, watch};
+use triggers::{TriggerCache, Triggers};
+use uuid::Uuid;
+use writer::{Change, Publish, Writer};
+
+mod dead_letters;
+mod dispatcher;
+mod removal;
+mod schema;
+mod store;
+mod tally;
+mod topic;
+mod triggers;
+mod turn;
+mod writer;
+
+pub use dead_letters::DeadLetter;
+pub use topic::{InvalidTopic, check_topic};
+
+/// The file's name in the data folder.
+const FILE: &str = "events.db";
+
+/// Where dispatchers are told that there are jobs.
+const WAKE_TOPIC: &str = "orama.jobs";
+
+/// Queues that one wake-up names; with more, everyone looks for themselves.
+const WAKE_QUEUES_MAX: usize = 256;
+
+/// Memory that an event takes beside its data until it is committed, roughly, and for each of its triggers.
+const PUBLISH_COST_BYTES: usize = 512;
+
+/// Why the events failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EventsError {
+    /// The file cannot be opened, read or written.
+    #[error("events: {0}")]
+    Sqlite(#[from] SqliteError),
+    /// The writer's thread cannot be started.
+    #[error("events: cannot start the writer: {0}")]
+    Thread(std::io::Error),
+}
+
+impl From<rusqlite::Error> for EventsError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error.into())
+    }
+}
+
+/// A function's run for an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Triggered {
+    /// The tenant.
+    pub namespace: Namespace,
+    /// What runs, in its newest version.
+    pub function: FunctionName,
+    /// Its standard input.
+    pub event: Bytes,
+    /// How many triggers stand behind it.
+    pub depth: u32,
+    /// Counts from 1.
+    pub attempt: u32,
+}
+
+/// What came of a [`Triggered`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// The function succeeded.
+    Succeeded,
+    /// The function failed.
+    Failed {
+        /// Why, in words for its author.
+        error: String,
+        /// Under which it is in the logs.
+        request_id: String,
+        /// Further attempts that its version asks for.
+        retry_count: u32,
+        /// The pause before the next one.
+        retry_delay: Duration,
+    },
+    /// There is no such function.
+    NoFunction,
+    /// The node had no room, or is about to end: it did not run.
+    NoRoom,
+}
+
+/// Runs a function on one of the cores.
+pub type Run = Arc<dyn Fn(Triggered) -> Answer<Ran> + Send + Sync>;
+
+/// Tells dispatchers which queues got jobs.
+type Wake = Arc<dyn Fn(Vec<(i64, Namespace)>) + Send + Sync>;
+
+/// What happened to jobs since the start, and how many there are now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobCounts {
+    /// Accepted and not running now, those that wait for a retry included.
+    pub waiting: u64,
+    /// Running now.
+    pub running: u64,
+    /// Handled by their function.
+    pub delivered: u64,
+    /// Attempts that failed and were followed by another.
+    pub retried: u64,
+    /// Jobs that became dead letters.
+    pub dead: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    running: AtomicU64,
+    delivered: AtomicU64,
+    retried: AtomicU64,
+    dead: AtomicU64,
+}
+
+struct Inner {
+    database: Arc<Database>,
+    /// Gone when the last clone is dropped, which tells the writer to finish.
+    changes: Option<mpsc::Sender<Change>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    tallies: Arc<Tallies>,
+    triggers: TriggerCache,
+    pubsub: Arc<dyn PubSub>,
+    wake: Wake,
+    backplane: Handle,
+    /// This process, in leases.
+    owner: String,
+    counters: Counters,
+    stopping: watch::Sender<bool>,
+    /// Told when the dispatcher has ended.
+    stopped: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+/// The events of a node.
+pub struct NodeEvents {
+    inner: Arc<Inner>,
+}
+
+impl NodeEvents {
+    /// Opens the events of a data folder, which is this node's alone, and starts their writer. Jobs run from
+    /// [`Self::start`] on.
+    ///
+    /// # Errors
+    /// [`EventsError`]
+    pub fn open(
+        dir: &Path,
+        registry: &Registry,
+        pubsub: Arc<dyn PubSub>,
+        backplane: Handle,
+    ) -> Result<Self, EventsError> {
+        let database = Arc::new(Database::open(dir, FILE, Durability::Power, &schema::migrations())?);
+        database.write(store::start)?;
+        let tallies = Arc::new(Tallies::default());
+        for (namespace, waiting) in database.read(store::waiting)? {
+            tallies.add(&namespace, waiting);
+        }
+        let owner = Uuid::now_v7().to_string();
+        let wake = wake(Arc::clone(&pubsub), backplane.clone());
+        let writer = Writer {
+            database: Arc::clone(&database),
+            tallies: Arc::clone(&tallies),
+            wake: Arc::clone(&wake),
+            owner: owner.clone(),
+        };
+        let (changes, queue) = mpsc::channel();
+        let writer = std::thread::Builder::new()
+            .name("events".to_owned())
+            .spawn(move || writer.run(&queue))
+            .map_err(EventsError::Thread)?;
+        let inner = Inner {
+            database,
+            changes: Some(changes),
+            writer: Mutex::new(Some(writer)),
+            tallies,
+            triggers: TriggerCache::new(registry),
+            pubsub,
+            wake,
+            backplane,
+            owner,
+            counters: Counters::default(),
+            stopping: watch::Sender::new(false),
+            stopped: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Begins to run jobs: at most `running_max` at once, and of one namespace a part of that.
+    pub fn start(&self, run: Run, running_max: usize) {
+        let (ended, stopped) = mpsc::channel();
+        *self.inner.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
+        let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&self.inner), run, running_max);
+        self.inner.backplane.spawn(async move {
+            dispatcher.run().await;
+            // Nobody waits when the node did not stop us.
+            let _gone = ended.send(());
+        });
+    }
+
+    /// Begins no job any more; those that run go on.
+    pub fn stop(&self) {
+        self.inner.stopping.send_replace(true);
+    }
+
+    /// Waits until what ran has ended and is written down, and gives the leases back. Blocks.
+    pub fn wait_stopped(&self, patience: Duration) {
+        let stopped = self.inner.stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // An error means that it ended by itself.
+        if let Some(Err(mpsc::RecvTimeoutError::Timeout)) = stopped.map(|s| s.recv_timeout(patience)) {
+            tracing::warn!(
+                "triggered functions were still under way when the node ended; they will run again"
+            );
+        }
+    }
+
+    /// Whether the file can be read now.
+    ///
+    /// # Errors
+    /// [`EventsError::Sqlite`]
+    pub fn check(&self) -> Result<(), EventsError> {
+        Ok(self.inner.database.check()?)
+    }
+
+    /// The counts of jobs.
+    #[must_use]
+    pub fn counts(&self) -> JobCounts {
+        let Counters { running, delivered, retried, dead } = &self.inner.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        JobCounts {
+            waiting: self.inner.tallies.jobs().saturating_sub(load(running)),
+            running: load(running),
+            delivered: load(delivered),
+            retried: load(retried),
+            dead: load(dead),
+        }
+    }
+}
+
+impl Inner {
+    /// Hands a change to the writer; `false` when the writer is gone.
+    fn change(&self, change: Change) -> bool {
+        self.changes.as_ref().is_some_and(|changes| changes.send(change).is_ok())
+    }
+
+    /// Waits until all changes of before are durable; `false` when some were lost.
+    async fn flush(&self) -> bool {
+        let (answer, wait) = oneshot::channel();
+        self.change(Change::Flush(answer)) && wait.await.unwrap_or(false)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.changes = None;
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the writer of events ended with a panic");
+        }
+    }
+}
+
+impl Events for NodeEvents {
+    fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>> {
+        if let Err(error) = check(&event) {
+            return Box::pin(ready(Err(error)));
+        }
+        let Event { topic, data, depth } = event;
+        let key = (namespace.clone(), topic);
+        let message_id = Uuid::now_v7().to_string();
+        match self.inner.triggers.known(&key) {
+            Some(triggers) if triggers.is_empty() || depth > TRIGGER_DEPTH_MAX => {
+                Box::pin(ready(Ok(Published { message_id, held_back: triggers.len() })))
+            }
+            known => {
+                let inner = Arc::clone(&self.inner);
+                Box::pin(async move {
+                    let (namespace, topic) = key.clone();
+                    let triggers = match known {
+                        Some(triggers) => triggers,
+                        None => find(&inner, key).await?,
+                    };
+                    if triggers.is_empty() || depth > TRIGGER_DEPTH_MAX {
+                        return Ok(Published { message_id, held_back: triggers.len() });
+                    }
+                    let event = Event { topic, data, depth };
+                    store_event(&inner, namespace, event, &message_id, triggers).await?;
+                    Ok(Published { message_id, held_back: 0 })
+                })
+            }
+        }
+    }
+}
+
+/// What every event must be, whoever publishes it.
+fn check(event: &Event) -> Result<(), ServiceError> {
+    check_topic(&event.topic).map_err(|error| ServiceError::invalid(error.to_string()))?;
+    if event.data.len() > EVENT_MAX_BYTES {
+        let message = format!("the data of an event may have at most {EVENT_MAX_BYTES} bytes");
+        return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
+    }
+    match serde_json::from_str::<&RawValue>(&event.data) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ServiceError::invalid(format!("the data of an event must be JSON: {error}"))),
+    }
+}
+
+async fn find(inner: &Arc<Inner>, key: triggers::Key) -> Result<Triggers, ServiceError> {
+    let asked = Arc::clone(inner);
+    let found = inner.backplane.spawn_blocking(move || asked.triggers.find(key)).await;
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "the triggers of a topic could not be read");
+        ServiceError::unavailable("the triggers of the topic could not be read; try again soon")
+    };
+    match found {
+        Ok(found) => found.map_err(|error: RegistryError| failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Makes an event and its jobs durable.
+async fn store_event(
+    inner: &Inner,
+    namespace: Namespace,
+    event: Event,
+    message_id: &str,
+    triggers: Triggers,
+) -> Result<(), ServiceError> {
+    let cost = event.data.len() + PUBLISH_COST_BYTES * (1 + triggers.len());
+    let (answer, wait) = oneshot::channel();
+    let publish = Publish {
+        published_at_ms: now_ms(),
+        message_id: message_id.to_owned(),
+        namespace,
+        event,
+        triggers,
+        cost,
+        answer,
+    };
+    inner.tallies.admit(&publish.namespace, publish.jobs(), cost)?;
+    let ended = || ServiceError::unavailable("the node is about to end");
+    if !inner.change(Change::Publish(Box::new(publish))) {
+        return Err(ended());
+    }
+    wait.await.unwrap_or_else(|_| Err(ended()))
+}
+
+/// Wake-ups leave over the pubsub, so that every node that shares the jobs hears them.
+fn wake(pubsub: Arc<dyn PubSub>, backplane: Handle) -> Wake {
+    Arc::new(move |queues| {
+        let queues = if queues.len() > WAKE_QUEUES_MAX { Vec::new() } else { queues };
+        let message = match serde_json::to_vec(&queues) {
+            Ok(message) => Bytes::from(message),
+            Err(error) => {
+                tracing::error!(%error, "a wake-up could not be written");
+                return;
+            }
+        };
+        let sent = pubsub.publish(WAKE_TOPIC, message);
+        backplane.spawn(async move {
+            // Dispatchers look for themselves now and then, so a lost wake-up only costs time.
+            if let Err(error) = sent.await {
+                tracing::warn!(%error, "a wake-up was not sent");
+            }
+        });
+    })
+}
+
+/// Milliseconds since the Unix epoch.
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! Statements on messages and jobs.
+
+use super::tally::Waiting;
+use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::services::Event;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Result, Row, Transaction, params};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// The trigger that a queue of jobs belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct QueueOwner {
+    pub(super) namespace: Namespace,
+    pub(super) function: FunctionName,
+}
+
+/// A job of a queue that may run now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Job {
+    pub(super) id: i64,
+    /// Attempts that have failed.
+    pub(super) attempts: u32,
+}
+
+/// The message of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) topic: String,
+    pub(super) data: String,
+    pub(super) depth: u32,
+    pub(super) published_at_ms: i64,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// The job is done, or nobody is there for it.
+    Gone,
+    /// It failed and is tried again.
+    Retry {
+        /// When.
+        due_ms: i64,
+    },
+    /// It failed for the last time.
+    Dead {
+        /// Why.
+        error: String,
+        /// Of the last attempt.
+        request_id: String,
+    },
+}
+
+/// A name that was checked before it was stored.
+pub(super) fn checked<T>(made: std::result::Result<T, orama_runtime::names::InvalidName>) -> Result<T> {
+    made.map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+}
+
+/// A count or a size.
+pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+/// Stores a message and a job in each of the queues.
+pub(super) fn publish(
+    t: &Transaction<'_>,
+    namespace: &Namespace,
+    event: &Event,
+    message_id: &str,
+    published_at_ms: i64,
+    triggers: &[crate::registry::Trigger],
+) -> Result<Vec<i64>> {
+    t.prepare_cached(
+        "INSERT INTO messages (message_id, namespace, topic, data, depth, published_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
+        message_id,
+        namespace.as_str(),
+        event.topic,
+        event.data,
+        event.depth,
+        published_at_ms
+    ])?;
+    let message = t.last_insert_rowid();
+    let mut queues = Vec::with_capacity(triggers.len());
+    for trigger in triggers {
+        let queue = queue(t, &trigger.id, namespace, trigger.function.as_str())?;
+        add_job(t, queue, message)?;
+        queues.push(queue);
+    }
+    Ok(queues)
+}
+
+/// The queue of a trigger, made if need be.
+pub(super) fn queue(
+    t: &Transaction<'_>,
+    trigger_id: &str,
+    namespace: &Namespace,
+    function: &str,
+) -> Result<i64> {
+    let known = t
+        .prepare_cached("SELECT id FROM queues WHERE trigger_id = ?1")?
+        .query_row([trigger_id], |row| row.get(0))
+        .optional()?;
+    if let Some(queue) = known {
+        return Ok(queue);
+    }
+    t.prepare_cached("INSERT INTO queues (trigger_id, namespace, function) VALUES (?1, ?2, ?3)")?
+        .execute(params![trigger_id, namespace.as_str(), function])?;
+    Ok(t.last_insert_rowid())
+}
+
+pub(super) fn add_job(t: &Transaction<'_>, queue: i64, message: i64) -> Result<()> {
+    t.prepare_cached("INSERT INTO jobs (queue, message) VALUES (?1, ?2)")?.execute([queue, message])?;
+    Ok(())
+}
+
+/// Writes down how an attempt ended; `false` when the job is not there any more.
+pub(super) fn settle(t: &Transaction<'_>, job: i64, fate: &Fate, now_ms: i64) -> Result<bool> {
+    if let Fate::Retry { due_ms } = fate {
+        let rows = t
+            .prepare_cached("UPDATE jobs SET attempts = attempts + 1, due_ms = ?2 WHERE id = ?1")?
+            .execute([job, *due_ms])?;
+        return Ok(rows > 0);
+    }
+    if let Fate::Dead { error, request_id } = fate {
+        t.prepare_cached(
+            "INSERT INTO dead_letters (dead_letter_id, namespace, function, trigger_id, message, size_bytes,
+                attempts, error, request_id, failed_at_ms)
+             SELECT ?2, q.namespace, q.function, q.trigger_id, m.id, octet_length(m.data), j.attempts + 1, ?3, ?4, ?5
+             FROM jobs j JOIN queues q ON q.id = j.queue JOIN messages m ON m.id = j.message WHERE j.id = ?1",
+        )?
+        .execute(params![job, Uuid::now_v7().to_string(), error, request_id, now_ms])?;
+    }
+    let message: Option<i64> = t
+        .prepare_cached("DELETE FROM jobs WHERE id = ?1 RETURNING message")?
+        .query_row([job], |row| row.get(0))
+        .optional()?;
+    if let Some(message) = message {
+        forget_message(t, message)?;
+    }
+    Ok(message.is_some())
+}
+
+/// Deletes a message that nothing needs any more.
+pub(super) fn forget_message(t: &Transaction<'_>, message: i64) -> Result<()> {
+    t.prepare_cached(
+        "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE message = ?1)
+         AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE message = ?1)",
+    )?
+    .execute([message])?;
+    Ok(())
+}
+
+/// Takes or keeps a queue for `owner` until then; `false` when another owner has it.
+pub(super) fn lease(
+    t: &Transaction<'_>,
+    queue: i64,
+    owner: &str,
+    now_ms: i64,
+    until_ms: i64,
+) -> Result<bool> {
+    let rows = t
+        .prepare_cached(
+            "UPDATE queues SET lease_owner = ?2, lease_until_ms = ?4
+             WHERE id = ?1 AND (lease_owner IS NULL OR lease_owner = ?2 OR lease_until_ms <= ?3)",
+        )?
+        .execute(params![queue, owner, now_ms, until_ms])?;
+    Ok(rows > 0)
+}
+
+/// Gives all queues of an owner back.
+pub(super) fn release(t: &Transaction<'_>, owner: &str) -> Result<()> {
+    t.execute("UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE lease_owner = ?1", [owner])?;
+    Ok(())
+}
+
+/// Makes a file ready that a node has for itself: leases of its former lives are void, and what a deletion left that a
+/// crash cut short is removed.
+pub(super) fn start(t: &Transaction<'_>) -> Result<()> {
+    t.execute_batch(
+        "DELETE FROM queues WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE queue = queues.id);
+         UPDATE queues SET lease_owner = NULL, lease_until_ms = 0;
+         DELETE FROM messages WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE message = messages.id)
+            AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE message = messages.id);",
+    )
+}
+
+/// What waits in each namespace.
+pub(super) fn waiting(c: &Connection) -> Result<HashMap<Namespace, Waiting>> {
+    let mut statement = c.prepare(
+        "SELECT m.namespace, count(*), sum(octet_length(m.data)) FROM jobs j JOIN messages m ON m.id = j.message
+         GROUP BY m.namespace",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let namespace = checked(Namespace::new(&row.get::<_, String>(0)?))?;
+        Ok((namespace, Waiting { jobs: unsigned(row, 1)?, bytes: unsigned(row, 2)? }))
+    })?;
+    rows.collect()
+}
+
+/// Queues with a job that may run now.
+pub(super) fn ready(c: &Connection, now_ms: i64) -> Result<Vec<(i64, Namespace)>> {
+    let mut statement = c.prepare_cached(
+        "SELECT id, namespace FROM queues
+         WHERE EXISTS (SELECT 1 FROM jobs WHERE queue = queues.id AND due_ms <= ?1)",
+    )?;
+    collect_queues(&mut statement, now_ms)
+}
+
+/// Queues with a retry that is due.
+pub(super) fn due(c: &Connection, now_ms: i64) -> Result<Vec<(i64, Namespace)>> {
+    let mut statement = c.prepare_cached(
+        "SELECT id, namespace FROM queues
+         WHERE id IN (SELECT queue FROM jobs WHERE due_ms > 0 AND due_ms <= ?1)",
+    )?;
+    collect_queues(&mut statement, now_ms)
+}
+
+fn collect_queues(statement: &mut rusqlite::Statement<'_>, now_ms: i64) -> Result<Vec<(i64, Namespace)>> {
+    let rows = statement
+        .query_map([now_ms], |row| Ok((row.get(0)?, checked(Namespace::new(&row.get::<_, String>(1)?))?)))?;
+    rows.collect()
+}
+
+/// When the next retry after now is due.
+pub(super) fn next_due_ms(c: &Connection, now_ms: i64) -> Result<Option<i64>> {
+    c.prepare_cached("SELECT min(due_ms) FROM jobs WHERE due_ms > 0 AND due_ms > ?1")?
+        .query_row([now_ms], |row| row.get(0))
+}
+
+/// Whose queue it is, and its first jobs that may run now: retries that are due in half of the places, so that neither
+/// they nor the new ones wait for all of the others. `None` when the queue is gone.
+pub(super) fn window(
+    c: &Connection,
+    queue: i64,
+    now_ms: i64,
+    limit: u32,
+) -> Result<Option<(QueueOwner, Vec<Job>)>> {
+    let owner = c
+        .prepare_cached("SELECT namespace, function FROM queues WHERE id = ?1")?
+        .query_row([queue], |row| {
+            Ok(QueueOwner {
+                namespace: checked(Namespace::new(&row.get::<_, String>(0)?))?,
+                function: checked(FunctionName::new(&row.get::<_, String>(1)?))?,
+            })
+        })
+        .optional()?;
+    let Some(owner) = owner else { return Ok(None) };
+    let mut jobs = Vec::new();
+    for (sql, limit) in [
+        (
+            "SELECT id, attempts FROM jobs WHERE queue = ?1 AND due_ms > 0 AND due_ms <= ?2
+             ORDER BY due_ms, id LIMIT ?3",
+            limit.div_ceil(2),
+        ),
+        (
+            "SELECT id, attempts FROM jobs WHERE queue = ?1 AND due_ms = 0 AND ?2 > 0 ORDER BY id LIMIT ?3",
+            limit,
+        ),
+    ] {
+        let mut statement = c.prepare_cached(sql)?;
+        let rows = statement.query_map(params![queue, now_ms, limit - jobs.len() as u32], |row| {
+            Ok(Job { id: row.get(0)?, attempts: row.get(1)? })
+        })?;
+        for job in rows {
+            jobs.push(job?);
+        }
+    }
+    Ok(Some((owner, jobs)))
+}
+
+/// The message of a job; `None` when the job is gone.
+pub(super) fn message(c: &Connection, job: i64) -> Result<Option<Message>> {
+    c.prepare_cached(
+        "SELECT m.topic, m.data, m.depth, m.published_at_ms FROM jobs j JOIN messages m ON m.id = j.message
+         WHERE j.id = ?1",
+    )?
+    .query_row([job], |row| {
+        Ok(Message {
+            topic: row.get(0)?,
+            data: row.get(1)?,
+            depth: row.get(2)?,
+            published_at_ms: row.get(3)?,
+        })
+    })
+    .optional()
+}

@@ -1,0 +1,179 @@
+//! Events that a function failed to handle: list, try again, delete.
+
+use super::functions::rfc3339;
+use super::target::{NamespaceQuery, PathName, Target, query};
+use super::triggers::{PathPair, pair};
+use super::{App, State as AppState, blocking};
+use crate::auth::{Action, Credential};
+use crate::error::ApiError;
+use crate::events::DeadLetter;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::{Extension, Json};
+use http::StatusCode;
+use orama_runtime::limits::DEAD_LETTERS_LIMIT;
+use orama_runtime::names::{FunctionName, Namespace};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
+type Caller = Extension<Arc<Credential>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    namespace: Option<String>,
+    limit: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DeadLetterObject {
+    id: String,
+    message_id: String,
+    trigger_id: String,
+    topic: String,
+    data: Box<RawValue>,
+    trigger_depth: u32,
+    attempts: u32,
+    error: String,
+    request_id: String,
+    published_at: String,
+    failed_at: String,
+}
+
+impl DeadLetterObject {
+    fn new(letter: DeadLetter) -> Result<Self, ApiError> {
+        Ok(Self {
+            id: letter.id,
+            message_id: letter.message_id,
+            trigger_id: letter.trigger_id,
+            topic: letter.topic,
+            data: RawValue::from_string(letter.data).map_err(|e| ApiError::internal(&e))?,
+            trigger_depth: letter.trigger_depth,
+            attempts: letter.attempts,
+            error: letter.error,
+            request_id: letter.request_id,
+            published_at: rfc3339(letter.published_at_ms),
+            failed_at: rfc3339(letter.failed_at_ms),
+        })
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct DeadLetters {
+    dead_letters: Vec<DeadLetterObject>,
+    count: usize,
+}
+
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<DeadLetters>, ApiError> {
+    let asked = query(asked)?;
+    let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
+    let name = Target::from_path(path)?.without_version()?;
+    let limit = limit(asked.limit.as_deref())?;
+    let app = Arc::clone(&state.app);
+    blocking(move || {
+        must_exist(&app, &namespace, &name)?;
+        let found = app.events.dead_letters(&namespace, &name, limit).map_err(|e| ApiError::internal(&e))?;
+        let dead_letters = found.into_iter().map(DeadLetterObject::new).collect::<Result<Vec<_>, _>>()?;
+        Ok(Json(DeadLetters { count: dead_letters.len(), dead_letters }))
+    })
+    .await
+}
+
+fn limit(given: Option<&str>) -> Result<u32, ApiError> {
+    let Some(text) = given else { return Ok(DEAD_LETTERS_LIMIT.default) };
+    let number = text.parse().map_err(|_| format!("limit: expected a whole number, got {text:?}"));
+    number
+        .and_then(|number| DEAD_LETTERS_LIMIT.check(number))
+        .map_err(|message| ApiError::bad_request("INVALID_QUERY", message))
+}
+
+fn must_exist(app: &App, namespace: &Namespace, name: &FunctionName) -> Result<(), ApiError> {
+    let found = app.registry.function(namespace, name, None).map_err(|e| ApiError::internal(&e))?;
+    found.map(drop).ok_or_else(|| ApiError::function_not_found(name.as_str(), None))
+}
+
+fn not_found(name: &FunctionName) -> ApiError {
+    let message = format!("function {:?} has no dead letter of this id in this namespace", name.as_str());
+    ApiError::new(StatusCode::NOT_FOUND, "DEAD_LETTER_NOT_FOUND", message)
+}
+
+#[derive(Serialize)]
+pub(super) struct Replayed {
+    message: String,
+    replayed: usize,
+}
+
+pub(super) async fn replay_all(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Asked,
+) -> Result<(StatusCode, Json<Replayed>), ApiError> {
+    let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
+    let name = Target::from_path(path)?.without_version()?;
+    replay(&state, namespace, name, None).await
+}
+
+pub(super) async fn replay_one(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathPair,
+    asked: Asked,
+) -> Result<(StatusCode, Json<Replayed>), ApiError> {
+    let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
+    let (name, id) = pair(path)?;
+    replay(&state, namespace, name, Some(id)).await
+}
+
+async fn replay(
+    state: &AppState,
+    namespace: Namespace,
+    name: FunctionName,
+    id: Option<String>,
+) -> Result<(StatusCode, Json<Replayed>), ApiError> {
+    let app = Arc::clone(&state.app);
+    blocking(move || {
+        must_exist(&app, &namespace, &name)?;
+        let replayed =
+            app.events.replay(&namespace, &name, id.as_deref()).map_err(|e| ApiError::internal(&e))?;
+        if id.is_some() && replayed == 0 {
+            return Err(not_found(&name));
+        }
+        let message = format!("function {:?} is given {replayed} of its dead letters again", name.as_str());
+        Ok((StatusCode::ACCEPTED, Json(Replayed { message, replayed })))
+    })
+    .await
+}
+
+#[derive(Serialize)]
+pub(super) struct Deleted {
+    message: String,
+    id: String,
+}
+
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathPair,
+    asked: Asked,
+) -> Result<Json<Deleted>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
+    let (name, id) = pair(path)?;
+    let app = Arc::clone(&state.app);
+    blocking(move || {
+        must_exist(&app, &namespace, &name)?;
+        let deleted = app.events.delete_dead_letter(&namespace, &name, &id);
+        if !deleted.map_err(|e| ApiError::internal(&e))? {
+            return Err(not_found(&name));
+        }
+        Ok(Json(Deleted { message: format!("dead letter {id:?} deleted"), id }))
+    })
+    .await
+}

@@ -1,0 +1,137 @@
+//! Runs functions for events, on the core that has the least to do.
+
+use super::Command;
+use super::core::Core;
+use super::run::{Cause, Running, ready, run};
+use crate::error::ApiError;
+use crate::events::{Ran, Run, Triggered};
+use crate::metrics::CoreCounters;
+use http::StatusCode;
+use orama_runtime::invocation::Failure;
+use orama_runtime::limits::{RETRY_COUNT, RETRY_DELAY_SECONDS};
+use std::future::{poll_fn, ready as at_once};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// A core as events see it.
+struct Place {
+    commands: mpsc::UnboundedSender<Command>,
+    counters: Arc<CoreCounters>,
+    /// Handed over and not answered.
+    handed: AtomicU64,
+}
+
+/// Hands triggered runs to the cores.
+pub(crate) fn runner(
+    cores: impl Iterator<Item = (mpsc::UnboundedSender<Command>, Arc<CoreCounters>)>,
+) -> Run {
+    let places: Arc<[Place]> =
+        cores.map(|(commands, counters)| Place { commands, counters, handed: AtomicU64::new(0) }).collect();
+    Arc::new(move |triggered| {
+        // What was handed over a moment ago is not counted as running yet.
+        let load = |place: &Place| place.counters.is_running().max(place.handed.load(Ordering::Relaxed));
+        let Some(best) = (0..places.len()).min_by_key(|at| places.get(*at).map(load)) else {
+            return Box::pin(at_once(Ran::NoRoom));
+        };
+        let places = Arc::clone(&places);
+        Box::pin(async move {
+            let Some(place) = places.get(best) else { return Ran::NoRoom };
+            let (answer, wait) = oneshot::channel();
+            place.handed.fetch_add(1, Ordering::Relaxed);
+            let sent = place.commands.send(Command::Run(triggered, answer));
+            // A core that ends answers nothing.
+            let ran = if sent.is_ok() { wait.await.unwrap_or(Ran::NoRoom) } else { Ran::NoRoom };
+            place.handed.fetch_sub(1, Ordering::Relaxed);
+            ran
+        })
+    })
+}
+
+/// Runs a function on this core and tells what came of it; nothing when the node stops first.
+pub(super) async fn serve(core: Rc<Core>, triggered: Triggered, answer: oneshot::Sender<Ran>) {
+    if core.stopping.get() {
+        return;
+    }
+    let request_id = match core.request_id() {
+        Ok(id) => id,
+        // Dropping the answer says that nothing ran.
+        Err(error) => return error.log(""),
+    };
+    let ran = {
+        let mut running = pin!(run_once(&core, triggered, &request_id));
+        let mut stopped = pin!(core.stop.notified());
+        poll_fn(|cx| {
+            if stopped.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            // A panic ends this run, not the core and all that it serves.
+            match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
+                Ok(polled) => polled.map(Some),
+                Err(_) => {
+                    tracing::error!(request_id, "a triggered run panicked");
+                    Poll::Ready(Some(node_failed(
+                        "the node failed to run the function".to_owned(),
+                        &request_id,
+                    )))
+                }
+            }
+        })
+        .await
+    };
+    if let Some(ran) = ran {
+        // The dispatcher may have gone.
+        let _ = answer.send(ran);
+    }
+}
+
+async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ran {
+    let Triggered { namespace, function, event, depth, attempt } = triggered;
+    let ready = match ready(core, &namespace, function.as_str()).await {
+        Ok(ready) => ready,
+        Err(error) => return refused(&error, request_id),
+    };
+    let running = match Running::enter(core) {
+        Ok(running) => running,
+        Err(error) => return refused(&error, request_id),
+    };
+    let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None };
+    let outcome = run(&running, &ready, event, request_id, &cause, attempt).await;
+    match outcome.result {
+        Ok(()) => Ran::Succeeded,
+        Err(Failure::Overloaded) => Ran::NoRoom,
+        Err(failure) => Ran::Failed {
+            error: failure.to_string(),
+            request_id: request_id.to_owned(),
+            retry_count: ready.function.retry_count,
+            retry_delay: Duration::from_secs(ready.function.retry_delay_seconds.into()),
+        },
+    }
+}
+
+/// What it means that a run could not begin.
+fn refused(error: &ApiError, request_id: &str) -> Ran {
+    match error.status {
+        StatusCode::NOT_FOUND => Ran::NoFunction,
+        StatusCode::SERVICE_UNAVAILABLE => Ran::NoRoom,
+        _ => {
+            error.log(request_id);
+            node_failed(error.message.clone(), request_id)
+        }
+    }
+}
+
+/// The node's fault, so the function's own settings do not count: it is tried as often as one may ask for.
+fn node_failed(error: String, request_id: &str) -> Ran {
+    Ran::Failed {
+        error,
+        request_id: request_id.to_owned(),
+        retry_count: RETRY_COUNT.max,
+        retry_delay: Duration::from_secs(RETRY_DELAY_SECONDS.default.into()),
+    }
+}
