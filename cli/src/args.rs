@@ -57,8 +57,8 @@ impl Args {
 pub enum Command {
     /// Run a node: serve functions over HTTP until SIGTERM or Ctrl-C
     #[command(after_help = "\
-Every option can also stand in the config file (TOML) or in an ORAMA_... variable; a flag wins over a variable, a variable
-over the file. `listening on http://ADDR` is printed once requests are served; logs go to standard error (ORAMA_LOG sets
+Every option can also stand in the config file (TOML) or in an ORAMA_... variable; a flag wins over a variable, a variable \
+over the file. `listening on http://ADDR` is printed once requests are served; logs go to standard error (ORAMA_LOG sets \
 the filter, for example ORAMA_LOG=debug). The first start writes credentials.json into the home folder.
 
 Examples:
@@ -68,7 +68,7 @@ Examples:
     Serve(Serve),
     /// See it work: start a node, deploy a bundled Go function, invoke it, go on serving
     #[command(after_help = "\
-The function is built from its Go source when TinyGo or Go is installed; otherwise the copy that was built with this
+The function is built from its Go source when TinyGo or Go is installed; otherwise the copy that was built with this \
 program is deployed. When the default port is taken, a free one is used.
 
 Examples:
@@ -140,7 +140,7 @@ Example:
     },
     /// Compile a function's Go code to function.wasm
     #[command(after_help = "\
-TinyGo is used where it is installed (small modules that start fast), standard Go otherwise. A failed build leaves no
+TinyGo is used where it is installed (small modules that start fast), standard Go otherwise. A failed build leaves no \
 function.wasm behind, so that an old one is not deployed by mistake.
 
 Examples:
@@ -149,8 +149,8 @@ Examples:
     Build(Build),
     /// Deploy a function: build it if its code changed, upload it, get a new version
     #[command(after_help = "\
-function.yaml says the name and the limits. The module is built first when a source is newer than function.wasm. A folder
-without Go code but with a function.wasm (made by any compiler for WASI preview1) is deployed as it is. Each deploy makes a
+function.yaml says the name and the limits. The module is built first when a source is newer than function.wasm. A folder \
+without Go code but with a function.wasm (made by any compiler for WASI preview1) is deployed as it is. Each deploy makes a \
 new version; older ones can still be invoked as name@version.
 
 Examples:
@@ -213,7 +213,7 @@ Examples:
     },
     /// Show a function's invocations and what they logged, newest first
     #[command(after_help = "\
-With --follow the latest invocations come oldest first, and then each as it ends, until Ctrl-C (exit code 0). With --json
+With --follow the latest invocations come oldest first, and then each as it ends, until Ctrl-C (exit code 0). With --json \
 that is one object a line for each invocation. While the node restarts the command waits for it.
 
 Examples:

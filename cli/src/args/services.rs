@@ -1,16 +1,16 @@
 //! The commands for what functions use: secrets, triggers, messages, and who may do what.
 
 use super::{Connection, Id, NodeAccess};
-use clap::{Subcommand, ValueEnum};
+use clap::{ArgGroup, Subcommand, ValueEnum};
 use orama_runtime::names::{FunctionName, Namespace, SecretName};
 use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum SecretsCommand {
     /// Set a secret; the next invocation reads the new value
-    #[command(after_help = "\
-The value is stored encrypted and never shown again. It is taken as it is, with a line break at its end where a file or
-standard input has one. An argument can be seen by other users of the machine while the command runs, and stays in the
+    #[command(group(ArgGroup::new("source").required(true).args(["value", "from_file"])), override_usage = "orama function secrets set [OPTIONS] <NAME> <VALUE | - | --from-file <PATH>>", after_help = "\
+The value is stored encrypted and never shown again. It is taken as it is, with a line break at its end where a file or \
+standard input has one. An argument can be seen by other users of the machine while the command runs, and stays in the \
 shell's history: --from-file or standard input keep it out of both.
 
 Examples:
@@ -22,11 +22,7 @@ Examples:
         #[arg(value_parser = SecretName::new)]
         name: SecretName,
         /// The value, or - to read it from standard input
-        #[arg(
-            allow_hyphen_values = true,
-            required_unless_present = "from_file",
-            conflicts_with = "from_file"
-        )]
+        #[arg(allow_hyphen_values = true)]
         value: Option<String>,
         /// Take the value from a file (UTF-8 text, such as a PEM)
         #[arg(long, value_name = "PATH")]
@@ -62,7 +58,7 @@ Examples:
 pub enum TriggersCommand {
     /// Run a function for each message that is published to a topic
     #[command(after_help = "\
-The function reads {\"topic\", \"data\", \"namespace\", \"trigger_depth\", \"timestamp\"} from standard input. What fails is tried
+The function reads {\"topic\", \"data\", \"namespace\", \"trigger_depth\", \"timestamp\"} from standard input. What fails is tried \
 again as function.yaml's `retry` says, and then kept as a dead letter.
 
 Examples:
@@ -117,7 +113,7 @@ Examples:
         connection: Connection,
     },
     /// Run the function again for a dead letter, or for all of them
-    #[command(after_help = "\
+    #[command(group(ArgGroup::new("which").required(true).args(["id", "all"])), override_usage = "orama function triggers replay [OPTIONS] <FUNCTION> <ID | --all>", after_help = "\
 Examples:
   orama function triggers replay call-push-handler 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10
   orama function triggers replay call-push-handler --all")]
@@ -126,7 +122,6 @@ Examples:
         #[arg(value_parser = FunctionName::new)]
         function: FunctionName,
         /// The dead letter's id, from `triggers dead-letters`
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
         id: Option<Id>,
         /// All dead letters of the function
         #[arg(long)]
@@ -140,7 +135,7 @@ Examples:
 pub enum PubsubCommand {
     /// Publish a message to a topic
     #[command(after_help = "\
-The message is JSON, and is handed on as it stands. When the command ends, the message is stored: functions with a trigger on
+The message is JSON, and is handed on as it stands. When the command ends, the message is stored: functions with a trigger on \
 the topic will run for it.
 
 Examples:
