@@ -1,11 +1,10 @@
 //! The only code that touches guest memory: every pointer and length a guest hands over is checked here.
 
 use crate::guest::GuestState;
-use crate::limits::HOST_NAME_MAX_BYTES;
+use crate::limits::HOST_CHUNK_BYTES;
+use crate::services::{ErrorCode, ServiceError};
+use std::time::Instant;
 use wasmtime::{AsContextMut, Caller, Error, Extern, Result};
-
-/// Why a call failed whose string argument is not UTF-8.
-const NOT_UTF8: &str = "an argument is not valid UTF-8";
 
 /// A range that does not lie within the guest's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -85,22 +84,13 @@ impl View<'_> {
         Ok(())
     }
 
-    fn argument(&self, host_function: &'static str, (pointer, length): (i32, i32)) -> Result<&[u8]> {
-        self.bytes(pointer as u32, length as u32).map_err(|error| error.trap(host_function))
-    }
-
-    /// A name handed to a host function. The inner error says what is wrong with it, which fails the call and not the
-    /// guest.
-    pub(crate) fn name(
+    /// What a guest handed to a host function; a range outside its memory traps.
+    pub(crate) fn argument(
         &self,
         host_function: &'static str,
-        range: (i32, i32),
-    ) -> Result<Result<&str, &'static str>> {
-        let bytes = self.argument(host_function, range)?;
-        if bytes.len() > HOST_NAME_MAX_BYTES {
-            return Ok(Err("an argument is longer than any name"));
-        }
-        Ok(std::str::from_utf8(bytes).map_err(|_| NOT_UTF8))
+        (pointer, length): (i32, i32),
+    ) -> Result<&[u8]> {
+        self.bytes(pointer as u32, length as u32).map_err(|error| error.trap(host_function))
     }
 
     /// The beginning of a text handed to a host function, at least `most + 1` bytes if there are so many: it may be as
@@ -110,7 +100,7 @@ impl View<'_> {
         host_function: &'static str,
         range: (i32, i32),
         most: usize,
-    ) -> Result<Result<&str, &'static str>> {
+    ) -> Result<Result<&str, ServiceError>> {
         const LONGEST_CHARACTER: usize = 4;
         let bytes = self.argument(host_function, range)?;
         let begin = bytes.get(..most + LONGEST_CHARACTER).unwrap_or(bytes);
@@ -119,10 +109,54 @@ impl View<'_> {
             // Cut within a character.
             Err(error) if error.error_len().is_none() && begin.len() < bytes.len() => {
                 let valid = begin.get(..error.valid_up_to()).unwrap_or_default();
-                std::str::from_utf8(valid).map_err(|_| NOT_UTF8)
+                std::str::from_utf8(valid).map_err(|_| not_utf8("the message"))
             }
-            Err(_) => Err(NOT_UTF8),
+            Err(_) => Err(not_utf8("the message")),
         })
+    }
+}
+
+fn not_utf8(what: &str) -> ServiceError {
+    ServiceError::invalid(format!("{what} is not valid UTF-8"))
+}
+
+/// An argument of at most so many bytes; `what` names it in the error.
+pub(crate) fn bounded<'a>(what: &str, bytes: &'a [u8], max_bytes: usize) -> Result<&'a [u8], ServiceError> {
+    if bytes.len() <= max_bytes {
+        return Ok(bytes);
+    }
+    let why = format!("{what} has {} bytes, more than the limit of {max_bytes}", bytes.len());
+    Err(ServiceError::new(ErrorCode::PayloadTooLarge, why))
+}
+
+/// The same for text.
+pub(crate) fn text<'a>(what: &str, bytes: &'a [u8], max_bytes: usize) -> Result<&'a str, ServiceError> {
+    std::str::from_utf8(bounded(what, bytes, max_bytes)?).map_err(|_| not_utf8(what))
+}
+
+/// A copy of what a guest handed to a host function. A long one gives way to others.
+pub(crate) async fn take(
+    caller: &mut Caller<'_, GuestState>,
+    host_function: &'static str,
+    (pointer, length): (i32, i32),
+) -> Result<Vec<u8>> {
+    let (memory, _) = view(caller)?;
+    let bytes = memory.argument(host_function, (pointer, length))?;
+    if bytes.len() <= HOST_CHUNK_BYTES {
+        return Ok(bytes.to_vec());
+    }
+    let mut copy = Vec::with_capacity(bytes.len());
+    let mut since = Instant::now();
+    loop {
+        let (memory, state) = view(caller)?;
+        let rest = memory.argument(host_function, (pointer, length))?.get(copy.len()..).unwrap_or_default();
+        copy.extend_from_slice(rest.get(..HOST_CHUNK_BYTES).unwrap_or(rest));
+        if rest.len() <= HOST_CHUNK_BYTES {
+            return Ok(copy);
+        }
+        if let Some(others) = state.give_way(&mut since)? {
+            others.await;
+        }
     }
 }
 
@@ -149,10 +183,20 @@ pub(crate) async fn give(
     host_function: &'static str,
     bytes: &[u8],
 ) -> Result<i64> {
-    if bytes.is_empty() {
+    give_parts(caller, host_function, &[bytes]).await
+}
+
+/// The same for what lies in several places, which are put together in the guest's memory. Much of it gives way.
+pub(crate) async fn give_parts<T: AsRef<[u8]> + Sync>(
+    caller: &mut Caller<'_, GuestState>,
+    host_function: &'static str,
+    parts: &[T],
+) -> Result<i64> {
+    let length: usize = parts.iter().map(|part| part.as_ref().len()).sum();
+    if length == 0 {
         return Ok(0);
     }
-    let Ok(length) = i32::try_from(bytes.len()) else {
+    let Ok(length) = i32::try_from(length) else {
         caller.data_mut().log_failure(host_function, "the result is larger than a guest can hold");
         return Ok(0);
     };
@@ -185,11 +229,20 @@ pub(crate) async fn give(
         caller.data_mut().log_failure(host_function, &why);
         return Ok(0);
     }
-    let (mut memory, _) = view(caller)?;
-    memory
-        .bytes_mut(pointer, length as u32)
-        .map_err(|error| error.trap(host_function))?
-        .copy_from_slice(bytes);
+    let (memory, _) = view(caller)?;
+    memory.argument(host_function, (pointer as i32, length))?;
+    let (mut at, mut since) = (pointer, None);
+    for chunk in parts.iter().flat_map(|part| part.as_ref().chunks(HOST_CHUNK_BYTES)) {
+        let (mut memory, state) = view(caller)?;
+        let target = memory.bytes_mut(at, chunk.len() as u32).map_err(|error| error.trap(host_function))?;
+        target.copy_from_slice(chunk);
+        at = at.wrapping_add(chunk.len() as u32);
+        if chunk.len() == HOST_CHUNK_BYTES
+            && let Some(others) = state.give_way(since.get_or_insert_with(Instant::now))?
+        {
+            others.await;
+        }
+    }
     Ok(((u64::from(pointer) << 32) | length as u64) as i64)
 }
 
@@ -219,10 +272,14 @@ mod tests {
     fn text_that_is_not_utf8_is_no_text() {
         let mut bytes = b"ok\xff".to_vec();
         let view = View(&mut bytes);
-        assert_eq!(view.name("get_env", (0, 2)).unwrap(), Ok("ok"));
-        assert_eq!(view.name("get_env", (0, 3)).unwrap(), Err(NOT_UTF8));
-        assert_eq!(view.beginning("log_info", (0, 3), 8).unwrap(), Err(NOT_UTF8));
-        let message = view.name("get_env", (1, -1)).unwrap_err().to_string();
+        let key = |length| view.argument("get_env", (0, length)).unwrap();
+        assert_eq!(text("the key", key(2), 2), Ok("ok"));
+        assert_eq!(text("the key", key(3), 3).unwrap_err().message, "the key is not valid UTF-8");
+        let long = text("the key", key(3), 2).unwrap_err();
+        assert_eq!(long.code, ErrorCode::PayloadTooLarge);
+        assert_eq!(long.message, "the key has 3 bytes, more than the limit of 2");
+        assert!(view.beginning("log_info", (0, 3), 8).unwrap().is_err());
+        let message = view.argument("get_env", (1, -1)).unwrap_err().to_string();
         assert!(message.contains("get_env") && message.contains("4294967295"), "{message}");
     }
 
@@ -236,6 +293,6 @@ mod tests {
             let begin = view.beginning("log_info", all, most).unwrap().unwrap();
             assert!(begin.len() > most && begin.chars().all(|c| c == 'ä'), "{most}: {begin}");
         }
-        assert_eq!(view.beginning("log_info", all, 5000).unwrap(), Err(NOT_UTF8));
+        assert!(view.beginning("log_info", all, 5000).unwrap().is_err());
     }
 }

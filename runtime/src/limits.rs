@@ -389,3 +389,12 @@ pub const DEAD_LETTERS_LIMIT: Setting =
 
 /// The data of dead letters that one request returns, in bytes; fewer are returned when theirs is more.
 pub const DEAD_LETTERS_PAGE_MAX_BYTES: usize = 8 << 20;
+
+/// Arguments of one SQL statement: what SQLite takes.
+pub const DB_STATEMENT_ARGUMENTS_MAX: usize = 32_766;
+
+/// A longer time of a cache entry is as good as none; clocks and caches can add this much without overflowing.
+pub const CACHE_TTL_MAX: Duration = Duration::from_hours(100 * 366 * 24);
+
+/// Headers that `http_fetch` is handed as JSON, in bytes: room for [`FETCH_HEADERS_MAX_BYTES`] with escapes.
+pub const FETCH_HEADERS_JSON_MAX_BYTES: usize = 4 * FETCH_HEADERS_MAX_BYTES;

@@ -4,6 +4,7 @@
 //! Every call names the namespace it is for, and the implementation keeps namespaces apart. A service answers what its
 //! trait promises; what a guest sees of a failure is decided in `host`.
 
+use crate::limits::EPOCH_TICK;
 use crate::names::Namespace;
 use bytes::Bytes;
 use std::fmt;
@@ -66,8 +67,14 @@ pub trait Scheduler: Send + Sync + 'static {
     /// Ready after everything else that can run on this core had its turn: timers, sockets and other guests.
     fn yield_now(&self) -> Wait;
 
-    /// Ready after `duration`.
+    /// Ready after `duration`. Whoever waits for it may wait for something else beside it.
     fn sleep(&self, duration: Duration) -> Wait;
+
+    /// Does work that takes longer than a guest's slice where it holds up no other guest; ready when it is done. Without
+    /// such a place it is done at once.
+    fn offload(&self, work: Box<dyn FnOnce() + Send>) -> Wait {
+        Box::pin(async move { work() })
+    }
 }
 
 /// A [`Scheduler`] for programs that give each guest a thread of its own: tools, benches and tests.
@@ -87,7 +94,17 @@ impl Scheduler for ThreadScheduler {
     }
 
     fn sleep(&self, duration: Duration) -> Wait {
-        Box::pin(async move { std::thread::sleep(duration) })
+        let until = Instant::now() + duration;
+        Box::pin(std::future::poll_fn(move |cx| {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            // In steps, as something else may be waited for that does not wake this thread.
+            std::thread::park_timeout(left.min(EPOCH_TICK));
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }))
     }
 }
 
@@ -248,6 +265,12 @@ pub struct BatchFailure {
     pub error: ServiceError,
 }
 
+impl From<ServiceError> for BatchFailure {
+    fn from(error: ServiceError) -> Self {
+        Self { index: None, error }
+    }
+}
+
 /// The SQL database of each namespace, made when it is first used.
 ///
 /// Statements reach nothing but their namespace's own data: no other file, no attached database, no extension, no
@@ -255,7 +278,7 @@ pub struct BatchFailure {
 /// [`crate::limits::DB_RESULT_MAX_BYTES`] for a batch's results together; over one is an error, never a part.
 pub trait Database: Send + Sync + 'static {
     /// Runs a batch. It has an outcome by the deadline, at which a running statement is interrupted and the batch
-    /// undone. Committed means durable.
+    /// undone. Committed means durable. A batch without statements succeeds.
     fn run(
         &self,
         namespace: &Namespace,

@@ -1,8 +1,9 @@
 //! What an invocation may know of itself: its caller, its id and its environment.
 
-use crate::abi::{give, view};
+use crate::abi::{give, text, view};
 use crate::guest::GuestState;
 use crate::invocation::Caller as Who;
+use crate::limits::HOST_NAME_MAX_BYTES;
 use wasmtime::{Caller, Linker, Result};
 
 /// Reads a value of the invocation's state.
@@ -43,10 +44,10 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
             move |mut caller: Caller<'_, GuestState>, key: (i32, i32)| {
                 Box::new(async move {
                     let (memory, state) = view(&mut caller)?;
-                    let value = match memory.name(name, key)? {
+                    let value = match text("the name", memory.argument(name, key)?, HOST_NAME_MAX_BYTES) {
                         Ok(key) => lookup(state, key).to_owned(),
                         Err(why) => {
-                            state.log_failure(name, why);
+                            state.log_failure(name, &why.message);
                             return Ok(0);
                         }
                     };

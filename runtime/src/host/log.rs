@@ -15,7 +15,7 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
                 let (memory, state) = view(&mut caller)?;
                 match memory.beginning(name, (pointer, length), LOG_MESSAGE_MAX_BYTES)? {
                     Ok(message) => state.logs.push(level, message),
-                    Err(why) => state.log_failure(name, why),
+                    Err(why) => state.log_failure(name, &why.message),
                 }
                 Ok(())
             },

@@ -1,0 +1,169 @@
+//! Statements and their arguments out of a guest's JSON.
+
+use super::Batch;
+use crate::host::json::{Elements, refused};
+use crate::limits::{DB_SQL_MAX_BYTES, DB_STATEMENT_ARGUMENTS_MAX, DB_STATEMENTS_MAX};
+use crate::services::{
+    BatchFailure, BatchMode, Consistency, ErrorCode, ServiceError, SqlValue, Statement, StatementKind,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// What `db_transaction` is handed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transaction<'a> {
+    #[serde(borrow)]
+    ops: Elements<'a, DB_STATEMENTS_MAX>,
+}
+
+/// What `db_query_batch` is handed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QueryBatch<'a> {
+    #[serde(borrow)]
+    ops: Elements<'a, DB_STATEMENTS_MAX>,
+    consistency: Option<Freshness>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Freshness {
+    Weak,
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Op<'a> {
+    kind: Option<Kind>,
+    sql: String,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Exec,
+    Query,
+}
+
+/// The statements of a transaction.
+pub(super) fn transaction(text: &str) -> Result<Batch, BatchFailure> {
+    let given: Transaction<'_> = serde_json::from_str(text).map_err(|error| whole(&error))?;
+    let statements = statements(given.ops, |kind| match kind {
+        Some(Kind::Exec) => Ok(StatementKind::Exec),
+        Some(Kind::Query) => Ok(StatementKind::Query),
+        None => Err("the field kind is missing: it is \"exec\" or \"query\""),
+    })?;
+    Ok((BatchMode::Write, statements))
+}
+
+/// The statements of a batch of queries.
+pub(super) fn queries(text: &str) -> Result<Batch, BatchFailure> {
+    let given: QueryBatch<'_> = serde_json::from_str(text).map_err(|error| whole(&error))?;
+    let consistency = match given.consistency {
+        Some(Freshness::None) => Consistency::None,
+        Some(Freshness::Weak) | None => Consistency::Weak,
+    };
+    let statements = statements(given.ops, |kind| match kind {
+        Some(Kind::Query) | None => Ok(StatementKind::Query),
+        Some(Kind::Exec) => {
+            Err("the field kind is \"exec\": a batch of queries has none that change anything")
+        }
+    })?;
+    Ok((BatchMode::Read(consistency), statements))
+}
+
+/// The failure of a batch that could not be read as such.
+fn whole(error: &serde_json::Error) -> BatchFailure {
+    BatchFailure { index: None, error: refused("the operations are not valid", error) }
+}
+
+fn statements(
+    ops: Elements<'_, DB_STATEMENTS_MAX>,
+    kind: fn(Option<Kind>) -> Result<StatementKind, &'static str>,
+) -> Result<Vec<Statement>, BatchFailure> {
+    if ops.count > DB_STATEMENTS_MAX {
+        let why = format!("there are {} operations, more than the limit of {DB_STATEMENTS_MAX}", ops.count);
+        return Err(BatchFailure {
+            index: None,
+            error: ServiceError::new(ErrorCode::TooManyStatements, why),
+        });
+    }
+    let ops = ops.first.into_iter().enumerate();
+    ops.map(|(index, op)| {
+        statement(index, op, kind).map_err(|error| BatchFailure { index: Some(index), error })
+    })
+    .collect()
+}
+
+fn statement(
+    index: usize,
+    op: &RawValue,
+    kind: fn(Option<Kind>) -> Result<StatementKind, &'static str>,
+) -> Result<Statement, ServiceError> {
+    let op: Op<'_> =
+        serde_json::from_str(op.get()).map_err(|error| refused(&format!("ops[{index}]"), &error))?;
+    let named =
+        |error: ServiceError| ServiceError::new(error.code, format!("ops[{index}]: {}", error.message));
+    let kind = kind(op.kind).map_err(|why| named(ServiceError::invalid(why)))?;
+    if op.sql.len() > DB_SQL_MAX_BYTES {
+        let why = format!("the SQL has {} bytes, more than the limit of {DB_SQL_MAX_BYTES}", op.sql.len());
+        return Err(named(ServiceError::new(ErrorCode::PayloadTooLarge, why)));
+    }
+    let args = op.args.map_or_else(|| Ok(Vec::new()), |args| arguments(args.get())).map_err(named)?;
+    Ok(Statement { kind, sql: op.sql, args })
+}
+
+/// The arguments of one statement: a JSON array. An empty text is none, as is `null`, which Go makes of a slice that
+/// was never made.
+pub(super) fn arguments(text: &str) -> Result<Vec<SqlValue>, ServiceError> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let given: Option<Elements<'_, DB_STATEMENT_ARGUMENTS_MAX>> =
+        serde_json::from_str(text).map_err(|error| refused("the arguments are not a JSON array", &error))?;
+    let Some(given) = given else { return Ok(Vec::new()) };
+    if given.count > DB_STATEMENT_ARGUMENTS_MAX {
+        let why = format!(
+            "there are {} arguments, more than the limit of {DB_STATEMENT_ARGUMENTS_MAX}",
+            given.count
+        );
+        return Err(ServiceError::new(ErrorCode::PayloadTooLarge, why));
+    }
+    let values = given.first.into_iter().enumerate();
+    values
+        .map(|(index, raw)| {
+            value(raw.get()).map_err(|why| ServiceError::invalid(format!("args[{index}]: {why}")))
+        })
+        .collect()
+}
+
+/// One argument. What is wrong with it is said without showing it.
+fn value(json: &str) -> Result<SqlValue, &'static str> {
+    match json.as_bytes().first() {
+        Some(b'n') => Ok(SqlValue::Null),
+        Some(b't') => Ok(SqlValue::Integer(1)),
+        Some(b'f') => Ok(SqlValue::Integer(0)),
+        Some(b'"') => serde_json::from_str(json)
+            .map(SqlValue::Text)
+            .map_err(|_| "the string has an escape that is no character"),
+        Some(b'[') => serde_json::from_str(json)
+            .map(SqlValue::Blob)
+            .map_err(|_| "a blob is an array of whole numbers from 0 to 255"),
+        Some(b'{') => Err("an object is no SQL value; a string with its JSON is one"),
+        _ if json.contains(['.', 'e', 'E']) => match json.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(SqlValue::Real(number)),
+            _ => Err("the number is beyond what 64 bits of floating point hold"),
+        },
+        _ => json
+            .parse()
+            .map(SqlValue::Integer)
+            .map_err(|_| "the whole number is beyond 64 bits; a string can hold it"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
