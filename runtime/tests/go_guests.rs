@@ -116,8 +116,8 @@ fn a_guest_learns_of_its_caller(build: Build) {
         assert_eq!(services.result, Ok(()), "{module}");
         assert!(text(&services).contains("\"leaked\":0"), "{module}: {}", text(&services));
         assert!(text(&services).contains("not available on this node"), "{module}: {}", text(&services));
-        // One line for each of the 16 calls.
-        assert_eq!(log(&services).len(), 16, "{module}: {:?}", log(&services));
+        // One line for each call whose result cannot say what was wrong.
+        assert_eq!(log(&services).len(), 11, "{module}: {:?}", log(&services));
         assert!(log(&services).iter().all(|m| m.ends_with(": not available on this node")), "{module}");
     }
 }

@@ -53,45 +53,6 @@ fn a_guest_learns_its_context_under_each_module_name() {
 }
 
 #[test]
-fn a_service_that_is_not_there_answers_its_documented_failure() {
-    let node = Shared::node();
-    for compiler in COMPILERS {
-        for module in ["env", "host", "orama"] {
-            let Some(misc) = node.misc(compiler, module) else { continue };
-            let (report, messages, _) = run_logged(&node, &misc, &json!({ "do": "unavailable" }));
-            let why = "not available on this node";
-            for name in ["get_secret", "db_query", "cache_get", "storage_put", "storage_get"] {
-                assert_eq!(report[name], "", "{misc}: {name}");
-            }
-            for name in ["db_execute", "cache_delete", "cache_incr", "cache_incr_by", "pubsub_publish"] {
-                assert_eq!(report[name], 0, "{misc}: {name}");
-            }
-            for (name, expected) in [
-                ("db_query_v2", json!({ "rows": [], "error": why })),
-                ("db_execute_v2", json!({ "rows_affected": 0, "last_insert_id": 0, "error": why })),
-                ("http_fetch", json!({ "status": 0, "error": why })),
-                (
-                    "db_transaction",
-                    json!({ "committed": false, "results": [], "failed_index": -1, "error": why, "code": "UNAVAILABLE" }),
-                ),
-                (
-                    "db_query_batch",
-                    json!({ "results": [], "failed_index": -1, "error": why, "code": "UNAVAILABLE" }),
-                ),
-            ] {
-                let told: Value = serde_json::from_str(report[name].as_str().unwrap()).unwrap();
-                assert_eq!(told, expected, "{misc}: {name}");
-            }
-            assert_eq!(messages.len(), 16, "{misc}: {messages:?}");
-            for name in ["cache_set", "get_secret", "db_execute", "pubsub_publish"] {
-                let line = format!("error: {name}: {why}");
-                assert!(messages.contains(&line), "{line:?} is not in {messages:?}");
-            }
-        }
-    }
-}
-
-#[test]
 fn a_program_sees_its_environment_its_name_and_nothing_else() {
     let node = Shared::node();
     for misc in COMPILERS.into_iter().filter_map(|compiler| node.misc(compiler, "env")) {
