@@ -95,6 +95,71 @@ fn namespaces_and_their_keys() {
     assert_eq!(admin.code(4, &["function", "list"]), "UNAUTHORIZED");
 }
 
+#[test]
+fn messages_run_functions_and_what_fails_can_be_replayed() {
+    let node = Node::start(Options::default());
+    let shell = Shell::of(&node);
+    node.deploy("echo", &guests::wat("echo"), &[]);
+    node.deploy("fails", &guests::wat("trap_unreachable"), &[]);
+    let add = |function: &'static str| ["function", "triggers", "add", function, "--topic", "calls:invite"];
+    let (stdout, _) = shell.run(0, &add("echo"));
+    assert!(stdout.starts_with("added trigger ") && stdout.contains("calls:invite"), "{stdout}");
+    // The same topic again is the same trigger.
+    let id = shell.json(&add("echo"))["trigger_id"].as_str().unwrap().to_owned();
+    assert!(stdout.contains(&id), "{stdout}");
+    assert!(shell.run(0, &add("echo")).0.starts_with("kept trigger "));
+    shell.run(0, &add("fails"));
+    assert_eq!(shell.code(3, &add("absent")), "FUNCTION_NOT_FOUND");
+    let listed = shell.json(&["fn", "triggers", "list", "echo"]);
+    let expected =
+        serde_json::json!([{ "id": id, "kind": "pubsub", "topic": "calls:invite", "enabled": true }]);
+    assert_eq!((&listed["count"], &listed["triggers"]), (&1.into(), &expected));
+    assert!(shell.run(0, &["fn", "triggers", "list", "echo"]).0.contains(&id));
+
+    let message = "{\"b\": 1.0, \"a\": [12345678901234567890]}";
+    let published = shell.json(&["pubsub", "publish", "calls:invite", message]);
+    assert!(published["message_id"].is_string() && published["topic"] == "calls:invite", "{published}");
+    let logs = |name: &str| shell.json(&["function", "logs", name]);
+    eventually("the function ran", || logs("echo")["count"] == 1);
+    assert_eq!(logs("echo")["invocations"][0]["trigger_type"], "pubsub");
+    shell.run(2, &["pubsub", "publish", "calls:invite", "not json"]);
+
+    let letters = |arguments: &[&str]| {
+        shell.json(&[&["function", "triggers", "dead-letters", "fails"], arguments].concat())
+    };
+    eventually("the message is a dead letter", || letters(&[])["count"] == 1);
+    let letter = letters(&[])["dead_letters"][0].clone();
+    let kept = (&letter["message_id"], &letter["data"].to_string(), &letter["attempts"]);
+    assert_eq!(kept.0, &published["message_id"]);
+    assert_eq!((kept.1.as_str(), kept.2), ("{\"a\":[12345678901234567890],\"b\":1.0}", &1.into()));
+    let first = letter["id"].as_str().unwrap();
+    assert!(shell.run(0, &["fn", "triggers", "dead-letters", "fails"]).0.contains(first));
+    // It fails again and is a dead letter again, by another id.
+    let replay = ["function", "triggers", "replay", "fails"];
+    let (stdout, _) = shell.run(0, &[&replay[..], &[first]].concat());
+    assert_eq!(stdout, "fails runs again for 1 dead letter\n");
+    eventually("it ran again", || logs("fails")["count"] == 2 && letters(&[])["count"] == 1);
+    shell.run(0, &["pubsub", "publish", "calls:invite", "null"]);
+    eventually("there are two", || letters(&[])["count"] == 2);
+    assert_eq!(letters(&["--limit", "1"])["count"], 1);
+    assert_eq!(shell.json(&[&replay[..], &["--all"]].concat())["replayed"], 2);
+    eventually("both ran again", || logs("fails")["count"] == 5 && letters(&[])["count"] == 2);
+    assert_eq!(shell.code(3, &[&replay[..], &["no-such-id"]].concat()), "DEAD_LETTER_NOT_FOUND");
+    assert_eq!(shell.run(0, &["fn", "triggers", "dead-letters", "echo"]).1, "no dead letters\n");
+
+    // A key that may invoke may publish, and no more.
+    let key = shell.json(&["keys", "create", "--role", "invoke"])["api_key"].as_str().unwrap().to_owned();
+    let invoker = Shell::with_key(&node, &key);
+    invoker.run(0, &["pubsub", "publish", "nobody:listens", "1"]);
+    assert_eq!(invoker.code(4, &add("echo")), "FORBIDDEN");
+    assert_eq!(invoker.code(4, &["fn", "triggers", "list", "echo"]), "FORBIDDEN");
+
+    assert_eq!(shell.run(0, &["fn", "triggers", "delete", "echo", &id]).0, format!("deleted trigger {id}\n"));
+    assert_eq!(shell.code(3, &["fn", "triggers", "delete", "echo", &id]), "TRIGGER_NOT_FOUND");
+    let (stdout, stderr) = shell.run(0, &["fn", "triggers", "list", "echo"]);
+    assert!(stdout.is_empty() && stderr.contains("no triggers"), "{stdout}{stderr}");
+}
+
 /// A command that follows logs, and the lines that it printed.
 struct Follower {
     child: Child,

@@ -8,7 +8,10 @@ use std::path::PathBuf;
 #[derive(Subcommand)]
 pub enum SecretsCommand {
     /// Set a secret; the next invocation reads the new value
-    #[command(group(ArgGroup::new("source").required(true).args(["value", "from_file"])), override_usage = "orama function secrets set [OPTIONS] <NAME> <VALUE | - | --from-file <PATH>>", after_help = "\
+    #[command(
+        group(ArgGroup::new("source").required(true).args(["value", "from_file"])),
+        override_usage = "orama function secrets set [OPTIONS] <NAME> <VALUE | - | --from-file <PATH>>",
+        after_help = "\
 The value is stored encrypted and never shown again. It is taken as it is, with a line break at its end where a file or \
 standard input has one. An argument can be seen by other users of the machine while the command runs, and stays in the \
 shell's history: --from-file or standard input keep it out of both.
@@ -16,7 +19,8 @@ shell's history: --from-file or standard input keep it out of both.
 Examples:
   orama function secrets set APNS_KEY_ID ABC123DEF
   orama function secrets set APNS_AUTH_KEY --from-file ./AuthKey_ABC123.p8
-  printf %s \"$TOKEN\" | orama function secrets set TOKEN -")]
+  printf %s \"$TOKEN\" | orama function secrets set TOKEN -"
+    )]
     Set {
         /// The secret's name, as get_secret is given it
         #[arg(value_parser = SecretName::new)]
@@ -113,10 +117,14 @@ Examples:
         connection: Connection,
     },
     /// Run the function again for a dead letter, or for all of them
-    #[command(group(ArgGroup::new("which").required(true).args(["id", "all"])), override_usage = "orama function triggers replay [OPTIONS] <FUNCTION> <ID | --all>", after_help = "\
+    #[command(
+        group(ArgGroup::new("which").required(true).args(["id", "all"])),
+        override_usage = "orama function triggers replay [OPTIONS] <FUNCTION> <ID | --all>",
+        after_help = "\
 Examples:
   orama function triggers replay call-push-handler 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10
-  orama function triggers replay call-push-handler --all")]
+  orama function triggers replay call-push-handler --all"
+    )]
     Replay {
         /// The function
         #[arg(value_parser = FunctionName::new)]
