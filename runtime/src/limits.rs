@@ -294,8 +294,9 @@ pub const DB_MAX_BYTES: usize = 1 << 30;
 /// Size that the write-ahead log of a database may reach before writes wait for long queries, in bytes.
 pub const DB_WAL_MAX_BYTES: u64 = DB_MAX_BYTES as u64;
 
-/// What one database call may write to the disk, temporary files of sorts and joins included, in bytes.
-pub const DB_WRITTEN_MAX_BYTES: u64 = DB_MAX_BYTES as u64;
+/// What one database call may write to the disk, temporary files of sorts and joins included, in bytes: twice all that
+/// there can be to sort.
+pub const DB_WRITTEN_MAX_BYTES: u64 = 2 * DB_MAX_BYTES as u64;
 
 /// Instructions of one compiled statement: some 10,000 rows of VALUES.
 pub const DB_INSTRUCTIONS_MAX: i32 = 250_000;

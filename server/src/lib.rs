@@ -18,6 +18,7 @@ pub mod registry;
 pub mod routes;
 pub mod secrets;
 mod services;
+mod storage;
 mod worker;
 
 pub use config::{Config, Overrides};

@@ -1,6 +1,6 @@
 //! Loaded code by the hash of its wasm: bounded memory, one load or compilation at a time for each module.
 
-use crate::backend::blob::local::LocalBlobs;
+use crate::backend::blob::Blobs;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 pub struct Modules {
     compiler: Compiler,
     loaded: Cache<WasmHash, Arc<LoadedModule>>,
-    blobs: LocalBlobs,
+    blobs: Arc<dyn Blobs>,
     /// One compilation at a time: each uses every compiling thread.
     compiling: Arc<Semaphore>,
     /// Bounds the modules that wait in memory for their turn.
@@ -58,7 +58,7 @@ impl Modules {
     #[must_use]
     pub fn new(
         compiler: Compiler,
-        blobs: LocalBlobs,
+        blobs: Arc<dyn Blobs>,
         cache_mb: u32,
         generation: Arc<AtomicU64>,
         metrics: Arc<Metrics>,

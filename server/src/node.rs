@@ -2,6 +2,7 @@
 
 use crate::auth::jwt::{KeyFileError, Tokens};
 use crate::auth::{self, Authority};
+use crate::backend::blob::Blobs;
 use crate::backend::blob::local::LocalBlobs;
 use crate::backend::cache::memory::MemoryCache;
 use crate::backend::database::sqlite::SqliteDatabases;
@@ -17,6 +18,7 @@ use crate::registry::Registry;
 use crate::routes::{self, App};
 use crate::secrets::SecretStore;
 use crate::services::Services;
+use crate::storage::ObjectStorage;
 use crate::worker::{self, Command, Shared, Start, Worker};
 use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY, TRIGGERED_SHARE};
 use orama_runtime::names::Namespace;
@@ -158,6 +160,8 @@ impl Node {
             let secrets = Arc::clone(&app.secrets);
             backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
             backplane.spawn_blocking(move || routes::clean_unreferenced(&app));
+            let storage = shared.services.storage.clone();
+            backplane.spawn_blocking(move || storage.clean_unreferenced());
         }
         Ok(node)
     }
@@ -227,16 +231,19 @@ impl Drop for Node {
 struct Stores {
     registry: Registry,
     records: Records,
-    blobs: LocalBlobs,
+    blobs: Arc<dyn Blobs>,
+    objects: Arc<dyn Blobs>,
 }
 
 impl Stores {
     fn open(data: &Path) -> Result<Self, StartError> {
         let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
+        let blobs = |folder| LocalBlobs::open(&data.join(folder)).map(Arc::new);
         Ok(Self {
             registry: Registry::open(data).map_err(|error| failed(&error))?,
             records: Records::open(data).map_err(|error| failed(&error))?,
-            blobs: LocalBlobs::open(&data.join("blobs")).map_err(|error| failed(&error))?,
+            blobs: blobs("blobs").map_err(|error| failed(&error))?,
+            objects: blobs("objects").map_err(|error| failed(&error))?,
         })
     }
 }
@@ -251,7 +258,7 @@ fn assemble(
     senders: &Senders,
 ) -> Result<(Arc<Shared>, Arc<App>), StartError> {
     let file = |path: PathBuf| move |source| StartError::File { path, source };
-    let Stores { registry, records, blobs } = stores;
+    let Stores { registry, records, blobs, objects } = stores;
     let key_file = data.join("artifact.key");
     let key = ArtifactKey::open(&key_file).map_err(file(key_file))?;
     let artifacts_dir = data.join("artifacts");
@@ -278,6 +285,7 @@ fn assemble(
         .map_err(|error| StartError::Store(error.to_string()))?;
     let database = SqliteDatabases::open(&data.join("databases"), backplane.handle().clone())
         .map_err(|error| StartError::Store(error.to_string()))?;
+    let storage = ObjectStorage::new(registry.clone(), objects, backplane.handle().clone());
     let cache = MemoryCache::new((config.cache_memory_mb as usize) << 20);
     let pubsub = Arc::new(MemoryPubSub::default());
     let events = NodeEvents::open(data, &registry, pubsub, backplane.handle().clone())
@@ -301,6 +309,7 @@ fn assemble(
         visitors: Arc::default(),
         forget_namespace: vec![
             forget(&database, SqliteDatabases::remove),
+            forget(&storage, ObjectStorage::remove),
             {
                 let cache = cache.clone();
                 Box::new(move |namespace| {
@@ -318,7 +327,14 @@ fn assemble(
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {
         engine,
-        services: Services { database, cache, secrets, events, backplane: backplane.handle().clone() },
+        services: Services {
+            database,
+            cache,
+            storage,
+            secrets,
+            events,
+            backplane: backplane.handle().clone(),
+        },
         registry,
         authority,
         registry_generation: generation,

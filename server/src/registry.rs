@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 mod keys;
 mod namespaces;
+mod objects;
 mod row;
 mod schema;
 pub(crate) mod secrets;
@@ -25,6 +26,7 @@ mod triggers;
 
 pub use keys::KeyEntry;
 pub use namespaces::NamespaceEntry;
+pub(crate) use objects::StoreError;
 pub use triggers::{AddedTrigger, Trigger};
 
 /// The file's name in the data folder.

@@ -4,7 +4,7 @@
 //! which gives each answer its request id; around those of tenants stands [`access::authenticate`].
 
 use crate::auth::Authority;
-use crate::backend::blob::local::LocalBlobs;
+use crate::backend::blob::Blobs;
 use crate::error::ApiError;
 use crate::events::NodeEvents;
 use crate::metrics::Metrics;
@@ -58,7 +58,7 @@ pub struct App {
     /// What became of invocations.
     pub records: Records,
     /// The modules' bytes.
-    pub blobs: LocalBlobs,
+    pub blobs: Arc<dyn Blobs>,
     /// What only functions of a namespace may know.
     pub(crate) secrets: Arc<SecretStore>,
     /// What is published, and what it triggers.

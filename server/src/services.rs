@@ -4,6 +4,7 @@ use crate::backend::cache::memory::MemoryCache;
 use crate::backend::database::sqlite::SqliteDatabases;
 use crate::events::NodeEvents;
 use crate::secrets::{CoreSecrets, SecretStore};
+use crate::storage::ObjectStorage;
 use orama_runtime::services::{Host, Scheduler};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub(crate) struct Services {
     pub(crate) database: SqliteDatabases,
     pub(crate) cache: MemoryCache,
+    pub(crate) storage: ObjectStorage,
     pub(crate) secrets: Arc<SecretStore>,
     pub(crate) events: Arc<NodeEvents>,
     /// Where they wait for the disk and for others.
@@ -23,6 +25,7 @@ impl Services {
         Host {
             database: Arc::new(self.database.clone()),
             cache: Arc::new(self.cache.clone()),
+            storage: Arc::new(self.storage.clone()),
             secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),
             events: Arc::<NodeEvents>::clone(&self.events),
             ..Host::without_services(scheduler)

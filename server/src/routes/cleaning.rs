@@ -12,7 +12,7 @@ use orama_runtime::limits::START_CLEANING_MAX;
 /// Removes a module's bytes and code if nothing names it. A failure is logged: the next start tries again. Blocks.
 pub(super) fn clean(app: &App, module: &ModuleRef) {
     let cid = module.wasm_cid.as_str();
-    let outcome = app.blobs.unless_held(cid, || match app.registry.is_wasm_referenced(cid) {
+    let outcome = app.blobs.holds().unless_held(cid, || match app.registry.is_wasm_referenced(cid) {
         Ok(true) => Ok(()),
         Ok(false) => {
             app.modules.forget(&module.wasm_hash);

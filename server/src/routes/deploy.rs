@@ -75,7 +75,7 @@ async fn run(
     let (blobs, wasm) = (app.blobs.clone(), form.wasm.clone());
     let (wasm_cid, hold) = blocking(move || {
         let cid = cid::of(&wasm);
-        let hold = blobs.hold(&cid);
+        let hold = blobs.holds().hold(&cid);
         Ok((cid, hold))
     })
     .await?;

@@ -9,6 +9,7 @@ mod secrets;
 
 use super::*;
 use crate::auth::{ApiKey, Role};
+use crate::backend::blob::local::LocalBlobs;
 use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::records::Record;
 use axum::body::Body;
@@ -68,7 +69,7 @@ impl Node {
         }
         let (_, key) = registry.create_key(&Namespace::new("a").unwrap(), Role::Deploy).unwrap();
         let records = Records::open(dir.path()).unwrap();
-        let blobs = LocalBlobs::open(&dir.path().join("blobs")).unwrap();
+        let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&dir.path().join("blobs")).unwrap());
         let metrics = Arc::new(Metrics::default());
         let engine = Engine::new(&EngineConfig { instance_slots: 4, cpu: CpuLevel::Native }).unwrap();
         let artifact_key = ArtifactKey::open(&dir.path().join("artifact.key")).unwrap();

@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
+pub(crate) mod blobs;
 pub(crate) mod cache;
 pub(crate) mod database;
 pub(crate) mod pubsub;
+pub(crate) mod storage;
 
 /// A namespace that no other case uses.
 pub(crate) fn namespace() -> Namespace {

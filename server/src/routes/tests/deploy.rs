@@ -270,7 +270,7 @@ async fn a_client_that_leaves_does_not_stop_a_deploy_halfway() {
     let wasm = command(1);
     let cid = cid::of(&wasm);
     let begun = async {
-        while node.app.blobs.unless_held(&cid, || ()).is_some() {
+        while node.app.blobs.holds().unless_held(&cid, || ()).is_some() {
             tokio::task::yield_now().await;
         }
     };

@@ -131,7 +131,7 @@ async fn a_held_module_survives_the_delete_of_its_last_user() {
     let node = Node::new();
     let wasm = command(1);
     node.deployed("f", &wasm).await;
-    let hold = node.app.blobs.hold(&cid::of(&wasm));
+    let hold = node.app.blobs.holds().hold(&cid::of(&wasm));
     node.call(Method::DELETE, "/v1/functions/f").await;
     assert_eq!((node.blobs(), node.artifacts()), (1, 1));
     drop(hold);

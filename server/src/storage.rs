@@ -1,0 +1,175 @@
+//! What guests store: bytes in a blob store of their own, and in the registry who may read them.
+//!
+//! A put holds its blob from before the bytes are written until the registry names it. A removal looks at the registry
+//! and removes while no hold can be taken. So neither takes away what the other has just named.
+
+use crate::backend::blob::{BlobError, Blobs, cid};
+use crate::registry::{Registry, RegistryError, StoreError};
+use bytes::Bytes;
+use orama_runtime::limits::{START_CLEANING_MAX, STORAGE_MAX_BYTES, STORAGE_THREADS_MAX};
+use orama_runtime::names::Namespace;
+use orama_runtime::services::{Answer, ErrorCode, ServiceError, Storage};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+/// The objects of all namespaces. Clones share them.
+#[derive(Clone)]
+pub(crate) struct ObjectStorage {
+    store: Store,
+    /// Where it waits for the disk.
+    backplane: Handle,
+    /// Bounds the objects in memory.
+    threads: Arc<Semaphore>,
+}
+
+#[derive(Clone)]
+struct Store {
+    registry: Registry,
+    blobs: Arc<dyn Blobs>,
+}
+
+impl ObjectStorage {
+    /// Storage over a blob store that nothing else uses.
+    pub(crate) fn new(registry: Registry, blobs: Arc<dyn Blobs>, backplane: Handle) -> Self {
+        let threads = Arc::new(Semaphore::new(STORAGE_THREADS_MAX));
+        Self { store: Store { registry, blobs }, backplane, threads }
+    }
+
+    /// Forgets what a namespace stored, and removes what no other one stored. A blob that cannot be removed is logged, and
+    /// the next start tries again. Blocks.
+    ///
+    /// # Errors
+    /// When the registry fails; nothing is forgotten then.
+    pub(crate) fn remove(&self, namespace: &Namespace) -> Result<(), RegistryError> {
+        for cid in self.store.registry.remove_objects(namespace)? {
+            self.store.clean(&cid);
+        }
+        Ok(())
+    }
+
+    /// Removes blobs that nobody stored: what a crash left. Looks at a bounded number of them. Blocks; it may run while
+    /// the node serves.
+    pub(crate) fn clean_unreferenced(&self) {
+        match self.store.blobs.list(START_CLEANING_MAX) {
+            Ok(cids) => cids.iter().for_each(|cid| self.store.clean(cid)),
+            Err(error) => tracing::warn!(%error, "stored objects could not be listed"),
+        }
+    }
+
+    /// Runs work with the disk when it has its turn.
+    fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Answer<Result<T, ServiceError>> {
+        let (threads, backplane, store) =
+            (Arc::clone(&self.threads), self.backplane.clone(), self.store.clone());
+        Box::pin(async move {
+            let stopping = || ServiceError::unavailable("the node is stopping");
+            let turn = threads.acquire_owned().await.map_err(|_| stopping())?;
+            let done = backplane.spawn_blocking(move || {
+                let result = work(&store);
+                drop(turn);
+                result
+            });
+            done.await.unwrap_or_else(|error| {
+                if error.is_cancelled() {
+                    return Err(stopping());
+                }
+                Err(failed(&error))
+            })
+        })
+    }
+}
+
+impl Storage for ObjectStorage {
+    fn put(&self, namespace: &Namespace, bytes: Bytes) -> Answer<Result<String, ServiceError>> {
+        if bytes.len() > STORAGE_MAX_BYTES {
+            let message =
+                format!("the object has {} bytes; at most {STORAGE_MAX_BYTES} are possible", bytes.len());
+            let refused = Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
+            return Box::pin(std::future::ready(refused));
+        }
+        let namespace = namespace.clone();
+        self.on_disk(move |store| store.put(&namespace, &bytes))
+    }
+
+    fn get(&self, namespace: &Namespace, cid: &str) -> Answer<Result<Option<Bytes>, ServiceError>> {
+        if !cid::is_valid(cid) {
+            return Box::pin(std::future::ready(Ok(None)));
+        }
+        let (namespace, cid) = (namespace.clone(), cid.to_owned());
+        self.on_disk(move |store| store.get(&namespace, &cid))
+    }
+}
+
+impl Store {
+    fn put(&self, namespace: &Namespace, bytes: &[u8]) -> Result<String, ServiceError> {
+        let (cid, size) = (cid::of(bytes), bytes.len() as u64);
+        self.registry.check_object(namespace, &cid, size).map_err(refused)?;
+        let hold = self.blobs.holds().hold(&cid);
+        let stored = self
+            .blobs
+            .put_as(&cid, bytes)
+            .map_err(|error| failed(&error))
+            .and_then(|()| self.registry.store_object(namespace, &cid, size).map_err(refused));
+        drop(hold);
+        if stored.is_err() {
+            self.clean(&cid);
+        }
+        stored.map(|()| cid)
+    }
+
+    fn get(&self, namespace: &Namespace, cid: &str) -> Result<Option<Bytes>, ServiceError> {
+        if !self.registry.has_object(namespace, cid).map_err(|error| failed(&error))? {
+            return Ok(None);
+        }
+        match self.blobs.get(cid) {
+            Ok(Some(bytes)) => Ok(Some(bytes.into())),
+            // The namespace may have gone meanwhile; else the store lost it.
+            Ok(None) => match self.registry.has_object(namespace, cid) {
+                Ok(false) => Ok(None),
+                Ok(true) => Err(failed(&format_args!("stored object {cid} is lost"))),
+                Err(error) => Err(failed(&error)),
+            },
+            Err(error @ BlobError::Damaged { .. }) => {
+                tracing::error!(%error, "a stored object is damaged");
+                Err(ServiceError::new(ErrorCode::Internal, "the object is damaged; put the same bytes again"))
+            }
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// Removes a blob that nobody stored.
+    fn clean(&self, cid: &str) {
+        let outcome = self.blobs.holds().unless_held(cid, || match self.registry.is_object_referenced(cid) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.blobs.remove(cid).map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        });
+        if let Some(Err(error)) = outcome {
+            tracing::warn!(error, cid, "a stored object that nobody may read could not be removed");
+        }
+    }
+}
+
+fn refused(error: StoreError) -> ServiceError {
+    match error {
+        StoreError::TooMany | StoreError::TooLarge { .. } => {
+            ServiceError::new(ErrorCode::PayloadTooLarge, error.to_string())
+        }
+        StoreError::Registry(RegistryError::NoNamespace(_)) => {
+            ServiceError::unavailable("the namespace is being deleted")
+        }
+        StoreError::Registry(error) => failed(&error),
+    }
+}
+
+/// The cause is for the node's log: it may name files.
+fn failed(error: &dyn std::fmt::Display) -> ServiceError {
+    tracing::error!(%error, "the object storage failed");
+    ServiceError::new(ErrorCode::Internal, "the storage failed")
+}
+
+#[cfg(test)]
+mod tests;
