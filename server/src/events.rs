@@ -7,6 +7,7 @@
 
 use crate::backend::pubsub::PubSub;
 use crate::backend::sqlite::{Database, Durability, SqliteError};
+use crate::records::Records;
 use crate::registry::{Registry, RegistryError};
 use bytes::Bytes;
 use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
@@ -30,6 +31,7 @@ mod dead_letters;
 mod dispatcher;
 mod removal;
 mod schema;
+mod settler;
 mod store;
 mod tally;
 mod topic;
@@ -206,11 +208,12 @@ impl NodeEvents {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Begins to run jobs: at most `running_max` at once, and of one namespace a part of that.
-    pub fn start(&self, run: Run, running_max: usize) {
+    /// Begins to run jobs: at most `running_max` at once, and of one namespace a part of that. `run` hands the records of
+    /// what it ran over to `records` before it answers.
+    pub fn start(&self, run: Run, records: Records, running_max: usize) {
         let (ended, stopped) = mpsc::channel();
         *self.inner.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
-        let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&self.inner), run, running_max);
+        let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&self.inner), run, records, running_max);
         self.inner.backplane.spawn(async move {
             dispatcher.run().await;
             // Nobody waits when the node did not stop us.
@@ -261,12 +264,6 @@ impl Inner {
     /// Hands a change to the writer; `false` when the writer is gone.
     fn change(&self, change: Change) -> bool {
         self.changes.as_ref().is_some_and(|changes| changes.send(change).is_ok())
-    }
-
-    /// Waits until all changes of before are durable; `false` when some were lost.
-    async fn flush(&self) -> bool {
-        let (answer, wait) = oneshot::channel();
-        self.change(Change::Flush(answer)) && wait.await.unwrap_or(false)
     }
 }
 

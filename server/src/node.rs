@@ -154,7 +154,11 @@ impl Node {
         // Set once, here.
         let _ = senders.set(node.workers.iter().map(|worker| worker.commands.clone()).collect());
         let cores = node.workers.iter().map(|worker| (worker.commands.clone(), Arc::clone(&worker.counters)));
-        app.events.start(worker::runner(cores), config.instance_slots as usize / TRIGGERED_SHARE);
+        app.events.start(
+            worker::runner(cores),
+            app.records.clone(),
+            config.instance_slots as usize / TRIGGERED_SHARE,
+        );
         if let Some(backplane) = &node.backplane {
             backplane.spawn(routes::finish_deletions(Arc::clone(&app)));
             let secrets = Arc::clone(&app.secrets);

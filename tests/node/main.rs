@@ -13,6 +13,7 @@ mod damage;
 mod deploy;
 mod draining;
 mod durability;
+mod events;
 mod example;
 mod functions;
 mod go_guests;

@@ -3,8 +3,9 @@
 
 use super::turn::{FAILURE_PAUSE, Next, Turn, TurnEnd};
 use super::writer::Change;
-use super::{Inner, Run, WAKE_TOPIC, now_ms, store};
+use super::{Inner, Run, WAKE_TOPIC, now_ms, settler, store};
 use crate::backend::pubsub::{Heard, Subscription};
+use crate::records::Records;
 use orama_runtime::limits::{JOB_LEASE, TRIGGERED_NAMESPACE_SHARE};
 use orama_runtime::names::Namespace;
 use std::cmp::Reverse;
@@ -12,6 +13,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -56,6 +58,7 @@ struct Turns {
 pub(super) struct Dispatcher {
     inner: Arc<Inner>,
     run: Run,
+    outcomes: UnboundedSender<Change>,
     running_max: usize,
     namespace_max: usize,
     /// Triggers that have jobs, or had some a moment ago.
@@ -72,8 +75,9 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn new(inner: Arc<Inner>, run: Run, running_max: usize) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, run: Run, records: Records, running_max: usize) -> Self {
         Self {
+            outcomes: settler::start(&inner, records),
             inner,
             run,
             running_max: running_max.max(1),
@@ -145,6 +149,7 @@ impl Dispatcher {
                 let turn = Turn {
                     inner: Arc::clone(&self.inner),
                     run: Arc::clone(&self.run),
+                    outcomes: self.outcomes.clone(),
                     queue: id,
                     lease_until_ms: queue.lease_until_ms,
                     due_ms: None,

@@ -23,6 +23,7 @@ type Behaviour = Arc<dyn Fn(Triggered) -> Answer<Ran> + Send + Sync>;
 struct Bench {
     dir: TempDir,
     registry: Registry,
+    records: Records,
     pubsub: Arc<MemoryPubSub>,
     events: NodeEvents,
     ran: Arc<Mutex<Vec<Triggered>>>,
@@ -67,7 +68,8 @@ impl Bench {
         }
         let pubsub = Arc::new(MemoryPubSub::default());
         let events = open(&dir, &registry, &pubsub);
-        Self { dir, registry, pubsub, events, ran: Arc::default() }
+        let records = Records::open(dir.path()).unwrap();
+        Self { dir, registry, records, pubsub, events, ran: Arc::default() }
     }
 
     /// Adds a function with a trigger in namespace `a`; the trigger's id.
@@ -109,7 +111,7 @@ impl Bench {
             ran.lock().unwrap().push(triggered.clone());
             behaviour(triggered)
         });
-        self.events.start(run, running_max);
+        self.events.start(run, self.records.clone(), running_max);
     }
 
     /// Ends the events and opens them again, as a restart does.

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 /// How long a trigger waits when the node has no room for its function.
@@ -53,6 +54,7 @@ pub(super) struct TurnEnd {
 pub(super) struct Turn {
     pub(super) inner: Arc<Inner>,
     pub(super) run: Run,
+    pub(super) outcomes: UnboundedSender<Change>,
     pub(super) queue: i64,
     pub(super) lease_until_ms: i64,
     pub(super) due_ms: Option<i64>,
@@ -62,7 +64,7 @@ impl Turn {
     pub(super) async fn take(mut self) -> TurnEnd {
         let next = match self.jobs().await {
             // What is not written down would run again at once.
-            Ok(next) if self.inner.flush().await => next,
+            Ok(next) if self.flush().await => next,
             Ok(_) => Next::After(FAILURE_PAUSE),
             Err(error) => {
                 tracing::error!(error, queue = self.queue, "the jobs of a trigger could not be run");
@@ -118,6 +120,12 @@ impl Turn {
         }
     }
 
+    /// Waits until the outcomes of before are durable; `false` when some were lost.
+    async fn flush(&self) -> bool {
+        let (answer, wait) = oneshot::channel();
+        self.outcomes.send(Change::Flush(answer)).is_ok() && wait.await.unwrap_or(false)
+    }
+
     /// Runs one job; `false` when the node had no room for it.
     async fn one(&mut self, owner: &QueueOwner, job: Job, message: Message) -> bool {
         let QueueOwner { namespace, function } = owner;
@@ -161,7 +169,8 @@ impl Turn {
             }
         };
         let namespace = namespace.clone();
-        self.inner.change(Change::Settle(Settled { namespace, job: job.id, bytes, fate }));
+        // An error means that the node ends; the job runs again.
+        let _gone = self.outcomes.send(Change::Settle(Settled { namespace, job: job.id, bytes, fate }));
         true
     }
 

@@ -6,7 +6,7 @@ use super::tally::{Tallies, Waiting};
 use super::triggers::Triggers;
 use super::{Wake, dead_letters, now_ms};
 use crate::backend::sqlite::Database;
-use orama_runtime::limits::{JOB_LEASE, JOB_OUTCOME_COMMIT_EVERY};
+use orama_runtime::limits::JOB_LEASE;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Event, ServiceError};
 use std::collections::{HashMap, HashSet};
@@ -62,13 +62,6 @@ pub(super) enum Change {
     Lease(i64, oneshot::Sender<Option<i64>>),
     /// Keeps queues that are being worked on.
     Renew(Vec<i64>),
-}
-
-impl Change {
-    /// Whether somebody waits for its commit.
-    fn is_awaited(&self) -> bool {
-        matches!(self, Self::Publish(_) | Self::Flush(_) | Self::Lease(..))
-    }
 }
 
 pub(super) struct Writer {
@@ -207,20 +200,7 @@ impl Writer {
     }
 }
 
-/// Takes what is there. When nobody waits for any of it, more may come for a moment.
+/// Takes what is there.
 fn gather(first: Change, queue: &Receiver<Change>) -> Vec<Change> {
-    let due = Instant::now() + JOB_OUTCOME_COMMIT_EVERY;
-    let mut awaited = first.is_awaited();
-    let mut changes = vec![first];
-    while changes.len() < COMMIT_CHANGES_MAX {
-        let next = if awaited {
-            queue.try_recv().ok()
-        } else {
-            queue.recv_timeout(due.saturating_duration_since(Instant::now())).ok()
-        };
-        let Some(next) = next else { break };
-        awaited |= next.is_awaited();
-        changes.push(next);
-    }
-    changes
+    std::iter::once(first).chain(queue.try_iter().take(COMMIT_CHANGES_MAX - 1)).collect()
 }

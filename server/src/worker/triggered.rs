@@ -102,6 +102,7 @@ async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ra
     };
     let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None };
     let outcome = run(&running, &ready, event, request_id, &cause, attempt).await;
+    core.hand_over_records();
     match outcome.result {
         Ok(()) => Ran::Succeeded,
         Err(Failure::Overloaded) => Ran::NoRoom,
