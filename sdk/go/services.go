@@ -65,7 +65,7 @@ type Request struct {
 type Response struct {
 	// Status is the HTTP status.
 	Status int
-	// Headers by name, as the server wrote it.
+	// Headers by name, written as in Content-Type.
 	Headers map[string][]string
 	// Body is the whole body.
 	Body []byte
