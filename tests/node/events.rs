@@ -1,6 +1,6 @@
 //! Events: what is published runs the functions with a trigger on its topic, in order, at least once, and never too deep.
 
-use crate::harness::{Node, Options, eventually, lock};
+use crate::harness::{Compiler, Node, Options, eventually, lock};
 use crate::http::Answer;
 use orama_test_support::guests;
 use serde_json::{Value, json};
@@ -188,6 +188,40 @@ fn a_failed_event_is_tried_again_kept_and_replayed() {
     let none = node.request("POST", "/v1/functions/reader/dead-letters/replay").send().expect(202).json();
     assert_eq!(none["replayed"], 0);
     assert_eq!(node.metric("orama_event_jobs_total{result=\"dead\"}"), 0.0, "counted since the start");
+}
+
+#[test]
+fn a_triggered_chain_ends_at_depth_five() {
+    let node = Node::start(Options::default());
+    let Some(misc) = node.misc(Compiler::TinyGo, "env") else { return };
+    node.add_trigger(&misc, "loop");
+    node.publish("loop", json!({ "do": "republish" })).expect(202);
+    eventually("the fifth has run", || node.logs(&misc, "")["count"] == 5);
+    let records = node.logs(&misc, "")["invocations"].clone();
+    let depths: Vec<u64> = records
+        .as_array()
+        .unwrap()
+        .iter()
+        .rev()
+        .map(|record| {
+            let event: Value =
+                serde_json::from_str(record["messages"][0]["message"].as_str().unwrap()).unwrap();
+            assert_eq!((&event["topic"], &event["data"]), (&"loop".into(), &json!({ "do": "republish" })));
+            event["trigger_depth"].as_u64().unwrap()
+        })
+        .collect();
+    assert_eq!(depths, [1, 2, 3, 4, 5]);
+    let said = records[0]["messages"].as_array().unwrap();
+    assert!(
+        said.iter().skip(1).any(|message| message["message"].as_str().unwrap().contains("depth")),
+        "the last one is told that nothing fires: {said:?}"
+    );
+    eventually("nothing is left", || node.no_job_is_left());
+    assert_eq!(node.logs(&misc, "")["count"], 5);
+    // An invocation over HTTP begins anew.
+    let body = json!({ "do": "publish", "topic": "loop", "data": { "do": "log_input" } }).to_string();
+    assert_eq!(node.invoke(&misc, body).expect(200).json()["published"], true);
+    eventually("it has run", || node.logs(&misc, "")["count"] == 7);
 }
 
 #[test]

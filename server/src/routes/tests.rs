@@ -2,6 +2,7 @@
 
 mod access;
 mod deploy;
+mod events;
 mod functions;
 mod logs;
 mod operations;

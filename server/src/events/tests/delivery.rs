@@ -86,9 +86,6 @@ async fn what_cannot_be_an_event_is_refused() {
     let refused = async |event: Event| bench.events.publish(&namespace("a"), event).await.unwrap_err().code;
     assert_eq!(refused(event("", 1)).await, ErrorCode::InvalidArgument);
     assert_eq!(refused(event("t\n", 1)).await, ErrorCode::InvalidArgument);
-    for no_json in ["", "{", "1 2", "nul", "{\"a\":1}}"] {
-        assert_eq!(refused(event("t", no_json)).await, ErrorCode::InvalidArgument, "{no_json}");
-    }
     let largest = format!("\"{}\"", "x".repeat(EVENT_MAX_BYTES - 2));
     assert_eq!(refused(event("t", format!("{largest} "))).await, ErrorCode::PayloadTooLarge);
     bench.start(succeed());
