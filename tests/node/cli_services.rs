@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMIGTAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n";
 
@@ -213,10 +214,16 @@ fn followed_logs_show_each_invocation_once_across_a_restart_of_the_node() {
     let shell = Shell::of(&node);
     shell.run(3, &["function", "logs", "absent", "--follow"]);
     node.deploy("exits", &guests::wat("exit_code"), &[]);
-    let before: Vec<String> = ["0", "0", "3"].iter().map(|input| invoke(&node, "exits", input)).collect();
+    let before = ["0", "0", "3"].map(|input| {
+        // So that each starts in a millisecond of its own.
+        std::thread::sleep(Duration::from_millis(2));
+        invoke(&node, "exits", input)
+    });
 
     let people = Follower::start(&shell, &["exits"]);
     let programs = Follower::start(&shell, &["exits", "--json", "--limit", "2"]);
+    let began = node.record("exits", &before[2])["started_at"].as_str().unwrap().to_owned();
+    let since = Follower::start(&shell, &["exits", "--since", &began]);
     // Oldest first, with what went wrong under it.
     let shown = people.printed(4);
     for (line, id) in shown.iter().zip(&before) {
@@ -224,10 +231,12 @@ fn followed_logs_show_each_invocation_once_across_a_restart_of_the_node() {
     }
     assert!(shown[3].contains("failed") && shown[3].contains("code 3"), "{shown:?}");
     programs.printed(2);
+    since.printed(2);
 
     let after = invoke(&node, "exits", "0");
     assert!(people.printed(5)[4].ends_with(&after));
     programs.printed(3);
+    since.printed(3);
     node.restart();
     let last = invoke(&node, "exits", "0");
     assert!(people.printed(6)[5].ends_with(&last));
@@ -237,13 +246,16 @@ fn followed_logs_show_each_invocation_once_across_a_restart_of_the_node() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["request_id"].clone())
         .collect();
     assert_eq!(ids, [before[1].as_str(), &before[2], &after, &last]);
+    // What started before the time that was asked for never comes.
+    for (line, id) in since.printed(4).iter().zip([before[2].as_str(), "code 3", &after, &last]) {
+        assert!(line.ends_with(id), "{line:?}");
+    }
     for (follower, marker) in [(&people, "waiting for the node"), (&programs, "{\"notice\":")] {
         let notices = lock(&follower.stderr).clone();
         assert_eq!(notices.len(), 2, "{notices:?}");
         assert!(notices[0].contains(marker) && notices[1].contains("answers again"), "{notices:?}");
     }
-    people.interrupt();
-    programs.interrupt();
+    [people, programs, since].into_iter().for_each(Follower::interrupt);
 }
 
 #[test]

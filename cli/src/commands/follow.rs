@@ -78,7 +78,8 @@ fn follow(connection: &Connection, function: &Target, mut filter: Filter, json: 
             warned = true;
         }
         shown = usize::MAX;
-        filter.since = seen.since().or(filter.since);
+        // Never further back than was asked for.
+        filter.since = filter.since.max(seen.since());
         thread::sleep(POLL_EVERY);
         page = match Page::fetch(&client, function, &filter) {
             Err(error) if error.is_passing() => {
