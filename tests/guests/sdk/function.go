@@ -80,7 +80,7 @@ func database() (map[string]any, error) {
 	if err := orama.QueryInto(&typed, "SELECT * FROM t"); err != nil {
 		return nil, err
 	}
-	_, wrong := orama.Query("SELECT nothing FROM nowhere")
+	_, wrong := orama.Query("SELECT x FROM nowhere")
 	results, committed, err := orama.Transaction(
 		orama.Exec("INSERT INTO t (id) VALUES (1)"),
 		orama.Select("SELECT count(*) AS n FROM t"),
