@@ -70,7 +70,8 @@ struct Randomness {
 impl Core {
     pub(super) fn new(shared: Arc<Shared>, counters: Arc<CoreCounters>) -> Self {
         let connections = Rc::new(Connections::new(shared.timeouts));
-        let host = Arc::new(shared.services.host(Arc::new(CoreScheduler)));
+        let scheduler = CoreScheduler { backplane: shared.backplane.clone() };
+        let host = Arc::new(shared.services.host(Arc::new(scheduler)));
         Self {
             shared,
             connections,

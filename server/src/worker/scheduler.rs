@@ -76,7 +76,10 @@ pub(super) fn start() -> io::Result<()> {
 }
 
 /// The scheduler of guests on a core.
-pub(super) struct CoreScheduler;
+pub(super) struct CoreScheduler {
+    /// Where long work goes.
+    pub(super) backplane: tokio::runtime::Handle,
+}
 
 impl Scheduler for CoreScheduler {
     fn yield_now(&self) -> Wait {
@@ -102,6 +105,14 @@ impl Scheduler for CoreScheduler {
             });
             // It ends by being dropped.
             let _ = wait.await;
+        })
+    }
+
+    fn offload(&self, work: Box<dyn FnOnce() + Send>) -> Wait {
+        let work = self.backplane.spawn_blocking(work);
+        Box::pin(async move {
+            // Whoever waits sees by what is missing that it did not end well.
+            let _ = work.await;
         })
     }
 }
