@@ -122,13 +122,16 @@ fn text_that_is_not_utf8_fails_the_call_and_not_the_guest() {
     assert_eq!(said("db_query", &got), "the arguments is not valid UTF-8");
 }
 
+/// Makes an argument of so many bytes.
+type OfLength<'a> = &'a dyn Fn(usize) -> String;
+
 #[test]
 fn what_is_longer_than_its_limit_is_refused_with_the_limit() {
     let a_string = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
     let an_array = |bytes: usize| format!("[{}]", a_string(bytes - 2));
     let an_object = |bytes: usize| format!("{{\"a\":\"\"{}}}", " ".repeat(bytes - 8));
     let text = |bytes: usize| "x".repeat(bytes);
-    let cases: [(&str, usize, usize, &dyn Fn(usize) -> String); 15] = [
+    let cases: [(&str, usize, usize, OfLength<'_>); 15] = [
         ("get_secret", 0, SECRET_NAME_MAX_BYTES, &text),
         ("db_query", 0, DB_SQL_MAX_BYTES, &text),
         ("db_query", 1, DB_ARGUMENTS_MAX_BYTES, &an_array),

@@ -73,6 +73,12 @@ impl Default for Recorder {
 
 struct GivenUp(Option<Arc<AtomicUsize>>);
 
+impl GivenUp {
+    fn answered(&mut self) {
+        self.0 = None;
+    }
+}
+
 impl Drop for GivenUp {
     fn drop(&mut self) {
         if let Some(count) = &self.0 {
@@ -115,7 +121,7 @@ impl Recorder {
                 When::Never => false,
             };
             if ready {
-                given_up.0 = None;
+                given_up.answered();
                 return Poll::Ready(value.take().unwrap());
             }
             context.waker().wake_by_ref();
