@@ -68,7 +68,7 @@ fn the_database_is_the_namespaces_own_and_speaks_sql() {
                 json!({ "do": "query", "sql": format!("SELECT * FROM {table} WHERE user_id = 'nobody'") }),
                 json!({ "do": "execute", "sql": format!("UPDATE {table} SET x = 2") }),
                 json!({ "do": "query_v2", "sql": format!("SELECT count(*) AS n FROM {table}") }),
-                json!({ "do": "query_v2", "sql": "SELECT nothing FROM nowhere" }),
+                json!({ "do": "query_v2", "sql": "SELECT x FROM nowhere" }),
                 json!({ "do": "execute_v2", "sql": format!("INSERT INTO {table} (user_id) VALUES ('third')") }),
                 json!({ "do": "transaction", "ops": [
                     { "kind": "exec", "sql": format!("DELETE FROM {table} WHERE user_id = ?"), "args": ["third"] },
