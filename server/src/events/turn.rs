@@ -79,11 +79,12 @@ impl Turn {
     }
 
     async fn jobs(&mut self) -> Result<Next, String> {
+        let queue = self.queue;
         if !self.lease().await {
-            return Ok(Next::After(FAILURE_PAUSE));
+            let is_there = self.read(move |c| store::window(c, queue, now_ms(), 0)).await?.is_some();
+            return Ok(if is_there { Next::After(FAILURE_PAUSE) } else { Next::WhenWoken });
         }
         let begun = Instant::now();
-        let queue = self.queue;
         let window = self.read(move |c| store::window(c, queue, now_ms(), JOBS_WINDOW)).await?;
         // Its trigger was deleted.
         let Some((owner, jobs)) = window else { return Ok(Next::WhenWoken) };
