@@ -31,6 +31,7 @@ const SUCCEEDS: &[(&str, &str, &str)] = &[
     ("iovecs_too_many", "", ""),
     ("log_env", "", ""),
     ("log_host", "", ""),
+    ("log_input", "{}", ""),
     ("log_orama", "", ""),
     ("logs_before_reading", "input", "input"),
     ("memory_dirty", "", "clean"),
