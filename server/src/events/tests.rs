@@ -8,10 +8,14 @@ use super::*;
 use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::registry::NewVersion;
 use orama_runtime::function::WasmHash;
+use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
+use orama_runtime::services::{ErrorCode, Event, Events, Published};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::time::Instant;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

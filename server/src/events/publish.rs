@@ -1,0 +1,111 @@
+//! From a message to durable jobs.
+
+use super::triggers::{Key, Triggers};
+use super::writer::{Change, Publish};
+use super::{Inner, NodeEvents, check_topic, now_ms};
+use crate::registry::RegistryError;
+use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
+use orama_runtime::names::Namespace;
+use orama_runtime::services::{Answer, ErrorCode, Event, Events, Published, ServiceError};
+use std::future::ready;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Memory that an event takes beside its data until it is committed, roughly, and for each of its triggers.
+const PUBLISH_COST_BYTES: usize = 512;
+
+impl Events for NodeEvents {
+    fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>> {
+        if let Err(error) = check(&event) {
+            return Box::pin(ready(Err(error)));
+        }
+        let Event { topic, data, depth } = event;
+        let key = (namespace.clone(), topic);
+        let message_id = match message_id() {
+            Ok(id) => id,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        match self.inner.triggers.known(&key) {
+            Some(triggers) if triggers.is_empty() || depth > TRIGGER_DEPTH_MAX => {
+                Box::pin(ready(Ok(Published { message_id, held_back: triggers.len() })))
+            }
+            known => {
+                let inner = Arc::clone(&self.inner);
+                Box::pin(async move {
+                    let (namespace, topic) = key.clone();
+                    let triggers = match known {
+                        Some(triggers) => triggers,
+                        None => find(&inner, key).await?,
+                    };
+                    if triggers.is_empty() || depth > TRIGGER_DEPTH_MAX {
+                        return Ok(Published { message_id, held_back: triggers.len() });
+                    }
+                    let event = Event { topic, data, depth };
+                    store_event(&inner, namespace, event, &message_id, triggers).await?;
+                    Ok(Published { message_id, held_back: 0 })
+                })
+            }
+        }
+    }
+}
+
+/// A UUID of version 7. Made here, as the crate's own way takes a lock that all cores share.
+fn message_id() -> Result<String, ServiceError> {
+    let mut random = [0; 10];
+    getrandom::fill(&mut random).map_err(|error| {
+        tracing::error!(%error, "no randomness for an event's id");
+        ServiceError::unavailable("the node has no randomness for the event's id")
+    })?;
+    let now_ms = u64::try_from(now_ms()).unwrap_or(0);
+    Ok(uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid().to_string())
+}
+
+/// What every event must be, whoever publishes it. That its data is JSON is known: they have read it.
+fn check(event: &Event) -> Result<(), ServiceError> {
+    check_topic(&event.topic).map_err(|error| ServiceError::invalid(error.to_string()))?;
+    if event.data.len() > EVENT_MAX_BYTES {
+        let message = format!("the data of an event may have at most {EVENT_MAX_BYTES} bytes");
+        return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
+    }
+    Ok(())
+}
+
+async fn find(inner: &Arc<Inner>, key: Key) -> Result<Triggers, ServiceError> {
+    let asked = Arc::clone(inner);
+    let found = inner.backplane.spawn_blocking(move || asked.triggers.find(key)).await;
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "the triggers of a topic could not be read");
+        ServiceError::unavailable("the triggers of the topic could not be read; try again soon")
+    };
+    match found {
+        Ok(found) => found.map_err(|error: RegistryError| failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Makes an event and its jobs durable.
+async fn store_event(
+    inner: &Inner,
+    namespace: Namespace,
+    event: Event,
+    message_id: &str,
+    triggers: Triggers,
+) -> Result<(), ServiceError> {
+    let cost = event.data.len() + PUBLISH_COST_BYTES * (1 + triggers.len());
+    let (answer, wait) = oneshot::channel();
+    let publish = Publish {
+        published_at_ms: now_ms(),
+        message_id: message_id.to_owned(),
+        namespace,
+        event,
+        triggers,
+        cost,
+        answer,
+    };
+    inner.tallies.admit(&publish.namespace, publish.jobs(), cost)?;
+    let ended = || ServiceError::unavailable("the node is about to end");
+    if !inner.change(Change::Publish(Box::new(publish))) {
+        return Err(ended());
+    }
+    wait.await.unwrap_or_else(|_| Err(ended()))
+}
