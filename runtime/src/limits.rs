@@ -399,3 +399,31 @@ pub const CACHE_TTL_MAX: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// Headers that `http_fetch` is handed as JSON, in bytes: room for [`FETCH_HEADERS_MAX_BYTES`] with escapes.
 pub const FETCH_HEADERS_JSON_MAX_BYTES: usize = 4 * FETCH_HEADERS_MAX_BYTES;
+
+/// Fetches of one namespace under way at once; a further one is told that there are too many.
+pub const FETCHES_PER_NAMESPACE: usize = 256;
+
+/// Fetches of the node under way at once. Each may hold two bodies of 8 MiB.
+pub const FETCHES_MAX: usize = 512;
+
+/// Time for a name's look-up, a connection and TLS together.
+pub const FETCH_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection of guests' fetches stays open without use. Servers mostly close theirs after 60 s and more.
+pub const FETCH_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Unused connections kept to one host and port for one namespace.
+pub const FETCH_IDLE_PER_HOST: usize = 8;
+
+/// Hosts and ports to which one namespace may keep unused connections; at more, all of its are closed.
+pub const FETCH_HOSTS_PER_NAMESPACE: usize = 32;
+
+/// Namespaces whose connections are kept; the longest unused are closed first.
+pub const FETCH_NAMESPACES_MAX: u64 = 10_000;
+
+/// Threads that look up host names for guests. The system's look-up cannot be ended early, so a slow name server holds
+/// them for seconds; they are nobody else's.
+pub const DNS_THREADS_MAX: usize = 64;
+
+/// The part of one namespace in [`DNS_THREADS_MAX`].
+pub const DNS_LOOKUPS_PER_NAMESPACE: usize = 8;

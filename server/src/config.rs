@@ -1,5 +1,6 @@
 //! What the operator decides about a node: flags, `ORAMA_…` variables, a TOML file, and defaults, in that order.
 
+use crate::egress::AllowEntry;
 use crate::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::{
@@ -57,7 +58,7 @@ pub struct Config {
     /// Upper bound of what guests keep in the cache, in MB.
     pub cache_memory_mb: u32,
     /// Private targets that guests may reach by HTTP: hosts, hosts with a port, or address ranges.
-    pub egress_allow: Vec<String>,
+    pub egress_allow: Vec<AllowEntry>,
     /// The keys of `ORAMA_SECRETS_KEY`; they win over any file. Never a key of the config file, which others may read.
     pub secrets_keys: Option<MasterKeys>,
     /// The file with the key that encrypts secrets; without it one in the home folder.
@@ -270,7 +271,14 @@ const KEYS: &[Key] = &[
         set: |c, v| v.seconds(IDLE_TIMEOUT_SECONDS).map(|d| c.idle_timeout = d),
     },
     Key { name: "cache.memory_mb", set: |c, v| v.setting(CACHE_MEMORY_MB).map(|n| c.cache_memory_mb = n) },
-    Key { name: "egress.allow", set: |c, v| v.list().map(|targets| c.egress_allow = targets) },
+    Key {
+        name: "egress.allow",
+        set: |c, v| {
+            let entries = v.list()?;
+            c.egress_allow = entries.iter().map(|entry| entry.parse()).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
     Key { name: "secrets.key_file", set: |c, v| v.path().map(|path| c.secrets_key_file = Some(path)) },
     Key { name: "auth.jwt", set: |c, v| v.path().map(|path| c.auth_jwt = Some(path)) },
 ];

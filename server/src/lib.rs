@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod backend;
 pub mod config;
+mod egress;
 pub mod error;
 pub mod events;
 mod http;

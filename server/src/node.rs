@@ -9,6 +9,7 @@ use crate::backend::database::sqlite::SqliteDatabases;
 use crate::backend::files::{self, HomeLock, HomeLockError};
 use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::config::Config;
+use crate::egress::Egress;
 use crate::events::NodeEvents;
 use crate::http::Timeouts;
 use crate::metrics::Metrics;
@@ -128,7 +129,7 @@ impl Node {
             .map_err(StartError::Threads)?;
         let senders: Senders = Arc::default();
         let metrics = Arc::new(Metrics::default());
-        let (shared, app) = assemble(&config, &data, engine, stores?, &backplane, &metrics, &senders)?;
+        let (shared, app) = assemble(&config, address, engine, stores?, &backplane, &metrics, &senders)?;
         auth::bootstrap::credentials(&app.registry, &config.home, &format!("http://{}", reachable(address)))
             .map_err(|error| StartError::Store(error.to_string()))?;
         let mut node = Self {
@@ -254,7 +255,7 @@ impl Stores {
 
 fn assemble(
     config: &Config,
-    data: &Path,
+    address: SocketAddr,
     engine: Engine,
     stores: Stores,
     backplane: &tokio::runtime::Runtime,
@@ -262,6 +263,7 @@ fn assemble(
     senders: &Senders,
 ) -> Result<(Arc<Shared>, Arc<App>), StartError> {
     let file = |path: PathBuf| move |source| StartError::File { path, source };
+    let data = &config.home.join("data");
     let Stores { registry, records, blobs, objects } = stores;
     let key_file = data.join("artifact.key");
     let key = ArtifactKey::open(&key_file).map_err(file(key_file))?;
@@ -295,6 +297,8 @@ fn assemble(
     let events = NodeEvents::open(data, &registry, pubsub, backplane.handle().clone())
         .map(Arc::new)
         .map_err(|error| StartError::Store(error.to_string()))?;
+    let http = Egress::new(config, address, backplane.handle().clone())
+        .map_err(|error| StartError::Store(format!("cannot set up TLS for functions: {error}")))?;
     let (senders, asked) = (Arc::clone(senders), Arc::clone(senders));
     let app = Arc::new(App {
         registry: registry.clone(),
@@ -314,13 +318,14 @@ fn assemble(
         forget_namespace: vec![
             forget(&database, SqliteDatabases::remove),
             forget(&storage, ObjectStorage::remove),
-            {
-                let cache = cache.clone();
-                Box::new(move |namespace| {
-                    cache.remove(namespace);
-                    Ok(())
-                })
-            },
+            forget(&cache, |cache: &MemoryCache, namespace| {
+                cache.remove(namespace);
+                Ok::<_, io::Error>(())
+            }),
+            forget(&http, |http: &Egress, namespace| {
+                http.remove(namespace);
+                Ok::<_, io::Error>(())
+            }),
             forget(&events, |events: &Arc<NodeEvents>, namespace| events.remove(namespace)),
         ],
         checks: vec![("databases", {
@@ -336,6 +341,7 @@ fn assemble(
             cache,
             storage,
             secrets,
+            http,
             events,
             backplane: backplane.handle().clone(),
         },

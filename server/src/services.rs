@@ -2,6 +2,7 @@
 
 use crate::backend::cache::memory::MemoryCache;
 use crate::backend::database::sqlite::SqliteDatabases;
+use crate::egress::Egress;
 use crate::events::NodeEvents;
 use crate::secrets::{CoreSecrets, SecretStore};
 use crate::storage::ObjectStorage;
@@ -14,6 +15,7 @@ pub(crate) struct Services {
     pub(crate) cache: MemoryCache,
     pub(crate) storage: ObjectStorage,
     pub(crate) secrets: Arc<SecretStore>,
+    pub(crate) http: Egress,
     pub(crate) events: Arc<NodeEvents>,
     /// Where they wait for the disk and for others.
     pub(crate) backplane: tokio::runtime::Handle,
@@ -28,7 +30,8 @@ impl Services {
             storage: Arc::new(self.storage.clone()),
             secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),
             events: Arc::<NodeEvents>::clone(&self.events),
-            ..Host::without_services(scheduler)
+            http: Arc::new(self.http.clone()),
+            scheduler,
         }
     }
 }

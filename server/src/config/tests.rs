@@ -54,7 +54,7 @@ fn every_key_of_the_file_is_taken() {
         body_timeout: Duration::from_secs(3),
         idle_timeout: Duration::from_secs(4),
         cache_memory_mb: 77,
-        egress_allow: vec!["10.0.0.0/8".into(), "push.internal:90".into()],
+        egress_allow: vec!["10.0.0.0/8".parse().unwrap(), "push.internal:90".parse().unwrap()],
         secrets_keys: None,
         secrets_key_file: Some("/key".into()),
         auth_jwt: Some("/jwks.json".into()),
@@ -145,7 +145,12 @@ fn mistakes_in_tables_are_told_with_the_whole_key() {
     }
     let variables = [("ORAMA_EGRESS_ALLOW", "10.0.0.1, push.internal")];
     let config = load(None, &variables, Overrides::default()).unwrap();
-    assert_eq!(config.egress_allow, ["10.0.0.1", "push.internal"]);
+    assert_eq!(config.egress_allow, ["10.0.0.1", "push.internal"].map(|entry| entry.parse().unwrap()));
+    let message = told("[egress]\nallow = [\"10.0.0.1\", \"http://push.internal\"]");
+    assert!(
+        message.contains(":2: bad value for `egress.allow`: \"http://push.internal\" is no target"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -1,0 +1,183 @@
+//! What a guest asks for, checked, and what a redirect makes of it.
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use orama_runtime::limits::{
+    FETCH_HEADERS_MAX, FETCH_HEADERS_MAX_BYTES, FETCH_REQUEST_MAX_BYTES, FETCH_URL_MAX_BYTES,
+};
+use orama_runtime::services::{ErrorCode, FetchRequest, ServiceError};
+use reqwest::{Client, Response};
+use url::Url;
+
+/// Headers that belong to the connection, or follow from the URL and the body. A guest that chose them could make two
+/// requests of one, or be answered by another host than the one that was checked.
+const NOT_FOR_GUESTS: [HeaderName; 11] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TE,
+    header::TRAILER,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Headers that prove something to one host and are no other's business.
+const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+
+/// Headers that go with the body.
+const OF_THE_BODY: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LOCATION,
+    header::CONTENT_DISPOSITION,
+];
+
+/// Methods that guests may write in small letters, as browsers let them.
+const WELL_KNOWN: [Method; 7] =
+    [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+
+/// One request on the way to an answer.
+#[derive(Debug)]
+pub(super) struct Hop {
+    pub(super) url: Url,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Hop {
+    /// Checks what a guest asks for. No message repeats more of it than a header's name or the method.
+    pub(super) fn first(request: FetchRequest) -> Result<Self, ServiceError> {
+        let FetchRequest { method, url, headers, body } = request;
+        if url.len() > FETCH_URL_MAX_BYTES {
+            return Err(too_large(format!("the URL has more than {FETCH_URL_MAX_BYTES} bytes")));
+        }
+        if body.len() > FETCH_REQUEST_MAX_BYTES {
+            return Err(too_large(format!(
+                "the request's body has more than {FETCH_REQUEST_MAX_BYTES} bytes"
+            )));
+        }
+        let url = Url::parse(&url)
+            .map_err(|error| ServiceError::invalid(format!("the URL is not valid: {error}")))?;
+        Ok(Self {
+            url: http_url(url, "the URL")?,
+            method: method_of(&method)?,
+            headers: headers_of(headers)?,
+            body,
+        })
+    }
+
+    pub(super) async fn send(&self, client: &Client) -> Result<Response, reqwest::Error> {
+        // Users and passwords in the URL become a header there; one of the guest's own wins.
+        let request = client.request(self.method.clone(), self.url.clone()).headers(self.headers.clone());
+        let request = match (self.body.is_empty(), has_a_body(&self.method)) {
+            (false, _) => request.body(self.body.clone()),
+            // Many servers refuse these methods when nothing is said of the body (RFC 9110, 8.6).
+            (true, true) => request.header(header::CONTENT_LENGTH, 0),
+            (true, false) => request,
+        };
+        request.send().await
+    }
+
+    /// Becomes the next request where an answer is a redirect; `false` where it is the end. As browsers do: after 303
+    /// the body is not sent again, nor is that of a POST after 301 and 302; another origin sees no credentials.
+    ///
+    /// # Errors
+    /// When the answer leads to what is no `http` or `https` URL.
+    pub(super) fn redirect(&mut self, status: StatusCode, answer: &HeaderMap) -> Result<bool, ServiceError> {
+        let drops_body = match status {
+            StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => self.method == Method::POST,
+            StatusCode::SEE_OTHER => !matches!(self.method, Method::GET | Method::HEAD),
+            StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => false,
+            _ => return Ok(false),
+        };
+        let Some(location) = answer.get(header::LOCATION) else { return Ok(false) };
+        let next = std::str::from_utf8(location.as_bytes()).ok().and_then(|text| self.url.join(text).ok());
+        let next = next.ok_or_else(|| {
+            ServiceError::new(ErrorCode::Unavailable, "the server redirects to what is no URL")
+        })?;
+        if next.as_str().len() > FETCH_URL_MAX_BYTES {
+            return Err(too_large(format!(
+                "the server redirects to a URL of more than {FETCH_URL_MAX_BYTES} bytes"
+            )));
+        }
+        let next = http_url(next, "the URL of a redirect")?;
+        if drops_body {
+            self.method = Method::GET;
+            self.body = Bytes::new();
+            OF_THE_BODY.iter().for_each(|name| drop(self.headers.remove(name)));
+        }
+        if next.origin() != self.url.origin() {
+            CREDENTIALS.iter().for_each(|name| drop(self.headers.remove(name)));
+        }
+        self.url = next;
+        Ok(true)
+    }
+}
+
+fn has_a_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+fn too_large(message: String) -> ServiceError {
+    ServiceError::new(ErrorCode::PayloadTooLarge, message)
+}
+
+fn http_url(url: Url, what: &str) -> Result<Url, ServiceError> {
+    if matches!(url.scheme(), "http" | "https") {
+        return Ok(url);
+    }
+    Err(ServiceError::invalid(format!("{what} must begin with http:// or https://")))
+}
+
+fn method_of(text: &str) -> Result<Method, ServiceError> {
+    if text.is_empty() {
+        return Ok(Method::GET);
+    }
+    if let Some(known) = WELL_KNOWN.iter().find(|known| known.as_str().eq_ignore_ascii_case(text)) {
+        return Ok(known.clone());
+    }
+    // CONNECT asks for a tunnel, which would go anywhere.
+    let method = Method::from_bytes(text.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
+    method.ok_or_else(|| {
+        let shown: String = text.chars().take(20).collect();
+        ServiceError::invalid(format!("{shown:?} is no method that can be sent"))
+    })
+}
+
+fn headers_of(given: Vec<(String, String)>) -> Result<HeaderMap, ServiceError> {
+    if given.len() > FETCH_HEADERS_MAX {
+        return Err(too_large(format!("the request has more than {FETCH_HEADERS_MAX} headers")));
+    }
+    let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > FETCH_HEADERS_MAX_BYTES {
+        return Err(too_large(format!(
+            "the request's headers have more than {FETCH_HEADERS_MAX_BYTES} bytes"
+        )));
+    }
+    let mut headers = HeaderMap::with_capacity(given.len());
+    for (name, value) in given {
+        let shown = || name.chars().take(60).collect::<String>();
+        let parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| ServiceError::invalid(format!("{:?} is no name of a header", shown())))?;
+        if NOT_FOR_GUESTS.contains(&parsed) {
+            return Err(ServiceError::invalid(format!(
+                "the header {parsed} cannot be set; it follows from the URL, the body or the connection"
+            )));
+        }
+        let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
+            // The value may be a secret.
+            ServiceError::invalid(format!(
+                "the value of the header {parsed} has a character that none may have"
+            ))
+        })?;
+        headers.append(parsed, value);
+    }
+    Ok(headers)
+}
