@@ -123,7 +123,7 @@ async fn run_one(
         Ok(sql) => sql.to_owned(),
         Err(why) => return Ok(Err(why)),
     };
-    let given = ("the arguments", (args, args_size), DB_ARGUMENTS_MAX_BYTES);
+    let given = ("the argument list", (args, args_size), DB_ARGUMENTS_MAX_BYTES);
     let args = match json::read(caller, host_function, given, statements::arguments).await? {
         Ok(args) => args,
         Err(why) => return Ok(Err(why)),
@@ -142,7 +142,7 @@ async fn run_batch(
     ops: (i32, i32),
     read: fn(&str) -> Result<Batch, BatchFailure>,
 ) -> Result<(Vec<StatementKind>, BatchOutcome)> {
-    let given = ("the operations", ops, DB_ARGUMENTS_MAX_BYTES);
+    let given = ("the operation list", ops, DB_ARGUMENTS_MAX_BYTES);
     Ok(match json::read(caller, host_function, given, read).await? {
         Ok((mode, statements)) => {
             let kinds = statements.iter().map(|statement| statement.kind).collect();

@@ -66,7 +66,7 @@ async fn fetch(
         Ok(checked) => checked,
         Err(why) => return Ok(Err(why)),
     };
-    let given = ("the headers", (headers, headers_size), FETCH_HEADERS_JSON_MAX_BYTES);
+    let given = ("the header object", (headers, headers_size), FETCH_HEADERS_JSON_MAX_BYTES);
     let headers = match json::read(caller, FETCH, given, header_fields).await? {
         Ok(headers) => headers,
         Err(why) => return Ok(Err(why)),

@@ -87,15 +87,15 @@ fn text_that_is_not_utf8_fails_the_call_and_not_the_guest() {
     for (function, index, what) in [
         ("get_secret", 0, "the name"),
         ("db_query", 0, "the SQL"),
-        ("db_query", 1, "the arguments"),
+        ("db_query", 1, "the argument list"),
         ("db_execute", 0, "the SQL"),
-        ("db_execute", 1, "the arguments"),
+        ("db_execute", 1, "the argument list"),
         ("db_query_v2", 0, "the SQL"),
-        ("db_query_v2", 1, "the arguments"),
+        ("db_query_v2", 1, "the argument list"),
         ("db_execute_v2", 0, "the SQL"),
-        ("db_execute_v2", 1, "the arguments"),
-        ("db_transaction", 0, "the operations"),
-        ("db_query_batch", 0, "the operations"),
+        ("db_execute_v2", 1, "the argument list"),
+        ("db_transaction", 0, "the operation list"),
+        ("db_query_batch", 0, "the operation list"),
         ("cache_get", 0, "the key"),
         ("cache_set", 0, "the key"),
         ("cache_delete", 0, "the key"),
@@ -103,7 +103,7 @@ fn text_that_is_not_utf8_fails_the_call_and_not_the_guest() {
         ("cache_incr_by", 0, "the key"),
         ("http_fetch", 0, "the method"),
         ("http_fetch", 1, "the URL"),
-        ("http_fetch", 2, "the headers"),
+        ("http_fetch", 2, "the header object"),
         ("storage_get", 0, "the content id"),
         ("pubsub_publish", 0, "the topic"),
         ("pubsub_publish", 1, "the data"),
@@ -119,7 +119,7 @@ fn text_that_is_not_utf8_fails_the_call_and_not_the_guest() {
     let mut long = vec![b' '; 200_000];
     long.push(0xff);
     let got = refused("db_query", &[s("SELECT 1"), s(long)]);
-    assert_eq!(said("db_query", &got), "the arguments is not valid UTF-8");
+    assert_eq!(said("db_query", &got), "the argument list is not valid UTF-8");
 }
 
 /// Makes an argument of so many bytes.

@@ -1,6 +1,7 @@
 //! Statements and their arguments out of a guest's JSON.
 
 use super::Batch;
+use crate::abi::bounded;
 use crate::host::json::{Elements, refused};
 use crate::limits::{DB_SQL_MAX_BYTES, DB_STATEMENT_ARGUMENTS_MAX, DB_STATEMENTS_MAX};
 use crate::services::{
@@ -109,10 +110,7 @@ fn statement(
     let named =
         |error: ServiceError| ServiceError::new(error.code, format!("ops[{index}]: {}", error.message));
     let kind = kind(op.kind).map_err(|why| named(ServiceError::invalid(why)))?;
-    if op.sql.len() > DB_SQL_MAX_BYTES {
-        let why = format!("the SQL has {} bytes, more than the limit of {DB_SQL_MAX_BYTES}", op.sql.len());
-        return Err(named(ServiceError::new(ErrorCode::PayloadTooLarge, why)));
-    }
+    bounded("the SQL", op.sql.as_bytes(), DB_SQL_MAX_BYTES).map_err(named)?;
     let args = op.args.map_or_else(|| Ok(Vec::new()), |args| arguments(args.get())).map_err(named)?;
     Ok(Statement { kind, sql: op.sql, args })
 }
