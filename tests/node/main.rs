@@ -31,6 +31,7 @@ mod protocol;
 mod reference;
 mod restarts;
 mod retries;
+mod secrets;
 mod services;
 mod shell;
 mod speakers;
