@@ -243,3 +243,24 @@ async fn a_namespace_with_too_much_waiting_is_told_to_come_back() {
     bench.events.publish(&namespace("b"), event("t", 1)).await.unwrap();
     assert_eq!(bench.rows("messages"), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_whose_wake_up_was_lost_are_found() {
+    let bench = Bench::new();
+    let id = bench.trigger("f", "t");
+    bench.start(succeed());
+    bench.publish(event("t", 0)).await;
+    bench.settled().await;
+    let waiting = tally::Waiting { jobs: 1, bytes: 1 };
+    for n in 1..=300 {
+        bench.events.inner.tallies.add(&namespace("a"), waiting);
+        let trigger =
+            crate::registry::Trigger { id: id.clone(), function: function("f"), topic: "t".to_owned() };
+        let database = &bench.events.inner.database;
+        database.write(|t| store::publish(t, &namespace("a"), &event("t", n), "m", 1, &[trigger])).unwrap();
+    }
+    // A wake-up that names nobody, as a listener that lagged hears it.
+    bench.pubsub.publish(WAKE_TOPIC, Bytes::from_static(b"[]")).await.unwrap();
+    bench.settled().await;
+    assert_eq!(bench.given("f"), (0..=300).collect::<Vec<_>>());
+}
