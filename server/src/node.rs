@@ -17,7 +17,7 @@ use crate::modules::Modules;
 use crate::records::Records;
 use crate::registry::Registry;
 use crate::routes::{self, App};
-use crate::secrets::SecretStore;
+use crate::secrets::{self, SecretStore};
 use crate::services::Services;
 use crate::storage::ObjectStorage;
 use crate::worker::{self, Command, Shared, Start, Worker};
@@ -25,7 +25,6 @@ use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY, TRIGGER
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use rustix::process::{Resource, Rlimit};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -97,7 +96,7 @@ impl Node {
     /// # Errors
     /// [`StartError`], which names what stood in the way. Nothing is left running.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        no_core_dumps();
+        secrets::forbid_core_dumps();
         let data = config.home.join("data");
         let home_lock = HomeLock::acquire(&config.home)?;
         // What a crash left half written there may hold a key.
@@ -372,18 +371,6 @@ where
 {
     let store = store.clone();
     Box::new(move |namespace| remove(&store, namespace).map_err(|error| error.to_string()))
-}
-
-/// Sees to it that a crash writes no memory to the disk: it holds secrets of all tenants and the key that encrypts
-/// them. The limit prevents core files. Where the kernel hands the core to a program it counts for nothing, but the
-/// filter leaves no memory in it. (Marking the process as not dumpable would do both, and take its `/proc` folder
-/// away from the operator.)
-fn no_core_dumps() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    let limited = rustix::process::setrlimit(Resource::Core, none).map_err(io::Error::from);
-    if let Err(error) = limited.and_then(|()| std::fs::write("/proc/self/coredump_filter", "0")) {
-        tracing::warn!(%error, "core dumps could not be switched off; one would hold secrets in plain");
-    }
 }
 
 /// Sees to it that tokens are checked with the keys that the operator's file holds now.

@@ -18,10 +18,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 mod core;
+mod crash;
 mod key_file;
 mod keys;
 
 pub(crate) use self::core::CoreSecrets;
+pub(crate) use crash::forbid_core_dumps;
 pub use keys::MasterKeys;
 
 /// The variable that holds master keys, with commas between them.
