@@ -327,10 +327,10 @@ fn assemble(
             }),
             forget(&events, |events: &Arc<NodeEvents>, namespace| events.remove(namespace)),
         ],
-        checks: vec![("databases", {
-            let database = database.clone();
-            Box::new(move || database.check().map_err(|error| error.to_string()))
-        })],
+        checks: vec![
+            ("databases", check(&database, SqliteDatabases::check)),
+            ("objects", check(&storage, ObjectStorage::check)),
+        ],
     });
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {
@@ -371,6 +371,16 @@ where
 {
     let store = store.clone();
     Box::new(move |namespace| remove(&store, namespace).map_err(|error| error.to_string()))
+}
+
+/// How readiness asks a store.
+fn check<S, E>(store: &S, ask: fn(&S) -> Result<(), E>) -> routes::Check
+where
+    S: Clone + Send + Sync + 'static,
+    E: std::fmt::Display + 'static,
+{
+    let store = store.clone();
+    Box::new(move || ask(&store).map_err(|error| error.to_string()))
 }
 
 /// Sees to it that tokens are checked with the keys that the operator's file holds now.

@@ -57,6 +57,14 @@ impl ObjectStorage {
         }
     }
 
+    /// Whether the blob store can be used.
+    ///
+    /// # Errors
+    /// The blob store's own.
+    pub(crate) fn check(&self) -> Result<(), BlobError> {
+        self.store.blobs.check()
+    }
+
     /// Runs work with the disk when it has its turn.
     fn on_disk<T: Send + 'static>(
         &self,

@@ -148,7 +148,9 @@ fn wrong_paths_and_methods_are_answered_as_errors() {
     let health = node.anonymous("GET", "/health").send().expect(200);
     assert_eq!(health.json(), json!({ "status": "ok" }));
     let ready = node.anonymous("GET", "/ready").send().expect(200).json();
-    let backends = json!({ "registry": "ok", "records": "ok", "blobs": "ok", "databases": "ok" });
+    let backends = json!({
+        "registry": "ok", "records": "ok", "blobs": "ok", "databases": "ok", "objects": "ok", "events": "ok"
+    });
     assert_eq!(ready, json!({ "status": "ready", "backends": backends }));
     let before = node.metric("orama_invocations_total{status=\"success\"}");
     node.invoke(echo, "{}").expect(200);

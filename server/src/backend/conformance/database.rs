@@ -17,10 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) type Case = fn(&dyn Database);
 
 /// All cases.
-pub(crate) const CASES: [(&str, Case); 17] = [
+pub(crate) const CASES: [(&str, Case); 18] = [
     ("values come back as they were bound", values_come_back),
     ("values of expressions have their JSON", expressions_have_their_json),
     ("rows are objects in the columns' order", rows_are_objects),
+    ("a query that ran before sees a changed schema", changed_schema),
     ("counts of what changed", counts),
     ("a batch is all or nothing", all_or_nothing),
     ("queries come after the execs", queries_after_execs),
@@ -147,6 +148,23 @@ fn rows_are_objects(database: &dyn Database) {
     assert_eq!(twice, r#"[{"x":1,"x:1":2,"x:2":3}]"#);
     // Names need escaping too.
     assert_eq!(rows(database, &ns, r#"SELECT 1 AS "a""b""#, vec![]), r#"[{"a\"b":1}]"#);
+}
+
+fn changed_schema(database: &dyn Database) {
+    let ns = namespace();
+    does(database, &ns, "CREATE TABLE t (x)");
+    does(database, &ns, "INSERT INTO t VALUES (0)");
+    let mut expected = r#"[{"x":0"#.to_owned();
+    for column in ["a", "b", "c"] {
+        assert_eq!(rows(database, &ns, "SELECT * FROM t", vec![]), format!("{expected}}}]"));
+        let add = exec(&format!("ALTER TABLE t ADD COLUMN {column} DEFAULT 1"), vec![]);
+        let outcome = run(database, &ns, vec![add, query("SELECT * FROM t", vec![])]);
+        expected.push_str(&format!(",\"{column}\":1"));
+        assert!(
+            matches!(&outcome.results[1], StatementResult::Query { rows, .. } if *rows == format!("{expected}}}]")),
+            "{outcome:?}"
+        );
+    }
 }
 
 fn counts(database: &dyn Database) {

@@ -196,7 +196,7 @@ impl Shared {
         // First its own namespace's, so that a crowded namespace waits without a thread.
         let turn = self.turn(if writes { &tenant.write_turns } else { &tenant.read_turns }, deadline).await?;
         let thread = self.turn(&self.threads, deadline).await?;
-        let watch = Watch::new(deadline, &tenant.removals);
+        let watch = Arc::new(Watch::new(deadline, &tenant.removals));
         let waiting = Waiting(Arc::clone(&watch));
         let backplane = self.backplane.clone();
         let shared = Arc::clone(&self);

@@ -10,9 +10,13 @@ use orama_runtime::services::{
 use rusqlite::types::Null;
 use rusqlite::{Connection, ErrorCode as Sqlite, Statement as Prepared};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest statement that is kept prepared, in bytes: those that come again are short.
 const CACHED_SQL_MAX_BYTES: usize = 4 << 10;
+
+/// SQLite gives a lock up some milliseconds early; it is to be after the deadline.
+const LOCK_LATE: Duration = Duration::from_millis(100);
 
 /// What a batch runs with.
 pub(super) struct Batch<'a> {
@@ -42,7 +46,7 @@ impl Batch<'_> {
     }
 
     fn execs(&self, statements: &[Statement], results: &mut [Option<StatementResult>]) -> Result<(), Failed> {
-        self.begin("BEGIN IMMEDIATE")?;
+        self.begin(Some("BEGIN IMMEDIATE"))?;
         let done = self.each(statements, results, StatementKind::Exec, |batch, statement| {
             batch.exec(statement).map_err(|error| batch.explain(error))
         });
@@ -65,12 +69,8 @@ impl Batch<'_> {
         if count == 0 {
             return Ok(());
         }
-        if count > 1 {
-            // One snapshot for all of them; a single one has its own.
-            self.begin("BEGIN")?;
-        } else {
-            self.watch.arm(self.connection).map_err(|error| (None, self.explain(error)))?;
-        }
+        // One snapshot for all of them; a single one has its own.
+        self.begin((count > 1).then_some("BEGIN"))?;
         let mut bytes_left = DB_RESULT_MAX_BYTES;
         let done = self.each(statements, results, StatementKind::Query, |batch, statement| {
             batch.query(statement, &mut bytes_left).map_err(|error| match error {
@@ -100,14 +100,14 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn begin(&self, sql: &str) -> Result<(), Failed> {
-        let begun = self
-            .connection
-            // Another program may hold a lock, such as one that makes a backup.
-            .busy_timeout(self.watch.left())
-            .and_then(|()| self.guard.as_host(self.connection, sql))
-            .and_then(|()| self.watch.arm(self.connection));
-        begun.map_err(|error| {
+    /// Begins a transaction, if one is asked for, and the watch over what follows.
+    fn begin(&self, transaction: Option<&str>) -> Result<(), Failed> {
+        // Another program may hold a lock, such as one that makes a backup.
+        let mut begun = self.connection.busy_timeout(self.watch.left() + LOCK_LATE);
+        if let Some(sql) = transaction {
+            begun = begun.and_then(|()| self.guard.as_host(self.connection, sql));
+        }
+        begun.and_then(|()| self.watch.arm(self.connection)).map_err(|error| {
             self.end_transaction();
             (None, self.explain(error))
         })

@@ -48,7 +48,8 @@ pub(super) fn read(
     statement: &mut Statement<'_>,
     bytes_left: &mut usize,
 ) -> Result<StatementResult, RowsError> {
-    let keys = keys(statement);
+    // Known with the first row: SQLite prepares a statement anew at its first step when the schema has changed.
+    let mut keys = Vec::new();
     let mut out = Bounded { text: Vec::new(), max: *bytes_left };
     let mut row_count = 0;
     let mut rows: Rows<'_> = statement.raw_query();
@@ -59,7 +60,9 @@ pub(super) fn read(
                 format!("the query gives more than {DB_ROWS_MAX} rows; ask for them in parts with LIMIT");
             return Err(RowsError::Limit(ServiceError::new(ErrorCode::PayloadTooLarge, message)));
         }
-        if row_count > 0 {
+        if row_count == 0 {
+            keys = keys_of(row.as_ref());
+        } else {
             put(&mut out, b",")?;
         }
         row_count += 1;
@@ -81,7 +84,7 @@ pub(super) fn read(
 
 /// The columns' names as JSON with the colon behind. A name that is there already gets `:1`, `:2`, as SQLite itself names
 /// such columns of a subquery, so that none is lost.
-fn keys(statement: &Statement<'_>) -> Vec<Vec<u8>> {
+fn keys_of(statement: &Statement<'_>) -> Vec<Vec<u8>> {
     let mut seen = HashSet::new();
     let names = statement.column_names().into_iter().map(|name| {
         let mut unique = name.to_owned();

@@ -88,7 +88,8 @@ impl Tenant {
 
     /// When the namespace was last used, if it has connections that can be closed.
     pub(super) fn idle_since(&self) -> Option<Instant> {
-        let idle = self.lock();
+        // One that makes its file is in use. It may take long, and others do not wait for it.
+        let idle = self.idle.try_lock().ok()?;
         if idle.writer.is_none() && idle.readers.is_empty() { None } else { idle.used_at }
     }
 
@@ -117,6 +118,14 @@ impl Tenant {
             }
         }
         self.path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+    }
+
+    /// Sets the idle writer another limit, in pages.
+    #[cfg(test)]
+    pub(super) fn bound_pages_for_test(&self, pages: i64) {
+        let idle = self.lock();
+        let writer = idle.writer.as_ref().unwrap();
+        writer.guard.as_host(&writer.connection, &format!("PRAGMA max_page_count = {pages}")).unwrap();
     }
 
     fn lock(&self) -> MutexGuard<'_, Idle> {

@@ -32,19 +32,22 @@ pub(super) struct Watch {
     /// How often the namespace was removed, now and when the call began.
     removals: Arc<AtomicU64>,
     removals_before: u64,
+    /// See [`DB_WRITTEN_MAX_BYTES`].
+    pub(super) written_max: u64,
     /// A [`Stop`], or 0.
     stopped: AtomicU8,
 }
 
 impl Watch {
-    pub(super) fn new(deadline: Instant, removals: &Arc<AtomicU64>) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(deadline: Instant, removals: &Arc<AtomicU64>) -> Self {
+        Self {
             deadline,
             abandoned: AtomicBool::new(false),
             removals_before: removals.load(Ordering::Acquire),
             removals: Arc::clone(removals),
+            written_max: DB_WRITTEN_MAX_BYTES,
             stopped: AtomicU8::new(0),
-        })
+        }
     }
 
     /// Nobody waits for the call any more.
@@ -70,7 +73,7 @@ impl Watch {
                 // Without the kernel's count there is no such bound; the deadline still holds.
                 if let Some(written) = written_by_this_thread() {
                     let before = *written_before.get_or_insert(written);
-                    stop = (written.saturating_sub(before) > DB_WRITTEN_MAX_BYTES).then_some(Stop::Written);
+                    stop = (written.saturating_sub(before) > this.written_max).then_some(Stop::Written);
                 }
             }
             if let Some(stop) = stop {
@@ -97,7 +100,7 @@ impl Watch {
                 ErrorCode::PayloadTooLarge,
                 format!(
                     "the call wrote more than {} MiB to the disk, temporary files of sorts and joins included",
-                    DB_WRITTEN_MAX_BYTES >> 20
+                    self.written_max >> 20
                 ),
             ),
             _ => deadline_exceeded(),
