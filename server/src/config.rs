@@ -2,10 +2,11 @@
 
 use crate::egress::AllowEntry;
 use crate::secrets::{KEY_VARIABLE, MasterKeys};
+use crate::worker::AllowedOrigins;
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::{
     BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
-    INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, Setting, WORKERS,
+    INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, Setting, WEBSOCKET_PING_SECONDS, WORKERS,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -65,6 +66,10 @@ pub struct Config {
     pub secrets_key_file: Option<PathBuf>,
     /// A JWKS file or a public key: who signs the tokens that are accepted. Without it none is.
     pub auth_jwt: Option<PathBuf>,
+    /// Origins of pages that may open WebSockets beside those of the node's own host; `*` for all.
+    pub websocket_origins: Vec<String>,
+    /// How often a WebSocket's client is asked whether it is there.
+    pub websocket_ping: Duration,
 }
 
 /// What the command line says; it wins over everything else.
@@ -281,6 +286,19 @@ const KEYS: &[Key] = &[
     },
     Key { name: "secrets.key_file", set: |c, v| v.path().map(|path| c.secrets_key_file = Some(path)) },
     Key { name: "auth.jwt", set: |c, v| v.path().map(|path| c.auth_jwt = Some(path)) },
+    Key {
+        name: "websocket.allowed_origins",
+        set: |c, v| {
+            let origins = v.list()?;
+            AllowedOrigins::parse(&origins)?;
+            c.websocket_origins = origins;
+            Ok(())
+        },
+    },
+    Key {
+        name: "websocket.ping_seconds",
+        set: |c, v| v.seconds(WEBSOCKET_PING_SECONDS).map(|d| c.websocket_ping = d),
+    },
 ];
 
 fn key_names() -> String {
@@ -367,6 +385,8 @@ impl Config {
             secrets_keys: None,
             secrets_key_file: None,
             auth_jwt: None,
+            websocket_origins: Vec::new(),
+            websocket_ping: seconds(WEBSOCKET_PING_SECONDS),
         }
     }
 

@@ -104,6 +104,12 @@ impl ApiError {
         )
     }
 
+    /// 426: the path speaks another protocol than plain HTTP.
+    #[must_use]
+    pub fn upgrade_required(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UPGRADE_REQUIRED, "UPGRADE_REQUIRED", message)
+    }
+
     /// 422: a field or value that is not accepted; the message names it.
     #[must_use]
     pub fn invalid_config(message: impl Into<String>) -> Self {
@@ -182,6 +188,11 @@ impl ApiError {
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         headers
     }

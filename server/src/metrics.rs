@@ -42,6 +42,8 @@ const fn status_index(status: Status) -> usize {
 pub struct CoreCounters {
     requests: AtomicU64,
     running: AtomicU64,
+    websockets: AtomicU64,
+    websocket_messages: AtomicU64,
     invocations: [AtomicU64; STATUSES.len()],
     /// The last counts what is longer than every bucket.
     durations: [AtomicU64; BUCKETS_US.len() + 1],
@@ -63,6 +65,16 @@ impl CoreCounters {
     #[must_use]
     pub fn is_running(&self) -> u64 {
         load(&self.running)
+    }
+
+    /// So many WebSockets are open now.
+    pub fn websockets(&self, count: usize) {
+        self.websockets.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// A WebSocket's message is invoked.
+    pub fn websocket_message(&self) {
+        self.websocket_messages.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An invocation ended.
@@ -166,6 +178,11 @@ impl Metrics {
         for (counter, class) in self.control.iter().zip(["1xx", "2xx", "3xx", "4xx", "5xx"]) {
             text.line("orama_control_responses_total", &[("class", class)], load(counter));
         }
+
+        let open = sum(&|core| load(&core.websockets));
+        text.single("orama_websockets_open", "gauge", "WebSockets open.", open);
+        let messages = sum(&|core| load(&core.websocket_messages));
+        text.single("orama_websocket_messages_total", "counter", "Messages received to invoke.", messages);
 
         let running = sum(&|core| load(&core.running));
         text.single("orama_invocations_running", "gauge", "Invocations under way.", running);
@@ -274,6 +291,9 @@ mod tests {
         a.running(2);
         a.running(1);
         b.running(3);
+        a.websockets(2);
+        b.websockets(1);
+        b.websocket_message();
         a.invoked(Status::Success, Duration::from_micros(90));
         b.invoked(Status::Success, Duration::from_millis(2));
         b.invoked(Status::Timeout, Duration::from_secs(400));
@@ -285,6 +305,8 @@ mod tests {
             "orama_cores 2",
             "orama_http_requests_total 2",
             "orama_invocations_running 4",
+            "orama_websockets_open 3",
+            "orama_websocket_messages_total 1",
             "orama_control_responses_total{class=\"4xx\"} 1",
             "orama_invocations_total{status=\"success\"} 2",
             "orama_invocations_total{status=\"timeout\"} 1",

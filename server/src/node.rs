@@ -20,7 +20,7 @@ use crate::routes::{self, App};
 use crate::secrets::{self, SecretStore};
 use crate::services::Services;
 use crate::storage::ObjectStorage;
-use crate::worker::{self, Command, Shared, Start, Worker};
+use crate::worker::{self, AllowedOrigins, Command, Shared, Start, WebSocketSettings, Worker};
 use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY, TRIGGERED_SHARE};
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
@@ -359,6 +359,10 @@ fn assemble(
         body_timeout: config.body_timeout,
         drain_grace: config.drain_grace,
         running_max,
+        websockets: WebSocketSettings {
+            origins: AllowedOrigins::parse(&config.websocket_origins).map_err(StartError::Store)?,
+            ping_every: config.websocket_ping,
+        },
     };
     Ok((Arc::new(shared), app))
 }

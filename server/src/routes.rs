@@ -121,6 +121,7 @@ pub fn router(app: Arc<App>) -> Router {
         // The cores answer these themselves. What they hand over has another method.
         .route("/health", any(|| answer::only("GET,HEAD")))
         .route("/v1/functions/{name}/invoke", any(|| answer::only("POST")))
+        .route("/v1/functions/{name}/ws", any(|| answer::only("GET")))
         .route("/v1/invoke/{namespace}/{name}", any(|| answer::only("POST")))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .fallback(async || ApiError::not_found())

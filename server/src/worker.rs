@@ -3,14 +3,18 @@
 mod cache;
 mod control;
 mod core;
+mod handshake;
 mod invoke;
 mod route;
 mod run;
 mod scheduler;
 mod triggered;
+mod websocket;
 
 pub(crate) use self::core::Shared;
 pub(crate) use self::triggered::runner;
+pub(crate) use handshake::AllowedOrigins;
+pub(crate) use websocket::Settings as WebSocketSettings;
 
 use self::core::Core;
 use self::invoke::Refused;
@@ -18,7 +22,7 @@ use self::route::{Route, route};
 use crate::config::IoDriver;
 use crate::error::{ApiError, REQUEST_ID};
 use crate::events::{Ran, Triggered};
-use crate::http::{Handler, Request, Response, serve_connection};
+use crate::http::{Handled, Handler, Request, Response, Taken, Then, serve_connection};
 use crate::metrics::CoreCounters;
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -225,10 +229,13 @@ async fn until_idle(core: &Core, patience: Duration) {
 }
 
 impl Handler for Core {
-    async fn handle(self: &Rc<Self>, request: Request) -> (Response, bool) {
+    /// A WebSocket that was opened.
+    type Session = Box<handshake::Opening>;
+
+    async fn handle(self: &Rc<Self>, request: Request) -> Handled<Self::Session> {
         let request_id = match self.request_id() {
             Ok(id) => id,
-            Err(error) => return (refuse(&error, ""), true),
+            Err(error) => return Handled { response: refuse(&error, ""), then: Then::Unread },
         };
         self.counters.requested();
         let (parts, body) = request.into_parts();
@@ -237,13 +244,31 @@ impl Handler for Core {
             Route::Invoke { namespace, name } => {
                 invoke::invoke(self, &parts, body, (namespace, &name), &request_id).await
             }
-            Route::Health => return (Response::new(Bytes::from_static(b"{\"status\":\"ok\"}").into()), true),
+            Route::WebSocket(name) => {
+                // Boxed, so that it adds nothing to what each request allocates.
+                let opened = Box::pin(handshake::open(self, &parts, &body, &name, &request_id)).await;
+                match opened {
+                    Ok((response, opening)) => return Handled { response, then: Then::TakeOver(opening) },
+                    Err(error) => Err(Refused { error, body_unread: true }),
+                }
+            }
+            Route::Health => {
+                let response = Response::new(Bytes::from_static(b"{\"status\":\"ok\"}").into());
+                return Handled { response, then: Then::Unread };
+            }
             Route::Control => control::forward(self, parts, body, &request_id).await,
         };
         match answer {
-            Ok(response) => (response, false),
-            Err(Refused { error, body_unread }) => (refuse(&error, &request_id), body_unread),
+            Ok(response) => Handled { response, then: Then::Next },
+            Err(Refused { error, body_unread }) => {
+                let then = if body_unread { Then::Unread } else { Then::Next };
+                Handled { response: refuse(&error, &request_id), then }
+            }
         }
+    }
+
+    async fn take_over(self: &Rc<Self>, opening: Self::Session, taken: Taken) {
+        websocket::serve(self, *opening, taken).await;
     }
 }
 

@@ -144,6 +144,11 @@ impl Connection {
         Ok(answer)
     }
 
+    /// What was read from the socket beyond the answers.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
     fn fill(&mut self) -> std::io::Result<usize> {
         let mut bytes = vec![0; 64 << 10];
         let read = self.stream.read(&mut bytes)?;

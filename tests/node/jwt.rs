@@ -26,22 +26,22 @@ fn sign(algorithm: Algorithm, key: &str, claims: &Value) -> String {
     encode(&Header::new(algorithm), claims, &key.unwrap()).unwrap()
 }
 
-fn eddsa(claims: &Value) -> String {
+pub fn eddsa(claims: &Value) -> String {
     sign(Algorithm::EdDSA, "ed25519.pem", claims)
 }
 
-fn claims(wallet: &str, namespace: &str) -> Value {
+pub fn claims(wallet: &str, namespace: &str) -> Value {
     json!({ "sub": wallet, "namespace": namespace, "exp": now_s() + 600 })
 }
 
 /// The file with the keys, replaced as an operator would: the old or the new, never a part.
-fn put_key(path: &Path, fixture_name: &str) {
+pub fn put_key(path: &Path, fixture_name: &str) {
     let next = path.with_extension("next");
     fs::copy(fixture(fixture_name), &next).unwrap();
     fs::rename(next, path).unwrap();
 }
 
-fn with_keys(path: &Path, env: Vec<(&'static str, String)>) -> Options {
+pub fn with_keys(path: &Path, env: Vec<(&'static str, String)>) -> Options {
     let config = format!("[auth]\njwt = {:?}\n", path.display().to_string());
     Options { config, env, ..Options::default() }
 }

@@ -36,3 +36,4 @@ mod services;
 mod shell;
 mod speakers;
 mod survival;
+mod websocket;

@@ -34,7 +34,8 @@ fn every_key_of_the_file_is_taken() {
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
                 idle_timeout_seconds = 4\ncache.memory_mb = 77\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
-                [auth]\njwt = \"/jwks.json\"\n";
+                [auth]\njwt = \"/jwks.json\"\n\
+                [websocket]\nallowed_origins = [\"https://a.example\"]\nping_seconds = 5\n";
     assert_eq!(
         file.lines().filter(|line| line.contains('=')).count(),
         KEYS.len(),
@@ -58,6 +59,8 @@ fn every_key_of_the_file_is_taken() {
         secrets_keys: None,
         secrets_key_file: Some("/key".into()),
         auth_jwt: Some("/jwks.json".into()),
+        websocket_origins: vec!["https://a.example".into()],
+        websocket_ping: Duration::from_secs(5),
     };
     assert_eq!(config, expected);
 }

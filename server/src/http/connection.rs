@@ -1,18 +1,20 @@
 //! One connection, from accept to close.
 
 use super::io::Socket;
-use super::timeouts::{Connections, Phase, Verdict};
+use super::timeouts::{ConnectionState, Connections, Phase, Verdict};
 use super::{Request, Response};
+use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use monoio::io::IntoPollIo;
 use monoio::net::TcpStream;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -28,8 +30,46 @@ connection: close\r\ncontent-length: 81\r\n\r\n\
 
 /// Answers requests.
 pub(crate) trait Handler: 'static {
-    /// Answers one request. The second value says whether its body was left unread.
-    fn handle(self: &Rc<Self>, request: Request) -> impl Future<Output = (Response, bool)>;
+    /// What it remembers of a request whose connection it takes over.
+    type Session: 'static;
+
+    /// Answers one request.
+    fn handle(self: &Rc<Self>, request: Request) -> impl Future<Output = Handled<Self::Session>>;
+
+    /// Goes on with a connection after its last answer, a 101, has been sent.
+    fn take_over(self: &Rc<Self>, session: Self::Session, taken: Taken) -> impl Future<Output = ()>;
+}
+
+/// An answer, and how its connection goes on.
+pub(crate) struct Handled<S> {
+    pub(crate) response: Response,
+    pub(crate) then: Then<S>,
+}
+
+/// How a connection goes on after an answer.
+pub(crate) enum Then<S> {
+    /// With the next request.
+    Next,
+    /// Some of the request's body was left unread; if it had one, there can be no next request.
+    Unread,
+    /// It is no longer HTTP.
+    TakeOver(S),
+}
+
+/// A connection that is no longer HTTP. Nothing but its new owner ends it, apart from a stopping node.
+pub(crate) struct Taken {
+    pub(crate) socket: Socket,
+    /// What came after the request.
+    pub(crate) read: Bytes,
+    state: Rc<ConnectionState>,
+}
+
+impl Taken {
+    /// Whether the node is draining: what is under way may be finished. The task is woken when that begins.
+    pub(crate) fn draining(&self) -> impl Fn() -> bool + use<> {
+        let state = Rc::clone(&self.state);
+        move || state.verdict() != Verdict::Go
+    }
 }
 
 /// Serves requests of one connection until either side closes it.
@@ -43,15 +83,21 @@ pub(crate) async fn serve_connection<H: Handler>(
     let Ok(stream) = stream.into_poll_io() else { return };
     let state = connections.open();
     let socket = Socket::new(stream, Rc::clone(&connections), Rc::clone(&state));
+    let session = Cell::new(None);
     let service = service_fn(|request: Request| {
         let (handler, connections, state) = (Rc::clone(&handler), Rc::clone(&connections), Rc::clone(&state));
+        let session = &session;
         Box::pin(async move {
             connections.enter(&state, Phase::Handling);
             let has_body = !request.body().is_end_stream();
-            let (mut response, body_unread) = handler.handle(request).await;
-            if has_body && body_unread {
-                state.unread_body.set(true);
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            let Handled { mut response, then } = handler.handle(request).await;
+            match then {
+                Then::Unread if has_body => {
+                    state.unread_body.set(true);
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Then::Next | Then::Unread => {}
+                Then::TakeOver(taken_over) => session.set(Some(taken_over)),
             }
             connections.enter(&state, Phase::Idle);
             Ok::<_, Infallible>(response)
@@ -85,12 +131,40 @@ pub(crate) async fn serve_connection<H: Handler>(
         }
     })
     .await;
-    let socket = connection.into_parts().io;
-    match ended {
-        Some(Verdict::HeadTimeout) => socket.answer_raw(HEAD_TIMEOUT_ANSWER).await,
-        Some(_) => drop(socket),
-        None if state.unread_body.get() => socket.linger().await,
-        None => drop(socket),
+    let parts = connection.into_parts();
+    let socket = parts.io;
+    match (ended, session.take()) {
+        (Some(Verdict::HeadTimeout), _) => socket.answer_raw(HEAD_TIMEOUT_ANSWER).await,
+        (Some(_), _) => drop(socket),
+        (None, Some(session)) => {
+            // Neither idle nor late, whatever it does.
+            connections.enter(&state, Phase::Handling);
+            let taken = Taken { socket, read: parts.read_buf, state: Rc::clone(&state) };
+            serve_taken(&handler, session, taken, &state).await;
+        }
+        (None, None) if state.unread_body.get() => socket.linger().await,
+        (None, None) => drop(socket),
     }
     connections.closed(&state);
+}
+
+/// Serves a connection that was taken over until it ends or the node does.
+async fn serve_taken<H: Handler>(
+    handler: &Rc<H>,
+    session: H::Session,
+    taken: Taken,
+    state: &ConnectionState,
+) {
+    let mut serving = pin!(handler.take_over(session, taken));
+    poll_fn(|cx| {
+        state.keep_waker(cx.waker());
+        if state.verdict() == Verdict::Drop {
+            return Poll::Ready(());
+        }
+        catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx))).unwrap_or_else(|_| {
+            tracing::error!("a connection was dropped because its handler panicked");
+            Poll::Ready(())
+        })
+    })
+    .await;
 }

@@ -4,10 +4,13 @@
 mod body;
 mod connection;
 mod io;
+mod origin;
 mod timeouts;
 
 pub(crate) use body::read_body;
-pub(crate) use connection::{Handler, serve_connection};
+pub(crate) use connection::{Handled, Handler, Taken, Then, serve_connection};
+pub(crate) use io::Socket;
+pub(crate) use origin::Origin;
 pub(crate) use timeouts::{Connections, Timeouts};
 
 /// A request whose body has not been read yet.

@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) drain_grace: Duration,
     /// Invocations that run on one core at once.
     pub(crate) running_max: usize,
+    pub(crate) websockets: super::websocket::Settings,
 }
 
 pub(super) struct Core {
@@ -53,6 +54,8 @@ pub(super) struct Core {
     pub(super) counters: Arc<CoreCounters>,
     /// Invocations under way.
     pub(super) running: Cell<usize>,
+    /// WebSockets that are open.
+    pub(super) websockets: Cell<usize>,
     /// The grace period is over: what still runs is ended by the node.
     pub(super) stopping: Cell<bool>,
     /// Ends triggered runs, then.
@@ -80,6 +83,7 @@ impl Core {
             host,
             counters,
             running: Cell::new(0),
+            websockets: Cell::new(0),
             stopping: Cell::new(false),
             stop: Notify::new(),
             unwritten: RefCell::default(),

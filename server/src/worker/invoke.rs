@@ -1,5 +1,6 @@
 //! The hot path: from a request to an answer, on one core.
 
+use super::cache::Ready;
 use super::core::Core;
 use super::run::{Cause, Running, ready, run_with_retries};
 use crate::auth::{Action, Credential};
@@ -42,19 +43,9 @@ pub(super) async fn invoke(
     request_id: &str,
 ) -> Result<Response, Refused> {
     let credential = core.credential(&parts.headers).await.map_err(before_body)?;
-    let namespace =
-        namespace(credential.as_deref(), path_namespace, parts.uri.query()).map_err(before_body)?;
-    let may = credential.as_deref().map_or(Ok(false), |credential| may_invoke(credential, &namespace));
-    let may = may.map_err(before_body)?;
-    let ready = match ready(core, &namespace, path_name).await {
-        Ok(ready) if may || ready.function.is_public => ready,
-        // Whether a function is there is nobody's business but its namespace's.
-        Ok(_) => return Err(before_body(not_yours(credential.is_some()))),
-        Err(error) if !may && error.status == StatusCode::NOT_FOUND => {
-            return Err(before_body(not_yours(credential.is_some())));
-        }
-        Err(error) => return Err(before_body(error)),
-    };
+    let credential = credential.as_deref();
+    let namespace = namespace(credential, path_namespace, parts.uri.query()).map_err(before_body)?;
+    let ready = permitted(core, credential, &namespace, path_name).await.map_err(before_body)?;
     let running = Running::enter(core).map_err(before_body)?;
     let input = read_body(body, INPUT_MAX_BYTES, core.shared.body_timeout)
         .await
@@ -62,10 +53,30 @@ pub(super) async fn invoke(
     let cause = Cause {
         trigger_type: "http",
         trigger_depth: 0,
-        caller: credential.as_ref().and_then(|credential| credential.caller.clone()),
+        caller: credential.and_then(|credential| credential.caller.clone()),
     };
     let (outcome, duration) = run_with_retries(running, &ready, input, request_id, &cause).await;
     answer(outcome, duration, request_id).map_err(after_body)
+}
+
+/// The function, where the credential or its being public allows to run it.
+///
+/// # Errors
+/// 401 or 403 where it is not allowed, 404 where it is and there is no such function.
+pub(super) async fn permitted(
+    core: &Rc<Core>,
+    credential: Option<&Credential>,
+    namespace: &Namespace,
+    path_name: &str,
+) -> Result<Rc<Ready>, ApiError> {
+    let may = credential.map_or(Ok(false), |credential| may_invoke(credential, namespace))?;
+    match ready(core, namespace, path_name).await {
+        Ok(ready) if may || ready.function.is_public => Ok(ready),
+        // Whether a function is there is nobody's business but its namespace's.
+        Ok(_) => Err(not_yours(credential.is_some())),
+        Err(error) if !may && error.status == StatusCode::NOT_FOUND => Err(not_yours(credential.is_some())),
+        Err(error) => Err(error),
+    }
 }
 
 fn not_yours(has_credential: bool) -> ApiError {
@@ -77,7 +88,10 @@ fn not_yours(has_credential: bool) -> ApiError {
 }
 
 /// The namespace a request is about: the path's or the query's where one is given, else the credential's.
-fn namespace(
+///
+/// # Errors
+/// 400 for a name that cannot be one, 401 where nothing says which.
+pub(super) fn namespace(
     credential: Option<&Credential>,
     path_namespace: Option<&str>,
     query: Option<&str>,
@@ -147,7 +161,7 @@ pub(super) fn text_header(text: String) -> Result<HeaderValue, ApiError> {
 }
 
 /// The answer to a failed invocation.
-fn refusal(failure: &Failure) -> ApiError {
+pub(super) fn refusal(failure: &Failure) -> ApiError {
     match failure {
         Failure::Timeout(_) => {
             ApiError::new(StatusCode::GATEWAY_TIMEOUT, failure.code(), failure.to_string())

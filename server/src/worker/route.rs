@@ -13,6 +13,8 @@ pub(super) enum Route<'a> {
         /// `name` or `name@version`.
         name: Cow<'a, str>,
     },
+    /// Open a WebSocket, each of whose messages invokes a function: `name` or `name@version`.
+    WebSocket(Cow<'a, str>),
     /// Liveness.
     Health,
     /// Everything else: the control plane.
@@ -28,10 +30,14 @@ pub(super) fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
     if path == "/health" {
         return if method == Method::GET || method == Method::HEAD { Route::Health } else { Route::Control };
     }
-    if let Some(name) = path.strip_prefix("/v1/functions/").and_then(|rest| rest.strip_suffix("/invoke"))
-        && is_segment(name)
+    if let Some((name, last)) = path.strip_prefix("/v1/functions/").and_then(|rest| rest.split_once('/'))
+        && !name.is_empty()
     {
-        return invoke(None, name);
+        return match last {
+            "invoke" => invoke(None, name),
+            "ws" if method == Method::GET => Route::WebSocket(decode(name)),
+            _ => Route::Control,
+        };
     }
     if let Some((namespace, name)) = path.strip_prefix("/v1/invoke/").and_then(|rest| rest.split_once('/'))
         && is_segment(namespace)
@@ -79,6 +85,12 @@ mod tests {
             assert_eq!(route(&Method::POST, path), expected, "{path}");
         }
         assert_eq!(route(&Method::GET, "/v1/functions/hello/invoke"), Route::Control);
+        let socket = |name| Route::WebSocket(Cow::Borrowed(name));
+        assert_eq!(route(&Method::GET, "/v1/functions/hello/ws"), socket("hello"));
+        assert_eq!(route(&Method::GET, "/v1/functions/hello%402/ws"), socket("hello@2"));
+        assert_eq!(route(&Method::POST, "/v1/functions/hello/ws"), Route::Control);
+        assert_eq!(route(&Method::GET, "/v1/functions/a/b/ws"), Route::Control);
+        assert_eq!(route(&Method::GET, "/v1/functions//ws"), Route::Control);
         assert_eq!(route(&Method::GET, "/health"), Route::Health);
         assert_eq!(route(&Method::POST, "/health"), Route::Control);
     }

@@ -1,0 +1,213 @@
+//! From a request for a WebSocket to the answer that opens it: form, origin, credential and function are checked before.
+
+use super::core::Core;
+use super::invoke::{namespace, permitted, text_header};
+use crate::auth;
+use crate::error::{ApiError, REQUEST_ID};
+use crate::http::{Origin, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{StatusCode, Version, request};
+use hyper::body::{Body, Incoming};
+use orama_runtime::limits::WEBSOCKETS_MAX;
+use orama_runtime::names::Namespace;
+use std::borrow::Cow;
+use std::rc::Rc;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use zeroize::Zeroizing;
+
+/// The protocol that a client may name, and is then answered with.
+const PROTOCOL: &str = "orama";
+/// Stands before a credential among the protocols, which is where a browser's page can put one.
+const BEARER: &str = "bearer.";
+/// Bytes of a nonce behind `Sec-WebSocket-Key`.
+const NONCE_BYTES: usize = 16;
+
+/// The origins beside its own host from which a node takes WebSockets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct AllowedOrigins {
+    all: bool,
+    listed: Vec<Origin>,
+}
+
+impl AllowedOrigins {
+    /// # Errors
+    /// A sentence that names the entry that is none.
+    pub(crate) fn parse(entries: &[String]) -> Result<Self, String> {
+        let mut allowed = Self::default();
+        for entry in entries {
+            match (entry.as_str(), Origin::parse(entry)) {
+                ("*", _) => allowed.all = true,
+                (_, Some(origin)) => allowed.listed.push(origin),
+                (_, None) => {
+                    return Err(format!(
+                        "expected origins such as \"https://example.com\", or \"*\" for all, got {entry:?}"
+                    ));
+                }
+            }
+        }
+        Ok(allowed)
+    }
+}
+
+/// What an open WebSocket remembers of its request.
+pub(super) struct Opening {
+    /// Looked at again for each message, as a request would.
+    pub(super) credential: Option<Zeroizing<String>>,
+    pub(super) namespace: Namespace,
+    /// `name` or `name@version`.
+    pub(super) name: String,
+}
+
+/// Checks a request for a WebSocket, and answers it.
+///
+/// # Errors
+/// As an invocation; 400 or 426 for a request that is no handshake, 403 for an origin that is not allowed.
+pub(super) async fn open(
+    core: &Rc<Core>,
+    parts: &request::Parts,
+    body: &Incoming,
+    name: &str,
+    request_id: &str,
+) -> Result<(Response, Box<Opening>), ApiError> {
+    let accept = accept_key(parts, body)?;
+    check_origin(&parts.headers, &core.shared.websockets.origins)?;
+    let protocols = Protocols::of(&parts.headers)?;
+    let query = parts.uri.query();
+    let text = credential(&parts.headers, &protocols, query)?;
+    let known = match &text {
+        Some(text) => Some(core.credential_of(text).await?),
+        None => None,
+    };
+    let namespace = namespace(known.as_deref(), None, query)?;
+    permitted(core, known.as_deref(), &namespace, name).await?;
+    if core.websockets.get() >= WEBSOCKETS_MAX {
+        return Err(ApiError::overloaded("too many WebSockets are open on this node"));
+    }
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, text_header(accept)?);
+    headers.insert(REQUEST_ID, text_header(request_id.to_owned())?);
+    if protocols.orama {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
+    }
+    let credential = text.map(|text| Zeroizing::new(text.into_owned()));
+    Ok((response, Box::new(Opening { credential, namespace, name: name.to_owned() })))
+}
+
+/// The answer to the handshake's key, if it is a handshake.
+fn accept_key(parts: &request::Parts, body: &Incoming) -> Result<String, ApiError> {
+    let malformed = |message| ApiError::bad_request("INVALID_HANDSHAKE", message);
+    let headers = &parts.headers;
+    if parts.version < Version::HTTP_11
+        || !has_word(headers, &UPGRADE, "websocket")
+        || !has_word(headers, &CONNECTION, "upgrade")
+    {
+        return Err(ApiError::upgrade_required("this path is for WebSockets: connect with ws:// or wss://"));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(ApiError::upgrade_required("the Sec-WebSocket-Version must be 13"));
+    }
+    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
+    let (key, another) = (keys.next(), keys.next());
+    let is_nonce = |key: &&HeaderValue| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == NONCE_BYTES);
+    match (key.filter(is_nonce), another) {
+        (Some(key), None) if body.is_end_stream() => Ok(derive_accept_key(key.as_bytes())),
+        (Some(_), None) => Err(malformed("the request for a WebSocket must have no body")),
+        _ => Err(malformed("the Sec-WebSocket-Key header must be 16 bytes in base64, once")),
+    }
+}
+
+/// Whether a header that lists words has one of them, in whatever letters.
+fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
+}
+
+/// Refuses pages of other origins. Clients that are no browsers send none.
+fn check_origin(headers: &HeaderMap, allowed: &AllowedOrigins) -> Result<(), ApiError> {
+    let Some(given) = headers.get(ORIGIN) else { return Ok(()) };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let fits = given.to_str().ok().and_then(Origin::parse).is_some_and(|origin| {
+        host.is_some_and(|host| origin.is_of(host)) || allowed.listed.contains(&origin)
+    });
+    if fits || allowed.all {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        "ORIGIN_NOT_ALLOWED",
+        "WebSockets from pages of this origin are not allowed; the node's websocket.allowed_origins lists those that are",
+    ))
+}
+
+/// What a client says in `Sec-WebSocket-Protocol`.
+#[derive(Default)]
+struct Protocols<'a> {
+    orama: bool,
+    bearer: Option<&'a str>,
+}
+
+impl<'a> Protocols<'a> {
+    fn of(headers: &'a HeaderMap) -> Result<Self, ApiError> {
+        let mut found = Self::default();
+        for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
+            let text = value.to_str().map_err(|_| {
+                ApiError::bad_request(
+                    "INVALID_HANDSHAKE",
+                    "the Sec-WebSocket-Protocol header is not plain ASCII",
+                )
+            })?;
+            for word in text.split(',').map(str::trim) {
+                match word.strip_prefix(BEARER) {
+                    Some(token) if found.bearer.is_some_and(|other| other != token) => return Err(conflict()),
+                    Some(token) => found.bearer = Some(token),
+                    None => found.orama |= word == PROTOCOL,
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn conflict() -> ApiError {
+    ApiError::bad_request(
+        "CONFLICTING_CREDENTIALS",
+        "the request holds different credentials in its headers, its protocols or its query; send one of them",
+    )
+}
+
+/// The request's credential: from the usual headers, the protocols, or the query's `token`.
+fn credential<'a>(
+    headers: &'a HeaderMap,
+    protocols: &Protocols<'a>,
+    query: Option<&'a str>,
+) -> Result<Option<Cow<'a, str>>, ApiError> {
+    let pairs = query.into_iter().flat_map(|query| query.split('&'));
+    let in_query = pairs.filter_map(|pair| pair.strip_prefix("token=")).map(|token| {
+        percent_encoding::percent_decode_str(token)
+            .decode_utf8()
+            .map_err(|_| ApiError::unauthorized("the token in the query is not UTF-8"))
+    });
+    let in_headers = auth::bearer(headers)?.into_iter().chain(protocols.bearer).map(Cow::Borrowed);
+    let mut found: Option<Cow<'a, str>> = None;
+    for text in in_headers.map(Ok).chain(in_query) {
+        let text = text?;
+        if found.as_ref().is_some_and(|other| *other != text) {
+            return Err(conflict());
+        }
+        found = Some(text);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! What one message of a WebSocket does, and the text that answers it.
+
+use super::super::core::Core;
+use super::super::handshake::Opening;
+use super::super::invoke::{permitted, refusal};
+use super::super::run::{Cause, Running, run_with_retries};
+use crate::error::ApiError;
+use bytes::Bytes;
+use http::StatusCode;
+use orama_runtime::invocation::{Outcome, Status};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The answer to a message.
+pub(super) struct Reply {
+    pub(super) text: String,
+    /// Nothing that follows would be answered otherwise.
+    pub(super) is_last: bool,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    request_id: &'a str,
+    status: &'static str,
+    duration_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<Output<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+}
+
+/// JSON as it is where an HTTP answer would have it so, else a text.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Output<'a> {
+    Json(&'a RawValue),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Output<'a> {
+    fn of(bytes: &'a [u8]) -> Self {
+        // Unlike an answer's whole body, what becomes a part of one must be whole itself.
+        if let Some(b'{' | b'[') = bytes.first()
+            && let Ok(json) = serde_json::from_slice(bytes)
+        {
+            return Self::Json(json);
+        }
+        Self::Text(String::from_utf8_lossy(bytes))
+    }
+}
+
+/// Invokes the function with a message. Whether that is allowed is looked up anew, as for a request.
+pub(super) async fn reply(core: Rc<Core>, opening: Rc<Opening>, message: Bytes) -> Reply {
+    let begun = Instant::now();
+    core.counters.websocket_message();
+    let request_id = match core.request_id() {
+        Ok(id) => id,
+        Err(error) => return refused(&error, "", begun.elapsed()),
+    };
+    match invoke(&core, &opening, message, &request_id).await {
+        Ok((outcome, duration)) => answered(&outcome, duration, &request_id),
+        Err(error) => refused(&error, &request_id, begun.elapsed()),
+    }
+}
+
+async fn invoke(
+    core: &Rc<Core>,
+    opening: &Opening,
+    message: Bytes,
+    request_id: &str,
+) -> Result<(Outcome, Duration), ApiError> {
+    let credential = match &opening.credential {
+        Some(text) => Some(core.credential_of(text).await?),
+        None => None,
+    };
+    let ready = permitted(core, credential.as_deref(), &opening.namespace, &opening.name).await?;
+    let running = Running::enter(core)?;
+    let cause = Cause {
+        trigger_type: "websocket",
+        trigger_depth: 0,
+        caller: credential.and_then(|credential| credential.caller.clone()),
+    };
+    Ok(run_with_retries(running, &ready, message, request_id, &cause).await)
+}
+
+fn answered(outcome: &Outcome, duration: Duration, request_id: &str) -> Reply {
+    let failure = outcome.result.as_ref().err();
+    let error = failure.map(refusal);
+    text(&Body {
+        request_id,
+        status: outcome.status().as_str(),
+        duration_ms: milliseconds(duration),
+        output: error.is_none().then(|| Output::of(&outcome.output)),
+        error: error.as_ref().map(|error| error.message.as_str()),
+        code: error.as_ref().map(|error| error.code),
+    })
+}
+
+fn refused(error: &ApiError, request_id: &str, duration: Duration) -> Reply {
+    error.log(request_id);
+    let reply = text(&Body {
+        request_id,
+        status: Status::Error.as_str(),
+        duration_ms: milliseconds(duration),
+        output: None,
+        error: Some(&error.message),
+        code: Some(error.code),
+    });
+    Reply { is_last: error.status == StatusCode::UNAUTHORIZED, ..reply }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+fn text(body: &Body<'_>) -> Reply {
+    // Texts, numbers and JSON that was read always serialise; an empty message would be the honest rest.
+    Reply { text: serde_json::to_string(body).unwrap_or_default(), is_last: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use orama_runtime::invocation::Failure;
+    use serde_json::{Value, json};
+
+    fn outcome(output: &[u8], result: Result<(), Failure>) -> Outcome {
+        Outcome { output: output.to_vec(), result, messages: Vec::new() }
+    }
+
+    fn output(bytes: &[u8]) -> Value {
+        let reply = answered(&outcome(bytes, Ok(())), Duration::from_micros(1500), "r-1");
+        let json: Value = serde_json::from_str(&reply.text).unwrap();
+        assert_eq!(
+            (&json["request_id"], &json["status"], &json["duration_ms"]),
+            (&json!("r-1"), &json!("success"), &json!(1.5))
+        );
+        assert_eq!(json.as_object().unwrap().len(), 4, "{json}");
+        json["output"].clone()
+    }
+
+    #[test]
+    fn json_stays_json_and_anything_else_is_a_text() {
+        assert_eq!(output(b"{\"a\": [1, \"\xc3\xa4\"]}\n"), json!({ "a": [1, "ä"] }));
+        assert_eq!(output(b"[]"), json!([]));
+        for text in [
+            "",
+            "plain",
+            "\"quoted\"",
+            "12",
+            "null",
+            " {}",
+            "{",
+            "{\"a\":1} {\"b\":2}",
+            "[1,]",
+            "line\nbreak\0",
+        ] {
+            assert_eq!(output(text.as_bytes()), json!(text));
+        }
+        assert_eq!(output(b"{\"a\": \"\xff\"}"), json!("{\"a\": \"\u{fffd}\"}"));
+        // Numbers keep their digits, and no depth is too deep to be told.
+        let reply = answered(&outcome(b"[12345678901234567890123]", Ok(())), Duration::ZERO, "");
+        assert!(reply.text.contains("[12345678901234567890123]"), "{}", reply.text);
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let reply = answered(&outcome(deep.as_bytes(), Ok(())), Duration::ZERO, "");
+        assert!(reply.text.contains(&deep));
+    }
+
+    #[test]
+    fn a_failure_has_words_and_a_code_and_no_output() {
+        let failed = outcome(b"half", Err(Failure::Timeout(3)));
+        let reply = answered(&failed, Duration::ZERO, "r-2");
+        let json: Value = serde_json::from_str(&reply.text).unwrap();
+        assert_eq!((&json["status"], &json["code"]), (&json!("timeout"), &json!("TIMEOUT")));
+        assert!(json["error"].as_str().unwrap().contains("3 s") && json.get("output").is_none(), "{json}");
+        assert!(!reply.is_last);
+        for (error, is_last) in [
+            (ApiError::unauthorized("no"), true),
+            (ApiError::forbidden("no"), false),
+            (ApiError::overloaded("no"), false),
+            (ApiError::function_not_found("f", None), false),
+        ] {
+            let reply = refused(&error, "r-3", Duration::ZERO);
+            let json: Value = serde_json::from_str(&reply.text).unwrap();
+            assert_eq!((&json["status"], &json["code"]), (&json!("error"), &json!(error.code)));
+            assert_eq!(reply.is_last, is_last, "{error}");
+        }
+    }
+}

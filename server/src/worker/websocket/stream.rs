@@ -1,0 +1,83 @@
+//! A core's socket as the WebSocket library wants it, which gives way to others however fast its client sends.
+
+use crate::http::Socket;
+use hyper::rt::{Read, ReadBuf as HyperBuf, Write};
+use orama_runtime::services::{Scheduler, Wait};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes that are read before others have their turn: in the smallest frames, which the library reads without giving way,
+/// about a millisecond of work.
+const TURN_BYTES: usize = 64 << 10;
+
+pub(super) struct FairStream {
+    socket: Socket,
+    scheduler: Arc<dyn Scheduler>,
+    /// Bytes left of this turn.
+    left: usize,
+    /// Until the next turn.
+    pause: Option<Wait>,
+    /// Something has arrived since this was last asked.
+    heard: bool,
+}
+
+impl FairStream {
+    pub(super) fn new(socket: Socket, scheduler: Arc<dyn Scheduler>) -> Self {
+        Self { socket, scheduler, left: TURN_BYTES, pause: None, heard: false }
+    }
+
+    pub(super) fn take_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+}
+
+impl AsyncRead for FairStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.left == 0 {
+            let pause = this.pause.get_or_insert_with(|| this.scheduler.yield_now());
+            ready!(pause.as_mut().poll(cx));
+            this.pause = None;
+            this.left = TURN_BYTES;
+        }
+        let room = buffer.initialize_unfilled();
+        let mut unfilled = HyperBuf::new(room);
+        let result = Pin::new(&mut this.socket).poll_read(cx, unfilled.unfilled());
+        let read = unfilled.filled().len();
+        match &result {
+            Poll::Ready(_) => {
+                buffer.advance(read);
+                this.heard |= read > 0;
+                this.left = this.left.saturating_sub(read);
+            }
+            // Others have their turn now.
+            Poll::Pending => this.left = TURN_BYTES,
+        }
+        result
+    }
+}
+
+impl AsyncWrite for FairStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}
