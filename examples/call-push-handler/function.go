@@ -49,7 +49,7 @@ func ring(event orama.Event) (Result, error) {
 	result := Result{Status: "sent", Callee: invite.CalleeID}
 	failed := 0
 	for _, device := range devices {
-		if err := send(device, invite); err != nil {
+		if err := send(device, invite, event); err != nil {
 			orama.LogError("push to a device of " + invite.CalleeID + ": " + err.Error())
 			failed++
 		} else {
@@ -69,10 +69,10 @@ func ring(event orama.Event) (Result, error) {
 	return result, nil
 }
 
-func send(device Device, invite Invite) error {
-	// All attempts of one event share its request id.
-	hash := sha256.Sum256([]byte(device.Token))
-	done := "rung:" + orama.RequestID() + ":" + hex.EncodeToString(hash[:])
+func send(device Device, invite Invite, event orama.Event) error {
+	// The same in every attempt at this event, and in a replay.
+	hash := sha256.Sum256([]byte(device.Token + "\n" + strconv.FormatInt(event.Timestamp, 10) + "\n" + string(event.Data)))
+	done := "rung:" + hex.EncodeToString(hash[:])
 	if _, already := orama.Cache.Get(done); already {
 		return nil
 	}

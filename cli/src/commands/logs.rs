@@ -45,7 +45,7 @@ struct Logs {
 /// One attempt of an invocation.
 #[derive(Deserialize)]
 pub struct Invocation {
-    /// Its id, which all its attempts share.
+    /// Its id. The attempts at one request share it, those at one message have their own.
     pub request_id: String,
     /// Counted from 1.
     pub attempt: u32,
