@@ -280,6 +280,7 @@ fn logs_have_the_contracts_shape_and_filters() {
     let mut keys: Vec<&str> = record.keys().map(String::as_str).collect();
     keys.sort_unstable();
     let expected = [
+        "attempt",
         "duration_ms",
         "error",
         "input_size",
