@@ -162,7 +162,7 @@ fn time(connection: &mut Connection, request: &[u8]) -> Duration {
 
 /// Fails when an invocation logged an error: what is timed must have worked.
 fn assert_no_errors(connection: &mut Connection, api_key: &str, name: &str) {
-    let path = format!("/v1/functions/{name}/logs?limit=5");
+    let path = format!("/v1/functions/{name}/logs?limit=1");
     let answer = connection.call(&orama_benches::client::get(&path, api_key));
     let logs: serde_json::Value = serde_json::from_slice(answer.body).unwrap();
     let failed = logs["logs"].as_array().unwrap().iter().find(|line| line["level"] == "error");

@@ -37,6 +37,9 @@ impl Connection {
         self.stream.write_all(request).expect("a server that reads");
         let mut have = 0;
         loop {
+            if have == self.buffer.len() {
+                self.buffer.resize(2 * have, 0);
+            }
             let read = self.stream.read(&mut self.buffer[have..]).expect("a server that answers");
             assert!(read > 0, "the server closed the connection");
             have += read;

@@ -46,13 +46,21 @@ impl Default for Retention {
 
 type Function = (Namespace, FunctionName);
 
+/// What a function has too much of. Counting walks an index alone; sizes are read from every record, so they are looked
+/// at only after as many bytes.
+#[derive(Debug, Clone, Copy)]
+enum By {
+    Count,
+    Size,
+}
+
 /// Knows what may have to be deleted, and deletes a little of it at a time.
 pub(super) struct Cleaner {
     retention: Retention,
     /// Records of a function since it was last trimmed, and their bytes.
     fresh: HashMap<Function, (u32, u64)>,
-    /// Functions to trim.
-    over: VecDeque<Function>,
+    /// Functions to trim by count, and by size.
+    over: VecDeque<(Function, By)>,
     /// Records written since the last step.
     wrote: u64,
     /// When ages are looked at next.
@@ -62,7 +70,8 @@ pub(super) struct Cleaner {
 impl Cleaner {
     /// Starts with every function that has records, as what was written before the start is not known.
     pub(super) fn new(database: &Database, retention: Retention) -> Result<Self, RecordsError> {
-        let over = database.read(functions)?;
+        let found = database.read(functions)?;
+        let over = found.into_iter().flat_map(|f| [(f.clone(), By::Count), (f, By::Size)]).collect();
         Ok(Self { retention, fresh: HashMap::new(), over, wrote: 0, age_due: Instant::now() })
     }
 
@@ -75,11 +84,16 @@ impl Cleaner {
         for record in records {
             let function = (record.namespace.clone(), record.name.clone());
             let (count, bytes) = self.fresh.entry(function).or_default();
-            let was_over = *count >= slack || *bytes >= slack_bytes;
             *count += 1;
             *bytes += record.cost_bytes() as u64;
-            if !was_over && (*count >= slack || *bytes >= slack_bytes) {
-                self.over.push_back((record.namespace.clone(), record.name.clone()));
+            let function = || (record.namespace.clone(), record.name.clone());
+            if *count >= slack {
+                *count = 0;
+                self.over.push_back((function(), By::Count));
+            }
+            if *bytes >= slack_bytes {
+                *bytes = 0;
+                self.over.push_back((function(), By::Size));
             }
         }
     }
@@ -106,11 +120,10 @@ impl Cleaner {
             }
             budget = budget.saturating_sub(deleted);
         }
-        while let Some(function) = self.over.pop_front() {
-            self.fresh.remove(&function);
-            let deleted = database.write(|t| trim(t, &function, &self.retention, budget))?;
+        while let Some((function, by)) = self.over.pop_front() {
+            let deleted = database.write(|t| trim(t, &function, by, &self.retention, budget))?;
             if deleted == budget {
-                self.over.push_back(function);
+                self.over.push_back((function, by));
                 return Ok(());
             }
             // A step that finds nothing costs time as well.
@@ -158,35 +171,40 @@ fn stored_bytes(c: &Connection) -> Result<u64, RecordsError> {
     Ok(used * pages("PRAGMA page_size")?)
 }
 
-/// Deletes records of a function beyond its newest, by count and by size, the oldest first.
+/// Where the records of a function that are to go begin, after the ?3 newest.
+const BY_COUNT: &str = "
+SELECT started_at_ms, id FROM records WHERE namespace = ?1 AND name = ?2
+ORDER BY started_at_ms DESC, id DESC LIMIT 1 OFFSET ?3";
+
+/// The same, after the newest that have ?3 bytes together; each has ?4 beside its texts.
+const BY_SIZE: &str = "
+SELECT started_at_ms, id FROM (
+    SELECT started_at_ms, id, sum(
+        ?4 + coalesce(octet_length(messages), 0) + coalesce(octet_length(error), 0)
+    ) OVER (ORDER BY started_at_ms DESC, id DESC ROWS UNBOUNDED PRECEDING) AS bytes
+    FROM records WHERE namespace = ?1 AND name = ?2)
+WHERE bytes > ?3 ORDER BY started_at_ms DESC, id DESC LIMIT 1";
+
+/// Deletes records of a function beyond its newest, the oldest first.
 fn trim(
     t: &Transaction<'_>,
     function: &Function,
+    by: By,
     retention: &Retention,
     max: u64,
 ) -> Result<u64, RecordsError> {
     let (namespace, name) = (function.0.as_str(), function.1.as_str());
-    let newest_to_go: Option<(i64, i64)> = t
-        .prepare_cached(
-            "SELECT started_at_ms, id FROM (
-                SELECT started_at_ms, id, row_number() OVER newest AS place, sum(
-                    ?5 + coalesce(octet_length(messages), 0) + coalesce(octet_length(error), 0)
-                ) OVER newest AS bytes
-                FROM records WHERE namespace = ?1 AND name = ?2
-                WINDOW newest AS (ORDER BY started_at_ms DESC, id DESC ROWS UNBOUNDED PRECEDING))
-             WHERE place > ?3 OR bytes > ?4 ORDER BY started_at_ms DESC, id DESC LIMIT 1",
-        )?
-        .query_row(
-            params![
-                namespace,
-                name,
-                retention.per_function,
-                i64::try_from(retention.per_function_bytes).unwrap_or(i64::MAX),
-                ROW_BYTES
-            ],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()?;
+    let place = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let newest_to_go: Option<(i64, i64)> = match by {
+        By::Count => {
+            t.prepare_cached(BY_COUNT)?.query_row(params![namespace, name, retention.per_function], place)
+        }
+        By::Size => {
+            let most = i64::try_from(retention.per_function_bytes).unwrap_or(i64::MAX);
+            t.prepare_cached(BY_SIZE)?.query_row(params![namespace, name, most, ROW_BYTES], place)
+        }
+    }
+    .optional()?;
     let Some((started_at_ms, id)) = newest_to_go else { return Ok(0) };
     let deleted = t
         .prepare_cached(
