@@ -428,12 +428,12 @@ pub const DNS_THREADS_MAX: usize = 64;
 /// The part of one namespace in [`DNS_THREADS_MAX`].
 pub const DNS_LOOKUPS_PER_NAMESPACE: usize = 8;
 
-/// WebSockets open at once on one core; each holds some 10 kB while it is idle, and up to [`INPUT_MAX_BYTES`] of messages that
-/// wait beside the one that is being read.
+/// WebSockets open at once on one core; each holds some 10 kB while it is idle, and up to [`INPUT_MAX_BYTES`] of
+/// messages that wait beside the one that is being read.
 pub const WEBSOCKETS_MAX: usize = 10_000;
 
-/// Messages of one WebSocket that wait for the one under way; with more, or with [`INPUT_MAX_BYTES`] of them, nothing more
-/// is read until it has been answered.
+/// Messages of one WebSocket that wait for the one under way; with more, or with [`INPUT_MAX_BYTES`] of them,
+/// nothing more is read until it has been answered.
 pub const WEBSOCKET_WAITING_MAX: usize = 16;
 
 /// How often a WebSocket's client is asked whether it is there; below the 60 s after which common proxies close.

@@ -267,3 +267,90 @@ fn the_name_is_free_when_the_last_invocation_has_ended_also_after_a_kill() {
     eventually("the name is free", || make_namespace(&node, "shop").status == 201);
     assert_eq!(node.get("/v1/functions?namespace=shop").expect(200).json()["count"], 0);
 }
+
+#[test]
+fn a_deleted_namespaces_data_are_gone_from_every_store() {
+    let node = Node::start(Options::default());
+    let Ok(misc) = guests::tinygo("misc", &[]) else { return };
+    let misc = std::fs::read(misc).unwrap();
+    let run = |key: &str, steps: &Value| -> Vec<Value> {
+        let body = json!({ "do": "steps", "steps": steps }).to_string();
+        let answer = node.request_as(key, "POST", "/v1/functions/misc/invoke").body(body).send().expect(200);
+        answer.json().as_array().unwrap().clone()
+    };
+    // Says of everything what is there.
+    let look = |key: &str, cid: &Value| {
+        run(
+            key,
+            &json!([
+                { "do": "query", "sql": "SELECT name FROM sqlite_schema" },
+                { "do": "cache_get", "key": "k" },
+                { "do": "cache_incr", "key": "n" },
+                { "do": "secret", "name": "S" },
+                { "do": "storage_get", "cid": cid },
+            ]),
+        )
+    };
+    let counts = |key: &str| {
+        let count = |path: &str| node.request_as(key, "GET", path).send().expect(200).json()["count"].clone();
+        [
+            count("/v1/functions/misc/logs"),
+            count("/v1/functions/misc/triggers"),
+            count("/v1/functions/misc/dead-letters"),
+            count("/v1/functions/secrets"),
+        ]
+    };
+    let nothing = json!([
+        { "rows": [] },
+        { "value": "" },
+        { "value": 1 },
+        { "value": "" },
+        { "value": "" },
+    ]);
+    let mut cid = json!("bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku");
+    for round in 0..3 {
+        eventually("the name is free", || make_namespace(&node, "shop").status == 201);
+        let (_, key) = new_key(&node, "shop", "deploy");
+        deploy_as(&node, &key, "misc", &misc);
+        assert_eq!(counts(&key), [0, 0, 0, 0], "round {round}");
+        assert_eq!(json!(look(&key, &cid)), nothing, "round {round}");
+
+        let put = node.request_as(&key, "PUT", "/v1/functions/secrets");
+        put.body("{\"name\":\"S\",\"value\":\"s\"}").send().expect(200);
+        let answers = run(
+            &key,
+            &json!([
+                { "do": "execute", "sql": "CREATE TABLE t (x)" },
+                { "do": "cache_set", "key": "k", "value": "v", "ttl": 0 },
+                { "do": "storage_put", "body": "object of the shop" },
+            ]),
+        );
+        cid = answers[2]["cid"].clone();
+        let add = node.request_as(&key, "POST", "/v1/functions/misc/triggers");
+        add.body("{\"topic\":\"orders\"}").send().expect(201);
+        let publish = node.request_as(&key, "POST", "/v1/pubsub/publish");
+        publish.body("{\"topic\":\"orders\",\"data\":{\"do\":\"exit\",\"code\":3}}").send().expect(202);
+        eventually("the event has failed", || counts(&key)[2] == 1);
+        assert_eq!(
+            json!(look(&key, &cid)),
+            json!([
+                { "rows": [{ "name": "t" }] },
+                { "value": "v" },
+                { "value": 2 },
+                { "value": "s" },
+                { "value": "object of the shop" },
+            ])
+        );
+        assert_eq!(&counts(&key)[1..], [1, 1, 1]);
+        if round == 1 {
+            // A crash between the steps: the next start goes on.
+            let mut deleting = node.connect();
+            deleting.write(node.request("DELETE", "/v1/namespaces/shop").bytes());
+            eventually("it has begun", || node.get("/v1/functions?namespace=shop").status == 404);
+            node.kill();
+            node.start_again();
+        } else {
+            node.delete("/v1/namespaces/shop").expect(200);
+        }
+    }
+}

@@ -6,17 +6,15 @@ use crate::speakers::{slow_speaker, speaker};
 use orama_test_support::guests;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 use tokio_tungstenite::tungstenite;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::client::Response;
-use tungstenite::protocol::frame::Frame;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Bytes, Error, Message};
 
-const MIB: usize = 1 << 20;
+mod limits;
+mod opening;
 
 /// An open WebSocket, from the client's side.
 struct Socket(tungstenite::WebSocket<TcpStream>);
@@ -123,23 +121,6 @@ impl Socket {
     }
 }
 
-/// Status and code of a handshake that is refused.
-#[track_caller]
-fn refused(node: &Node, path: &str, headers: &[(&'static str, &str)]) -> (u16, String) {
-    let error = match Socket::try_open(node, path, headers) {
-        Err(Error::Http(answer)) => answer,
-        Err(error) => panic!("{error}"),
-        Ok(_) => panic!("{path} was opened"),
-    };
-    let body: Value = serde_json::from_slice(error.body().as_ref().unwrap()).unwrap();
-    assert_eq!(body["request_id"], error.headers()["x-request-id"].to_str().unwrap(), "{body}");
-    (error.status().as_u16(), body["code"].as_str().unwrap().to_owned())
-}
-
-fn is(status: u16, code: &str) -> (u16, String) {
-    (status, code.to_owned())
-}
-
 #[test]
 fn each_message_is_an_invocation_and_answered_in_order() {
     let node = Node::start(Options::default());
@@ -211,178 +192,6 @@ fn failures_are_answered_with_their_code_and_the_connection_stays() {
 }
 
 #[test]
-fn a_request_that_is_no_handshake_is_told_why() {
-    let node = Shared::node();
-    node.wat("echo");
-    let good = [
-        ("upgrade", "websocket"),
-        ("connection", "Upgrade"),
-        ("sec-websocket-version", "13"),
-        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    let ask = |change: &[(&str, Option<&str>)]| {
-        let mut request = node.request("GET", "/v1/functions/echo/ws");
-        for (name, value) in good {
-            match change.iter().find(|(changed, _)| *changed == name) {
-                None => request = request.header(name, value),
-                Some((_, Some(other))) => request = request.header(name, other),
-                Some((_, None)) => {}
-            }
-        }
-        for (name, value) in change.iter().filter(|(name, _)| !good.iter().any(|(known, _)| known == name)) {
-            request = request.header(name, value.unwrap());
-        }
-        request.send()
-    };
-    let opened = ask(&[("connection", Some("keep-alive, UPGRADE")), ("upgrade", Some("h2c, WebSocket"))]);
-    assert_eq!(opened.status, 101);
-    // The example of RFC 6455.
-    assert_eq!(opened.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    assert!(opened.header("x-request-id").is_some() && opened.header("sec-websocket-protocol").is_none());
-    for change in [
-        [("upgrade", None)],
-        [("upgrade", Some("h2c"))],
-        [("connection", None)],
-        [("connection", Some("keep-alive"))],
-        [("sec-websocket-version", None)],
-        [("sec-websocket-version", Some("8"))],
-    ] {
-        let answer = ask(&change);
-        assert_eq!(answer.header("upgrade"), Some("websocket"), "{change:?}");
-        assert_eq!(answer.header("sec-websocket-version"), Some("13"), "{change:?}");
-        answer.refusal(426, "UPGRADE_REQUIRED");
-    }
-    for change in [
-        [("sec-websocket-key", None)],
-        [("sec-websocket-key", Some("short"))],
-        [("sec-websocket-key", Some("dGhlIHNhbXBsZSBub25jZQ=?"))],
-        [("content-length", Some("3"))],
-    ] {
-        ask(&change).refusal(400, "INVALID_HANDSHAKE");
-    }
-    for method in ["POST", "PUT", "HEAD"] {
-        let mut connection = node.connect();
-        connection.write(node.request(method, "/v1/functions/echo/ws").bytes());
-        let answer = if method == "HEAD" { connection.answer_without_body() } else { connection.answer() };
-        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET")), "{method}");
-    }
-    // What comes with the request is the first message.
-    let mut connection = node.connect();
-    let mut bytes = node.request("GET", "/v1/functions/echo/ws").bytes();
-    bytes.truncate(bytes.len() - 2);
-    for (name, value) in good {
-        bytes.extend(format!("{name}: {value}\r\n").bytes());
-    }
-    bytes.extend(b"\r\n\x81\x83\0\0\0\0[7]");
-    connection.write(bytes);
-    assert_eq!(connection.answer().status, 101);
-    let stream = connection.stream.try_clone().unwrap();
-    let mut rest = Socket(tungstenite::WebSocket::from_partially_read(
-        stream,
-        connection.into_buffer(),
-        tungstenite::protocol::Role::Client,
-        None,
-    ));
-    assert_eq!(rest.answer()["output"], json!([7]));
-}
-
-#[test]
-fn a_credential_comes_in_a_header_a_protocol_or_the_query_and_stays_secret() {
-    let node = Node::start(Options { env: vec![("ORAMA_LOG", "trace".to_owned())], ..Options::default() });
-    node.deploy("echo", &guests::wat("echo"), &[]);
-    node.deploy("open", &guests::wat("echo"), &[("is_public", "true")]);
-    let key = node.key();
-    let path = "/v1/functions/echo/ws";
-    let (bearer, protocol) = (format!("Bearer {key}"), format!("bearer.{key}"));
-    let both = format!("orama, {protocol}");
-    let in_query = format!("{path}?token={}", key.replace('_', "%5F"));
-    for (path, headers) in [
-        (path, vec![("authorization", bearer.as_str())]),
-        (path, vec![("x-api-key", key.as_str())]),
-        (path, vec![("sec-websocket-protocol", both.as_str())]),
-        (in_query.as_str(), vec![]),
-        (in_query.as_str(), vec![("authorization", bearer.as_str())]),
-    ] {
-        let (mut socket, answer) = Socket::try_open(&node, path, &headers).unwrap();
-        let named = headers.iter().any(|(name, _)| *name == "sec-websocket-protocol");
-        let expected = named.then_some("orama");
-        assert_eq!(answer.headers().get("sec-websocket-protocol").map(|p| p.to_str().unwrap()), expected);
-        assert_eq!(socket.output("[1]"), json!([1]));
-    }
-    let unauthorized = is(401, "UNAUTHORIZED");
-    assert_eq!(refused(&node, path, &[]), unauthorized);
-    assert_eq!(refused(&node, path, &[("authorization", "Bearer orama_wrong")]), unauthorized);
-    assert_eq!(refused(&node, path, &[("sec-websocket-protocol", "orama, bearer.wrong")]), unauthorized);
-    assert_eq!(refused(&node, &format!("{path}?token=wrong"), &[]), unauthorized);
-    let conflict = is(400, "CONFLICTING_CREDENTIALS");
-    assert_eq!(refused(&node, &format!("{path}?token=other"), &[("authorization", &bearer)]), conflict);
-    assert_eq!(
-        refused(&node, "/v1/functions/nothing/ws", &[("authorization", &bearer)]),
-        is(404, "FUNCTION_NOT_FOUND")
-    );
-    assert_eq!(refused(&node, "/v1/functions/9/ws", &[("authorization", &bearer)]), is(400, "INVALID_NAME"));
-
-    // A public function needs its namespace alone.
-    let public = "/v1/functions/open/ws?namespace=default";
-    assert_eq!(Socket::try_open(&node, public, &[]).unwrap().0.output("[2]"), json!([2]));
-    assert_eq!(refused(&node, "/v1/functions/open/ws", &[]), unauthorized);
-    assert_eq!(refused(&node, "/v1/functions/echo/ws?namespace=default", &[]), unauthorized);
-    assert_eq!(refused(&node, &format!("{public}&token=wrong"), &[]), unauthorized);
-    // Another namespace's key reaches public functions and no others.
-    node.request("POST", "/v1/namespaces").body("{\"name\":\"shop\"}").send().expect(201);
-    let shop = node.request("POST", "/v1/keys").body("{\"namespace\":\"shop\",\"role\":\"invoke\"}").send();
-    let shop = format!("Bearer {}", shop.expect(201).json()["api_key"].as_str().unwrap());
-    assert_eq!(
-        refused(&node, &format!("{path}?namespace=default"), &[("authorization", &shop)]),
-        is(403, "FORBIDDEN")
-    );
-    assert_eq!(refused(&node, path, &[("authorization", &shop)]), is(404, "FUNCTION_NOT_FOUND"));
-    let mut socket = Socket::try_open(&node, public, &[("authorization", &shop)]).unwrap().0;
-    assert_eq!(socket.output("[3]"), json!([3]));
-    // Private from now on: refused, and nothing that follows would be answered otherwise for the anonymous.
-    let mut anonymous = Socket::try_open(&node, public, &[]).unwrap().0;
-    node.deploy("open", &guests::wat("echo"), &[]);
-    assert_eq!(socket.failure("[4]"), "FORBIDDEN");
-    assert_eq!(anonymous.failure("[4]"), "UNAUTHORIZED");
-    assert_eq!(anonymous.closed(), 1008);
-    assert!(node.terminate().success());
-    assert!(!node.stderr().contains(key.trim_start_matches("orama_")), "the key stands in the log");
-}
-
-#[test]
-fn pages_of_other_origins_are_refused_unless_they_are_listed() {
-    let start = |origins: &str| {
-        let config = format!("[websocket]\nallowed_origins = {origins}\n");
-        let node = Node::start(Options { config, ..Options::default() });
-        node.deploy("echo", &guests::wat("echo"), &[]);
-        node
-    };
-    let open = |node: &Node, origin: &str| {
-        let bearer = format!("Bearer {}", node.key());
-        let headers = [("authorization", bearer.as_str()), ("origin", origin)];
-        match Socket::try_open(node, "/v1/functions/echo/ws", &headers) {
-            Ok((mut socket, _)) => socket.output("[]") == json!([]),
-            Err(Error::Http(answer)) => {
-                assert_eq!(answer.status(), 403);
-                let body = String::from_utf8_lossy(answer.body().as_ref().unwrap()).into_owned();
-                assert!(body.contains("ORIGIN_NOT_ALLOWED"), "{body}");
-                false
-            }
-            Err(error) => panic!("{error}"),
-        }
-    };
-    let node = start("[]");
-    assert!(open(&node, &format!("http://{}", node.address())), "its own pages");
-    assert!(!open(&node, "http://127.0.0.1"), "another port");
-    assert!(!open(&node, "https://app.example") && !open(&node, "null"));
-    let node = start("[\"https://app.example\"]");
-    assert!(open(&node, "https://app.example"));
-    assert!(!open(&node, "http://app.example") && !open(&node, "https://app.example.evil"));
-    let node = start("[\"*\"]");
-    assert!(open(&node, "https://anything.example") && open(&node, "null"));
-}
-
-#[test]
 fn pings_and_closes_are_answered_while_a_function_runs() {
     let node = Node::start(Options::default());
     node.deploy("slow", &slow_speaker("slept ", Duration::from_secs(3)), &[]);
@@ -427,59 +236,6 @@ fn a_client_that_leaves_ends_what_it_asked_for() {
 }
 
 #[test]
-fn messages_have_the_size_of_an_invocations_input() {
-    let node = Shared::node();
-    let mut socket = Socket::open(&node, node.wat("echo"));
-    let largest = "x".repeat(MIB);
-    assert_eq!(socket.output(largest.as_str()).as_str().unwrap().len(), MIB);
-    let part = |socket: &mut Socket, opcode, is_final, bytes: &[u8]| {
-        let frame = Frame::message(Bytes::copy_from_slice(bytes), OpCode::Data(opcode), is_final);
-        socket.0.send(Message::Frame(frame))
-    };
-    // In pieces, a ping between them and a letter across two of them.
-    part(&mut socket, Data::Text, false, b"{\"a\": \"\xc3").unwrap();
-    socket.send(Message::Ping(Bytes::new()));
-    part(&mut socket, Data::Continue, false, b"").unwrap();
-    part(&mut socket, Data::Continue, true, b"\xa4\"}").unwrap();
-    assert_eq!(socket.0.read().unwrap(), Message::Pong(Bytes::new()));
-    assert_eq!(socket.answer()["output"], json!({ "a": "ä" }));
-    socket.0.send(Message::text(format!("{largest}x"))).unwrap();
-    assert_eq!(socket.closed(), 1009);
-
-    let mut socket = Socket::open(&node, "echo");
-    part(&mut socket, Data::Binary, false, &vec![0; MIB - 1]).unwrap();
-    part(&mut socket, Data::Continue, false, &[0; 2]).unwrap();
-    assert_eq!(socket.closed(), 1009);
-    // Only announced: nothing is kept for it.
-    let mut socket = Socket::open(&node, "echo");
-    socket.0.get_mut().write_all(&[0x82, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
-    assert_eq!(socket.closed(), 1009);
-}
-
-#[test]
-fn what_is_not_the_protocol_is_closed_with_its_code() {
-    let node = Shared::node();
-    node.wat("echo");
-    for (bytes, code) in [
-        // A text that is not UTF-8, whole and in pieces.
-        (vec![0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007),
-        (vec![0x01, 0x81, 0, 0, 0, 0, 0xc3, 0x80, 0x81, 0, 0, 0, 0, 0x28], 1007),
-        // Not masked, an unknown opcode, a reserved bit, a piece of nothing, a ping in pieces, one that is too long.
-        (vec![0x81, 0x01, b'x'], 1002),
-        (vec![0x83, 0x80, 0, 0, 0, 0], 1002),
-        (vec![0xc1, 0x80, 0, 0, 0, 0], 1002),
-        (vec![0x80, 0x80, 0, 0, 0, 0], 1002),
-        (vec![0x09, 0x80, 0, 0, 0, 0], 1002),
-        ([vec![0x89, 0xfe, 0, 126, 0, 0, 0, 0], vec![0; 126]].concat(), 1002),
-    ] {
-        let mut socket = Socket::open(&node, "echo");
-        assert_eq!(socket.output("[1]"), json!([1]));
-        socket.0.get_mut().write_all(&bytes).unwrap();
-        assert_eq!(socket.closed(), code, "{bytes:02x?}");
-    }
-}
-
-#[test]
 fn a_deleted_key_is_refused_by_the_next_message_and_the_connection_closed() {
     let node = Node::start(Options { workers: 4, ..Options::default() });
     node.deploy("echo", &guests::wat("echo"), &[]);
@@ -496,131 +252,6 @@ fn a_deleted_key_is_refused_by_the_next_message_and_the_connection_closed() {
         assert_eq!(socket.closed(), 1008);
     }
     assert_eq!(other.output("[3]"), json!([3]));
-}
-
-#[test]
-fn too_many_at_once_are_refused_one_by_one() {
-    let config = "instance_slots = 1\n".to_owned();
-    let node = Node::start(Options { workers: 1, config, ..Options::default() });
-    node.deploy("echo", &guests::wat("echo"), &[]);
-    node.deploy("slow", &guests::wat("sleep_hour"), &[("timeout_seconds", "300")]);
-    let mut socket = Socket::open(&node, "echo");
-    let mut slow = Socket::open(&node, "slow");
-    slow.send("1");
-    eventually("it runs", || node.metric("orama_invocations_running") == 1.0);
-    for _ in 0..3 {
-        assert_eq!(socket.failure("[1]"), "OVERLOADED");
-    }
-    drop(slow);
-    eventually("it is ended", || node.metric("orama_invocations_running") == 0.0);
-    assert_eq!(socket.output("[2]"), json!([2]), "the connection has stayed");
-}
-
-#[test]
-fn a_client_that_does_not_read_is_not_read_either_and_loses_nothing() {
-    let node = Node::start(Options::default());
-    node.deploy("echo", &guests::wat("echo"), &[]);
-    let mut socket = Socket::open(&node, "echo");
-    socket.0.get_mut().set_write_timeout(Some(Duration::from_secs(2))).unwrap();
-    // Messages of 256 KiB until they are not taken any more.
-    let message = |n: usize| format!("{n:06}{}", "x".repeat(MIB / 4));
-    let mut sent = 0;
-    loop {
-        match socket.0.send(Message::text(message(sent))) {
-            Ok(()) => sent += 1,
-            Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                break;
-            }
-            Err(error) => panic!("{error}"),
-        }
-        assert!(sent < 4000, "a gigabyte was taken although no answer was");
-    }
-    assert!(sent > 1, "{sent}");
-    // The rest of the one that was cut short follows while the answers are read.
-    let reader = socket.0.get_ref().try_clone().unwrap();
-    let mut reader =
-        Socket(tungstenite::WebSocket::from_raw_socket(reader, tungstenite::protocol::Role::Client, None));
-    let rest = std::thread::spawn(move || {
-        socket.0.get_mut().set_write_timeout(None).unwrap();
-        socket.0.flush().unwrap();
-        socket
-    });
-    for n in 0..=sent {
-        let answer = reader.answer();
-        let output = answer["output"].as_str().unwrap();
-        assert_eq!((output[..6].parse(), output.len()), (Ok(n), 6 + MIB / 4));
-    }
-    drop(rest.join().unwrap());
-}
-
-#[test]
-fn a_flood_of_empty_frames_leaves_the_core_to_others() {
-    let node = Node::start(Options { workers: 1, ..Options::default() });
-    node.deploy("echo", &guests::wat("echo"), &[]);
-    let mut flooding: Vec<Socket> = (0..3).map(|_| Socket::open(&node, "echo")).collect();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for (n, socket) in flooding.iter_mut().enumerate() {
-            let stop = &stop;
-            // A message that never ends, pings, and messages of nothing.
-            let (first, more): (&[u8], &[u8]) = match n {
-                0 => (&[0x01, 0x80, 0, 0, 0, 0], &[0x00, 0x80, 0, 0, 0, 0]),
-                1 => (&[], &[0x89, 0x80, 0, 0, 0, 0]),
-                _ => (&[], &[0x8a, 0x80, 0, 0, 0, 0]),
-            };
-            let stream = socket.0.get_mut();
-            stream.write_all(first).unwrap();
-            let reader = stream.try_clone().unwrap();
-            if n == 1 {
-                scope.spawn(move || {
-                    let mut reader = reader;
-                    let mut pongs = [0; 4096];
-                    while !matches!(reader.read(&mut pongs), Ok(0) | Err(_)) {}
-                });
-            }
-            scope.spawn(move || {
-                let block = more.repeat(10_000);
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) && stream.write_all(&block).is_ok() {}
-                let _ = stream.shutdown(std::net::Shutdown::Both);
-            });
-        }
-        for n in 0..50 {
-            let n = n.to_string();
-            assert_eq!(node.invoke("echo", format!("[{n}]")).expect(200).text(), format!("[{n}]"));
-        }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    });
-}
-
-#[test]
-fn who_does_not_answer_pings_is_closed_and_who_does_stays() {
-    let config =
-        "idle_timeout_seconds = 1\nheader_timeout_seconds = 1\n[websocket]\nping_seconds = 1\n".to_owned();
-    let node = Node::start(Options { config, ..Options::default() });
-    node.deploy("echo", &guests::wat("echo"), &[]);
-    node.deploy("slow", &slow_speaker("slept ", Duration::from_secs(7)), &[]);
-    let (silent, mut lively) = (Socket::open(&node, "echo"), Socket::open(&node, "echo"));
-    let mut busy = Socket::open(&node, "slow");
-    // Longer than any timeout, and than the pings that may be left unanswered.
-    busy.send("?");
-    let mut pings = 0;
-    while pings < 6 {
-        match lively.0.read().unwrap() {
-            Message::Ping(_) => pings += 1,
-            other => panic!("{other:?}"),
-        }
-        lively.0.flush().unwrap();
-    }
-    assert_eq!(lively.output("[1]"), json!([1]));
-    eventually("the silent one is closed", || node.metric("orama_websockets_open") <= 2.0);
-    for mut socket in [silent, busy] {
-        // Neither was read from, so pings stand before the close.
-        let mut bytes = Vec::new();
-        let _ = socket.0.get_mut().read_to_end(&mut bytes);
-        let close = bytes.iter().position(|byte| *byte == 0x88).expect("a close frame");
-        assert!(close > 0 && bytes[..close].chunks(2).all(|frame| frame == [0x89, 0]), "{bytes:?}");
-        assert_eq!(bytes[close + 2..close + 4], 1001_u16.to_be_bytes());
-    }
 }
 
 #[test]

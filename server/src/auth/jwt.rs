@@ -68,7 +68,8 @@ impl Tokens {
         Ok(Self { path: path.to_owned(), keys, seen: Mutex::new(seen), generation })
     }
 
-    /// Reads the file again if it has changed. One that cannot be used is logged, and the keys stay as they were. Blocks.
+    /// Reads the file again if it has changed. One that cannot be used is logged, and the keys stay as they were.
+    /// Blocks.
     pub fn reload(&self) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let now = keys::Seen::now(&self.path);
@@ -86,8 +87,8 @@ impl Tokens {
         }
     }
 
-    /// Who a token speaks for, and the Unix second until which it may be remembered. Takes some 100 us for the signature,
-    /// and looks the namespace up: blocks.
+    /// Who a token speaks for, and the Unix second until which it may be remembered. Takes some 100 us for the
+    /// signature, and looks the namespace up: blocks.
     ///
     /// # Errors
     /// 401 that says why, 500 when the registry failed.

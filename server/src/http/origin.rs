@@ -21,8 +21,8 @@ impl Origin {
         Some(Self { scheme, host })
     }
 
-    /// Whether a request to this `Host` comes from a page of the same host and port. A proxy before the node may have taken
-    /// TLS away, so the scheme is left out.
+    /// Whether a request to this `Host` comes from a page of the same host and port. A proxy before the node may
+    /// have taken TLS away, so the scheme is left out.
     pub(crate) fn is_of(&self, host_header: &str) -> bool {
         self.host == host(host_header, &self.scheme)
     }

@@ -1,5 +1,5 @@
-//! Namespaces: made, listed, and deleted in two steps, so that a crash in between leaves nothing to a later one of the same
-//! name.
+//! Namespaces: made, listed, and deleted in two steps, so that a crash in between leaves nothing to a later one of
+//! the same name.
 
 use super::{ModuleRef, Registry, RegistryError, now_ms};
 use orama_runtime::function::WasmHash;
@@ -69,9 +69,9 @@ impl Registry {
         })
     }
 
-    /// The first step of a deletion: keys, functions, their triggers and secrets are gone for everyone, and the name stays
-    /// taken until [`Self::finish_namespace_deletion`]. Returns the modules that its functions ran, or `None` when there is no
-    /// such namespace.
+    /// The first step of a deletion: keys, functions, their triggers and secrets are gone for everyone, and the
+    /// name stays taken until [`Self::finish_namespace_deletion`]. Returns the modules that its functions ran, or
+    /// `None` when there is no such namespace.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]

@@ -1,7 +1,7 @@
 //! The rest of a namespace's deletion: when nothing acts in it any more, its data go, and then its name is free.
 //!
-//! The registry keeps the name until the end, so that whoever makes a namespace of the same name finds nothing of the old
-//! one, also when a crash came in between: the next start goes on.
+//! The registry keeps the name until the end, so that whoever makes a namespace of the same name finds nothing of
+//! the old one, also when a crash came in between: the next start goes on.
 
 use super::App;
 use orama_runtime::names::Namespace;

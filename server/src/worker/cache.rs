@@ -1,8 +1,9 @@
-//! What a core remembers, so that a warm request asks nobody: credentials by key, and functions with their loaded code.
+//! What a core remembers, so that a warm request asks nobody: credentials by key, and functions with their loaded
+//! code.
 //!
-//! The registry counts its changes, and the count moves before a change is acknowledged. A core that sees another count
-//! than the one its memory belongs to forgets everything and asks again; so no core answers from before a change that
-//! its client knows of.
+//! The registry counts its changes, and the count moves before a change is acknowledged. A core that sees another
+//! count than the one its memory belongs to forgets everything and asks again; so no core answers from before a
+//! change that its client knows of.
 
 use crate::auth::Known;
 use orama_runtime::LoadedModule;
@@ -27,8 +28,8 @@ pub(super) struct Ready {
     pub(super) _user: Rc<Namespace>,
 }
 
-/// Who may act in a namespace on this core: everything that holds a function of it, from before that function was looked up.
-/// So when nobody is left and the registry has none of its functions any more, nothing acts there again.
+/// Who may act in a namespace on this core: everything that holds a function of it, from before that function was
+/// looked up. So when nobody is left and the registry has none of its functions any more, nothing acts there again.
 #[derive(Default)]
 pub(super) struct Users {
     all: Vec<Weak<Namespace>>,

@@ -1,4 +1,5 @@
-//! From a request for a WebSocket to the answer that opens it: form, origin, credential and function are checked before.
+//! From a request for a WebSocket to the answer that opens it: form, origin, credential and function are checked
+//! before.
 
 use super::core::Core;
 use super::invoke::{namespace, permitted, text_header};

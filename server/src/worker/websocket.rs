@@ -1,7 +1,7 @@
 //! An open WebSocket: each message invokes the function, one at a time, and is answered in its turn.
 //!
-//! While a function runs, the connection is read on: pings and a close are answered, some messages wait, and a client that
-//! leaves ends what runs. When enough messages wait, or an answer is not taken, nothing more is read.
+//! While a function runs, the connection is read on: pings and a close are answered, some messages wait, and a
+//! client that leaves ends what runs. While enough messages wait, or what was sent is not taken, nothing more is read.
 
 use super::core::Core;
 use super::handshake::Opening;
@@ -181,7 +181,9 @@ impl Conversation<'_> {
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Pending => true,
             };
-            if self.waiting.has_room()
+            // While nothing is taken, answers to pings would only pile up.
+            if !self.sending
+                && self.waiting.has_room()
                 && let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(cx)
             {
                 match message {

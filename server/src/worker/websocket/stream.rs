@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that are read before others have their turn: in the smallest frames, which the library reads without giving way,
-/// about a millisecond of work.
+/// Bytes that are read before others have their turn: in the smallest frames, which the library reads without
+/// giving way, about a millisecond of work.
 const TURN_BYTES: usize = 64 << 10;
 
 pub(super) struct FairStream {
