@@ -7,7 +7,7 @@ pub mod client;
 pub mod process;
 
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
-use orama_runtime::function::{FunctionVersion, WasmHash};
+use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::invocation::{Invocation, Outcome};
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::services::{Host, ThreadScheduler};
@@ -60,7 +60,7 @@ impl Node {
     ) -> Outcome {
         let invocation =
             Invocation { request_id: String::new(), input: input.clone(), caller: None, trigger_depth: 0 };
-        block_on(self.engine.run(module, function, invocation, &self.host))
+        block_on(self.engine.run(module, function, invocation, &self.host)).outcome
     }
 }
 
@@ -85,6 +85,7 @@ pub fn function() -> Arc<FunctionVersion> {
         env: BTreeMap::new(),
         created_at_ms: 0,
         updated_at_ms: 0,
+        start: StartMode::default(),
     })
 }
 

@@ -146,6 +146,9 @@ struct FunctionInfo {
     is_public: bool,
     retry_count: u32,
     retry_delay_seconds: u32,
+    start: String,
+    #[serde(default)]
+    start_note: Option<String>,
     status: String,
     created_at: String,
     updated_at: String,

@@ -2,6 +2,7 @@
 
 mod yaml;
 
+use orama_runtime::function::StartMode;
 use orama_runtime::limits::{self, Setting};
 use orama_runtime::names::FunctionName;
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ pub struct Manifest {
     pub retry_count: u32,
     /// Seconds between attempts.
     pub retry_delay_seconds: u32,
+    /// How instances come to their invocation.
+    pub start: StartMode,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
@@ -69,6 +72,7 @@ impl fmt::Debug for Manifest {
             .field("timeout_seconds", &self.timeout_seconds)
             .field("retry_count", &self.retry_count)
             .field("retry_delay_seconds", &self.retry_delay_seconds)
+            .field("start", &self.start)
             .field("env", &self.env.keys())
             .finish()
     }
@@ -93,6 +97,7 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     let mut memory_mb = limits::MEMORY_MB.default;
     let mut timeout_seconds = limits::TIMEOUT_SECONDS.default;
     let mut retry = Retry::default();
+    let mut start = StartMode::default();
     let mut env = BTreeMap::new();
     for entry in document.as_ref().map_or(Ok(&[][..]), |node| entries("the manifest", node))? {
         let value = &entry.value;
@@ -102,8 +107,9 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
             "memory" => memory_mb = whole_number(&limits::MEMORY_MB, value)?,
             "timeout" => timeout_seconds = whole_number(&limits::TIMEOUT_SECONDS, value)?,
             "retry" => retry = Retry::read(value)?,
+            "start" => start = start_mode(value)?,
             "env" => env = environment(value)?,
-            _ => return Err(unknown_key(entry, "name, public, memory, timeout, retry and env")),
+            _ => return Err(unknown_key(entry, "name, public, memory, timeout, retry, start and env")),
         }
     }
     let name = name.ok_or_else(|| {
@@ -119,6 +125,7 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
         timeout_seconds,
         retry_count: retry.count,
         retry_delay_seconds: retry.delay_seconds,
+        start,
         env,
     })
 }
@@ -170,6 +177,21 @@ fn function_name(node: &Node) -> Result<FunctionName, ManifestError> {
             FunctionName::new(text).map_err(|error| ManifestError::new(node.at, error.to_string()))
         }
         _ => Err(ManifestError::new(node.at, format!("name must be text, found {}", node.describe()))),
+    }
+}
+
+fn start_mode(node: &Node) -> Result<StartMode, ManifestError> {
+    match &node.kind {
+        Kind::Scalar { text, .. } if !node.is_null() => {
+            text.parse().map_err(|message: String| ManifestError::new(node.at, message))
+        }
+        _ => {
+            let known = StartMode::NAMES.join(", ");
+            Err(ManifestError::new(
+                node.at,
+                format!("start must be one of {known}, found {}", node.describe()),
+            ))
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the runtime knows of a deployed function: one immutable version of it.
 
 use crate::names::{FunctionName, Namespace};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The identity of a wasm module: BLAKE3 of its bytes.
@@ -41,6 +43,45 @@ impl fmt::Debug for WasmHash {
     }
 }
 
+/// How instances of a function come to their invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartMode {
+    /// Parked where the node finds that it helps.
+    #[default]
+    Auto,
+    /// Started before there is a request, and parked where they would look at it.
+    Parked,
+    /// Started by the request.
+    Command,
+}
+
+impl StartMode {
+    /// All of them, as they are written.
+    pub const NAMES: [&str; 3] = ["auto", "parked", "command"];
+
+    /// The word in `function.yaml` and in answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Parked => "parked",
+            Self::Command => "command",
+        }
+    }
+}
+
+impl FromStr for StartMode {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        [Self::Auto, Self::Parked, Self::Command]
+            .into_iter()
+            .find(|mode| mode.as_str() == word)
+            .ok_or_else(|| format!("start must be one of {}, got {word:?}", Self::NAMES.join(", ")))
+    }
+}
+
 /// One version of a function. It never changes: a change is a new version.
 #[derive(Clone)]
 pub struct FunctionVersion {
@@ -68,6 +109,8 @@ pub struct FunctionVersion {
     pub retry_delay_seconds: u32,
     /// Environment variables, readable by `get_env` and as WASI's environ.
     pub env: BTreeMap<String, String>,
+    /// How its instances come to their invocation.
+    pub start: StartMode,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: i64,
     /// Milliseconds since the Unix epoch.

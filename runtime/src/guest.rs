@@ -4,6 +4,7 @@ use crate::function::FunctionVersion;
 use crate::invocation::{Invocation, Level};
 use crate::limits::{EPOCH_TICK, OUTPUT_MAX_BYTES, TABLE_MAX_ELEMENTS};
 use crate::log::LogBuffer;
+use crate::parking::Slot;
 use crate::services::{Host, Wait};
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +15,10 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 /// The store's data: one invocation of one function version.
 pub(crate) struct GuestState {
     pub(crate) function: Arc<FunctionVersion>,
+    /// Empty as long as there is a slot.
     pub(crate) invocation: Invocation,
+    /// Where a guest that was started without an invocation will wait for it.
+    pub(crate) slot: Option<Arc<Slot>>,
     /// How much of the input the guest has read.
     pub(crate) input_read: usize,
     pub(crate) output: Vec<u8>,
@@ -44,6 +48,7 @@ impl GuestState {
         Self {
             function,
             invocation,
+            slot: None,
             input_read: 0,
             output: Vec::new(),
             open: [true; 3],
@@ -58,6 +63,22 @@ impl GuestState {
             allocating: false,
             wasi: None,
         }
+    }
+
+    /// For a guest that starts before there is an invocation.
+    pub(crate) fn starting(function: Arc<FunctionVersion>, host: Arc<Host>, slot: Arc<Slot>) -> Self {
+        Self { slot: Some(slot), ..Self::new(function, Invocation::default(), host) }
+    }
+
+    /// Begins an invocation: its time counts from here.
+    pub(crate) fn begin(&mut self, invocation: Invocation) {
+        self.invocation = invocation;
+        self.deadline = Instant::now() + self.function.timeout();
+    }
+
+    /// Ready when others had their turn.
+    pub(crate) fn yield_now(&self) -> Wait {
+        self.host.scheduler.yield_now(&self.function.namespace)
     }
 
     /// The context of the WASI calls that are not ours: no files, no sockets, nothing inherited.
@@ -89,7 +110,7 @@ impl GuestState {
             return Err(Stop::Timeout);
         }
         *since = now;
-        Ok(Some(self.host.scheduler.yield_now()))
+        Ok(Some(self.yield_now()))
     }
 
     /// Notes why a host call failed; the guest only sees the call's documented failure.

@@ -1,7 +1,7 @@
 //! One guest, one run: a fresh instance for every invocation.
 
 use crate::engine::Engine;
-use crate::function::{FunctionVersion, WasmHash};
+use crate::function::{FunctionVersion, StartMode, WasmHash};
 use crate::guest::GuestState;
 use crate::invocation::{Invocation, Outcome};
 use crate::limits::{MEMORY_MB, TIMEOUT_SECONDS};
@@ -11,10 +11,24 @@ use crate::services::{Host, ThreadScheduler};
 use crate::trap;
 use std::sync::Arc;
 use std::time::Instant;
-use wasmtime::{Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Memory, Store, UpdateDeadline, WasmBacktrace};
+
+/// A page of WebAssembly's linear memory.
+const PAGE_BYTES: u64 = 64 << 10;
 
 /// Ticks of the engine's epoch that a guest may run before others on its core are let in.
-const SLICE_TICKS: u64 = 1;
+pub(crate) const SLICE_TICKS: u64 = 1;
+
+/// What is left of a run.
+pub struct Ended {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Giving its memory back takes up to some 60 us for a Go program: to be dropped when the answer is on its way.
+    pub instance: Spent,
+}
+
+/// An instance whose run is over. It counts as alive until it is dropped.
+pub struct Spent(#[expect(dead_code, reason = "only kept to be dropped")] Store<GuestState>);
 
 impl Engine {
     /// Runs a function once, in memory that no other invocation has seen.
@@ -27,8 +41,13 @@ impl Engine {
         function: &Arc<FunctionVersion>,
         invocation: Invocation,
         host: &Arc<Host>,
-    ) -> Outcome {
-        let state = GuestState::new(Arc::clone(function), invocation, Arc::clone(host));
+    ) -> Ended {
+        let mut store = self.store(GuestState::new(Arc::clone(function), invocation, Arc::clone(host)));
+        let ended = start(module, &mut store).await;
+        finish(store, ended)
+    }
+
+    pub(crate) fn store(&self, state: GuestState) -> Store<GuestState> {
         let mut store = Store::new(&self.0.wasmtime, state);
         let no_frames = WasmBacktrace::capture(&store);
         store.data_mut().no_frames = Some(no_frames);
@@ -39,25 +58,37 @@ impl Engine {
             Ok(if Instant::now() >= state.deadline {
                 UpdateDeadline::Interrupt
             } else {
-                UpdateDeadline::YieldCustom(SLICE_TICKS, state.host.scheduler.yield_now())
+                UpdateDeadline::YieldCustom(SLICE_TICKS, state.yield_now())
             })
         });
-        let ended = start(module, &mut store).await;
-        let mut state = store.into_data();
-        let result = match ended {
-            Ok(()) => Ok(()),
-            Err(error) => trap::failure(&error, &mut state),
-        };
-        Outcome { output: state.output, result, messages: state.logs.finish() }
+        store
     }
 }
 
-async fn start(module: &LoadedModule, store: &mut Store<GuestState>) -> wasmtime::Result<()> {
+pub(crate) fn finish(mut store: Store<GuestState>, ended: wasmtime::Result<()>) -> Ended {
+    let state = store.data_mut();
+    let result = match ended {
+        Ok(()) => Ok(()),
+        Err(error) => trap::failure(&error, state),
+    };
+    let outcome = Outcome {
+        output: std::mem::take(&mut state.output),
+        result,
+        messages: std::mem::take(&mut state.logs).finish(),
+    };
+    Ended { outcome, instance: Spent(store) }
+}
+
+/// Makes the instance and runs its `_start`.
+pub(crate) async fn start(module: &LoadedModule, store: &mut Store<GuestState>) -> wasmtime::Result<()> {
     let instance = module.pre.instantiate_async(&mut *store).await?;
     store.data_mut().instantiated = true;
     if let Some(memory) = &module.memory {
         let memory = instance.get_module_export(&mut *store, memory).and_then(wasmtime::Extern::into_memory);
         store.data_mut().memory = memory;
+        if let Some(memory) = memory.filter(|_| module.extra_pages > 0) {
+            grow(store, memory, module.extra_pages).await?;
+        }
     }
     let start = instance
         .get_module_export(&mut *store, &module.start)
@@ -65,6 +96,18 @@ async fn start(module: &LoadedModule, store: &mut Store<GuestState>) -> wasmtime
         .ok_or_else(|| wasmtime::Error::msg("_start is not exported"))?
         .typed::<(), ()>(&*store)?;
     start.call_async(store, ()).await
+}
+
+/// Gives a guest pages that it would ask for later, as far as it may have them.
+async fn grow(store: &mut Store<GuestState>, memory: Memory, pages: u32) -> wasmtime::Result<()> {
+    let held = memory.size(&*store);
+    let most = store.data().function.memory_limit_bytes() as u64 / PAGE_BYTES;
+    let most = memory.ty(&*store).maximum().map_or(most, |maximum| maximum.min(most));
+    let pages = u64::from(pages).min(most.saturating_sub(held));
+    if pages > 0 {
+        memory.grow_async(store, pages).await?;
+    }
+    Ok(())
 }
 
 /// The state of a store in which nothing runs: wasmtime wants one to look at the linker's functions.
@@ -87,9 +130,8 @@ pub(crate) fn idle_state() -> GuestState {
         env: std::collections::BTreeMap::new(),
         created_at_ms: 0,
         updated_at_ms: 0,
+        start: StartMode::default(),
     };
-    let invocation =
-        Invocation { request_id: String::new(), input: bytes::Bytes::new(), caller: None, trigger_depth: 0 };
     let host = Host::without_services(Arc::new(ThreadScheduler));
-    GuestState::new(Arc::new(function), invocation, Arc::new(host))
+    GuestState::new(Arc::new(function), Invocation::default(), Arc::new(host))
 }

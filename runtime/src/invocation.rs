@@ -16,6 +16,7 @@ pub struct Caller {
 }
 
 /// What an invocation starts with.
+#[derive(Default)]
 pub struct Invocation {
     /// Unique id, in the response's `X-Request-ID` and in the logs.
     pub request_id: String,

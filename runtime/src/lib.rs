@@ -9,6 +9,7 @@
 //!
 //! - [`limits`], [`names`], [`function`], [`invocation`]: the words shared by all
 //! - `engine`, `cpu`, `validate`, `compile`, `artifact`, `module`: from wasm to loaded code
+//! - `parking`, [`pool`]: guests that were started before their request, and how many are worth having
 //! - `instance`, `guest`, `wasi`, `abi`, `host`, `log`, `trap`: one guest, one run
 
 mod abi;
@@ -25,6 +26,8 @@ pub mod limits;
 mod log;
 mod module;
 pub mod names;
+mod parking;
+pub mod pool;
 pub mod services;
 mod trap;
 mod validate;
@@ -34,5 +37,7 @@ pub use artifact::{ArtifactKey, ArtifactStore};
 pub use compile::{CompileError, Compiler};
 pub use cpu::CpuLevel;
 pub use engine::{Engine, EngineConfig, EngineError};
+pub use instance::{Ended, Spent};
 pub use module::LoadedModule;
+pub use parking::{NotParked, Parked};
 pub use validate::ModuleError;

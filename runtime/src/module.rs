@@ -11,6 +11,8 @@ pub struct LoadedModule {
     pub(crate) start: ModuleExport,
     /// A module without one can call no host function that takes a pointer.
     pub(crate) memory: Option<ModuleExport>,
+    /// Pages that its memory is grown by before it starts.
+    pub(crate) extra_pages: u32,
     image_bytes: usize,
 }
 
@@ -31,6 +33,7 @@ impl LoadedModule {
             pre,
             start: module.get_export_index("_start").ok_or_else(|| missing("_start"))?,
             memory: module.get_export_index("memory"),
+            extra_pages: 0,
             image_bytes: image.end as usize - image.start as usize,
         })
     }

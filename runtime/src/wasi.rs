@@ -7,6 +7,7 @@ mod files;
 use crate::abi::{OutOfBounds, View, view};
 use crate::guest::{GuestState, Stop};
 use crate::limits::HOST_CHUNK_BYTES;
+use crate::parking::arrive;
 use std::time::Instant;
 use wasmtime::{Caller, Error, Linker, Result};
 
@@ -95,11 +96,14 @@ fn link_process(linker: &mut Linker<GuestState>) -> Result<()> {
             Ok::<_, Error>(errno_of(write_strings(&mut memory, pointers, buffer, environ(state))))
         },
     )?;
-    linker.func_wrap(MODULE, "proc_exit", |mut caller: Caller<'_, GuestState>, code: i32| -> Result<()> {
-        let exit = Error::from(Stop::Exit(code));
-        Err(match caller.data_mut().no_frames.take() {
-            Some(no_frames) => exit.context(no_frames),
-            None => exit,
+    linker.func_wrap_async(MODULE, "proc_exit", |mut caller: Caller<'_, GuestState>, (code,): (i32,)| {
+        Box::new(async move {
+            arrive(&mut caller).await;
+            let exit = Error::from(Stop::Exit(code));
+            Err::<(), _>(match caller.data_mut().no_frames.take() {
+                Some(no_frames) => exit.context(no_frames),
+                None => exit,
+            })
         })
     })?;
     linker.func_wrap(MODULE, "sched_yield", || errno::SUCCESS)?;

@@ -40,7 +40,7 @@ fn echoes(compiler: &Compiler, module: &orama_runtime::LoadedModule) -> bool {
     let function = std::sync::Arc::new(function(64, 20));
     let host = common::host(orama_runtime::services::ThreadScheduler);
     let invocation = common::invocation("id", b"hello");
-    let outcome = common::block_on(compiler.engine().run(module, &function, invocation, &host));
+    let outcome = common::block_on(compiler.engine().run(module, &function, invocation, &host)).outcome;
     outcome.result == Ok(()) && text(&outcome) == "hello"
 }
 

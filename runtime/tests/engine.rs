@@ -8,6 +8,7 @@ use common::{Node, Turns, function, invocation, resident_bytes, text, thread_cpu
 use orama_runtime::LoadedModule;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Failure, Outcome};
+use orama_runtime::names::Namespace;
 use orama_runtime::services::{Host, Scheduler};
 use orama_runtime::{Engine, EngineConfig};
 use std::pin::Pin;
@@ -20,11 +21,16 @@ const LONGEST_TURN: Duration = Duration::from_millis(40);
 
 type Guest<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
 
-fn guest<'a>(node: &'a Node, module: &'a LoadedModule, version: FunctionVersion, input: &[u8]) -> Guest<'a> {
+fn guest<'a>(
+    node: &'a Node,
+    module: &'a Arc<LoadedModule>,
+    version: FunctionVersion,
+    input: &[u8],
+) -> Guest<'a> {
     let invocation = invocation("request-1", input);
-    Box::pin(
-        async move { node.engine.run(module, &Arc::new(version), invocation, &common::host(Turns)).await },
-    )
+    Box::pin(async move {
+        node.engine.run(module, &Arc::new(version), invocation, &common::host(Turns)).await.outcome
+    })
 }
 
 fn poll(guest: &mut Guest<'_>) -> Poll<Outcome> {
@@ -278,9 +284,9 @@ fn threads_share_an_engine() {
 struct Counting(std::sync::atomic::AtomicU32);
 
 impl Scheduler for Counting {
-    fn yield_now(&self) -> orama_runtime::services::Wait {
+    fn yield_now(&self, namespace: &Namespace) -> orama_runtime::services::Wait {
         self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Turns.yield_now()
+        Turns.yield_now(namespace)
     }
 
     fn sleep(&self, duration: Duration) -> orama_runtime::services::Wait {
@@ -297,7 +303,7 @@ fn a_spinning_guest_yields_about_each_millisecond() {
     let begin = Instant::now();
     let version = Arc::new(function(64, 1));
     let outcome = common::block_on(node.engine.run(&spin, &version, invocation("id", b""), &host));
-    assert_eq!(outcome.result, Err(Failure::Timeout(1)));
+    assert_eq!(outcome.outcome.result, Err(Failure::Timeout(1)));
     let yields = scheduler.0.load(std::sync::atomic::Ordering::Relaxed);
     let most = begin.elapsed().as_millis() as u32 + 1;
     assert!((50..=most).contains(&yields), "{yields} yields");

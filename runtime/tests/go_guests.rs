@@ -9,17 +9,18 @@ use orama_runtime::LoadedModule;
 use orama_runtime::invocation::{Failure, Outcome};
 use orama_test_support::{guests, tools::Missing};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 type Build = fn(&str, &[&str]) -> Result<PathBuf, Missing>;
 
 /// A guest, or `None` when its compiler is missing, which was reported.
-fn load(build: Build, name: &str, tags: &[&str]) -> Option<LoadedModule> {
+fn load(build: Build, name: &str, tags: &[&str]) -> Option<Arc<LoadedModule>> {
     let wasm = std::fs::read(build(name, tags).ok()?).unwrap();
     Some(node().load(&wasm, 64).unwrap())
 }
 
-fn run(module: &LoadedModule, input: &str) -> Outcome {
-    node().run(module, function(64, 60), input.as_bytes())
+fn run(module: &Arc<LoadedModule>, input: &str) -> Outcome {
+    node().run_both(module, function(64, 60), input.as_bytes())
 }
 
 fn trap(outcome: &Outcome) -> &str {
@@ -49,18 +50,18 @@ fn tinygo_hello_greets() {
     hello_greets(guests::tinygo);
 }
 
-fn programs_end_as_they_should(build: Build) -> Option<LoadedModule> {
+fn programs_end_as_they_should(build: Build) -> Option<Arc<LoadedModule>> {
     let misc = load(build, "misc", &[])?;
     let ends = |input: &str| run(&misc, input).result;
     assert_eq!(ends("{\"do\":\"exit\",\"code\":3}"), Err(Failure::Exit(3)));
     assert_eq!(ends("{\"do\":\"exit\",\"code\":0}"), Ok(()));
     assert_eq!(ends("{\"do\":\"oom\"}"), Err(Failure::OutOfMemory { limit_mb: 64 }));
     assert!(matches!(ends("{\"do\":\"flood\"}"), Err(Failure::OutputTooLarge { .. })));
-    let spun = node().run(&misc, function(64, 1), b"{\"do\":\"spin\"}");
+    let spun = node().run_both(&misc, function(64, 1), b"{\"do\":\"spin\"}");
     assert_eq!(spun.result, Err(Failure::Timeout(1)));
     let last = log(&spun).pop().unwrap();
     assert!(last.contains("main.spinForever"), "{last}");
-    let slept = node().run(&misc, function(64, 1), b"{\"do\":\"sleep\",\"ms\":3600000}");
+    let slept = node().run_both(&misc, function(64, 1), b"{\"do\":\"sleep\",\"ms\":3600000}");
     assert_eq!(slept.result, Err(Failure::Timeout(1)));
     assert_eq!(text(&run(&misc, "{\"do\":\"sleep\",\"ms\":20}")), "{\"slept_ms\":20}");
     assert_eq!(text(&run(&misc, "{\"do\":\"goroutines\",\"n\":10}")), "{\"sum\":45}");

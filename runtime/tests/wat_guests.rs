@@ -176,7 +176,7 @@ fn run(name: &str, input: &str) -> Outcome {
 }
 
 fn run_with(name: &str, input: &str, memory_mb: u32, timeout_seconds: u32) -> Outcome {
-    node().run(&node().guest(name), function(memory_mb, timeout_seconds), input.as_bytes())
+    node().run_both(&node().guest(name), function(memory_mb, timeout_seconds), input.as_bytes())
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn guests_that_time_out_do_so_at_their_deadline() {
             let module = node().guest(name);
             scope.spawn(move || {
                 let begin = Instant::now();
-                let outcome = node().run(&module, function(64, 1), b"");
+                let outcome = node().run_both(&module, function(64, 1), b"");
                 let took = begin.elapsed();
                 assert_eq!(outcome.result, Err(Failure::Timeout(1)), "{name}");
                 // All of them share the processors, so that some are asked late; none goes on.
@@ -314,7 +314,7 @@ fn a_long_input_arrives_whole() {
         assert!(text(&outcome).trim_matches(['[', ']']) == input, "{name}");
     }
     let input = vec![b'x'; 1 << 20];
-    let outcome = node().run(&node().guest("echo"), function(64, 20), &input);
+    let outcome = node().run_both(&node().guest("echo"), function(64, 20), &input);
     assert!(outcome.output == input);
 }
 
@@ -323,7 +323,7 @@ fn sleeping_takes_as_long_as_asked_and_no_longer() {
     for (name, at_least_ms) in [("sleep_100_ms", 100), ("sleep_past", 0)] {
         let module = node().guest(name);
         let begin = Instant::now();
-        node().run(&module, function(64, 20), b"");
+        node().run_both(&module, function(64, 20), b"");
         let took = begin.elapsed();
         assert!(took >= Duration::from_millis(at_least_ms), "{name}: {took:?}");
         assert!(took < Duration::from_millis(at_least_ms + 2000), "{name}: {took:?}");
@@ -360,9 +360,9 @@ fn memory_has_its_limit_and_running_into_it_is_named() {
     let refused = node().load(&wasm, 64).err().unwrap();
     assert!(refused.contains("104857600 bytes") && refused.contains("64 MB"), "{refused}");
     let module = node().load(&wasm, 128).unwrap();
-    assert_eq!(node().run(&module, function(128, 20), b"").result, Ok(()));
+    assert_eq!(node().run_both(&module, function(128, 20), b"").result, Ok(()));
     // Another version of the same module may have a lower limit than the one it was checked for.
-    let failed = node().run(&module, function(64, 20), b"").result;
+    let failed = node().run_both(&module, function(64, 20), b"").result;
     assert_eq!(failed, Err(Failure::OutOfMemory { limit_mb: 64 }));
 }
 
@@ -378,7 +378,7 @@ fn a_refused_growth_is_no_excuse_for_a_later_exit() {
                     {more}
                     (call $proc_exit (i32.const 7))))"#
         ));
-        node().run(&module, function(64, 20), b"").result
+        node().run_both(&module, function(64, 20), b"").result
     };
     assert_eq!(exits_after(""), Err(Failure::OutOfMemory { limit_mb: 64 }));
     assert_eq!(exits_after("(drop (memory.grow (i32.const 1)))"), Err(Failure::Exit(7)));
@@ -455,7 +455,7 @@ fn host_functions_check_every_pointer() {
     let module = node().guest("pointers_host");
     for (letter, name) in ('a'..).zip(FUNCTIONS) {
         for case in '0'..='6' {
-            let outcome = node().run(&module, function(64, 20), format!("{letter}{case}").as_bytes());
+            let outcome = node().run_both(&module, function(64, 20), format!("{letter}{case}").as_bytes());
             match (&outcome.result, case) {
                 (Err(Failure::Trap(message)), '0'..='3') => {
                     assert!(message.starts_with(&format!("{name}: pointer ")), "{name} {case}: {message}");
@@ -477,7 +477,7 @@ fn wasi_functions_check_every_pointer() {
     let module = node().guest("pointers_wasi");
     for letter in FUNCTIONS.chars() {
         for case in '0'..='3' {
-            let outcome = node().run(&module, function(64, 20), format!("{letter}{case}").as_bytes());
+            let outcome = node().run_both(&module, function(64, 20), format!("{letter}{case}").as_bytes());
             match (outcome.result, case) {
                 (Err(Failure::Exit(101..)), _) | (Err(Failure::Trap(_)), _) => {}
                 // Only the length is bad, and not all of them take one.

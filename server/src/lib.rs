@@ -19,6 +19,7 @@ pub mod registry;
 pub mod routes;
 pub mod secrets;
 mod services;
+mod starts;
 mod storage;
 mod worker;
 

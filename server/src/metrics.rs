@@ -42,6 +42,10 @@ const fn status_index(status: Status) -> usize {
 pub struct CoreCounters {
     requests: AtomicU64,
     running: AtomicU64,
+    parked: AtomicU64,
+    parked_bytes: AtomicU64,
+    /// Invocations by how they came to their instance: on demand, parked.
+    starts: [AtomicU64; 2],
     websockets: AtomicU64,
     websocket_messages: AtomicU64,
     invocations: [AtomicU64; STATUSES.len()],
@@ -65,6 +69,19 @@ impl CoreCounters {
     #[must_use]
     pub fn is_running(&self) -> u64 {
         load(&self.running)
+    }
+
+    /// An invocation came to its instance, which was parked for it or not.
+    pub fn started(&self, parked: bool) {
+        if let Some(counter) = self.starts.get(usize::from(parked)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// So many guests wait for invocations now, with so much linear memory.
+    pub fn parked(&self, guests: usize, memory_bytes: usize) {
+        self.parked.store(guests as u64, Ordering::Relaxed);
+        self.parked_bytes.store(memory_bytes as u64, Ordering::Relaxed);
     }
 
     /// So many WebSockets are open now.
@@ -178,6 +195,25 @@ impl Metrics {
         for (counter, class) in self.control.iter().zip(["1xx", "2xx", "3xx", "4xx", "5xx"]) {
             text.line("orama_control_responses_total", &[("class", class)], load(counter));
         }
+
+        text.head(
+            "orama_starts_total",
+            "counter",
+            "Instances that invocations were given, by how they started.",
+        );
+        for (index, start) in ["command", "parked"].into_iter().enumerate() {
+            let count = sum(&|core| core.starts.get(index).map_or(0, load));
+            text.line("orama_starts_total", &[("start", start)], count);
+        }
+        let parked = sum(&|core| load(&core.parked));
+        text.single(
+            "orama_parked_instances",
+            "gauge",
+            "Started instances that wait for an invocation.",
+            parked,
+        );
+        let parked_bytes = sum(&|core| load(&core.parked_bytes));
+        text.single("orama_parked_memory_bytes", "gauge", "Their linear memory.", parked_bytes);
 
         let open = sum(&|core| load(&core.websockets));
         text.single("orama_websockets_open", "gauge", "WebSockets open.", open);

@@ -19,6 +19,7 @@ use crate::registry::Registry;
 use crate::routes::{self, App};
 use crate::secrets::{self, SecretStore};
 use crate::services::Services;
+use crate::starts::StartNotes;
 use crate::storage::ObjectStorage;
 use crate::worker::{self, AllowedOrigins, Command, Shared, Start, WebSocketSettings, Worker};
 use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY, TRIGGERED_SHARE};
@@ -298,6 +299,7 @@ fn assemble(
         .map_err(|error| StartError::Store(error.to_string()))?;
     let http = Egress::new(config, address, backplane.handle().clone())
         .map_err(|error| StartError::Store(format!("cannot set up TLS for functions: {error}")))?;
+    let start_notes = Arc::<StartNotes>::default();
     let (senders, asked) = (Arc::clone(senders), Arc::clone(senders));
     let app = Arc::new(App {
         registry: registry.clone(),
@@ -308,6 +310,7 @@ fn assemble(
         events: Arc::clone(&events),
         modules: modules.clone(),
         metrics: Arc::clone(metrics),
+        start_notes: Arc::clone(&start_notes),
         flush_cores: Arc::new(move || {
             let senders = Arc::clone(&senders);
             Box::pin(flush_cores(senders))
@@ -359,6 +362,8 @@ fn assemble(
         body_timeout: config.body_timeout,
         drain_grace: config.drain_grace,
         running_max,
+        parked_max_bytes: ((config.parked_memory_mb as usize) << 20) / config.workers.get(),
+        start_notes,
         websockets: WebSocketSettings {
             origins: AllowedOrigins::parse(&config.websocket_origins).map_err(StartError::Store)?,
             ping_every: config.websocket_ping,

@@ -5,7 +5,7 @@
 use crate::backend::sqlite::{Database, Durability, SqliteError};
 use jiff::Timestamp;
 use namespaces::namespace_exists;
-use orama_runtime::function::{FunctionVersion, WasmHash};
+use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::limits::{KEYS_MAX, SECRETS_MAX};
 use orama_runtime::names::{FunctionName, Namespace};
 use row::{Stored, stored};
@@ -91,6 +91,8 @@ pub struct NewVersion {
     pub retry_count: u32,
     /// Seconds between attempts.
     pub retry_delay_seconds: u32,
+    /// How its instances come to their invocation.
+    pub start: StartMode,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
@@ -189,6 +191,7 @@ impl Registry {
                 new.retry_delay_seconds,
                 env,
                 updated_at_ms,
+                new.start.as_str(),
             ])?;
             Ok((version, created_at_ms))
         })?;
@@ -206,6 +209,7 @@ impl Registry {
             retry_count: new.retry_count,
             retry_delay_seconds: new.retry_delay_seconds,
             env: new.env,
+            start: new.start,
             created_at_ms,
             updated_at_ms,
         }))

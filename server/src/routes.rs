@@ -12,6 +12,7 @@ use crate::modules::Modules;
 use crate::records::Records;
 use crate::registry::Registry;
 use crate::secrets::SecretStore;
+use crate::starts::StartNotes;
 use access::CredentialCache;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -67,6 +68,8 @@ pub struct App {
     pub modules: Modules,
     /// The node's counts.
     pub metrics: Arc<Metrics>,
+    /// Why functions are not parked.
+    pub(crate) start_notes: Arc<StartNotes>,
     /// See [`FlushCores`].
     pub flush_cores: FlushCores,
     /// See [`RunsIn`].

@@ -5,6 +5,7 @@ mod control;
 mod core;
 mod handshake;
 mod invoke;
+mod keeper;
 mod route;
 mod run;
 mod scheduler;
@@ -19,6 +20,7 @@ pub(crate) use websocket::Settings as WebSocketSettings;
 use self::core::Core;
 use self::invoke::Refused;
 use self::route::{Route, route};
+use self::scheduler::Turns;
 use crate::config::IoDriver;
 use crate::error::{ApiError, REQUEST_ID};
 use crate::events::{Ran, Triggered};
@@ -141,22 +143,25 @@ fn pin_to_core(index: usize) {
 }
 
 async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready: &Ready) {
-    let opened = scheduler::start().and_then(|()| {
+    let opened = Turns::start().and_then(|turns| {
         // Closing the listener under an accept that waits takes a handle of our own.
         let handle = OwnedFd::from(start.listener.try_clone()?);
-        Ok((TcpListener::from_std(start.listener)?, handle))
+        Ok((TcpListener::from_std(start.listener)?, handle, turns))
     });
-    let (listener, handle) = match opened {
+    let (listener, handle, turns) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             let _ = ready.send(Err(error));
             return;
         }
     };
-    let core = Rc::new(Core::new(start.shared, start.counters));
+    let core = Rc::new(Core::new(start.shared, start.counters, turns));
     let connections = Rc::clone(&core.connections);
     monoio::spawn(async move { connections.watch().await });
     monoio::spawn(accept(listener, Rc::clone(&core)));
+    monoio::spawn(keeper::bury_all(Rc::clone(&core)));
+    monoio::spawn(keeper::refill_all(Rc::clone(&core)));
+    monoio::spawn(keeper::look_through_all(Rc::clone(&core)));
     // The node waits for exactly this message.
     let _ = ready.send(Ok(()));
     while let Some(command) = inbox.recv().await {
@@ -167,6 +172,7 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
                 let _ = done.send(());
             }
             Command::RunsIn(namespace, answer) => {
+                core.keeper.forget(&namespace);
                 // Who asked may have given up.
                 let _ = answer.send(core.runs_in(&namespace));
             }
@@ -200,6 +206,7 @@ async fn drain(core: &Core, listener: &OwnedFd) {
     monoio::time::sleep(DRAIN_ACCEPTS).await;
     // Fails only for a listener that is closed already.
     let _ = rustix::net::shutdown(listener.as_fd(), rustix::net::Shutdown::Both);
+    core.keeper.close();
     until_idle(core, core.shared.drain_grace).await;
     if !is_idle(core) {
         tracing::warn!(

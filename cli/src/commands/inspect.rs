@@ -54,6 +54,10 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         0 => "none".to_owned(),
         count => format!("{count} times, {} s apart", f.retry_delay_seconds),
     };
+    let start = match f.start_note {
+        Some(note) => format!("{} ({note})", f.start),
+        None => f.start,
+    };
     let rows = [
         ("name", f.name),
         ("namespace", f.namespace),
@@ -64,6 +68,7 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("timeout", format!("{} s", f.timeout_seconds)),
         ("public", yes_no(f.is_public)),
         ("retry", retry),
+        ("start", start),
         ("created", f.created_at),
         ("updated", f.updated_at),
     ];

@@ -4,6 +4,7 @@ use super::ask;
 use crate::abi::{bounded, give, text, view};
 use crate::guest::GuestState;
 use crate::limits::{CACHE_KEY_MAX_BYTES, CACHE_TTL_MAX, CACHE_VALUE_MAX_BYTES};
+use crate::parking::arrive;
 use crate::services::ServiceError;
 use bytes::Bytes;
 use std::time::Duration;
@@ -17,27 +18,42 @@ const INCR_BY: &str = "cache_incr_by";
 
 pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
     linker.func_wrap_async(module, GET, |mut caller: Caller<'_, GuestState>, key: (i32, i32)| {
-        Box::new(async move { get(&mut caller, key).await })
+        Box::new(async move {
+            arrive(&mut caller).await;
+            get(&mut caller, key).await
+        })
     })?;
     linker.func_wrap_async(
         module,
         SET,
         |mut caller: Caller<'_, GuestState>,
          (key, key_size, value, value_size, ttl): (i32, i32, i32, i32, i64)| {
-            Box::new(async move { set(&mut caller, (key, key_size), (value, value_size), ttl).await })
+            Box::new(async move {
+                arrive(&mut caller).await;
+                set(&mut caller, (key, key_size), (value, value_size), ttl).await
+            })
         },
     )?;
     linker.func_wrap_async(module, DELETE, |mut caller: Caller<'_, GuestState>, key: (i32, i32)| {
-        Box::new(async move { delete(&mut caller, key).await })
+        Box::new(async move {
+            arrive(&mut caller).await;
+            delete(&mut caller, key).await
+        })
     })?;
     linker.func_wrap_async(module, INCR, |mut caller: Caller<'_, GuestState>, key: (i32, i32)| {
-        Box::new(async move { increment(&mut caller, INCR, key, 1).await })
+        Box::new(async move {
+            arrive(&mut caller).await;
+            increment(&mut caller, INCR, key, 1).await
+        })
     })?;
     linker.func_wrap_async(
         module,
         INCR_BY,
         |mut caller: Caller<'_, GuestState>, (key, size, delta): (i32, i32, i64)| {
-            Box::new(async move { increment(&mut caller, INCR_BY, (key, size), delta).await })
+            Box::new(async move {
+                arrive(&mut caller).await;
+                increment(&mut caller, INCR_BY, (key, size), delta).await
+            })
         },
     )?;
     Ok(())

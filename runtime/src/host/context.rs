@@ -4,6 +4,7 @@ use crate::abi::{give, text, view};
 use crate::guest::GuestState;
 use crate::invocation::Caller as Who;
 use crate::limits::HOST_NAME_MAX_BYTES;
+use crate::parking::arrive;
 use wasmtime::{Caller, Linker, Result};
 
 /// Reads a value of the invocation's state.
@@ -25,6 +26,8 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
     for (name, read) in values {
         linker.func_wrap_async(module, name, move |mut caller: Caller<'_, GuestState>, (): ()| {
             Box::new(async move {
+                arrive(&mut caller).await;
+
                 let value = read(caller.data()).to_owned();
                 give(&mut caller, name, value.as_bytes()).await
             })
@@ -43,6 +46,8 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
             name,
             move |mut caller: Caller<'_, GuestState>, key: (i32, i32)| {
                 Box::new(async move {
+                    arrive(&mut caller).await;
+
                     let (memory, state) = view(&mut caller)?;
                     let value = match text("the name", memory.argument(name, key)?, HOST_NAME_MAX_BYTES) {
                         Ok(key) => lookup(state, key).to_owned(),

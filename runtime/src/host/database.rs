@@ -10,6 +10,7 @@ use super::{answered, json};
 use crate::abi::{give, give_parts, text, view};
 use crate::guest::GuestState;
 use crate::limits::{DB_ARGUMENTS_MAX_BYTES, DB_SQL_MAX_BYTES};
+use crate::parking::arrive;
 use crate::services::{
     BatchFailure, BatchMode, BatchOutcome, Consistency, ErrorCode, ServiceError, Statement, StatementKind,
     StatementResult,
@@ -32,6 +33,8 @@ type Batch = (BatchMode, Vec<Statement>);
 pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
     linker.func_wrap_async(module, QUERY, |mut caller: Caller<'_, GuestState>, sql: Sql| {
         Box::new(async move {
+            arrive(&mut caller).await;
+
             match query(&mut caller, QUERY, sql).await? {
                 Ok(rows) => give(&mut caller, QUERY, rows.as_bytes()).await,
                 Err(why) => {
@@ -43,6 +46,8 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
     })?;
     linker.func_wrap_async(module, EXECUTE, |mut caller: Caller<'_, GuestState>, sql: Sql| {
         Box::new(async move {
+            arrive(&mut caller).await;
+
             match execute(&mut caller, EXECUTE, sql).await? {
                 Ok((rows_affected, _)) => Ok(i32::try_from(rows_affected).unwrap_or(i32::MAX)),
                 Err(why) => {
@@ -54,24 +59,32 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
     })?;
     linker.func_wrap_async(module, QUERY_V2, |mut caller: Caller<'_, GuestState>, sql: Sql| {
         Box::new(async move {
+            arrive(&mut caller).await;
+
             let result = query(&mut caller, QUERY_V2, sql).await?;
             give_parts(&mut caller, QUERY_V2, &reply::rows(result)).await
         })
     })?;
     linker.func_wrap_async(module, EXECUTE_V2, |mut caller: Caller<'_, GuestState>, sql: Sql| {
         Box::new(async move {
+            arrive(&mut caller).await;
+
             let result = execute(&mut caller, EXECUTE_V2, sql).await?;
             give(&mut caller, EXECUTE_V2, reply::affected(result).as_bytes()).await
         })
     })?;
     linker.func_wrap_async(module, TRANSACTION, |mut caller: Caller<'_, GuestState>, ops: (i32, i32)| {
         Box::new(async move {
+            arrive(&mut caller).await;
+
             let (kinds, outcome) = run_batch(&mut caller, TRANSACTION, ops, statements::transaction).await?;
             give_parts(&mut caller, TRANSACTION, &reply::transaction(&kinds, outcome)).await
         })
     })?;
     linker.func_wrap_async(module, QUERY_BATCH, |mut caller: Caller<'_, GuestState>, ops: (i32, i32)| {
         Box::new(async move {
+            arrive(&mut caller).await;
+
             let (kinds, outcome) = run_batch(&mut caller, QUERY_BATCH, ops, statements::queries).await?;
             give_parts(&mut caller, QUERY_BATCH, &reply::query_batch(&kinds, outcome)).await
         })

@@ -7,6 +7,7 @@ use crate::limits::{
     FETCH_HEADERS_JSON_MAX_BYTES, FETCH_HEADERS_MAX, FETCH_HEADERS_MAX_BYTES, FETCH_REQUEST_MAX_BYTES,
     FETCH_URL_MAX_BYTES, HOST_CHUNK_BYTES, HOST_NAME_MAX_BYTES,
 };
+use crate::parking::arrive;
 use crate::services::{ErrorCode, FetchRequest, FetchResponse, ServiceError};
 use crate::trap::shown;
 use base64::Engine;
@@ -29,6 +30,8 @@ type Arguments = (i32, i32, i32, i32, i32, i32, i32, i32);
 pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
     linker.func_wrap_async(module, FETCH, |mut caller: Caller<'_, GuestState>, arguments: Arguments| {
         Box::new(async move {
+            arrive(&mut caller).await;
+
             let result = match fetch(&mut caller, arguments).await? {
                 Ok(response) => in_json(&mut caller, response).await?,
                 Err(why) => written(&Failure { status: 0, error: &why.message })?,

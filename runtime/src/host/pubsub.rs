@@ -4,6 +4,7 @@ use super::{ask, json};
 use crate::abi::{text, view};
 use crate::guest::GuestState;
 use crate::limits::{EVENT_MAX_BYTES, TOPIC_MAX_BYTES, TRIGGER_DEPTH_MAX};
+use crate::parking::arrive;
 use crate::services::{Event, ServiceError};
 use serde::de::IgnoredAny;
 use wasmtime::{Caller, Linker, Result};
@@ -15,7 +16,10 @@ pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> 
         module,
         PUBLISH,
         |mut caller: Caller<'_, GuestState>, (topic, topic_size, data, data_size): (i32, i32, i32, i32)| {
-            Box::new(async move { publish(&mut caller, (topic, topic_size), (data, data_size)).await })
+            Box::new(async move {
+                arrive(&mut caller).await;
+                publish(&mut caller, (topic, topic_size), (data, data_size)).await
+            })
         },
     )?;
     Ok(())

@@ -4,6 +4,7 @@ use super::ask;
 use crate::abi::{give, text, view};
 use crate::guest::GuestState;
 use crate::limits::SECRET_NAME_MAX_BYTES;
+use crate::parking::arrive;
 use wasmtime::{Caller, Linker, Result};
 
 const GET: &str = "get_secret";
@@ -11,6 +12,8 @@ const GET: &str = "get_secret";
 pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
     linker.func_wrap_async(module, GET, |mut caller: Caller<'_, GuestState>, name: (i32, i32)| {
         Box::new(async move {
+            arrive(&mut caller).await;
+
             let (memory, state) = view(&mut caller)?;
             let asked = text("the name", memory.argument(GET, name)?, SECRET_NAME_MAX_BYTES)
                 .map(|name| state.host.secrets.get(&state.function.namespace, name));

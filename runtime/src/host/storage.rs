@@ -4,6 +4,7 @@ use super::ask;
 use crate::abi::{bounded, give, take, text, view};
 use crate::guest::GuestState;
 use crate::limits::{HOST_NAME_MAX_BYTES, STORAGE_MAX_BYTES};
+use crate::parking::arrive;
 use bytes::Bytes;
 use wasmtime::{Caller, Linker, Result};
 
@@ -12,10 +13,16 @@ const GET: &str = "storage_get";
 
 pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
     linker.func_wrap_async(module, PUT, |mut caller: Caller<'_, GuestState>, object: (i32, i32)| {
-        Box::new(async move { put(&mut caller, object).await })
+        Box::new(async move {
+            arrive(&mut caller).await;
+            put(&mut caller, object).await
+        })
     })?;
     linker.func_wrap_async(module, GET, |mut caller: Caller<'_, GuestState>, cid: (i32, i32)| {
-        Box::new(async move { get(&mut caller, cid).await })
+        Box::new(async move {
+            arrive(&mut caller).await;
+            get(&mut caller, cid).await
+        })
     })?;
     Ok(())
 }

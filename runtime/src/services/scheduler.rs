@@ -2,13 +2,15 @@
 
 use super::Wait;
 use crate::limits::EPOCH_TICK;
+use crate::names::Namespace;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 /// How a guest gives its core to others. Guests run as fibers on the embedder's event loop, so waiting is its business.
 pub trait Scheduler: Send + Sync + 'static {
-    /// Ready after everything else that can run on this core had its turn: timers, sockets and other guests.
-    fn yield_now(&self) -> Wait;
+    /// Ready after others that can run on this core had their turn: timers, sockets and guests. The time of a core is
+    /// divided between namespaces, so it is told for whom.
+    fn yield_now(&self, namespace: &Namespace) -> Wait;
 
     /// Ready after `duration`. Whoever waits for it may wait for something else beside it.
     fn sleep(&self, duration: Duration) -> Wait;
@@ -25,7 +27,7 @@ pub trait Scheduler: Send + Sync + 'static {
 pub struct ThreadScheduler;
 
 impl Scheduler for ThreadScheduler {
-    fn yield_now(&self) -> Wait {
+    fn yield_now(&self, _namespace: &Namespace) -> Wait {
         let mut yielded = false;
         Box::pin(std::future::poll_fn(move |cx| {
             if std::mem::replace(&mut yielded, true) {

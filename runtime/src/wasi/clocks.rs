@@ -4,6 +4,7 @@ use super::{MODULE, STDIN, errno, errno_of, layout};
 use crate::abi::{OutOfBounds, View, view};
 use crate::guest::{GuestState, Stop};
 use crate::limits::POLL_SUBSCRIPTIONS_MAX;
+use crate::parking::arrive;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::{Caller, Error, Linker, Result};
@@ -42,16 +43,22 @@ pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
             })
         },
     )?;
-    linker.func_wrap(
+    linker.func_wrap_async(
         MODULE,
         "clock_time_get",
-        |mut caller: Caller<'_, GuestState>, clock: i32, _precision: i64, at: i32| {
-            let (mut memory, _) = view(&mut caller)?;
-            Ok::<_, Error>(match clock_ns(clock) {
-                Ok(now) => {
-                    errno_of(memory.write(at as u32 as u64, &now.to_le_bytes()).map(|()| errno::SUCCESS))
+        |mut caller: Caller<'_, GuestState>, (clock, _precision, at): (i32, i64, i32)| {
+            Box::new(async move {
+                // What only runs says nothing of a request; the time of day is the invocation's.
+                if clock != layout::CLOCK_MONOTONIC {
+                    arrive(&mut caller).await;
                 }
-                Err(errno) => errno,
+                let (mut memory, _) = view(&mut caller)?;
+                Ok::<_, Error>(match clock_ns(clock) {
+                    Ok(now) => {
+                        errno_of(memory.write(at as u32 as u64, &now.to_le_bytes()).map(|()| errno::SUCCESS))
+                    }
+                    Err(errno) => errno,
+                })
             })
         },
     )?;
@@ -61,6 +68,7 @@ pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
         |mut caller: Caller<'_, GuestState>,
          (subscriptions, events, count, events_at): (i32, i32, i32, i32)| {
             Box::new(async move {
+                arrive(&mut caller).await;
                 poll_oneoff(&mut caller, subscriptions as u32, events as u32, count as u32, events_at as u32)
                     .await
             })

@@ -4,6 +4,7 @@ use super::{MODULE, STDIN, STDOUT, errno, errno_of, layout};
 use crate::abi::{OutOfBounds, View, view};
 use crate::guest::GuestState;
 use crate::limits::{HOST_CHUNK_BYTES, IOVEC_MAX};
+use crate::parking::arrive;
 use std::time::Instant;
 use wasmtime::{Caller, Error, Linker, Result};
 
@@ -13,6 +14,7 @@ pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
         "fd_read",
         |mut caller: Caller<'_, GuestState>, (fd, iovecs, count, read_at): (i32, i32, i32, i32)| {
             Box::new(async move {
+                arrive(&mut caller).await;
                 if fd != STDIN || !caller.data().is_open(fd) {
                     return Ok(errno::BADF);
                 }
@@ -32,6 +34,7 @@ pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
         "fd_write",
         |mut caller: Caller<'_, GuestState>, (fd, iovecs, count, written_at): (i32, i32, i32, i32)| {
             Box::new(async move {
+                arrive(&mut caller).await;
                 fd_write(&mut caller, fd, iovecs as u32, count as u32, written_at as u32).await
             })
         },

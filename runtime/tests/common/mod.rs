@@ -3,11 +3,13 @@
 // Each test binary uses a part of it, and says by panicking what went wrong.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use orama_runtime::function::{FunctionVersion, WasmHash};
+use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::invocation::{Caller, Invocation, Level, Outcome};
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::services::{Host, Scheduler, ThreadScheduler};
-use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, LoadedModule};
+use orama_runtime::{
+    ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, LoadedModule, NotParked, Parked,
+};
 use orama_test_support::guests;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -31,23 +33,44 @@ impl Node {
     }
 
     /// The module if it is a function, else what is said against it.
-    pub fn load(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<LoadedModule, String> {
+    pub fn load(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<Arc<LoadedModule>, String> {
         self.engine.validate(wasm, memory_limit_mb).map_err(|error| error.to_string())?;
-        self.compiler.compile(wasm).map_err(|error| error.to_string())
+        self.compiler.compile(wasm).map(Arc::new).map_err(|error| error.to_string())
     }
 
-    pub fn wat(&self, text: &str) -> LoadedModule {
+    pub fn wat(&self, text: &str) -> Arc<LoadedModule> {
         self.load(&wat::parse_str(text).unwrap(), 64).unwrap()
     }
 
-    pub fn guest(&self, name: &str) -> LoadedModule {
+    pub fn guest(&self, name: &str) -> Arc<LoadedModule> {
         self.load(&guests::wat(name), 256).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
     /// Runs on this thread until the guest ends.
-    pub fn run(&self, module: &LoadedModule, function: FunctionVersion, input: &[u8]) -> Outcome {
+    pub fn run(&self, module: &Arc<LoadedModule>, function: FunctionVersion, input: &[u8]) -> Outcome {
         let invocation = invocation("request-1", input);
-        block_on(self.engine.run(module, &Arc::new(function), invocation, &host(ThreadScheduler)))
+        block_on(self.engine.run(module, &Arc::new(function), invocation, &host(ThreadScheduler))).outcome
+    }
+
+    /// A guest that waits for its invocation.
+    pub fn park(&self, module: &Arc<LoadedModule>, function: FunctionVersion) -> Result<Parked, NotParked> {
+        block_on(self.engine.park(module, &Arc::new(function), &host(ThreadScheduler)))
+    }
+
+    /// Runs on demand, and again in a guest that was parked before: nothing may be told apart.
+    pub fn run_both(&self, module: &Arc<LoadedModule>, function: FunctionVersion, input: &[u8]) -> Outcome {
+        let on_demand = self.run(module, function.clone(), input);
+        match self.park(module, function) {
+            Ok(parked) => {
+                let parked = block_on(parked.run(invocation("request-1", input))).outcome;
+                assert_eq!(parked.result, on_demand.result);
+                assert_eq!(parked.output, on_demand.output);
+                assert_eq!(log(&parked), log(&on_demand));
+            }
+            Err(NotParked::Ended) => assert_eq!(on_demand.result, Ok(())),
+            Err(NotParked::Failed(failure)) => assert_eq!(on_demand.result, Err(failure)),
+        }
+        on_demand
     }
 }
 
@@ -80,6 +103,7 @@ pub fn function(memory_limit_mb: u32, timeout_seconds: u32) -> FunctionVersion {
         env: BTreeMap::from([("MY_VAR".to_owned(), "my value".to_owned())]),
         created_at_ms: 0,
         updated_at_ms: 0,
+        start: StartMode::default(),
     }
 }
 
@@ -129,8 +153,8 @@ pub fn log(outcome: &Outcome) -> Vec<String> {
 pub struct Turns;
 
 impl Scheduler for Turns {
-    fn yield_now(&self) -> orama_runtime::services::Wait {
-        ThreadScheduler.yield_now()
+    fn yield_now(&self, namespace: &Namespace) -> orama_runtime::services::Wait {
+        ThreadScheduler.yield_now(namespace)
     }
 
     fn sleep(&self, duration: std::time::Duration) -> orama_runtime::services::Wait {

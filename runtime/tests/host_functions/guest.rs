@@ -195,7 +195,7 @@ pub fn run_at_depth(
     let mut invocation = invocation("request-1", &input(arguments));
     invocation.trigger_depth = depth;
     let function = Arc::new(function(128, timeout_seconds));
-    block_on(node().engine.run(&module, &function, invocation, host)).into()
+    block_on(node().engine.run(&module, &function, invocation, host)).outcome.into()
 }
 
 /// Calls a host function once, imported from `module`, by a guest with a good allocator.

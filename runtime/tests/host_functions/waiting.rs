@@ -8,6 +8,7 @@ use crate::recorder::{Recorder, When};
 use bytes::Bytes;
 use orama_runtime::invocation::{Failure, Outcome};
 use orama_runtime::limits::{DB_ARGUMENTS_MAX_BYTES, FETCH_RESPONSE_MAX_BYTES, STORAGE_MAX_BYTES};
+use orama_runtime::names::Namespace;
 use orama_runtime::services::{FetchResponse, Scheduler, ThreadScheduler, Wait};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,9 +40,9 @@ impl Counting {
 }
 
 impl Scheduler for Counting {
-    fn yield_now(&self) -> Wait {
+    fn yield_now(&self, namespace: &Namespace) -> Wait {
         self.yields.fetch_add(1, Ordering::Relaxed);
-        Turns.yield_now()
+        Turns.yield_now(namespace)
     }
 
     fn sleep(&self, duration: Duration) -> Wait {
@@ -71,7 +72,7 @@ fn start(text: &str, recorder: &Arc<Recorder>, scheduler: impl Scheduler, argume
     let (module, host) = (module(text), recorder.host(scheduler));
     let invocation = invocation("request-1", &input(arguments));
     let function = Arc::new(function(128, 60));
-    Box::pin(async move { node().engine.run(&module, &function, invocation, &host).await })
+    Box::pin(async move { node().engine.run(&module, &function, invocation, &host).await.outcome })
 }
 
 fn poll(guest: &mut Guest) -> Poll<Outcome> {

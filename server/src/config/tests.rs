@@ -30,7 +30,7 @@ fn nothing_said_gives_the_documented_defaults() {
 #[test]
 fn every_key_of_the_file_is_taken() {
     let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
-                instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\n\
+                instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\nparked_memory_mb = 44\n\
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
                 idle_timeout_seconds = 4\ncache.memory_mb = 77\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
@@ -50,6 +50,7 @@ fn every_key_of_the_file_is_taken() {
         instance_slots: 64,
         cpu_level: "x86-64-v3".into(),
         module_cache_mb: 99,
+        parked_memory_mb: 44,
         drain_grace: Duration::from_secs(1),
         header_timeout: Duration::from_secs(2),
         body_timeout: Duration::from_secs(3),

@@ -7,7 +7,7 @@ mod durability;
 use super::*;
 use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::registry::NewVersion;
-use orama_runtime::function::WasmHash;
+use orama_runtime::function::{StartMode, WasmHash};
 use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
 use orama_runtime::services::{ErrorCode, Event, Events, Published};
 use serde_json::Value;
@@ -92,6 +92,7 @@ impl Bench {
             is_public: false,
             retry_count: 0,
             retry_delay_seconds: 0,
+            start: StartMode::default(),
             env: BTreeMap::new(),
         };
         self.registry.deploy(version).unwrap();

@@ -11,6 +11,7 @@ pub(super) struct Stored {
     namespace: String,
     name: String,
     env: String,
+    start: String,
     rest: FunctionVersionRest,
 }
 
@@ -35,6 +36,7 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         namespace: row.get(1)?,
         name: row.get(2)?,
         env: row.get(11)?,
+        start: row.get(14)?,
         rest: FunctionVersionRest {
             id: row.get(0)?,
             version: row.get(3)?,
@@ -55,7 +57,7 @@ impl Stored {
     /// Checks what the file's columns cannot promise by themselves.
     pub(super) fn check(self) -> Result<Arc<FunctionVersion>, RegistryError> {
         const DAMAGED: RegistryError = RegistryError::Damaged("function");
-        let Self { namespace, name, env, rest } = self;
+        let Self { namespace, name, env, start, rest } = self;
         Ok(Arc::new(FunctionVersion {
             id: rest.id,
             namespace: Namespace::new(&namespace).map_err(|_| DAMAGED)?,
@@ -69,6 +71,7 @@ impl Stored {
             retry_count: rest.retry_count,
             retry_delay_seconds: rest.retry_delay_seconds,
             env: serde_json::from_str(&env).map_err(|_| DAMAGED)?,
+            start: start.parse().map_err(|_| DAMAGED)?,
             created_at_ms: rest.created_at_ms,
             updated_at_ms: rest.updated_at_ms,
         }))

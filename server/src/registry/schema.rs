@@ -4,7 +4,7 @@ use rusqlite_migration::{M, Migrations};
 
 /// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(SERVICES)])
+    Migrations::new(vec![M::up(FIRST), M::up(SERVICES), M::up(START)])
 }
 
 const FIRST: &str = "
@@ -96,6 +96,11 @@ CREATE TABLE stored_objects (
 CREATE INDEX stored_objects_by_cid ON stored_objects (cid);
 ";
 
+// How instances come to their invocation; `auto` is what all versions did before.
+const START: &str = "
+ALTER TABLE function_versions ADD COLUMN start TEXT NOT NULL DEFAULT 'auto';
+";
+
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. The function's creation is its first deploy, or
 /// the first after all of it was deleted.
 pub(super) const NEXT_VERSION: &str = "
@@ -109,8 +114,8 @@ RETURNING last_version, created_at_ms";
 
 pub(super) const INSERT_VERSION: &str = "
 INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
-    timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// The columns that `stored` reads, in its order.
 macro_rules! select {
@@ -118,7 +123,7 @@ macro_rules! select {
         concat!(
             "SELECT v.id, v.namespace, v.name, v.version, v.wasm_hash, v.wasm_cid, v.memory_limit_mb, ",
             "v.timeout_seconds, v.is_public, v.retry_count, v.retry_delay_seconds, v.env, v.deployed_at_ms, ",
-            "f.created_at_ms FROM function_versions v JOIN functions f USING (namespace, name) ",
+            "f.created_at_ms, v.start FROM function_versions v JOIN functions f USING (namespace, name) ",
             $rest
         )
     };

@@ -23,6 +23,7 @@ fn new_version(ns: &str, name: &str, wasm: &str) -> NewVersion {
         is_public: false,
         retry_count: 2,
         retry_delay_seconds: 5,
+        start: StartMode::default(),
         env: BTreeMap::from([("KEY".to_owned(), "välue\n\"".to_owned())]),
     }
 }

@@ -55,10 +55,10 @@ pub(super) async fn deploy(
     let namespace = state.namespace(&credential, Action::Deploy, requested).await?;
     let app = Arc::clone(&state.app);
     // A task of its own: a client that leaves does not stop a deploy halfway.
-    let deploying = tokio::spawn(run(app, namespace, form).in_current_span());
+    let deploying = tokio::spawn(run(Arc::clone(&app), namespace, form).in_current_span());
     let (function, compiled) = deploying.await.map_err(|e| ApiError::internal(&e))??;
     let message = format!("function {:?} deployed as version {}", function.name.as_str(), function.version);
-    let body = Deployed { message, function: FunctionObject::new(&function), compiled };
+    let body = Deployed { message, function: FunctionObject::new(&function, &app.start_notes), compiled };
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -98,6 +98,7 @@ async fn run(
                 is_public: form.is_public,
                 retry_count: form.retry_count,
                 retry_delay_seconds: form.retry_delay_seconds,
+                start: form.start,
                 env: form.env,
             };
             app.registry.deploy(new).map_err(|e| match e {

@@ -5,6 +5,7 @@ use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use orama_runtime::function::StartMode;
 use orama_runtime::limits::{
     CONTROL_BODY_MAX_BYTES, ENV_MAX_BYTES, ENV_MAX_ENTRIES, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS,
     Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES,
@@ -28,6 +29,7 @@ pub(super) struct DeployForm {
     pub(super) timeout_seconds: u32,
     pub(super) retry_count: u32,
     pub(super) retry_delay_seconds: u32,
+    pub(super) start: StartMode,
     pub(super) env: BTreeMap<String, String>,
 }
 
@@ -41,6 +43,7 @@ struct Settings {
     timeout_seconds: Option<u32>,
     retry_count: Option<u32>,
     retry_delay_seconds: Option<u32>,
+    start: Option<StartMode>,
     env_vars: Option<BTreeMap<String, String>>,
 }
 
@@ -95,6 +98,11 @@ impl Settings {
             "retry_delay_seconds" => {
                 self.retry_delay_seconds = Some(given.setting(key, RETRY_DELAY_SECONDS)?);
             }
+            "start" => {
+                let start = given.text(key)?.parse();
+                let refused = |message| ApiError::invalid_config(format!("`start`: {message}"));
+                self.start = Some(start.map_err(refused)?);
+            }
             _ => match given {
                 Given::Json(value) if key == "env_vars" => self.env_vars = Some(environment(value)?),
                 Given::Json(_) => {
@@ -118,6 +126,7 @@ impl Settings {
             timeout_seconds: self.timeout_seconds.or(metadata.timeout_seconds),
             retry_count: self.retry_count.or(metadata.retry_count),
             retry_delay_seconds: self.retry_delay_seconds.or(metadata.retry_delay_seconds),
+            start: self.start.or(metadata.start),
             env_vars: self.env_vars.or(metadata.env_vars),
         }
     }
@@ -215,6 +224,7 @@ impl DeployForm {
             timeout_seconds: settings.timeout_seconds.unwrap_or(TIMEOUT_SECONDS.default),
             retry_count: settings.retry_count.unwrap_or(RETRY_COUNT.default),
             retry_delay_seconds: settings.retry_delay_seconds.unwrap_or(RETRY_DELAY_SECONDS.default),
+            start: settings.start.unwrap_or_default(),
             env: settings.env_vars.unwrap_or_default(),
         })
     }

@@ -5,11 +5,12 @@ use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking};
 use crate::auth::{Action, Credential};
 use crate::error::ApiError;
+use crate::starts::StartNotes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use jiff::Timestamp;
-use orama_runtime::function::FunctionVersion;
+use orama_runtime::function::{FunctionVersion, StartMode};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -29,13 +30,17 @@ pub(super) struct FunctionObject {
     is_public: bool,
     retry_count: u32,
     retry_delay_seconds: u32,
+    start: StartMode,
+    /// Why it is started on demand although it could be parked by its mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_note: Option<String>,
     status: &'static str,
     created_at: String,
     updated_at: String,
 }
 
 impl FunctionObject {
-    pub(super) fn new(function: &FunctionVersion) -> Self {
+    pub(super) fn new(function: &FunctionVersion, notes: &StartNotes) -> Self {
         Self {
             id: function.id.clone(),
             name: function.name.to_string(),
@@ -47,6 +52,8 @@ impl FunctionObject {
             is_public: function.is_public,
             retry_count: function.retry_count,
             retry_delay_seconds: function.retry_delay_seconds,
+            start: function.start,
+            start_note: notes.get(&function.id),
             // What is in the registry was compiled, so it can be invoked.
             status: "active",
             created_at: rfc3339(function.created_at_ms),
@@ -54,8 +61,8 @@ impl FunctionObject {
         }
     }
 
-    fn all(functions: &[Arc<FunctionVersion>]) -> Vec<Self> {
-        functions.iter().map(|function| Self::new(function)).collect()
+    fn all(functions: &[Arc<FunctionVersion>], notes: &StartNotes) -> Vec<Self> {
+        functions.iter().map(|function| Self::new(function, notes)).collect()
     }
 }
 
@@ -79,7 +86,7 @@ pub(super) async fn list(
     let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
     let registry = state.app.registry.clone();
     let found = blocking(move || registry.functions(&namespace).map_err(|e| ApiError::internal(&e))).await?;
-    Ok(Json(Functions { count: found.len(), functions: FunctionObject::all(&found) }))
+    Ok(Json(Functions { count: found.len(), functions: FunctionObject::all(&found, &state.app.start_notes) }))
 }
 
 pub(super) async fn get(
@@ -90,11 +97,11 @@ pub(super) async fn get(
 ) -> Result<Json<FunctionObject>, ApiError> {
     let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
     let Target { name, version } = Target::from_path(path)?;
-    let registry = state.app.registry.clone();
+    let app = Arc::clone(&state.app);
     blocking(move || {
-        let found = registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        let found = app.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
         let function = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), version))?;
-        Ok(Json(FunctionObject::new(&function)))
+        Ok(Json(FunctionObject::new(&function, &app.start_notes)))
     })
     .await
 }
@@ -113,13 +120,13 @@ pub(super) async fn versions(
 ) -> Result<Json<Versions>, ApiError> {
     let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
     let name = Target::from_path(path)?.without_version()?;
-    let registry = state.app.registry.clone();
+    let app = Arc::clone(&state.app);
     blocking(move || {
-        let found = registry.versions(&namespace, &name).map_err(|e| ApiError::internal(&e))?;
+        let found = app.registry.versions(&namespace, &name).map_err(|e| ApiError::internal(&e))?;
         if found.is_empty() {
             return Err(ApiError::function_not_found(name.as_str(), None));
         }
-        Ok(Json(Versions { count: found.len(), versions: FunctionObject::all(&found) }))
+        Ok(Json(Versions { count: found.len(), versions: FunctionObject::all(&found, &app.start_notes) }))
     })
     .await
 }

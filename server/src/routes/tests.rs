@@ -91,6 +91,7 @@ impl Node {
         let backplane = tokio::runtime::Handle::current();
         let events = Arc::new(NodeEvents::open(dir.path(), &registry, pubsub, backplane).unwrap());
         let app = Arc::new(App {
+            start_notes: Arc::default(),
             authority: Authority::new(registry.clone(), None),
             registry,
             records,

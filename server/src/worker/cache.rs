@@ -5,6 +5,7 @@
 //! count than the one its memory belongs to forgets everything and asks again; so no core answers from before a
 //! change that its client knows of.
 
+use super::keeper::Kept;
 use crate::auth::Known;
 use orama_runtime::LoadedModule;
 use orama_runtime::function::FunctionVersion;
@@ -22,6 +23,8 @@ const ENTRIES_MAX: usize = 16_384;
 pub(super) struct Ready {
     pub(super) function: Arc<FunctionVersion>,
     pub(super) module: Arc<LoadedModule>,
+    /// Guests that are ready for it.
+    pub(super) kept: Rc<Kept>,
     /// The second in which the node's cache of loaded modules last heard that this one is in use.
     pub(super) noted_s: Cell<u64>,
     /// See [`Users`].

@@ -1,7 +1,8 @@
 //! What one core owns: its memory of functions and keys, its connections, its unwritten records.
 
 use super::cache::{CoreCache, Users};
-use super::scheduler::CoreScheduler;
+use super::keeper::Keeper;
+use super::scheduler::{CoreScheduler, Turns};
 use crate::auth::{self, Authority, Credential};
 use crate::error::ApiError;
 use crate::http::{Connections, Timeouts};
@@ -10,6 +11,7 @@ use crate::modules::Modules;
 use crate::records::{Record, Records};
 use crate::registry::Registry;
 use crate::services::Services;
+use crate::starts::StartNotes;
 use http::HeaderMap;
 use orama_runtime::Engine;
 use orama_runtime::limits::{RECORD_BATCH_EVERY, RECORD_BATCH_MAX};
@@ -41,6 +43,9 @@ pub(crate) struct Shared {
     pub(crate) drain_grace: Duration,
     /// Invocations that run on one core at once.
     pub(crate) running_max: usize,
+    /// Linear memory of guests parked on one core.
+    pub(crate) parked_max_bytes: usize,
+    pub(crate) start_notes: Arc<StartNotes>,
     pub(crate) websockets: super::websocket::Settings,
 }
 
@@ -52,6 +57,8 @@ pub(super) struct Core {
     /// What this core's guests reach.
     pub(super) host: Arc<Host>,
     pub(super) counters: Arc<CoreCounters>,
+    pub(super) turns: Rc<Turns>,
+    pub(super) keeper: Keeper,
     /// Invocations under way.
     pub(super) running: Cell<usize>,
     /// WebSockets that are open.
@@ -71,10 +78,11 @@ struct Randomness {
 }
 
 impl Core {
-    pub(super) fn new(shared: Arc<Shared>, counters: Arc<CoreCounters>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, counters: Arc<CoreCounters>, turns: Rc<Turns>) -> Self {
         let connections = Rc::new(Connections::new(shared.timeouts));
         let scheduler = CoreScheduler { backplane: shared.backplane.clone() };
         let host = Arc::new(shared.services.host(Arc::new(scheduler)));
+        let keeper = Keeper::new(shared.parked_max_bytes, Arc::clone(&shared.start_notes));
         Self {
             shared,
             connections,
@@ -82,6 +90,8 @@ impl Core {
             users: RefCell::default(),
             host,
             counters,
+            turns,
+            keeper,
             running: Cell::new(0),
             websockets: Cell::new(0),
             stopping: Cell::new(false),

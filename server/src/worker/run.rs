@@ -6,6 +6,7 @@ use crate::error::ApiError;
 use crate::records::Record;
 use crate::routes::Target;
 use bytes::Bytes;
+use orama_runtime::Ended;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
 use orama_runtime::limits::RETRY_PATIENCE;
@@ -45,7 +46,8 @@ pub(super) async fn ready(
         })
         .await??;
     let noted_s = Cell::new(unix_time().as_secs());
-    let ready = Rc::new(Ready { function, module, noted_s, _user: user });
+    let kept = core.keeper.pool(&function, &module);
+    let ready = Rc::new(Ready { function, module, kept, noted_s, _user: user });
     core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
     Ok(ready)
 }
@@ -153,9 +155,29 @@ pub(super) async fn run(
         caller: cause.caller.clone(),
         trigger_depth: cause.trigger_depth,
     };
-    let mut outcome = core.shared.engine.run(&ready.module, &ready.function, invocation, &core.host).await;
+    let Ended { mut outcome, instance } = in_instance(core, ready, invocation).await;
     unfinished.finish(&mut outcome);
+    // Giving the memory back must not hold up the answer.
+    core.keeper.bury(instance);
     outcome
+}
+
+/// Runs a function in a guest that waits for it, or else in a new one.
+async fn in_instance(core: &Core, ready: &Ready, invocation: Invocation) -> Ended {
+    let begun = Instant::now();
+    core.turns.enter(&ready.function.namespace, begun).await;
+    let parked = core.keeper.take(&ready.kept, begun);
+    core.counters.started(parked.is_some());
+    match parked {
+        Some(parked) => core.turns.count(parked.run(invocation)).await,
+        None => {
+            if core.running.get() + core.keeper.totals().guests() > core.shared.running_max {
+                core.keeper.give_up_one();
+            }
+            let guest = core.shared.engine.run(&ready.module, &ready.function, invocation, &core.host);
+            core.turns.count(guest).await
+        }
+    }
 }
 
 /// Runs a function, again after a failure as its version says, as long as its caller waits and

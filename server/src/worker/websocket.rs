@@ -84,7 +84,8 @@ pub(super) async fn serve(core: &Rc<Core>, opening: Opening, taken: Taken) {
         .write_buffer_size(0)
         .max_message_size(Some(INPUT_MAX_BYTES))
         .max_frame_size(Some(INPUT_MAX_BYTES));
-    let stream = FairStream::new(taken.socket, Arc::clone(&core.host.scheduler));
+    let namespace = opening.namespace.clone();
+    let stream = FairStream::new(taken.socket, Arc::clone(&core.host.scheduler), namespace);
     let socket =
         WebSocketStream::from_partially_read(stream, taken.read.into(), Role::Server, Some(config)).await;
     let mut conversation = Conversation {

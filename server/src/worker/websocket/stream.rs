@@ -2,6 +2,7 @@
 
 use crate::http::Socket;
 use hyper::rt::{Read, ReadBuf as HyperBuf, Write};
+use orama_runtime::names::Namespace;
 use orama_runtime::services::{Scheduler, Wait};
 use std::io;
 use std::pin::Pin;
@@ -16,6 +17,7 @@ const TURN_BYTES: usize = 64 << 10;
 pub(super) struct FairStream {
     socket: Socket,
     scheduler: Arc<dyn Scheduler>,
+    namespace: Namespace,
     /// Bytes left of this turn.
     left: usize,
     /// Until the next turn.
@@ -25,8 +27,8 @@ pub(super) struct FairStream {
 }
 
 impl FairStream {
-    pub(super) fn new(socket: Socket, scheduler: Arc<dyn Scheduler>) -> Self {
-        Self { socket, scheduler, left: TURN_BYTES, pause: None, heard: false }
+    pub(super) fn new(socket: Socket, scheduler: Arc<dyn Scheduler>, namespace: Namespace) -> Self {
+        Self { socket, scheduler, namespace, left: TURN_BYTES, pause: None, heard: false }
     }
 
     pub(super) fn take_heard(&mut self) -> bool {
@@ -46,7 +48,7 @@ impl AsyncRead for FairStream {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.left == 0 {
-            let pause = this.pause.get_or_insert_with(|| this.scheduler.yield_now());
+            let pause = this.pause.get_or_insert_with(|| this.scheduler.yield_now(&this.namespace));
             ready!(pause.as_mut().poll(cx));
             this.pause = None;
             this.left = TURN_BYTES;
