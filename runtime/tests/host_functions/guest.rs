@@ -175,7 +175,7 @@ pub fn module(text: &str) -> Arc<LoadedModule> {
     static KNOWN: LazyLock<Mutex<HashMap<String, Arc<LoadedModule>>>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let wasm = || wat::parse_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    Arc::clone(known.entry(text.to_owned()).or_insert_with(|| Arc::new(node().load(&wasm(), 256).unwrap())))
+    Arc::clone(known.entry(text.to_owned()).or_insert_with(|| node().load(&wasm(), 256).unwrap()))
 }
 
 /// Runs a guest with services.
