@@ -41,7 +41,16 @@ impl Node {
     /// When the engine or the folder cannot be used.
     #[must_use]
     pub fn start(dir: &Path) -> Self {
-        let engine = Engine::new(&EngineConfig::default()).expect("an engine");
+        Self::start_with(dir, &EngineConfig::default())
+    }
+
+    /// [`Self::start`] with other settings of the engine.
+    ///
+    /// # Panics
+    /// When the engine or the folder cannot be used.
+    #[must_use]
+    pub fn start_with(dir: &Path, config: &EngineConfig) -> Self {
+        let engine = Engine::new(config).expect("an engine");
         let key = ArtifactKey::open(&dir.join("key")).expect("a key");
         let store = ArtifactStore::open(&dir.join("artifacts"), key).expect("a store");
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
