@@ -37,9 +37,19 @@ impl Server {
     /// When it does not start.
     #[must_use]
     pub fn start(role: Role, home: &Path) -> Self {
+        Self::start_with(role, home, &[])
+    }
+
+    /// Starts a server with variables in its environment, and waits until it serves.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_with(role: Role, home: &Path, env: &[(&str, &str)]) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("this program's path"))
             .env(ROLE, format!("{role:?}"))
             .env(HOME, home)
+            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a child process");
@@ -67,6 +77,12 @@ impl Server {
         BufReader::new(output).read_line(&mut line).expect("a line with its address");
         let address = line.trim().strip_prefix("listening on http://").and_then(|text| text.parse().ok());
         Self { child, address: address.unwrap_or_else(|| panic!("{line:?} has no address")) }
+    }
+
+    /// The process's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// CPU time that the process has used, from the scheduler's own count in nanoseconds.

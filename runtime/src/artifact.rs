@@ -4,6 +4,7 @@
 use crate::engine::Engine;
 use crate::function::WasmHash;
 use crate::module::LoadedModule;
+use crate::trap;
 use crate::validate::ModuleError;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -107,10 +108,19 @@ impl ArtifactStore {
             // SAFETY: the tag shows that this node wrote the file, for this module and an engine with these settings;
             // files are never changed in place, only replaced, and their directory belongs to the node's user alone.
             let module = unsafe { wasmtime::Module::deserialize_open_file(&engine.0.wasmtime, file) };
-            let loaded = module
-                .map_err(|error| ModuleError::Compile(format!("{error:#}")))
-                .and_then(|module| LoadedModule::link(engine, &module));
-            found = match loaded {
+            let module = match module {
+                Ok(module) => module,
+                // Nothing is wrong with the file.
+                Err(error) if trap::is_no_room(&error) => {
+                    let error = io::Error::new(io::ErrorKind::OutOfMemory, format!("{error:#}"));
+                    return Err(at(&path, &error));
+                }
+                Err(error) => {
+                    remove_if_there(&path)?;
+                    return Ok(Stored::Refused(ModuleError::Compile(format!("{error:#}"))));
+                }
+            };
+            found = match LoadedModule::link(engine, &module) {
                 Ok(loaded) => return Ok(Stored::Module(Box::new(loaded))),
                 Err(why) => Stored::Refused(why),
             };
@@ -145,8 +155,11 @@ pub(crate) enum Stored {
     Module(Box<LoadedModule>),
 }
 
+/// The error with its file. One that says that the process has as many files or mappings as it may is of the kind
+/// `OutOfMemory`.
 fn at(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    let kind = if trap::no_room(error) { io::ErrorKind::OutOfMemory } else { error.kind() };
+    io::Error::new(kind, format!("{}: {error}", path.display()))
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

@@ -85,7 +85,8 @@ impl Compiler {
     /// is removed and [`Self::compile`] makes a new one.
     ///
     /// # Errors
-    /// When the file can neither be read nor removed.
+    /// When the file can neither be read nor removed. Of the kind `OutOfMemory` when the system gives the process no
+    /// further file, mapping or memory; then nothing is removed.
     pub fn load(&self, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
         Ok(match self.artifacts.load(&self.engine, hash)? {
             Stored::Module(module) => Some(*module),

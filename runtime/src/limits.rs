@@ -470,3 +470,29 @@ pub const PARKING_WORTH: Duration = Duration::from_micros(12);
 pub const PARKING_PAUSE_MIN: Duration = Duration::from_millis(4);
 /// See [`PARKING_PAUSE_MIN`].
 pub const PARKING_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Memory that a loaded module takes beside its code, in bytes: what wasmtime keeps to link and to instantiate it.
+pub const MODULE_OVERHEAD_BYTES: usize = 32 << 10;
+
+/// Mappings of a loaded module: its file is mapped, and its code within that is executable.
+pub const MODULE_MAPPINGS: u64 = 3;
+
+/// Mappings of one instance slot: a stack and its guard page, and a memory as its module's image, what was added to it
+/// and what it may still get.
+pub const SLOT_MAPPINGS: u64 = 6;
+
+/// Mappings of everything else: the program, its libraries, its heap and the stacks of its threads.
+pub const MAPPINGS_OF_NODE: u64 = 4096;
+
+/// What a process may map where the system does not tell: Linux' own default.
+pub const MAPPINGS_DEFAULT: u64 = 65_530;
+
+/// Loaded modules take one in so many of the file descriptors; the others are for sockets and files.
+pub const MODULES_DESCRIPTORS_SHARE: u64 = 2;
+
+/// Modules that may be loaded however little the system allows.
+pub const MODULES_FEWEST: usize = 8;
+
+/// When one part in so many of what may be loaded was loaded anew, cores tell again which modules they use; and when the
+/// system has no room for a module, so many go.
+pub const MODULES_AGES: u64 = 16;

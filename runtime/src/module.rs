@@ -3,6 +3,7 @@
 use crate::engine::Engine;
 use crate::guest::GuestState;
 use crate::validate::ModuleError;
+use std::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{InstancePre, Module, ModuleExport};
 
 /// Compiled code in memory, shared by every core and every function that runs the same wasm.
@@ -14,6 +15,7 @@ pub struct LoadedModule {
     /// Pages that its memory is grown by before it starts.
     pub(crate) extra_pages: u32,
     image_bytes: usize,
+    thrown_out: AtomicBool,
 }
 
 impl LoadedModule {
@@ -35,7 +37,19 @@ impl LoadedModule {
             memory: module.get_export_index("memory"),
             extra_pages: 0,
             image_bytes: image.end as usize - image.start as usize,
+            thrown_out: AtomicBool::new(false),
         })
+    }
+
+    /// Says that this code is not kept any more: who holds it lets go of it as soon as nothing of it runs.
+    pub fn throw_out(&self) {
+        self.thrown_out.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Self::throw_out`] was called.
+    #[must_use]
+    pub fn is_thrown_out(&self) -> bool {
+        self.thrown_out.load(Ordering::Acquire)
     }
 
     /// Size of the mapped code and data, in bytes.

@@ -160,7 +160,7 @@ impl Pool {
     /// How many guests should wait.
     #[must_use]
     pub fn wanted(&self, now: Instant) -> usize {
-        if self.given_up {
+        if self.given_up || self.module.is_thrown_out() {
             return 0;
         }
         let since = now.duration_since(self.used_at);

@@ -3,7 +3,9 @@
 use crate::guest::{GuestState, Stop};
 use crate::invocation::Failure;
 use crate::limits::{OUTPUT_MAX_BYTES, WASM_NAME_SHOWN_BYTES};
+use rustix::io::Errno;
 use std::fmt::Write;
+use std::io;
 use wasmtime::{Error, PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 /// Frames shown of a trap.
@@ -30,7 +32,7 @@ pub(crate) fn failure(error: &Error, state: &mut GuestState) -> Result<(), Failu
         Some(Stop::Exit(code)) => return Err(Failure::Exit(*code)),
         Some(Stop::Timeout) | None => {}
     }
-    if error.is::<PoolConcurrencyLimitError>() {
+    if error.is::<PoolConcurrencyLimitError>() || (!state.instantiated && is_no_room(error)) {
         return Err(Failure::Overloaded);
     }
     let what = match trap {
@@ -44,6 +46,21 @@ pub(crate) fn failure(error: &Error, state: &mut GuestState) -> Result<(), Failu
     // The failure itself says that it is a trap.
     let what = what.strip_prefix("wasm trap: ").unwrap_or(&what);
     Err(Failure::Trap(format!("{what}{}", frames(error))))
+}
+
+/// Whether the system gave the process no further file, mapping or memory.
+pub(crate) fn is_no_room(error: &Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<Errno>().is_some_and(|errno| no_room(&(*errno).into()))
+            || cause.downcast_ref::<io::Error>().is_some_and(no_room)
+    })
+}
+
+/// The same of a system call's own error.
+pub(crate) fn no_room(error: &io::Error) -> bool {
+    let no_room = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    error.kind() == io::ErrorKind::OutOfMemory
+        || error.raw_os_error().is_some_and(|code| no_room.contains(&code))
 }
 
 /// ` in a, called by b, ...`, as far as the module names its functions.

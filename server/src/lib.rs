@@ -14,6 +14,7 @@ mod http;
 pub mod metrics;
 pub mod modules;
 mod node;
+mod process;
 pub mod records;
 pub mod registry;
 pub mod routes;

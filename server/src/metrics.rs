@@ -1,11 +1,16 @@
 //! Counts for Prometheus: each core counts for itself, and a scrape adds them up.
 
 use crate::events::JobCounts;
+use modules::Loads;
 use orama_runtime::invocation::Status;
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+mod modules;
+
+pub use modules::ModuleGauges;
 
 /// Upper ends of the duration buckets, in microseconds: from a warm native guest to the longest allowed run.
 const BUCKETS_US: [u64; 13] = [
@@ -110,10 +115,8 @@ impl CoreCounters {
 /// What others know at the moment of a scrape.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gauges {
-    /// Modules whose code is loaded.
-    pub modules_loaded: u64,
-    /// Bytes of that code.
-    pub modules_loaded_bytes: u64,
+    /// Code that is loaded.
+    pub modules: ModuleGauges,
     /// Invocation records committed since the start.
     pub records_written: u64,
     /// Invocation records dropped since the start.
@@ -131,6 +134,7 @@ pub struct Metrics {
     compiled: AtomicU64,
     compile_failed: AtomicU64,
     compile_us: AtomicU64,
+    loads: Loads,
     started: SystemTime,
 }
 
@@ -142,6 +146,7 @@ impl Default for Metrics {
             compiled: AtomicU64::new(0),
             compile_failed: AtomicU64::new(0),
             compile_us: AtomicU64::new(0),
+            loads: Loads::default(),
             started: SystemTime::now(),
         }
     }
@@ -161,6 +166,11 @@ impl Metrics {
         let counter = if ok { &self.compiled } else { &self.compile_failed };
         counter.fetch_add(1, Ordering::Relaxed);
         self.compile_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// A module that was not loaded was, or could not be.
+    pub fn module_loaded(&self, took: Duration, ok: bool) {
+        self.loads.loaded(took, ok);
     }
 
     /// The control plane answered a request.
@@ -243,13 +253,7 @@ impl Metrics {
         text.line("orama_compilations_total", &[("result", "error")], load(&self.compile_failed));
         let compile_seconds = seconds(load(&self.compile_us));
         text.single("orama_compilation_seconds_total", "counter", "Time spent compiling.", compile_seconds);
-        text.single("orama_modules_loaded", "gauge", "Modules whose code is loaded.", gauges.modules_loaded);
-        text.single(
-            "orama_modules_loaded_bytes",
-            "gauge",
-            "Bytes of loaded code.",
-            gauges.modules_loaded_bytes,
-        );
+        self.loads.render(&mut text, &gauges.modules);
 
         let written = gauges.records_written;
         text.single(
@@ -336,7 +340,7 @@ mod tests {
         metrics.compiled(Duration::from_millis(1_500), true);
         metrics.compiled(Duration::from_millis(500), false);
         metrics.answered(http::StatusCode::NOT_FOUND);
-        let text = metrics.render(&Gauges { modules_loaded: 7, records_dropped: 3, ..Gauges::default() });
+        let text = metrics.render(&Gauges { records_dropped: 3, ..Gauges::default() });
         for line in [
             "orama_cores 2",
             "orama_http_requests_total 2",
@@ -354,7 +358,6 @@ mod tests {
             "orama_invocation_duration_seconds_sum 400.00209",
             "orama_compilations_total{result=\"error\"} 1",
             "orama_compilation_seconds_total 2",
-            "orama_modules_loaded 7",
             "orama_invocation_records_dropped_total 3",
         ] {
             assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");

@@ -1,22 +1,31 @@
-//! Loaded code by the hash of its wasm: bounded memory, one load or compilation at a time for each module.
+//! Loaded code by the hash of its wasm: bounded, one load or compilation at a time for each module.
 
 use crate::backend::blob::Blobs;
 use crate::metrics::Metrics;
 use bytes::Bytes;
-use moka::sync::Cache;
+use loaded::Loaded;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::limits::COMPILES_WAITING_MAX;
 use orama_runtime::{CompileError, Compiler, LoadedModule};
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+
+mod loaded;
+
+pub use loaded::{Bounds, OnEvicted, Usage};
+
+/// Tries of a load for which the system had no room, and the pause before each further one, in which those who hold
+/// code that was thrown out let go of it.
+const LOAD_TRIES: u32 = 4;
+const LOAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Loads and compiles modules. Clones share everything.
 #[derive(Clone)]
 pub struct Modules {
     compiler: Compiler,
-    loaded: Cache<WasmHash, Arc<LoadedModule>>,
+    loaded: Arc<Loaded<LoadedModule, LoadError>>,
     blobs: Arc<dyn Blobs>,
     /// One compilation at a time: each uses every compiling thread.
     compiling: Arc<Semaphore>,
@@ -50,30 +59,20 @@ pub enum PrepareError {
 
 /// Why a deployed function's code could not be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the code of the function could not be loaded: {0}")]
-pub struct LoadError(String);
+pub enum LoadError {
+    /// The system gives the process no more files, mappings or memory.
+    #[error("the code of the function could not be loaded: {0}")]
+    NoRoom(String),
+    /// Anything else.
+    #[error("the code of the function could not be loaded: {0}")]
+    Failed(String),
+}
 
 impl Modules {
-    /// `generation` is the registry's: it is moved when a module is thrown out, so that cores let go of it too.
+    /// Keeps as much code loaded as `bounds` say.
     #[must_use]
-    pub fn new(
-        compiler: Compiler,
-        blobs: Arc<dyn Blobs>,
-        cache_mb: u32,
-        generation: Arc<AtomicU64>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        let loaded = Cache::builder()
-            .weigher(|_: &WasmHash, module: &Arc<LoadedModule>| {
-                u32::try_from(module.image_bytes()).unwrap_or(u32::MAX)
-            })
-            .max_capacity(u64::from(cache_mb) << 20)
-            .eviction_listener(move |_, _, cause| {
-                if cause == moka::notification::RemovalCause::Size {
-                    generation.fetch_add(1, Ordering::Release);
-                }
-            })
-            .build();
+    pub fn new(compiler: Compiler, blobs: Arc<dyn Blobs>, bounds: Bounds, metrics: Arc<Metrics>) -> Self {
+        let loaded = Arc::new(Loaded::new(bounds));
         Self {
             compiler,
             loaded,
@@ -125,21 +124,52 @@ impl Modules {
     /// # Errors
     /// [`LoadError`].
     pub fn load(&self, function: &FunctionVersion) -> Result<Arc<LoadedModule>, LoadError> {
-        let failed = |why: &dyn std::fmt::Display| LoadError(why.to_string());
-        self.loaded
-            .try_get_with(function.wasm_hash, || {
-                if let Some(module) = self.compiler.load(&function.wasm_hash).map_err(|error| failed(&error))? {
-                    return Ok(Arc::new(module));
+        self.loaded.get_or_load(function.wasm_hash, || {
+            let begun = Instant::now();
+            let loaded = self.load_anew(function).map(Arc::new);
+            self.metrics.module_loaded(begun.elapsed(), loaded.is_ok());
+            loaded
+        })
+    }
+
+    fn load_anew(&self, function: &FunctionVersion) -> Result<LoadedModule, LoadError> {
+        let failed = |why: &dyn std::fmt::Display| LoadError::Failed(why.to_string());
+        let hash = &function.wasm_hash;
+        if let Some(module) = self.load_artifact(hash).map_err(|error| load_error(&error))? {
+            return Ok(module);
+        }
+        tracing::warn!(function = %function.name, version = function.version, "no valid compiled code: compiling again");
+        let wasm = self.blobs.get(&function.wasm_cid).map_err(|error| failed(&error))?;
+        let wasm = wasm.ok_or_else(|| failed(&"the module is not in the blob store"))?;
+        if WasmHash::of(&wasm) != *hash {
+            return Err(failed(&"the stored module is not the one that was deployed"));
+        }
+        self.compile(&wasm).map_err(|error| match &error {
+            CompileError::Store(cause) => load_error(cause),
+            CompileError::Module(_) => failed(&error),
+        })
+    }
+
+    /// Loads an artifact. Where the system has no room, what was not used for longest goes, and it is tried again.
+    fn load_artifact(&self, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
+        let mut tries = 1;
+        loop {
+            match self.compiler.load(hash) {
+                Err(error) if is_no_room(&error) && tries < LOAD_TRIES => {
+                    tries += 1;
+                    let thrown_out = self.loaded.make_room();
+                    tracing::warn!(%error, thrown_out, "no room to load a function's code");
+                    std::thread::sleep(LOAD_PAUSE);
                 }
-                tracing::warn!(function = %function.name, version = function.version, "no valid compiled code: compiling again");
-                let wasm = self.blobs.get(&function.wasm_cid).map_err(|error| failed(&error))?;
-                let wasm = wasm.ok_or_else(|| failed(&"the module is not in the blob store"))?;
-                if WasmHash::of(&wasm) != function.wasm_hash {
-                    return Err(failed(&"the stored module is not the one that was deployed"));
-                }
-                self.compile(&wasm).map(Arc::new).map_err(|error| failed(&error))
-            })
-            .map_err(|error: Arc<LoadError>| LoadError::clone(&error))
+                result => return result,
+            }
+        }
+    }
+
+    /// Moves when those who use loaded code should tell so again, by [`Self::note_use`].
+    #[must_use]
+    pub fn age(&self) -> u64 {
+        self.loaded.age()
     }
 
     /// Tells that a core still uses a module, so that it is not the one thrown out.
@@ -147,19 +177,30 @@ impl Modules {
         drop(self.loaded.get(hash));
     }
 
+    /// Says who is told of code that was thrown out; once, before anything is loaded. Who looks code up and keeps it looks
+    /// after that whether it [was thrown out](LoadedModule::is_thrown_out) already: from then on it is told.
+    pub fn on_evicted(&self, tell: OnEvicted) {
+        self.loaded.on_evicted(tell);
+    }
+
     /// Drops what is kept of a module that no function uses any more.
     pub fn forget(&self, hash: &WasmHash) {
-        self.loaded.invalidate(hash);
+        self.loaded.remove(hash);
         if let Err(error) = self.compiler.forget(hash) {
             tracing::warn!(%error, "compiled code of a deleted function could not be removed");
         }
     }
 
-    /// Modules loaded now, and their size in bytes.
+    /// What is loaded now.
     #[must_use]
-    pub fn loaded(&self) -> (u64, u64) {
-        self.loaded.run_pending_tasks();
-        (self.loaded.entry_count(), self.loaded.weighted_size())
+    pub fn usage(&self) -> Usage {
+        self.loaded.usage()
+    }
+
+    /// How much may be loaded.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        self.loaded.bounds()
     }
 
     /// A module that is loaded, or whose artifact loads.
@@ -167,7 +208,10 @@ impl Modules {
         if let Some(module) = self.loaded.get(&hash) {
             return Ok(Some(module));
         }
-        let found = self.compiler.load(&hash).map_err(|error| PrepareError::Internal(error.to_string()))?;
+        let found = self.load_artifact(&hash).map_err(|error| match load_error(&error) {
+            LoadError::NoRoom(_) => PrepareError::Busy,
+            LoadError::Failed(why) => PrepareError::Internal(why),
+        })?;
         Ok(found.map(|module| {
             let module = Arc::new(module);
             self.loaded.insert(hash, Arc::clone(&module));
@@ -180,6 +224,19 @@ impl Modules {
         let result = self.compiler.compile(wasm);
         self.metrics.compiled(begun.elapsed(), result.is_ok());
         result
+    }
+}
+
+/// Whether the process has as much of something as the system gives it; see [`Compiler::load`].
+fn is_no_room(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory
+}
+
+fn load_error(error: &io::Error) -> LoadError {
+    if is_no_room(error) {
+        LoadError::NoRoom(error.to_string())
+    } else {
+        LoadError::Failed(error.to_string())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::events::NodeEvents;
 use crate::http::Timeouts;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
+use crate::process::Allowed;
 use crate::records::Records;
 use crate::registry::Registry;
 use crate::routes::{self, App};
@@ -279,13 +280,15 @@ fn assemble(
         backplane.spawn(watch(Arc::clone(tokens)));
     }
     let authority = Authority::new(registry.clone(), tokens);
-    let modules = Modules::new(
-        compiler,
-        blobs.clone(),
-        config.module_cache_mb,
-        Arc::clone(&generation),
-        Arc::clone(metrics),
-    );
+    let bounds = Allowed::raised().module_bounds(config.module_cache_mb, engine.instance_slots());
+    let modules = Modules::new(compiler, blobs.clone(), bounds, Arc::clone(metrics));
+    let holders = Arc::clone(senders);
+    modules.on_evicted(Box::new(move |hashes| {
+        for sender in holders.get().into_iter().flatten() {
+            // A core that ended holds nothing.
+            let _ = sender.send(Command::Evicted(Arc::clone(hashes)));
+        }
+    }));
     let secrets = SecretStore::open(&registry, config, data)
         .map(Arc::new)
         .map_err(|error| StartError::Store(error.to_string()))?;

@@ -29,6 +29,7 @@ use crate::metrics::CoreCounters;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use monoio::net::TcpListener;
+use orama_runtime::function::WasmHash;
 use orama_runtime::names::Namespace;
 use std::io;
 use std::net::TcpListener as StdListener;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     FlushRecords(oneshot::Sender<()>),
     /// Tell whether anything of a namespace is under way.
     RunsIn(Namespace, oneshot::Sender<bool>),
+    /// Let go of code that was thrown out to make room.
+    Evicted(Arc<[WasmHash]>),
     /// Run a function for an event and tell what came of it. Nothing is told when the node ends first.
     Run(Triggered, oneshot::Sender<Ran>),
     /// Accept nothing more, finish what was accepted, and end.
@@ -176,6 +179,7 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
                 // Who asked may have given up.
                 let _ = answer.send(core.runs_in(&namespace));
             }
+            Command::Evicted(hashes) => core.let_go_of(&hashes),
             Command::Run(triggered, answer) => {
                 monoio::spawn(triggered::serve(Rc::clone(&core), triggered, answer));
             }

@@ -3,7 +3,8 @@
 use super::State as AppState;
 use super::blocking;
 use crate::error::ApiError;
-use crate::metrics::Gauges;
+use crate::metrics::{Gauges, ModuleGauges};
+use crate::process::{self, Allowed};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -56,15 +57,23 @@ fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
     }
 }
 
-pub(super) async fn metrics(State(state): State<AppState>) -> Response {
-    let app = &state.app;
-    let (modules_loaded, modules_loaded_bytes) = app.modules.loaded();
-    let text = app.metrics.render(&Gauges {
-        modules_loaded,
-        modules_loaded_bytes,
-        records_written: app.records.written(),
-        records_dropped: app.records.dropped(),
-        jobs: app.events.counts(),
-    });
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError> {
+    let app = Arc::clone(&state.app);
+    // Counting what is mapped reads a file that may be long.
+    let text = blocking(move || {
+        Ok(app.metrics.render(&Gauges {
+            modules: ModuleGauges {
+                loaded: app.modules.usage(),
+                bounds: app.modules.bounds(),
+                descriptors: process::descriptors_open(),
+                mappings: process::mappings(),
+                allowed: Allowed::now(),
+            },
+            records_written: app.records.written(),
+            records_dropped: app.records.dropped(),
+            jobs: app.events.counts(),
+        }))
+    })
+    .await?;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

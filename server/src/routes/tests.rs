@@ -12,6 +12,7 @@ use super::*;
 use crate::auth::{ApiKey, Role};
 use crate::backend::blob::local::LocalBlobs;
 use crate::backend::pubsub::memory::MemoryPubSub;
+use crate::modules::Bounds;
 use crate::records::Record;
 use axum::body::Body;
 use bytes::Bytes;
@@ -76,7 +77,12 @@ impl Node {
         let artifact_key = ArtifactKey::open(&dir.path().join("artifact.key")).unwrap();
         let artifacts = ArtifactStore::open(&dir.path().join("artifacts"), artifact_key).unwrap();
         let compiler = Compiler::new(engine, artifacts, NonZeroUsize::MIN).unwrap();
-        let modules = Modules::new(compiler, blobs.clone(), 64, registry.generation(), Arc::clone(&metrics));
+        let modules = Modules::new(
+            compiler,
+            blobs.clone(),
+            Bounds { bytes: 64 << 20, modules: 64 },
+            Arc::clone(&metrics),
+        );
         let gathered: Arc<Mutex<Vec<Record>>> = Arc::default();
         let (cores, to) = (Arc::clone(&gathered), records.clone());
         let flush_cores: FlushCores = Arc::new(move || {

@@ -3,20 +3,24 @@
 //!
 //! The registry counts its changes, and the count moves before a change is acknowledged. A core that sees another
 //! count than the one its memory belongs to forgets everything and asks again; so no core answers from before a
-//! change that its client knows of.
+//! change that its client knows of. What was not used for longest goes where there is too much, and code goes when the
+//! node threw it out ([`crate::modules`]).
 
 use super::keeper::Kept;
 use crate::auth::Known;
+use hashlink::linked_hash_map::RawEntryMut;
+use hashlink::{LinkedHashMap, LruCache};
 use orama_runtime::LoadedModule;
-use orama_runtime::function::FunctionVersion;
+use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::Namespace;
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Entries of each kind; at more, the memory starts anew. A function's entry is about 200 bytes beside what is shared.
+/// Entries of each kind. A function's entry is about 400 bytes beside what is shared.
 const ENTRIES_MAX: usize = 16_384;
 
 /// A function ready to run.
@@ -25,8 +29,8 @@ pub(super) struct Ready {
     pub(super) module: Arc<LoadedModule>,
     /// Guests that are ready for it.
     pub(super) kept: Rc<Kept>,
-    /// The second in which the node's cache of loaded modules last heard that this one is in use.
-    pub(super) noted_s: Cell<u64>,
+    /// The age ([`crate::modules::Modules::age`]) in which the node last heard that this code is in use.
+    pub(super) noted_at: Cell<u64>,
     /// See [`Users`].
     pub(super) _user: Rc<Namespace>,
 }
@@ -56,13 +60,32 @@ impl Users {
     }
 }
 
-#[derive(Default)]
+/// A function as its callers name it.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    namespace: Namespace,
+    /// As the path has it: `name` or `name@version`.
+    path_name: Box<str>,
+}
+
 pub(super) struct CoreCache {
     generation: u64,
-    credentials: HashMap<[u8; 32], Known>,
-    /// By namespace, then by the name as the path has it: `name` or `name@version`.
-    functions: HashMap<Namespace, HashMap<Box<str>, Rc<Ready>>>,
-    function_count: usize,
+    credentials: LruCache<[u8; 32], Known>,
+    /// The one not used for longest comes first.
+    functions: LinkedHashMap<Rc<Key>, Rc<Ready>>,
+    /// Which functions have which code.
+    by_code: HashMap<WasmHash, HashSet<Rc<Key>>>,
+}
+
+impl Default for CoreCache {
+    fn default() -> Self {
+        Self {
+            generation: 0,
+            credentials: LruCache::new(ENTRIES_MAX),
+            functions: LinkedHashMap::new(),
+            by_code: HashMap::new(),
+        }
+    }
 }
 
 impl CoreCache {
@@ -75,95 +98,66 @@ impl CoreCache {
         now
     }
 
-    pub(super) fn credential(&self, key_hash: &[u8; 32]) -> Option<&Known> {
+    pub(super) fn credential(&mut self, key_hash: &[u8; 32]) -> Option<&Known> {
         self.credentials.get(key_hash)
     }
 
-    pub(super) fn function(&self, namespace: &Namespace, path_name: &str) -> Option<&Rc<Ready>> {
-        self.functions.get(namespace)?.get(path_name)
+    pub(super) fn function(&mut self, namespace: &Namespace, path_name: &str) -> Option<&Rc<Ready>> {
+        // As `Key` is hashed, without making one.
+        let hash = self.functions.hasher().hash_one((namespace, path_name));
+        let found = self
+            .functions
+            .raw_entry_mut()
+            .from_hash(hash, |key| key.namespace == *namespace && *key.path_name == *path_name);
+        match found {
+            RawEntryMut::Occupied(mut entry) => {
+                entry.to_back();
+                Some(entry.into_mut())
+            }
+            RawEntryMut::Vacant(_) => None,
+        }
     }
 
     /// Keeps a credential that was looked up when the registry's count was `generation`.
     pub(super) fn keep_credential(&mut self, generation: u64, key_hash: [u8; 32], known: Known) {
         if generation == self.generation {
-            if self.credentials.len() >= ENTRIES_MAX {
-                self.credentials.clear();
-            }
             self.credentials.insert(key_hash, known);
         }
     }
 
     /// Keeps a function that was looked up when the registry's count was `generation`.
     pub(super) fn keep_function(&mut self, generation: u64, path_name: &str, ready: Rc<Ready>) {
-        if generation == self.generation {
-            if self.function_count >= ENTRIES_MAX {
-                self.functions.clear();
-                self.function_count = 0;
+        if generation != self.generation {
+            return;
+        }
+        let key = Rc::new(Key { namespace: ready.function.namespace.clone(), path_name: path_name.into() });
+        let code = ready.function.wasm_hash;
+        if let Some(before) = self.functions.insert(Rc::clone(&key), ready) {
+            self.forget_code(&key, &before);
+        }
+        self.by_code.entry(code).or_default().insert(key);
+        if self.functions.len() > ENTRIES_MAX
+            && let Some((key, ready)) = self.functions.pop_front()
+        {
+            self.forget_code(&key, &ready);
+        }
+    }
+
+    /// Forgets the functions that have this code; returns them.
+    pub(super) fn remove_code(&mut self, hashes: &[WasmHash]) -> Vec<Rc<Ready>> {
+        let keys = hashes.iter().filter_map(|hash| self.by_code.remove(hash)).flatten();
+        keys.filter_map(|key| self.functions.remove(&key)).collect()
+    }
+
+    fn forget_code(&mut self, key: &Rc<Key>, ready: &Ready) {
+        if let Some(keys) = self.by_code.get_mut(&ready.function.wasm_hash) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.by_code.remove(&ready.function.wasm_hash);
             }
-            self.function_count += 1;
-            let namespace = ready.function.namespace.clone();
-            self.functions.entry(namespace).or_default().insert(path_name.into(), ready);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::{Credential, Role};
-
-    fn credential() -> Known {
-        let namespace = Namespace::new("default").unwrap();
-        let credential = Credential { namespace, role: Role::Admin, key_id: "k".to_owned(), caller: None };
-        Known { credential: Arc::new(credential), expires_s: u64::MAX }
-    }
-
-    #[test]
-    fn a_change_of_the_registry_empties_the_memory() {
-        let registry = AtomicU64::new(0);
-        let mut cache = CoreCache::default();
-        let generation = cache.refresh(&registry);
-        cache.keep_credential(generation, [1; 32], credential());
-        cache.refresh(&registry);
-        assert!(cache.credential(&[1; 32]).is_some());
-        registry.fetch_add(1, Ordering::Release);
-        cache.refresh(&registry);
-        assert!(cache.credential(&[1; 32]).is_none());
-    }
-
-    #[test]
-    fn what_was_looked_up_before_a_change_is_not_kept() {
-        let registry = AtomicU64::new(0);
-        let mut cache = CoreCache::default();
-        let before = cache.refresh(&registry);
-        registry.fetch_add(1, Ordering::Release);
-        cache.refresh(&registry);
-        cache.keep_credential(before, [1; 32], credential());
-        assert!(cache.credential(&[1; 32]).is_none());
-    }
-
-    #[test]
-    fn a_namespace_is_used_for_as_long_as_someone_holds_it() {
-        let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
-        let mut users = Users::default();
-        let kept = users.enter(&a);
-        for _ in 0..1000 {
-            users.enter(&b);
-        }
-        assert!(users.is_in(&a) && !users.is_in(&b));
-        assert!(users.all.len() < 200, "those that are gone are taken out");
-        drop(kept);
-        assert!(!users.is_in(&a));
-    }
-
-    #[test]
-    fn the_memory_is_bounded() {
-        let mut cache = CoreCache::default();
-        for n in 0..=ENTRIES_MAX as u64 {
-            let mut hash = [0; 32];
-            hash[..8].copy_from_slice(&n.to_le_bytes());
-            cache.keep_credential(0, hash, credential());
-        }
-        assert_eq!(cache.credentials.len(), 1);
-    }
-}
+mod tests;

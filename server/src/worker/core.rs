@@ -14,6 +14,7 @@ use crate::services::Services;
 use crate::starts::StartNotes;
 use http::HeaderMap;
 use orama_runtime::Engine;
+use orama_runtime::function::WasmHash;
 use orama_runtime::limits::{RECORD_BATCH_EVERY, RECORD_BATCH_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::Host;
@@ -160,6 +161,20 @@ impl Core {
         // What is only remembered is not under way.
         self.cache.borrow_mut().refresh(&self.shared.registry_generation);
         self.users.borrow().is_in(namespace)
+    }
+
+    /// Forgets code that was thrown out. What still runs keeps it until it ends.
+    pub(super) fn let_go_of(&self, hashes: &[WasmHash]) {
+        let gone = self.cache.borrow_mut().remove_code(hashes);
+        for ready in &gone {
+            self.keeper.let_go_of(&ready.function.id);
+        }
+        let modules: Vec<_> = gone.iter().map(|ready| Arc::clone(&ready.module)).collect();
+        drop(gone);
+        if !modules.is_empty() {
+            // Unmapping takes up to a millisecond.
+            self.shared.backplane.spawn_blocking(move || drop(modules));
+        }
     }
 
     /// Runs blocking work on the backplane while this core serves others.

@@ -80,7 +80,9 @@ impl Keeper {
     /// The pool of a function version.
     pub(super) fn pool(&self, function: &Arc<FunctionVersion>, module: &Arc<LoadedModule>) -> Rc<Kept> {
         let mut pools = self.pools.borrow_mut();
-        if let Some(kept) = pools.get(function.id.as_str()) {
+        let kept = pools.get(function.id.as_str());
+        // Code that was thrown out and loaded again is not what waits there.
+        if let Some(kept) = kept.filter(|kept| Arc::ptr_eq(kept.pool.borrow().module(), module)) {
             return Rc::clone(kept);
         }
         let totals = Rc::clone(&self.totals);
@@ -132,6 +134,13 @@ impl Keeper {
         self.pools.borrow_mut().retain(|_, kept| kept.pool.borrow().function().namespace != *namespace);
     }
 
+    /// Drops the pool of a version whose code was thrown out.
+    pub(super) fn let_go_of(&self, version_id: &str) {
+        if let Some(kept) = self.pools.borrow_mut().remove(version_id) {
+            kept.pool.borrow_mut().drain();
+        }
+    }
+
     /// Drops everything: the node is stopping.
     pub(super) fn close(&self) {
         self.wanting.borrow_mut().clear();
@@ -167,7 +176,8 @@ impl Keeper {
         self.pools.borrow_mut().retain(|_, kept| {
             let mut pool = kept.pool.borrow_mut();
             pool.shrink(now);
-            !pool.is_empty() || now.duration_since(pool.used_at()) < POOL_FORGOTTEN
+            let is_used = !pool.is_empty() || now.duration_since(pool.used_at()) < POOL_FORGOTTEN;
+            is_used && !pool.module().is_thrown_out()
         });
     }
 }

@@ -3,6 +3,7 @@
 use super::cache::Ready;
 use super::core::{Core, unix_time};
 use crate::error::ApiError;
+use crate::modules::LoadError;
 use crate::records::Record;
 use crate::routes::Target;
 use bytes::Bytes;
@@ -40,22 +41,34 @@ pub(super) async fn ready(
             let function = function.map_err(|error| ApiError::internal(&error))?;
             let function =
                 function.ok_or_else(|| ApiError::function_not_found(wanted.1.as_str(), version))?;
-            let module =
-                shared.modules.load(&function).map_err(|error| ApiError::code_unavailable(&error))?;
+            let module = shared.modules.load(&function).map_err(not_loaded)?;
             Ok::<_, ApiError>((function, module))
         })
         .await??;
-    let noted_s = Cell::new(unix_time().as_secs());
+    let noted_at = Cell::new(core.shared.modules.age());
     let kept = core.keeper.pool(&function, &module);
-    let ready = Rc::new(Ready { function, module, kept, noted_s, _user: user });
-    core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
+    let ready = Rc::new(Ready { function, module, kept, noted_at, _user: user });
+    // Of code that was thrown out meanwhile, cores were told already.
+    if !ready.module.is_thrown_out() {
+        core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
+    }
     Ok(ready)
 }
 
-/// Tells the node's cache of loaded code, once a second, that this code is in use.
+fn not_loaded(error: LoadError) -> ApiError {
+    match error {
+        LoadError::NoRoom(_) => {
+            tracing::warn!(%error, "a function cannot be called now");
+            ApiError::overloaded("the node has no room to load the function's code")
+        }
+        LoadError::Failed(_) => ApiError::code_unavailable(&error),
+    }
+}
+
+/// Tells the node's cache of loaded code, once in each of its ages, that this code is in use.
 fn note_use(core: &Core, ready: &Ready) {
-    let now_s = unix_time().as_secs();
-    if ready.noted_s.replace(now_s) != now_s {
+    let age = core.shared.modules.age();
+    if ready.noted_at.replace(age) != age {
         core.shared.modules.note_use(&ready.function.wasm_hash);
     }
 }

@@ -1,0 +1,136 @@
+use super::*;
+use crate::auth::{Credential, Role};
+use crate::worker::keeper::Keeper;
+use orama_runtime::function::StartMode;
+use orama_runtime::names::FunctionName;
+use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, CpuLevel, Engine, EngineConfig};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
+fn credential() -> Known {
+    let namespace = Namespace::new("default").unwrap();
+    let credential = Credential { namespace, role: Role::Admin, key_id: "k".to_owned(), caller: None };
+    Known { credential: Arc::new(credential), expires_s: u64::MAX }
+}
+
+#[test]
+fn a_change_of_the_registry_empties_the_memory() {
+    let registry = AtomicU64::new(0);
+    let mut cache = CoreCache::default();
+    let generation = cache.refresh(&registry);
+    cache.keep_credential(generation, [1; 32], credential());
+    cache.refresh(&registry);
+    assert!(cache.credential(&[1; 32]).is_some());
+    registry.fetch_add(1, Ordering::Release);
+    cache.refresh(&registry);
+    assert!(cache.credential(&[1; 32]).is_none());
+}
+
+#[test]
+fn what_was_looked_up_before_a_change_is_not_kept() {
+    let registry = AtomicU64::new(0);
+    let mut cache = CoreCache::default();
+    let before = cache.refresh(&registry);
+    registry.fetch_add(1, Ordering::Release);
+    cache.refresh(&registry);
+    cache.keep_credential(before, [1; 32], credential());
+    assert!(cache.credential(&[1; 32]).is_none());
+}
+
+#[test]
+fn a_namespace_is_used_for_as_long_as_someone_holds_it() {
+    let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
+    let mut users = Users::default();
+    let kept = users.enter(&a);
+    for _ in 0..1000 {
+        users.enter(&b);
+    }
+    assert!(users.is_in(&a) && !users.is_in(&b));
+    assert!(users.all.len() < 200, "those that are gone are taken out");
+    drop(kept);
+    assert!(!users.is_in(&a));
+}
+
+#[test]
+fn the_memory_is_bounded() {
+    let mut cache = CoreCache::default();
+    for n in 0..=ENTRIES_MAX as u64 {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&n.to_le_bytes());
+        cache.keep_credential(0, hash, credential());
+    }
+    assert_eq!(cache.credentials.len(), ENTRIES_MAX);
+    assert!(cache.credential(&[0; 32]).is_none(), "the oldest went");
+}
+
+/// Some code that could run.
+fn code() -> Arc<LoadedModule> {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::new(&EngineConfig { instance_slots: 1, cpu: CpuLevel::Native }).unwrap();
+    let key = ArtifactKey::open(&dir.path().join("key")).unwrap();
+    let store = ArtifactStore::open(&dir.path().join("artifacts"), key).unwrap();
+    let compiler = Compiler::new(engine, store, NonZeroUsize::MIN).unwrap();
+    let wasm = wat::parse_str("(module (memory (export \"memory\") 1) (func (export \"_start\")))").unwrap();
+    Arc::new(compiler.compile(&wasm).unwrap())
+}
+
+fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<LoadedModule>) -> Rc<Ready> {
+    let namespace = Namespace::new(namespace).unwrap();
+    let function = Arc::new(FunctionVersion {
+        id: String::new(),
+        namespace: namespace.clone(),
+        name: FunctionName::new(name).unwrap(),
+        version: 1,
+        wasm_hash,
+        wasm_cid: String::new(),
+        memory_limit_mb: 64,
+        timeout_seconds: 1,
+        is_public: false,
+        retry_count: 0,
+        retry_delay_seconds: 0,
+        start: StartMode::Command,
+        env: BTreeMap::new(),
+        created_at_ms: 0,
+        updated_at_ms: 0,
+    });
+    let kept = Keeper::new(0, Arc::default()).pool(&function, module);
+    let (module, noted_at) = (Arc::clone(module), Cell::new(0));
+    Rc::new(Ready { function, module, kept, noted_at, _user: Rc::new(namespace) })
+}
+
+#[test]
+fn code_that_was_thrown_out_takes_its_functions_along_and_no_others() {
+    let (module, mut cache) = (code(), CoreCache::default());
+    let (gone, kept) = (WasmHash::from_bytes([1; 32]), WasmHash::from_bytes([2; 32]));
+    let (a, b) = (Namespace::new("a").unwrap(), Namespace::new("b").unwrap());
+    for (name, hash) in [("f", gone), ("f@1", gone), ("g", kept)] {
+        cache.keep_function(0, name, function("a", name.split('@').next().unwrap(), hash, &module));
+    }
+    cache.keep_function(0, "f", function("b", "f", kept, &module));
+    assert_eq!(cache.remove_code(&[gone, gone, WasmHash::from_bytes([3; 32])]).len(), 2);
+    assert!(cache.function(&a, "f").is_none() && cache.function(&a, "f@1").is_none());
+    assert!(cache.function(&a, "g").is_some() && cache.function(&b, "f").is_some());
+    assert!(cache.function(&b, "g").is_none());
+    // A function that got other code belongs to that alone.
+    cache.keep_function(0, "g", function("a", "g", gone, &module));
+    assert_eq!(cache.remove_code(&[kept]).len(), 1);
+    assert!(cache.function(&a, "g").is_some());
+    assert_eq!(cache.remove_code(&[gone]).len(), 1);
+    assert!(cache.by_code.is_empty() && cache.functions.is_empty());
+}
+
+#[test]
+fn the_function_not_used_for_longest_is_forgotten_first() {
+    let (module, mut cache) = (code(), CoreCache::default());
+    let (namespace, hash) = (Namespace::new("a").unwrap(), WasmHash::from_bytes([1; 32]));
+    let ready = function("a", "f", hash, &module);
+    for n in 0..ENTRIES_MAX {
+        cache.keep_function(0, &format!("f@{n}"), Rc::clone(&ready));
+    }
+    assert!(cache.function(&namespace, "f@0").is_some());
+    cache.keep_function(0, "f@new", Rc::clone(&ready));
+    assert!(cache.function(&namespace, "f@0").is_some() && cache.function(&namespace, "f@1").is_none());
+    assert_eq!(cache.remove_code(&[hash]).len(), ENTRIES_MAX);
+    drop(cache);
+    assert_eq!(Rc::strong_count(&ready), 1);
+}
