@@ -1,7 +1,8 @@
 //! The smallest HTTP client that can drive a server to its limit: one connection, requests that are ready as bytes.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 /// A kept connection.
 pub struct Connection {
@@ -9,12 +10,14 @@ pub struct Connection {
     buffer: Vec<u8>,
 }
 
-/// An answer's status and body.
+/// An answer's status and body, and how long it was waited for.
 pub struct Answer<'a> {
     /// The status code.
     pub status: u16,
     /// The whole body.
     pub body: &'a [u8],
+    /// From the request's last byte to the answer's first.
+    pub waited: Duration,
 }
 
 impl Connection {
@@ -24,9 +27,17 @@ impl Connection {
     /// When nobody listens.
     #[must_use]
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("a server that listens");
-        stream.set_nodelay(true).expect("a live socket");
-        Self { stream, buffer: vec![0; 64 << 10] }
+        Self::try_open(address).expect("a server that listens")
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: vec![0; 64 << 10] })
     }
 
     /// Sends a request and waits for its answer.
@@ -34,33 +45,48 @@ impl Connection {
     /// # Panics
     /// When the connection breaks, or the answer is not HTTP with a `content-length`.
     pub fn call(&mut self, request: &[u8]) -> Answer<'_> {
-        self.stream.write_all(request).expect("a server that reads");
-        let mut have = 0;
+        self.try_call(request).expect("a server that answers")
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the answer is not HTTP with a `content-length`. The connection is of no use then.
+    pub fn try_call(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
+        self.stream.write_all(request)?;
+        let sent = Instant::now();
+        let (mut have, mut waited) = (0, None);
         loop {
             if have == self.buffer.len() {
                 self.buffer.resize(2 * have, 0);
             }
-            let read = self.stream.read(&mut self.buffer[have..]).expect("a server that answers");
-            assert!(read > 0, "the server closed the connection");
+            let read = self.stream.read(&mut self.buffer[have..])?;
+            let waited = *waited.get_or_insert_with(|| sent.elapsed());
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             have += read;
-            let Some((status, body_at, length)) = head(&self.buffer[..have]) else { continue };
+            let Some((status, body_at, length)) = head(&self.buffer[..have])? else { continue };
             if have >= body_at + length {
-                return Answer { status, body: &self.buffer[body_at..body_at + length] };
+                return Ok(Answer { status, body: &self.buffer[body_at..body_at + length], waited });
             }
         }
     }
 }
 
-fn head(bytes: &[u8]) -> Option<(u16, usize, usize)> {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let text = std::str::from_utf8(&bytes[..end]).expect("a head in ASCII");
-    let status = text.get(9..12).and_then(|code| code.parse().ok()).expect("a status");
-    let length = text
-        .lines()
-        .find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")))
-        .and_then(|(_, value)| value.trim().parse().ok())
-        .expect("a content-length");
-    Some((status, end + 4, length))
+/// Status, where the body begins and its length, when the head is whole.
+fn head(bytes: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let known = std::str::from_utf8(&bytes[..end]).ok().and_then(|text| {
+        let status = text.get(9..12)?.parse().ok()?;
+        let length = text.lines().find_map(|line| {
+            line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        });
+        Some((status, end + 4, length?.1.trim().parse().ok()?))
+    });
+    known
+        .map(Some)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no status or no content-length"))
 }
 
 /// A request with an API key and a JSON body.

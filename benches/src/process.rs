@@ -13,13 +13,14 @@ use std::time::Duration;
 /// Says which server a child process is to be; its absence means the benchmark itself.
 const ROLE: &str = "ORAMA_BENCH_ROLE";
 const HOME: &str = "ORAMA_BENCH_HOME";
+const WORKERS: &str = "ORAMA_BENCH_WORKERS";
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// An Orama node with one core.
+    /// An Orama node.
     Node,
-    /// `may_minihttp` with one worker, which answers each request with its body: HTTP without any function.
+    /// `may_minihttp`, which answers each request with its body: HTTP without any function.
     BareHttp,
 }
 
@@ -31,7 +32,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it serves.
+    /// Starts a server with one worker and waits until it serves.
     ///
     /// # Panics
     /// When it does not start.
@@ -46,9 +47,7 @@ impl Server {
     /// When it does not start.
     #[must_use]
     pub fn start_with(role: Role, home: &Path, env: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this program's path"))
-            .env(ROLE, format!("{role:?}"))
-            .env(HOME, home)
+        let mut child = role_command(role, home, NonZeroUsize::MIN)
             .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
@@ -91,12 +90,7 @@ impl Server {
     /// When the system does not tell.
     #[must_use]
     pub fn cpu(&self) -> Duration {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("a running process");
-        let of_task = |task: io::Result<std::fs::DirEntry>| {
-            let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        };
-        Duration::from_nanos(tasks.filter_map(of_task).sum())
+        cpu_of(self.child.id()).expect("a running process")
     }
 
     /// The key of the node's first start.
@@ -129,21 +123,76 @@ impl Drop for Server {
     }
 }
 
+/// The command that starts this program as a server, which prints its address in a line when it serves.
+///
+/// # Panics
+/// When the system does not tell this program's path.
+#[must_use]
+pub fn role_command(role: Role, home: &Path, workers: NonZeroUsize) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program's path"));
+    command.env(ROLE, format!("{role:?}")).env(HOME, home).env(WORKERS, workers.to_string());
+    command
+}
+
+/// CPU time that a process's living threads have used, from the scheduler's own count in nanoseconds.
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu_of(process: u32) -> io::Result<Duration> {
+    let of_task = |task: io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    };
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"))?;
+    Ok(Duration::from_nanos(tasks.filter_map(of_task).sum()))
+}
+
+/// A process and all that descend from it.
+#[must_use]
+pub fn tree(process: u32) -> Vec<u32> {
+    let mut found = vec![process];
+    let mut next = 0;
+    while let Some(process) = found.get(next) {
+        let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+        let children: Vec<u32> = children
+            .flat_map(|text| text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>())
+            .collect();
+        found.extend(children);
+        next += 1;
+    }
+    found
+}
+
+/// Bytes of memory that a process has resident; of pages that it shares with others, its share.
+///
+/// # Errors
+/// When there is no such process.
+pub fn memory_of(process: u32) -> io::Result<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+    let kilobytes = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// In a child process: becomes the server that was asked for, and does not return. Else does nothing.
 ///
 /// # Panics
 /// When the server cannot be started.
 pub fn become_role() {
     let Ok(role) = std::env::var(ROLE) else { return };
+    let workers =
+        std::env::var(WORKERS).ok().and_then(|workers| workers.parse().ok()).unwrap_or(NonZeroUsize::MIN);
     if role == format!("{:?}", Role::BareHttp) {
-        bare_http();
+        bare_http(workers);
     }
     let signals = StopSignals::catch().expect("signals");
     let home = std::env::var_os(HOME).expect("a home for the node");
     let config = Config::load(&Overrides {
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
         home: Some(home.into()),
-        workers: Some(NonZeroUsize::MIN),
+        workers: Some(workers),
         ..Overrides::default()
     });
     let node = Node::start(config.expect("a valid configuration")).expect("a node");
@@ -167,8 +216,8 @@ impl HttpService for Echo {
     }
 }
 
-fn bare_http() -> ! {
-    may::config().set_workers(1);
+fn bare_http(workers: NonZeroUsize) -> ! {
+    may::config().set_workers(workers.get());
     // It takes an address and does not tell a port that it chose, so one that was free a moment ago is used.
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     let address = address.expect("a free port");

@@ -1,0 +1,199 @@
+//! A running server: its processes, how its functions are called, what it costs.
+
+use crate::kinds::Kind;
+use crate::load::{self, Target};
+use orama_benches::client::{Connection, deploy, post};
+use orama_benches::process::{cpu_of, memory_of, tree};
+use orama_test_support::guests;
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// The body of every request.
+const INPUT: &[u8] =
+    br#"{"name":"World","path":"/api/v1/hello","headers":{"host":"example.com","accept":"*/*"}}"#;
+/// No server takes as long to answer for the first time.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What is deployed.
+#[derive(Debug, Clone)]
+pub struct Function {
+    /// Its name in paths and tables.
+    pub name: &'static str,
+    /// The module.
+    pub wasm: PathBuf,
+    /// The right answer to [`INPUT`].
+    pub answer: Vec<u8>,
+}
+
+/// The functions that are compared. Those whose compiler is missing are left out, as a line on standard error says.
+///
+/// # Errors
+/// When one cannot be written.
+pub fn functions(dir: &Path) -> Result<Vec<Function>, String> {
+    let echo = dir.join("echo.wasm");
+    fs::write(&echo, guests::wat("echo")).map_err(|error| error.to_string())?;
+    let hello = br#"{"result":"Hello, World!"}"#.to_vec();
+    let mut functions = vec![Function { name: "echo", wasm: echo, answer: INPUT.to_vec() }];
+    for (name, built) in
+        [("tinygo-hello", guests::tinygo("hello", &[])), ("go-hello", guests::go("hello", &[]))]
+    {
+        functions.extend(built.ok().map(|wasm| Function { name, wasm, answer: hello.clone() }));
+    }
+    Ok(functions)
+}
+
+/// A running peer; its processes end with it.
+pub struct Server {
+    kind: Kind,
+    processes: Vec<Child>,
+    /// By function; under an empty name where all share one.
+    addresses: HashMap<String, Vec<SocketAddr>>,
+    /// What calls and deploys are authorised with; other servers than a node are sent it too and pass it over.
+    pub api_key: String,
+}
+
+impl Server {
+    /// One that has no process yet.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, processes: Vec::new(), addresses: HashMap::new(), api_key: "none".to_owned() }
+    }
+
+    /// Starts one process, which says `count` addresses in lines that `parse` knows.
+    ///
+    /// # Errors
+    /// When it ends or says something else.
+    pub fn spawn(
+        &mut self,
+        command: &mut Command,
+        count: usize,
+        parse: impl Fn(&str) -> Option<(String, SocketAddr)>,
+    ) -> Result<(), String> {
+        let name = self.kind.name();
+        // wasmtime says its address on standard error.
+        let on_stderr = self.kind == Kind::Wasmtime;
+        let (stdout, stderr) =
+            if on_stderr { (Stdio::null(), Stdio::piped()) } else { (Stdio::piped(), Stdio::inherit()) };
+        let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
+        let mut child = child.map_err(|error| format!("{name} cannot be started: {error}"))?;
+        let output: Option<Box<dyn Read + Send>> = if on_stderr {
+            child.stderr.take().map(|it| Box::new(it) as _)
+        } else {
+            child.stdout.take().map(|it| Box::new(it) as _)
+        };
+        self.processes.push(child);
+        let mut output = BufReader::new(output.ok_or("no output")?);
+        let mut said = String::new();
+        for _ in 0..count {
+            let mut line = String::new();
+            output.read_line(&mut line).map_err(|error| error.to_string())?;
+            if line.is_empty() {
+                // The rest of what it said, if it was more than one line.
+                return Err(format!("{name} ended before it served: {}", said.trim()));
+            }
+            let (function, address) = parse(line.trim())
+                .ok_or_else(|| format!("{name} said {:?} instead of an address", line.trim()))?;
+            self.addresses.entry(function).or_default().push(address);
+            said.push_str(&line);
+        }
+        // What it says later must not fill the pipe.
+        thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+        Ok(())
+    }
+
+    /// How a function that was given to it at its start, or deployed, is called.
+    #[must_use]
+    pub fn target(&self, function: &Function) -> Target {
+        self.target_named(function, function.name)
+    }
+
+    /// How a function that was deployed under another name is called.
+    #[must_use]
+    pub fn target_named(&self, function: &Function, name: &str) -> Target {
+        let addresses = self.addresses.get(name).or_else(|| self.addresses.get(""));
+        let path = if self.kind == Kind::Orama {
+            format!("/v1/functions/{name}/invoke")
+        } else {
+            format!("/{name}")
+        };
+        Target {
+            addresses: addresses.cloned().unwrap_or_default(),
+            request: post(&path, &self.api_key, INPUT),
+            answer: function.answer.clone(),
+        }
+    }
+
+    /// Deploys a function on a node, with settings as a JSON object.
+    ///
+    /// # Errors
+    /// What the node says against it.
+    pub fn deploy(&self, function: &Function, name: &str, metadata: &str) -> Result<(), String> {
+        let wasm = fs::read(&function.wasm).map_err(|error| error.to_string())?;
+        let address = self.addresses.get("").and_then(|addresses| addresses.first()).ok_or("no address")?;
+        let mut connection = Connection::try_open(*address).map_err(|error| error.to_string())?;
+        let answer = connection
+            .try_call(&deploy(name, &self.api_key, &wasm, metadata))
+            .map_err(|error| error.to_string())?;
+        if answer.status == 201 {
+            return Ok(());
+        }
+        Err(format!("deploying {name}: {} {}", answer.status, String::from_utf8_lossy(answer.body)))
+    }
+
+    /// Waits for the first right answer of a function.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub fn first_answer(&self, function: &Function) -> Result<(), String> {
+        load::first_answer(&self.target(function), PATIENCE)
+            .map_err(|error| format!("{}: {error}", self.kind.name()))
+    }
+
+    /// Calls a function `count` times, on two connections in turns: the answers.
+    ///
+    /// # Errors
+    /// When a connection breaks or a status is not 200.
+    pub fn bodies(&self, function: &Function, count: usize) -> Result<Vec<String>, String> {
+        let target = self.target(function);
+        let open = || Connection::try_open(*target.addresses.first()?).ok();
+        let mut connections = [open().ok_or("no connection")?, open().ok_or("no connection")?];
+        let mut call = |index: usize| {
+            let answer =
+                connections[index % 2].try_call(&target.request).map_err(|error| error.to_string())?;
+            let body = String::from_utf8_lossy(answer.body).into_owned();
+            if answer.status == 200 { Ok(body) } else { Err(format!("status {}: {body}", answer.status)) }
+        };
+        (0..count).map(&mut call).collect()
+    }
+
+    /// CPU time used so far by its processes and all that they started.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        self.all_processes().filter_map(|process| cpu_of(process).ok()).sum()
+    }
+
+    /// Resident memory of the same, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        self.all_processes().filter_map(|process| memory_of(process).ok()).sum()
+    }
+
+    fn all_processes(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().flat_map(|child| tree(child.id()))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for child in &mut self.processes {
+            // Gone already is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
