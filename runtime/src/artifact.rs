@@ -34,6 +34,11 @@ impl ArtifactKey {
         Self::read_or_make(path).map_err(|error| at(path, &error))
     }
 
+    /// For keys that are derived from it.
+    pub(crate) fn bytes(&self) -> &[u8; blake3::KEY_LEN] {
+        &self.0
+    }
+
     fn read_or_make(path: &Path) -> io::Result<Self> {
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;

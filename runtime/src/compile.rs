@@ -65,6 +65,9 @@ impl Compiler {
         let compiled = catch_unwind(AssertUnwindSafe(|| {
             self.threads.install(|| self.engine.0.wasmtime.precompile_module(wasm))
         }));
+        if let Some(cache) = &self.engine.0.code_cache {
+            cache.flush();
+        }
         let code = match compiled {
             Ok(code) => code.map_err(|error| ModuleError::Compile(format!("{error:#}")))?,
             // A module at which the code generator panics is refused; nothing of it is kept that could be broken.

@@ -1,5 +1,6 @@
 //! The wasmtime engine of a node: how code is compiled and where instances live.
 
+use crate::code_cache::CodeCache;
 use crate::cpu::CpuLevel;
 use crate::guest::GuestState;
 use crate::limits::{EPOCH_TICK, EXTRA_STACKS, INSTANCE_SLOTS, MEMORY_MB, TABLE_MAX_ELEMENTS};
@@ -7,7 +8,7 @@ use crate::{host, wasi};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 use wasmtime::{
-    Config, Enabled, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig,
+    CacheStore, Config, Enabled, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig,
     WasmBacktraceDetails,
 };
 
@@ -38,11 +39,13 @@ pub struct EngineConfig {
     pub instance_slots: u32,
     /// The processor that code is compiled for.
     pub cpu: CpuLevel,
+    /// Where code of single functions is kept from one compilation to the next.
+    pub code_cache: Option<Arc<CodeCache>>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { instance_slots: INSTANCE_SLOTS, cpu: CpuLevel::Native }
+        Self { instance_slots: INSTANCE_SLOTS, cpu: CpuLevel::Native, code_cache: None }
     }
 }
 
@@ -65,6 +68,7 @@ pub(crate) struct EngineInner {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<GuestState>,
     pub(crate) imports: crate::validate::Imports,
+    pub(crate) code_cache: Option<Arc<CodeCache>>,
     compatibility: [u8; 32],
     instance_slots: u32,
 }
@@ -84,7 +88,9 @@ impl Engine {
         let mut hasher = Blake3Hasher(blake3::Hasher::new());
         std::hash::Hash::hash(&wasmtime.precompile_compatibility_hash(), &mut hasher);
         let compatibility = *hasher.0.finalize().as_bytes();
-        let inner = Arc::new(EngineInner { wasmtime, linker, imports, compatibility, instance_slots });
+        let code_cache = config.code_cache.clone();
+        let inner =
+            Arc::new(EngineInner { wasmtime, linker, imports, code_cache, compatibility, instance_slots });
         tick_epochs(Arc::downgrade(&inner)).map_err(|error| EngineError::Engine(error.to_string()))?;
         Ok(Self(inner))
     }
@@ -146,6 +152,11 @@ fn wasmtime_config(config: &EngineConfig, slots: u32) -> Result<Config, EngineEr
         .wasm_multi_memory(false)
         .wasm_memory64(false);
     config.cpu.apply(&mut wasmtime)?;
+    if let Some(cache) = &config.code_cache {
+        wasmtime
+            .enable_incremental_compilation(Arc::clone(cache) as Arc<dyn CacheStore>)
+            .map_err(|error| EngineError::Engine(format!("{error:#}")))?;
+    }
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots)
         .total_memories(slots)
@@ -197,7 +208,7 @@ mod tests {
 
     #[test]
     fn compatibility_is_the_same_for_the_same_engine_and_differs_by_cpu_level() {
-        let config = |cpu| EngineConfig { instance_slots: 16, cpu };
+        let config = |cpu| EngineConfig { instance_slots: 16, cpu, code_cache: None };
         let native = Engine::new(&config(CpuLevel::Native)).unwrap();
         let again = Engine::new(&config(CpuLevel::Native)).unwrap();
         assert_eq!(native.compatibility(), again.compatibility());

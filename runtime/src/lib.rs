@@ -8,12 +8,13 @@
 //! embedding program through [`services`].
 //!
 //! - [`limits`], [`names`], [`function`], [`invocation`]: the words shared by all
-//! - `engine`, `cpu`, `validate`, `compile`, `artifact`, `module`: from wasm to loaded code
+//! - `engine`, `cpu`, `validate`, `compile`, `code_cache`, `artifact`, `module`: from wasm to loaded code
 //! - `parking`, [`pool`]: guests that were started before their request, and how many are worth having
 //! - `instance`, `guest`, `wasi`, `abi`, `host`, `log`, `trap`: one guest, one run
 
 mod abi;
 mod artifact;
+mod code_cache;
 mod compile;
 mod cpu;
 mod engine;
@@ -34,6 +35,7 @@ mod validate;
 mod wasi;
 
 pub use artifact::{ArtifactKey, ArtifactStore};
+pub use code_cache::CodeCache;
 pub use compile::{CompileError, Compiler};
 pub use cpu::CpuLevel;
 pub use engine::{Engine, EngineConfig, EngineError};

@@ -5,8 +5,9 @@ use crate::secrets::{KEY_VARIABLE, MasterKeys};
 use crate::worker::AllowedOrigins;
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
-    INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, Setting, WEBSOCKET_PING_SECONDS, WORKERS,
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
+    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, Setting,
+    WEBSOCKET_PING_SECONDS, WORKERS,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -50,6 +51,8 @@ pub struct Config {
     pub module_cache_mb: u32,
     /// Linear memory of all guests that wait for an invocation, in MB.
     pub parked_memory_mb: u32,
+    /// Upper bound of the machine code of single functions kept on disk, in MB; 0 keeps none.
+    pub code_cache_mb: u32,
     /// How long a stopping node lets accepted requests finish.
     pub drain_grace: Duration,
     /// Time for a request's headers.
@@ -263,6 +266,16 @@ const KEYS: &[Key] = &[
     Key { name: "module_cache_mb", set: |c, v| v.setting(MODULE_CACHE_MB).map(|n| c.module_cache_mb = n) },
     Key { name: "parked_memory_mb", set: |c, v| v.setting(PARKED_MEMORY_MB).map(|n| c.parked_memory_mb = n) },
     Key {
+        name: "code_cache_mb",
+        set: |c, v| {
+            c.code_cache_mb = match v.integer()? {
+                0 => 0,
+                _ => v.setting(CODE_CACHE_MB).map_err(|why| format!("{why} (0 switches it off)"))?,
+            };
+            Ok(())
+        },
+    },
+    Key {
         name: "drain_grace_seconds",
         set: |c, v| v.seconds(DRAIN_GRACE_SECONDS).map(|d| c.drain_grace = d),
     },
@@ -380,6 +393,7 @@ impl Config {
             cpu_level: "native".to_owned(),
             module_cache_mb: MODULE_CACHE_MB.default,
             parked_memory_mb: PARKED_MEMORY_MB.default,
+            code_cache_mb: CODE_CACHE_MB.default,
             drain_grace: seconds(DRAIN_GRACE_SECONDS),
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),
             body_timeout: seconds(BODY_TIMEOUT_SECONDS),

@@ -25,7 +25,7 @@ use crate::storage::ObjectStorage;
 use crate::worker::{self, AllowedOrigins, Command, Shared, Start, WebSocketSettings, Worker};
 use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY, TRIGGERED_SHARE};
 use orama_runtime::names::Namespace;
-use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, EngineError};
+use orama_runtime::{ArtifactKey, ArtifactStore, CodeCache, Compiler, Engine, EngineConfig, EngineError};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -111,8 +111,18 @@ impl Node {
             .first()
             .map_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()), TcpListener::local_addr)
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let engine_config =
-            EngineConfig { instance_slots: config.instance_slots, cpu: config.cpu_level.parse()? };
+        let key_file = data.join("artifact.key");
+        let key =
+            ArtifactKey::open(&key_file).map_err(|source| StartError::File { path: key_file, source })?;
+        let code_cache = (config.code_cache_mb > 0).then(|| {
+            let max_bytes = u64::from(config.code_cache_mb) << 20;
+            Arc::new(CodeCache::new(data.join("code"), &key, max_bytes))
+        });
+        let engine_config = EngineConfig {
+            instance_slots: config.instance_slots,
+            cpu: config.cpu_level.parse()?,
+            code_cache,
+        };
         // The two slowest parts of a start, side by side.
         let (engine, stores) = std::thread::scope(|scope| {
             let engine = scope.spawn(|| Engine::new(&engine_config));
@@ -130,7 +140,8 @@ impl Node {
             .map_err(StartError::Threads)?;
         let senders: Senders = Arc::default();
         let metrics = Arc::new(Metrics::default());
-        let (shared, app) = assemble(&config, address, engine, stores?, &backplane, &metrics, &senders)?;
+        let compiler = compiler(&config, &data, engine, key)?;
+        let (shared, app) = assemble(&config, address, compiler, stores?, &backplane, &metrics, &senders)?;
         auth::bootstrap::credentials(&app.registry, &config.home, &format!("http://{}", reachable(address)))
             .map_err(|error| StartError::Store(error.to_string()))?;
         let mut node = Self {
@@ -254,23 +265,25 @@ impl Stores {
     }
 }
 
+fn compiler(config: &Config, data: &Path, engine: Engine, key: ArtifactKey) -> Result<Compiler, StartError> {
+    let dir = data.join("artifacts");
+    let artifacts =
+        ArtifactStore::open(&dir, key).map_err(|source| StartError::File { path: dir, source })?;
+    Compiler::new(engine, artifacts, config.workers).map_err(StartError::Threads)
+}
+
 fn assemble(
     config: &Config,
     address: SocketAddr,
-    engine: Engine,
+    compiler: Compiler,
     stores: Stores,
     backplane: &tokio::runtime::Runtime,
     metrics: &Arc<Metrics>,
     senders: &Senders,
 ) -> Result<(Arc<Shared>, Arc<App>), StartError> {
-    let file = |path: PathBuf| move |source| StartError::File { path, source };
     let data = &config.home.join("data");
     let Stores { registry, records, blobs, objects } = stores;
-    let key_file = data.join("artifact.key");
-    let key = ArtifactKey::open(&key_file).map_err(file(key_file))?;
-    let artifacts_dir = data.join("artifacts");
-    let artifacts = ArtifactStore::open(&artifacts_dir, key).map_err(file(artifacts_dir))?;
-    let compiler = Compiler::new(engine.clone(), artifacts, config.workers).map_err(StartError::Threads)?;
+    let engine = compiler.engine().clone();
     let generation = registry.generation();
     let tokens = match &config.auth_jwt {
         Some(path) => Some(Arc::new(Tokens::open(path, Arc::clone(&generation))?)),

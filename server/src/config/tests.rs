@@ -24,13 +24,17 @@ fn nothing_said_gives_the_documented_defaults() {
     assert_eq!(config.workers, std::thread::available_parallelism().unwrap());
     assert_eq!(config.drain_grace, Duration::from_secs(30));
     assert_eq!((config.io_driver, config.cpu_level.as_str()), (IoDriver::Auto, "native"));
-    assert_eq!((config.module_cache_mb, config.idle_timeout.as_secs()), (1024, 75));
+    assert_eq!(
+        (config.module_cache_mb, config.code_cache_mb, config.idle_timeout.as_secs()),
+        (1024, 256, 75)
+    );
 }
 
 #[test]
 fn every_key_of_the_file_is_taken() {
     let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
                 instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\nparked_memory_mb = 44\n\
+                code_cache_mb = 98\n\
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
                 idle_timeout_seconds = 4\ncache.memory_mb = 77\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
@@ -51,6 +55,7 @@ fn every_key_of_the_file_is_taken() {
         cpu_level: "x86-64-v3".into(),
         module_cache_mb: 99,
         parked_memory_mb: 44,
+        code_cache_mb: 98,
         drain_grace: Duration::from_secs(1),
         header_timeout: Duration::from_secs(2),
         body_timeout: Duration::from_secs(3),
@@ -64,6 +69,15 @@ fn every_key_of_the_file_is_taken() {
         websocket_ping: Duration::from_secs(5),
     };
     assert_eq!(config, expected);
+}
+
+#[test]
+fn the_code_cache_can_be_switched_off_and_is_else_of_some_size() {
+    let of = |value: &str| load(Some(&format!("code_cache_mb = {value}")), &[], Overrides::default());
+    assert_eq!(of("0").unwrap().code_cache_mb, 0);
+    assert_eq!(of("16").unwrap().code_cache_mb, 16);
+    let error = of("15").unwrap_err();
+    assert!(error.contains("between 16 and 16384 MB, got 15 (0 switches it off)"), "{error}");
 }
 
 #[test]

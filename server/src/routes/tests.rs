@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use orama_runtime::names::Namespace;
-use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, CpuLevel, Engine, EngineConfig};
+use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig};
 use serde_json::Value;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -73,7 +73,7 @@ impl Node {
         let records = Records::open(dir.path()).unwrap();
         let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&dir.path().join("blobs")).unwrap());
         let metrics = Arc::new(Metrics::default());
-        let engine = Engine::new(&EngineConfig { instance_slots: 4, cpu: CpuLevel::Native }).unwrap();
+        let engine = Engine::new(&EngineConfig { instance_slots: 4, ..EngineConfig::default() }).unwrap();
         let artifact_key = ArtifactKey::open(&dir.path().join("artifact.key")).unwrap();
         let artifacts = ArtifactStore::open(&dir.path().join("artifacts"), artifact_key).unwrap();
         let compiler = Compiler::new(engine, artifacts, NonZeroUsize::MIN).unwrap();

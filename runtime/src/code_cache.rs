@@ -1,0 +1,336 @@
+//! Machine code of single functions on disk, by what it was made from: a module that was edited, or that shares its
+//! language's runtime with another one, is compiled only where it is new.
+//!
+//! The key of an entry is Cranelift's hash of all that decides a function's code, so an entry says the same whoever
+//! deployed the module it came from. Files of batches are only appended to, and the oldest file goes when there is no
+//! room; what is used of the oldest quarter is written again, so that it stays. Nothing is fsynced: every batch and every
+//! entry carries a keyed tag, and whatever a crash left torn, or somebody changed, is compiled again.
+
+use crate::artifact::ArtifactKey;
+use crate::limits::{CODE_CACHE_BATCH_BYTES, CODE_CACHE_ENTRY_MAX_BYTES, CODE_CACHE_FILES};
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+/// Tells the purpose of the derived key, and the version of the files: what another one wrote does not verify.
+const CONTEXT: &str = "orama functions, code cache, version 1";
+/// Begins each batch.
+const MARK: &[u8; 8] = b"orama-c1";
+const TAG_BYTES: usize = blake3::OUT_LEN;
+/// The mark, the number of entries, the bytes of their values with tags, and a tag over these and the index.
+const HEAD_BYTES: usize = MARK.len() + 4 + 4 + TAG_BYTES;
+/// In a batch's index: the key, and the length of its value.
+const INDEX_ENTRY_BYTES: usize = KEY_BYTES + 4;
+const KEY_BYTES: usize = 32;
+const EXTENSION: &str = "code";
+
+type Key = [u8; KEY_BYTES];
+
+/// The node's cache of machine code. Nothing is read before the first compilation.
+pub struct CodeCache {
+    dir: PathBuf,
+    key: [u8; blake3::KEY_LEN],
+    max_bytes: u64,
+    index: OnceLock<RwLock<Index>>,
+    batch: Mutex<Batch>,
+}
+
+/// Where everything is.
+#[derive(Default)]
+struct Index {
+    places: HashMap<Key, Place>,
+    /// The oldest first.
+    files: VecDeque<CodeFile>,
+    /// What is used of files before this one is written again.
+    young_from: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    file: u32,
+    offset: u32,
+    /// Of the value; its tag stands behind it.
+    length: u32,
+}
+
+struct CodeFile {
+    number: u32,
+    file: Arc<File>,
+    bytes: u64,
+}
+
+/// Entries that are not written yet.
+#[derive(Default)]
+struct Batch {
+    index: Vec<(Key, u32)>,
+    keys: HashSet<Key>,
+    /// Values, each with its tag behind it.
+    data: Vec<u8>,
+}
+
+impl CodeCache {
+    /// A cache in `dir` of at most `max_bytes`, whose tags are made with a key derived from the artifacts' one.
+    #[must_use]
+    pub fn new(dir: PathBuf, key: &ArtifactKey, max_bytes: u64) -> Self {
+        // Cranelift looks at its own version only after it was handed an entry; so files of another one are none at all.
+        let material = [key.bytes().as_slice(), cranelift_codegen::VERSION.as_bytes()].concat();
+        let key = blake3::derive_key(CONTEXT, &material);
+        Self { dir, key, max_bytes, index: OnceLock::new(), batch: Mutex::default() }
+    }
+
+    /// Writes what was gathered; called when a module is compiled.
+    pub(crate) fn flush(&self) {
+        let batch = std::mem::take(&mut *self.batch());
+        self.write(&batch);
+    }
+
+    fn batch(&self) -> MutexGuard<'_, Batch> {
+        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index(&self) -> &RwLock<Index> {
+        self.index.get_or_init(|| RwLock::new(Index::read(self)))
+    }
+
+    /// A batch that cannot be written is lost, which costs its compilation some other time.
+    fn write(&self, batch: &Batch) {
+        if !batch.index.is_empty() {
+            let mut index = self.index().write().unwrap_or_else(PoisonError::into_inner);
+            let _ = index.append(self, batch);
+        }
+    }
+
+    fn file_max_bytes(&self) -> u64 {
+        (self.max_bytes / CODE_CACHE_FILES).min(u64::from(u32::MAX))
+    }
+
+    fn path(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("{number:08x}.{EXTENSION}"))
+    }
+
+    /// The first byte tells an entry's tag from an index's.
+    fn entry_tag(&self, key: &Key, value: &[u8]) -> blake3::Hash {
+        blake3::Hasher::new_keyed(&self.key).update(&[0]).update(key).update(value).finalize()
+    }
+
+    fn index_tag(&self, counts: &[u8], index: &[u8]) -> blake3::Hash {
+        blake3::Hasher::new_keyed(&self.key).update(&[1]).update(counts).update(index).finalize()
+    }
+
+    fn read(&self, file: &File, key: &Key, place: Place) -> Option<Vec<u8>> {
+        let mut value = vec![0; place.length as usize + TAG_BYTES];
+        file.read_exact_at(&mut value, u64::from(place.offset)).ok()?;
+        let tag: [u8; TAG_BYTES] = value.split_off(place.length as usize).try_into().ok()?;
+        // `blake3::Hash` compares in constant time.
+        (self.entry_tag(key, &value) == blake3::Hash::from(tag)).then_some(value)
+    }
+}
+
+impl wasmtime::CacheStore for CodeCache {
+    fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let key = Key::try_from(key).ok()?;
+        let (file, place, is_old) = {
+            let index = self.index().read().unwrap_or_else(PoisonError::into_inner);
+            let place = *index.places.get(&key)?;
+            let file = index.files.iter().find(|file| file.number == place.file)?;
+            (Arc::clone(&file.file), place, place.file < index.young_from)
+        };
+        let value = self.read(&file, &key, place);
+        match &value {
+            Some(value) if is_old => {
+                self.insert(&key, value.clone());
+            }
+            Some(_) => {}
+            None => {
+                let mut index = self.index().write().unwrap_or_else(PoisonError::into_inner);
+                if index.places.get(&key) == Some(&place) {
+                    index.places.remove(&key);
+                }
+            }
+        }
+        value.map(Cow::Owned)
+    }
+
+    fn insert(&self, key: &[u8], value: Vec<u8>) -> bool {
+        let Ok(key) = Key::try_from(key) else { return false };
+        if value.len() > CODE_CACHE_ENTRY_MAX_BYTES {
+            return false;
+        }
+        let tag = self.entry_tag(&key, &value);
+        let full = {
+            let mut batch = self.batch();
+            batch.push(key, &value, &tag);
+            (batch.data.len() >= CODE_CACHE_BATCH_BYTES).then(|| std::mem::take(&mut *batch))
+        };
+        if let Some(batch) = full {
+            self.write(&batch);
+        }
+        true
+    }
+}
+
+impl std::fmt::Debug for CodeCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CodeCache")
+            .field("dir", &self.dir)
+            .field("max_bytes", &self.max_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Batch {
+    fn push(&mut self, key: Key, value: &[u8], tag: &blake3::Hash) {
+        // Some functions of a module are the same, and threads may meet at one.
+        if !self.keys.insert(key) {
+            return;
+        }
+        // Bounded by `CODE_CACHE_ENTRY_MAX_BYTES`.
+        self.index.push((key, value.len() as u32));
+        self.data.extend_from_slice(value);
+        self.data.extend_from_slice(tag.as_bytes());
+    }
+
+    fn encode(&self, cache: &CodeCache) -> Vec<u8> {
+        let mut index = Vec::with_capacity(self.index.len() * INDEX_ENTRY_BYTES);
+        for (key, length) in &self.index {
+            index.extend_from_slice(key);
+            index.extend_from_slice(&length.to_le_bytes());
+        }
+        let counts = [self.index.len() as u32, self.data.len() as u32].map(u32::to_le_bytes).concat();
+        let tag = cache.index_tag(&counts, &index);
+        [MARK.as_slice(), &counts, tag.as_bytes(), &index, &self.data].concat()
+    }
+}
+
+impl Index {
+    /// Takes what is there, up to the first batch of a file that does not verify; the rest of such a file is cut off.
+    fn read(cache: &CodeCache) -> Self {
+        let mut index = Self::default();
+        let mut numbers: Vec<u32> = fs::read_dir(&cache.dir)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| number_of(&entry.ok()?.path()))
+            .collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let path = cache.path(number);
+            let Ok(file) = File::options().read(true).write(true).open(&path) else { continue };
+            let bytes = index.read_file(cache, number, &file);
+            if bytes == 0 || file.set_len(bytes).is_err() {
+                index.places.retain(|_, place| place.file != number);
+                let _ = fs::remove_file(&path);
+                continue;
+            }
+            index.files.push_back(CodeFile { number, file: Arc::new(file), bytes });
+        }
+        // The bound may be lower than it was.
+        index.make_room(cache, 0);
+        index.set_young(cache);
+        index
+    }
+
+    /// The bytes of the batches at the file's begin that verify.
+    fn read_file(&mut self, cache: &CodeCache, number: u32, file: &File) -> u64 {
+        let length = file.metadata().map_or(0, |found| found.len()).min(u64::from(u32::MAX));
+        let mut at = 0;
+        while let Some(bytes) = self.read_batch(cache, number, file, at, length) {
+            at += bytes;
+        }
+        at
+    }
+
+    fn read_batch(&mut self, cache: &CodeCache, number: u32, file: &File, at: u64, end: u64) -> Option<u64> {
+        let mut head = [0; HEAD_BYTES];
+        file.read_exact_at(&mut head, at).ok()?;
+        let (mark, rest) = head.split_at(MARK.len());
+        let (counts, tag) = rest.split_at(8);
+        let count = |from: usize| Some(u32::from_le_bytes(counts.get(from..from + 4)?.try_into().ok()?));
+        let (entries, data_bytes) = (count(0)?, count(4)?);
+        let index_bytes = entries as usize * INDEX_ENTRY_BYTES;
+        let bytes = HEAD_BYTES as u64 + index_bytes as u64 + u64::from(data_bytes);
+        if mark != MARK || at + bytes > end {
+            return None;
+        }
+        let mut index = vec![0; index_bytes];
+        file.read_exact_at(&mut index, at + HEAD_BYTES as u64).ok()?;
+        let tag: [u8; TAG_BYTES] = tag.try_into().ok()?;
+        if cache.index_tag(counts, &index) != blake3::Hash::from(tag) {
+            return None;
+        }
+        let mut offset = at + (HEAD_BYTES + index_bytes) as u64;
+        for entry in index.chunks_exact(INDEX_ENTRY_BYTES) {
+            let (key, length) = entry.split_at(KEY_BYTES);
+            let length = u32::from_le_bytes(length.try_into().ok()?);
+            let place = Place { file: number, offset: u32::try_from(offset).ok()?, length };
+            self.places.insert(key.try_into().ok()?, place);
+            offset += u64::from(length) + TAG_BYTES as u64;
+        }
+        Some(bytes)
+    }
+
+    fn append(&mut self, cache: &CodeCache, batch: &Batch) -> io::Result<()> {
+        let bytes = batch.encode(cache);
+        let length = bytes.len() as u64;
+        if length > cache.file_max_bytes() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.make_room(cache, length);
+        if self.files.back().is_none_or(|last| last.bytes + length > cache.file_max_bytes()) {
+            self.begin_file(cache)?;
+        }
+        let Some(last) = self.files.back_mut() else { return Err(io::ErrorKind::NotFound.into()) };
+        last.file.write_all_at(&bytes, last.bytes).inspect_err(|_| {
+            // What stays of it is cut off when the file is read again.
+            let _ = last.file.set_len(last.bytes);
+        })?;
+        let mut offset = last.bytes + length - batch.data.len() as u64;
+        for (key, length) in &batch.index {
+            // Below `file_max_bytes`, which 32 bits hold.
+            self.places.insert(*key, Place { file: last.number, offset: offset as u32, length: *length });
+            offset += u64::from(*length) + TAG_BYTES as u64;
+        }
+        last.bytes += length;
+        self.set_young(cache);
+        Ok(())
+    }
+
+    fn begin_file(&mut self, cache: &CodeCache) -> io::Result<()> {
+        let number = self.files.back().map_or(Some(0), |last| last.number.checked_add(1));
+        let number = number.ok_or(io::ErrorKind::QuotaExceeded)?;
+        fs::create_dir_all(&cache.dir)?;
+        let mut options = File::options();
+        let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let file = Arc::new(options.open(cache.path(number))?);
+        self.files.push_back(CodeFile { number, file, bytes: 0 });
+        Ok(())
+    }
+
+    fn make_room(&mut self, cache: &CodeCache, bytes: u64) {
+        while self.files.iter().map(|file| file.bytes).sum::<u64>() + bytes > cache.max_bytes {
+            let Some(oldest) = self.files.pop_front() else { return };
+            let _ = fs::remove_file(cache.path(oldest.number));
+            self.places.retain(|_, place| place.file != oldest.number);
+        }
+    }
+
+    fn set_young(&mut self, cache: &CodeCache) {
+        let mut bytes = 0;
+        let young = self.files.iter().rev().take_while(|file| {
+            bytes += file.bytes;
+            bytes <= cache.max_bytes / 4 * 3
+        });
+        self.young_from = young.last().or(self.files.back()).map_or(0, |file| file.number);
+    }
+}
+
+fn number_of(path: &Path) -> Option<u32> {
+    let is_ours = path.extension().is_some_and(|extension| extension == EXTENSION);
+    u32::from_str_radix(path.file_stem()?.to_str()?, 16).ok().filter(|_| is_ours)
+}
+
+#[cfg(test)]
+mod tests;
