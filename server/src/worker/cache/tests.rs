@@ -3,7 +3,7 @@ use crate::auth::{Credential, Role};
 use crate::worker::keeper::Keeper;
 use orama_runtime::function::StartMode;
 use orama_runtime::names::FunctionName;
-use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, CpuLevel, Engine, EngineConfig};
+use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
@@ -66,7 +66,7 @@ fn the_memory_is_bounded() {
 /// Some code that could run.
 fn code() -> Arc<LoadedModule> {
     let dir = tempfile::tempdir().unwrap();
-    let engine = Engine::new(&EngineConfig { instance_slots: 1, cpu: CpuLevel::Native }).unwrap();
+    let engine = Engine::new(&EngineConfig { instance_slots: 1, ..EngineConfig::default() }).unwrap();
     let key = ArtifactKey::open(&dir.path().join("key")).unwrap();
     let store = ArtifactStore::open(&dir.path().join("artifacts"), key).unwrap();
     let compiler = Compiler::new(engine, store, NonZeroUsize::MIN).unwrap();
