@@ -159,3 +159,6 @@ impl Parked {
         finish(store, ended)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,18 @@ impl Imports {
         });
         Self(known.collect())
     }
+
+    /// Module, name, parameters and results of each.
+    #[cfg(test)]
+    pub(crate) fn all(&self) -> Vec<[String; 4]> {
+        let words = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let signatures = self.0.iter();
+        let all = signatures.map(|((module, name), signature)| {
+            let Signature { parameters, results } = signature;
+            [module.clone(), name.clone(), words(parameters), words(results)]
+        });
+        all.collect()
+    }
 }
 
 fn val_type(ty: &wasmtime::ValType) -> ValType {

@@ -47,6 +47,8 @@ const fn status_index(status: Status) -> usize {
 pub struct CoreCounters {
     requests: AtomicU64,
     running: AtomicU64,
+    /// Those that its peers gave it are counted by them.
+    connections: AtomicU64,
     parked: AtomicU64,
     parked_bytes: AtomicU64,
     /// Invocations by how they came to their instance: on demand, parked.
@@ -74,6 +76,22 @@ impl CoreCounters {
     #[must_use]
     pub fn is_running(&self) -> u64 {
         load(&self.running)
+    }
+
+    /// A connection was accepted for this core.
+    pub fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of them was closed.
+    pub fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        load(&self.connections)
     }
 
     /// An invocation came to its instance, which was parked for it or not.
@@ -199,6 +217,8 @@ impl Metrics {
         );
         text.single("orama_cores", "gauge", "Serving threads.", cores.len());
 
+        let connections = sum(&CoreCounters::connections);
+        text.single("orama_http_connections", "gauge", "Connections open.", connections);
         let requests = sum(&|core| load(&core.requests));
         text.single("orama_http_requests_total", "counter", "HTTP requests received.", requests);
         text.head("orama_control_responses_total", "counter", "Control-plane answers by class of status.");

@@ -22,7 +22,7 @@ use crate::secrets::{self, SecretStore};
 use crate::services::Services;
 use crate::starts::StartNotes;
 use crate::storage::ObjectStorage;
-use crate::worker::{self, AllowedOrigins, Command, Shared, Start, WebSocketSettings, Worker};
+use crate::worker::{self, AllowedOrigins, Command, Peers, Shared, Start, WebSocketSettings, Worker};
 use orama_runtime::limits::{BLOCKING_THREADS_MAX, TOKEN_KEYS_LOOK_EVERY, TRIGGERED_SHARE};
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, CodeCache, Compiler, Engine, EngineConfig, EngineError};
@@ -30,10 +30,10 @@ use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// Connections that the kernel keeps until a core accepts them.
 const LISTEN_BACKLOG: i32 = 1024;
@@ -138,10 +138,10 @@ impl Node {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
-        let senders: Senders = Arc::default();
+        let peers = Peers::default();
         let metrics = Arc::new(Metrics::default());
         let compiler = compiler(&config, &data, engine, key)?;
-        let (shared, app) = assemble(&config, address, compiler, stores?, &backplane, &metrics, &senders)?;
+        let (shared, app) = assemble(&config, address, compiler, stores?, &backplane, &metrics, &peers)?;
         auth::bootstrap::credentials(&app.registry, &config.home, &format!("http://{}", reachable(address)))
             .map_err(|error| StartError::Store(error.to_string()))?;
         let mut node = Self {
@@ -165,10 +165,10 @@ impl Node {
             node.workers.push(Worker::start(start).map_err(StartError::Threads)?);
         }
         // Set once, here.
-        let _ = senders.set(node.workers.iter().map(|worker| worker.commands.clone()).collect());
-        let cores = node.workers.iter().map(|worker| (worker.commands.clone(), Arc::clone(&worker.counters)));
+        let all = node.workers.iter().map(|worker| worker.peer.clone()).collect();
+        let _ = peers.set(all);
         app.events.start(
-            worker::runner(cores),
+            worker::runner(node.workers.iter().map(|worker| worker.peer.clone())),
             app.records.clone(),
             config.instance_slots as usize / TRIGGERED_SHARE,
         );
@@ -227,7 +227,7 @@ impl Drop for Node {
         self.events.stop();
         for worker in &self.workers {
             // A core that is gone has nothing to drain.
-            let _ = worker.commands.send(Command::Drain);
+            let _ = worker.peer.commands.send(Command::Drain);
         }
         for worker in self.workers.drain(..) {
             if worker.thread.join().is_err() {
@@ -279,7 +279,7 @@ fn assemble(
     stores: Stores,
     backplane: &tokio::runtime::Runtime,
     metrics: &Arc<Metrics>,
-    senders: &Senders,
+    peers: &Peers,
 ) -> Result<(Arc<Shared>, Arc<App>), StartError> {
     let data = &config.home.join("data");
     let Stores { registry, records, blobs, objects } = stores;
@@ -316,7 +316,7 @@ fn assemble(
     let http = Egress::new(config, address, backplane.handle().clone())
         .map_err(|error| StartError::Store(format!("cannot set up TLS for functions: {error}")))?;
     let start_notes = Arc::<StartNotes>::default();
-    let (senders, asked) = (Arc::clone(senders), Arc::clone(senders));
+    let (flushed, asked) = (Arc::clone(peers), Arc::clone(peers));
     let app = Arc::new(App {
         registry: registry.clone(),
         authority: authority.clone(),
@@ -328,8 +328,8 @@ fn assemble(
         metrics: Arc::clone(metrics),
         start_notes: Arc::clone(&start_notes),
         flush_cores: Arc::new(move || {
-            let senders = Arc::clone(&senders);
-            Box::pin(flush_cores(senders))
+            let peers = Arc::clone(&flushed);
+            Box::pin(flush_cores(peers))
         }),
         runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
         visitors: Arc::default(),
@@ -380,6 +380,7 @@ fn assemble(
         running_max,
         parked_max_bytes: ((config.parked_memory_mb as usize) << 20) / config.workers.get(),
         start_notes,
+        peers: Arc::clone(peers),
         websockets: WebSocketSettings {
             origins: AllowedOrigins::parse(&config.websocket_origins).map_err(StartError::Store)?,
             ping_every: config.websocket_ping,
@@ -419,15 +420,12 @@ async fn watch(tokens: Arc<Tokens>) {
     }
 }
 
-/// The cores' inboxes, once they have started.
-type Senders = Arc<OnceLock<Vec<mpsc::UnboundedSender<Command>>>>;
-
 /// Asks every core something; the answers of those that have not ended.
-async fn ask_cores<T>(senders: &Senders, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+async fn ask_cores<T>(peers: &Peers, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
     let mut waits = Vec::new();
-    for sender in senders.get().into_iter().flatten() {
+    for peer in peers.get().into_iter().flatten() {
         let (answer, wait) = oneshot::channel();
-        if sender.send(question(answer)).is_ok() {
+        if peer.commands.send(question(answer)).is_ok() {
             waits.push(wait);
         }
     }
@@ -441,13 +439,13 @@ async fn ask_cores<T>(senders: &Senders, question: impl Fn(oneshot::Sender<T>) -
 }
 
 /// Makes every core hand over its records. One that ended did so before.
-async fn flush_cores(senders: Senders) {
-    ask_cores(&senders, Command::FlushRecords).await;
+async fn flush_cores(peers: Peers) {
+    ask_cores(&peers, Command::FlushRecords).await;
 }
 
 /// Whether a core runs something of a namespace.
-async fn runs_in(senders: Senders, namespace: Namespace) -> bool {
-    let answers = ask_cores(&senders, |answer| Command::RunsIn(namespace.clone(), answer)).await;
+async fn runs_in(peers: Peers, namespace: Namespace) -> bool {
+    let answers = ask_cores(&peers, |answer| Command::RunsIn(namespace.clone(), answer)).await;
     answers.contains(&true)
 }
 

@@ -1,5 +1,6 @@
 //! One thread a core: its event loop, its listener, and everything that it serves.
 
+mod accept;
 mod cache;
 mod control;
 mod core;
@@ -24,18 +25,21 @@ use self::scheduler::Turns;
 use crate::config::IoDriver;
 use crate::error::{ApiError, REQUEST_ID};
 use crate::events::{Ran, Triggered};
-use crate::http::{Handled, Handler, Request, Response, Taken, Then, serve_connection};
+use crate::http::{Handled, Handler, Request, Response, Taken, Then};
 use crate::metrics::CoreCounters;
 use bytes::Bytes;
 use http::header::HeaderValue;
 use monoio::net::TcpListener;
 use orama_runtime::function::WasmHash;
 use orama_runtime::names::Namespace;
+use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::{Arc, OnceLock, mpsc as std_mpsc};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -47,8 +51,6 @@ const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// How long a core that ends its requests at the end of the grace period waits until they are gone. A guest gives way
 /// every millisecond, so this is long.
 const DRAIN_DROPS: Duration = Duration::from_secs(1);
-/// Pause after a failed accept: mostly the process has no file descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Entries of an io_uring; more operations than these at once are submitted in turns.
 const URING_ENTRIES: u32 = 1024;
 
@@ -62,6 +64,8 @@ pub(crate) enum Command {
     Evicted(Arc<[WasmHash]>),
     /// Run a function for an event and tell what came of it. Nothing is told when the node ends first.
     Run(Triggered, oneshot::Sender<Ran>),
+    /// Serve a connection that another core has accepted.
+    Serve(StdStream),
     /// Accept nothing more, finish what was accepted, and end.
     Drain,
 }
@@ -69,9 +73,18 @@ pub(crate) enum Command {
 /// A running core.
 pub(crate) struct Worker {
     pub(crate) thread: JoinHandle<()>,
+    pub(crate) peer: Peer,
+}
+
+/// A core as the others see it.
+#[derive(Clone)]
+pub(crate) struct Peer {
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) counters: Arc<CoreCounters>,
 }
+
+/// All cores, once they have started.
+pub(crate) type Peers = Arc<OnceLock<Vec<Peer>>>;
 
 /// What a core is started with.
 pub(crate) struct Start {
@@ -95,7 +108,7 @@ impl Worker {
             .name(format!("core-{}", start.index))
             .spawn(move || run(start, inbox, &ready))?;
         match is_ready.recv() {
-            Ok(Ok(())) => Ok(Self { thread, commands, counters }),
+            Ok(Ok(())) => Ok(Self { thread, peer: Peer { commands, counters } }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the core's thread ended while it started")),
         }
@@ -161,7 +174,7 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
     let core = Rc::new(Core::new(start.shared, start.counters, turns));
     let connections = Rc::clone(&core.connections);
     monoio::spawn(async move { connections.watch().await });
-    monoio::spawn(accept(listener, Rc::clone(&core)));
+    monoio::spawn(accept::accept(listener, Rc::clone(&core)));
     monoio::spawn(keeper::bury_all(Rc::clone(&core)));
     monoio::spawn(keeper::refill_all(Rc::clone(&core)));
     monoio::spawn(keeper::look_through_all(Rc::clone(&core)));
@@ -183,26 +196,21 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
             Command::Run(triggered, answer) => {
                 monoio::spawn(triggered::serve(Rc::clone(&core), triggered, answer));
             }
+            Command::Serve(stream) => accept::take_over(&core, stream),
             Command::Drain => break,
         }
     }
-    drain(&core, &handle).await;
-}
-
-async fn accept(listener: TcpListener, core: Rc<Core>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                monoio::spawn(serve_connection(stream, Rc::clone(&core), Rc::clone(&core.connections)));
-            }
-            // What a drain makes of a listener.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                monoio::time::sleep(ACCEPT_PAUSE).await;
+    let mut drained = pin!(drain(&core, &handle));
+    poll_fn(|cx| {
+        // What was handed over before all had heard of the drain.
+        while let Poll::Ready(Some(command)) = inbox.poll_recv(cx) {
+            if let Command::Serve(stream) = command {
+                accept::take_over(&core, stream);
             }
         }
-    }
+        drained.as_mut().poll(cx)
+    })
+    .await;
 }
 
 async fn drain(core: &Core, listener: &OwnedFd) {

@@ -121,6 +121,11 @@ impl Connections {
         }
     }
 
+    /// Whether connections are being closed.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
     /// Asks every connection to close after the answer that is under way, also those that come later.
     pub(crate) fn drain(&self) {
         self.draining.set(true);

@@ -1,5 +1,6 @@
 //! What one core owns: its memory of functions and keys, its connections, its unwritten records.
 
+use super::Peers;
 use super::cache::{CoreCache, Users};
 use super::keeper::Keeper;
 use super::scheduler::{CoreScheduler, Turns};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     /// Linear memory of guests parked on one core.
     pub(crate) parked_max_bytes: usize,
     pub(crate) start_notes: Arc<StartNotes>,
+    pub(crate) peers: Peers,
     pub(crate) websockets: super::websocket::Settings,
 }
 

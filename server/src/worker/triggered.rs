@@ -1,11 +1,10 @@
 //! Runs functions for events, on the core that has the least to do.
 
-use super::Command;
 use super::core::Core;
 use super::run::{Cause, Running, ready, run};
+use super::{Command, Peer};
 use crate::error::ApiError;
 use crate::events::{Ran, Run, Triggered};
-use crate::metrics::CoreCounters;
 use http::StatusCode;
 use orama_runtime::invocation::Failure;
 use orama_runtime::limits::{RETRY_COUNT, RETRY_DELAY_SECONDS};
@@ -17,25 +16,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 /// A core as events see it.
 struct Place {
-    commands: mpsc::UnboundedSender<Command>,
-    counters: Arc<CoreCounters>,
+    core: Peer,
     /// Handed over and not answered.
     handed: AtomicU64,
 }
 
 /// Hands triggered runs to the cores.
-pub(crate) fn runner(
-    cores: impl Iterator<Item = (mpsc::UnboundedSender<Command>, Arc<CoreCounters>)>,
-) -> Run {
-    let places: Arc<[Place]> =
-        cores.map(|(commands, counters)| Place { commands, counters, handed: AtomicU64::new(0) }).collect();
+pub(crate) fn runner(cores: impl Iterator<Item = Peer>) -> Run {
+    let places: Arc<[Place]> = cores.map(|core| Place { core, handed: AtomicU64::new(0) }).collect();
     Arc::new(move |triggered| {
         // What was handed over a moment ago is not counted as running yet.
-        let load = |place: &Place| place.counters.is_running().max(place.handed.load(Ordering::Relaxed));
+        let load = |place: &Place| place.core.counters.is_running().max(place.handed.load(Ordering::Relaxed));
         let Some(best) = (0..places.len()).min_by_key(|at| places.get(*at).map(load)) else {
             return Box::pin(at_once(Ran::NoRoom));
         };
@@ -44,7 +39,7 @@ pub(crate) fn runner(
             let Some(place) = places.get(best) else { return Ran::NoRoom };
             let (answer, wait) = oneshot::channel();
             place.handed.fetch_add(1, Ordering::Relaxed);
-            let sent = place.commands.send(Command::Run(triggered, answer));
+            let sent = place.core.commands.send(Command::Run(triggered, answer));
             // A core that ends answers nothing.
             let ran = if sent.is_ok() { wait.await.unwrap_or(Ran::NoRoom) } else { Ran::NoRoom };
             place.handed.fetch_sub(1, Ordering::Relaxed);

@@ -1,0 +1,79 @@
+//! Accepts connections and spreads them: the kernel hashes them onto the cores' listeners, so that a few busy ones
+//! often meet on one core while another is idle.
+
+use super::core::Core;
+use super::{Command, Peer};
+use crate::http::serve_connection;
+use monoio::net::{TcpListener, TcpStream};
+use std::io;
+use std::net::TcpStream as StdStream;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Pause after a failed accept: mostly the process has no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until the listener is closed.
+pub(super) async fn accept(listener: TcpListener, core: Rc<Core>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match idler(&core) {
+                Some(peer) => hand_over(peer, stream),
+                None => serve(&core, stream),
+            },
+            // What a drain makes of a listener.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                monoio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The core with the fewest connections, if it has fewer than this one.
+fn idler(core: &Core) -> Option<&Peer> {
+    // What a core hands over when all of them are draining may find nobody.
+    if core.connections.is_draining() {
+        return None;
+    }
+    let peers = core.shared.peers.get()?;
+    let fewest = peers.iter().min_by_key(|peer| peer.counters.connections())?;
+    (fewest.counters.connections() < core.counters.connections()).then_some(fewest)
+}
+
+fn hand_over(peer: &Peer, stream: TcpStream) {
+    // Counted at once: the next ones may be accepted before the peer has seen this one.
+    peer.counters.connection_opened();
+    // SAFETY: nobody else owns the descriptor that `into_raw_fd` gives up.
+    let stream = unsafe { StdStream::from_raw_fd(stream.into_raw_fd()) };
+    // A core that has ended drops the connection, as it does with its own.
+    if peer.commands.send(Command::Serve(stream)).is_err() {
+        peer.counters.connection_closed();
+    }
+}
+
+/// Serves a connection that another core has accepted and counted.
+pub(super) fn take_over(core: &Rc<Core>, stream: StdStream) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => spawn(core, stream),
+        Err(error) => {
+            core.counters.connection_closed();
+            tracing::warn!(%error, "a connection could not be handed over");
+        }
+    }
+}
+
+fn serve(core: &Rc<Core>, stream: TcpStream) {
+    core.counters.connection_opened();
+    spawn(core, stream);
+}
+
+fn spawn(core: &Rc<Core>, stream: TcpStream) {
+    let core = Rc::clone(core);
+    monoio::spawn(async move {
+        serve_connection(stream, Rc::clone(&core), Rc::clone(&core.connections)).await;
+        core.counters.connection_closed();
+    });
+}
