@@ -61,6 +61,7 @@ pub struct Pool {
     parked: Vec<Parked>,
     totals: Rc<Totals>,
     used_at: Instant,
+    was_used: bool,
     /// Mean time between requests; `None` before the second.
     gap: Option<Duration>,
     /// The shortest time that a start took.
@@ -90,6 +91,7 @@ impl Pool {
             parked: Vec::new(),
             totals,
             used_at: now,
+            was_used: false,
             gap: None,
             start_time: Duration::MAX,
             starts_timed: 0,
@@ -138,12 +140,11 @@ impl Pool {
     /// A guest for a request that came now, if one waits. Not to be asked once the pool [has given
     /// up](Self::has_given_up).
     pub fn take(&mut self, now: Instant) -> Option<Parked> {
-        let gap = now.duration_since(self.used_at);
+        if std::mem::replace(&mut self.was_used, true) {
+            let gap = now.duration_since(self.used_at);
+            self.gap = Some(self.gap.map_or(gap, |mean| (mean * (GAP_WEIGHT - 1) + gap) / GAP_WEIGHT));
+        }
         self.used_at = now;
-        self.gap = Some(match self.gap {
-            Some(mean) => (mean * (GAP_WEIGHT - 1) + gap) / GAP_WEIGHT,
-            None => gap,
-        });
         if let Some(parked_at) = self.parked_at.take() {
             // Whoever comes at once has waited for the start, as without a pool, and for more than that.
             if now.duration_since(parked_at) < COLLISION {
@@ -167,7 +168,8 @@ impl Pool {
         if since > PARKED_IDLE {
             return usize::from(self.function.start == StartMode::Parked);
         }
-        let gap = self.gap.map_or(since, |gap| gap.max(since)).max(Duration::from_micros(1));
+        let Some(gap) = self.gap else { return 1 };
+        let gap = gap.max(since).max(Duration::from_micros(1));
         let start_time = if self.starts_timed == 0 { Duration::ZERO } else { self.start_time };
         // Requests to be expected until another guest can be parked, and the spread of such a number.
         let expected = (REFILL_WINDOW + 2 * start_time).as_secs_f64() / gap.as_secs_f64();

@@ -55,7 +55,7 @@ fn engine() -> Engine {
 }
 
 fn load(engine: &Engine, text: &str) -> Arc<LoadedModule> {
-    let module = wasmtime::Module::new(&engine.0.wasmtime, text).unwrap();
+    let module = wasmtime::Module::new(&engine.0.wasmtime, wat::parse_str(text).unwrap()).unwrap();
     Arc::new(LoadedModule::link(engine, &module).unwrap())
 }
 
