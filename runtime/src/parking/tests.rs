@@ -51,7 +51,7 @@ const START_UP: [&str; 41] = [
 ];
 
 fn engine() -> Engine {
-    Engine::new(&EngineConfig { instance_slots: 16, cpu: CpuLevel::Native }).unwrap()
+    Engine::new(&EngineConfig { instance_slots: 16, cpu: CpuLevel::Native, code_cache: None }).unwrap()
 }
 
 fn load(engine: &Engine, text: &str) -> Arc<LoadedModule> {
