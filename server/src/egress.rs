@@ -18,7 +18,7 @@ use request::Hop;
 use resolver::{LookUp, system_look_up};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tenant::Tenant;
@@ -48,12 +48,15 @@ pub(crate) struct Egress {
     backplane: Handle,
 }
 
+/// See [`Shared::tls`].
+type Tls = OnceLock<Result<rustls::ClientConfig, rustls::Error>>;
+
 struct Shared {
     rules: Rules,
     look_up: LookUp,
     /// Look-ups of names under way, each on a thread.
     look_ups: Arc<Semaphore>,
-    tls: rustls::ClientConfig,
+    tls: Tls,
     tenants: Cache<Namespace, Arc<Tenant>>,
     running: Semaphore,
 }
@@ -61,14 +64,19 @@ struct Shared {
 impl Egress {
     /// Guests' HTTP on the backplane, for a node that serves at `own`.
     ///
-    /// # Errors
-    /// When TLS cannot be set up.
-    pub(crate) fn new(config: &Config, own: SocketAddr, backplane: Handle) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(config: &Config, own: SocketAddr, backplane: Handle) -> Self {
         let rules = Rules { allow: config.egress_allow.clone(), own };
-        Ok(Self::with(rules, Arc::new(system_look_up), tls::config()?, backplane))
+        Self::with(rules, Arc::new(system_look_up), OnceLock::new(), backplane)
     }
 
-    fn with(rules: Rules, look_up: LookUp, tls: rustls::ClientConfig, backplane: Handle) -> Self {
+    /// Reads what this machine trusts, so that no fetch has to wait for it. Blocks for milliseconds.
+    pub(crate) fn prepare(&self) {
+        if let Err(error) = self.shared.tls() {
+            tracing::error!(%error, "TLS for functions cannot be set up");
+        }
+    }
+
+    fn with(rules: Rules, look_up: LookUp, tls: Tls, backplane: Handle) -> Self {
         let tenants = Cache::builder()
             .max_capacity(FETCH_NAMESPACES_MAX)
             .time_to_idle(TENANT_IDLE)
@@ -122,6 +130,11 @@ impl Drop for Fetching {
 }
 
 impl Shared {
+    /// What all TLS connections begin from; read from the machine by whoever needs it first.
+    fn tls(&self) -> Result<&rustls::ClientConfig, rustls::Error> {
+        self.tls.get_or_init(tls::config).as_ref().map_err(Clone::clone)
+    }
+
     async fn fetch(
         self: &Arc<Self>,
         namespace: &Namespace,

@@ -232,6 +232,14 @@ impl NodeEvents {
         }
     }
 
+    /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
+    ///
+    /// # Errors
+    /// [`EventsError::Sqlite`]
+    pub fn checkpoint(&self) -> Result<(), EventsError> {
+        Ok(self.inner.database.checkpoint()?)
+    }
+
     /// Whether the file can be read now.
     ///
     /// # Errors

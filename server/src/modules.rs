@@ -158,7 +158,7 @@ impl Modules {
                 Err(error) if is_no_room(&error) && tries < LOAD_TRIES => {
                     tries += 1;
                     let thrown_out = self.loaded.make_room();
-                    tracing::warn!(%error, thrown_out, "no room to load a function's code");
+                    tracing::debug!(%error, thrown_out, "no room to load a function's code");
                     std::thread::sleep(LOAD_PAUSE);
                 }
                 result => return result,

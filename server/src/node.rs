@@ -85,6 +85,7 @@ pub struct Node {
     workers: Vec<Worker>,
     records: Records,
     databases: SqliteDatabases,
+    logs: Logs,
     events: Arc<NodeEvents>,
     /// Outlives the cores, which hand work to it while they drain.
     backplane: Option<tokio::runtime::Runtime>,
@@ -149,6 +150,11 @@ impl Node {
             workers: Vec::new(),
             records: app.records.clone(),
             databases: shared.services.database.clone(),
+            logs: Logs {
+                registry: app.registry.clone(),
+                records: app.records.clone(),
+                events: Arc::clone(&app.events),
+            },
             events: Arc::clone(&app.events),
             backplane: Some(backplane),
             _home_lock: home_lock,
@@ -176,7 +182,13 @@ impl Node {
             backplane.spawn(routes::finish_deletions(Arc::clone(&app)));
             let secrets = Arc::clone(&app.secrets);
             backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
-            backplane.spawn_blocking(move || routes::clean_unreferenced(&app));
+            let http = shared.services.http.clone();
+            backplane.spawn_blocking(move || http.prepare());
+            let logs = node.logs.clone();
+            backplane.spawn_blocking(move || {
+                routes::clean_unreferenced(&app);
+                logs.checkpoint();
+            });
             let storage = shared.services.storage.clone();
             backplane.spawn_blocking(move || storage.clean_unreferenced());
         }
@@ -237,10 +249,31 @@ impl Drop for Node {
         self.events.wait_stopped(EVENTS_PATIENCE);
         self.records.flush();
         self.databases.close();
+        self.logs.checkpoint();
         if let Some(backplane) = self.backplane.take() {
             // What still waits there has nobody left to answer.
             backplane.shutdown_background();
         }
+    }
+}
+
+/// The node's own files, whose logs the next start reads, a millisecond a megabyte.
+#[derive(Clone)]
+struct Logs {
+    registry: Registry,
+    records: Records,
+    events: Arc<NodeEvents>,
+}
+
+impl Logs {
+    /// Empties the logs into the files. Blocks.
+    fn checkpoint(&self) {
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::warn!(%error, "a log could not be brought into its file; the next start takes longer");
+        };
+        self.registry.checkpoint().unwrap_or_else(|error| failed(&error));
+        self.records.checkpoint().unwrap_or_else(|error| failed(&error));
+        self.events.checkpoint().unwrap_or_else(|error| failed(&error));
     }
 }
 
@@ -313,8 +346,7 @@ fn assemble(
     let events = NodeEvents::open(data, &registry, pubsub, backplane.handle().clone())
         .map(Arc::new)
         .map_err(|error| StartError::Store(error.to_string()))?;
-    let http = Egress::new(config, address, backplane.handle().clone())
-        .map_err(|error| StartError::Store(format!("cannot set up TLS for functions: {error}")))?;
+    let http = Egress::new(config, address, backplane.handle().clone());
     let start_notes = Arc::<StartNotes>::default();
     let (flushed, asked) = (Arc::clone(peers), Arc::clone(peers));
     let app = Arc::new(App {

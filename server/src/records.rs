@@ -217,6 +217,14 @@ impl Records {
         self.inner.counters.written.load(Ordering::Relaxed)
     }
 
+    /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
+    ///
+    /// # Errors
+    /// [`RecordsError::Sqlite`]
+    pub fn checkpoint(&self) -> Result<(), RecordsError> {
+        Ok(self.inner.database.checkpoint()?)
+    }
+
     /// Whether the file can be read now.
     ///
     /// # Errors

@@ -146,6 +146,14 @@ impl Registry {
         Arc::clone(&self.generation)
     }
 
+    /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn checkpoint(&self) -> Result<(), RegistryError> {
+        Ok(self.database.checkpoint()?)
+    }
+
     /// Whether the registry can be read now.
     ///
     /// # Errors
@@ -305,14 +313,14 @@ impl Registry {
         found.map_err(RegistryError::from)
     }
 
-    /// The modules that some version runs, each once.
+    /// The content ids of all modules that some version runs.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
-    pub fn wasm_hashes_in_use(&self) -> Result<HashSet<WasmHash>, RegistryError> {
+    pub fn wasm_cids_in_use(&self) -> Result<HashSet<String>, RegistryError> {
         self.database.read(|c| {
-            let mut statement = c.prepare("SELECT DISTINCT wasm_hash FROM function_versions")?;
-            let rows = statement.query_map([], |row| Ok(WasmHash::from_bytes(row.get(0)?)))?;
+            let mut statement = c.prepare("SELECT DISTINCT wasm_cid FROM function_versions")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
             rows.map(|row| row.map_err(RegistryError::from)).collect()
         })
     }

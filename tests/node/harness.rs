@@ -3,13 +3,14 @@
 use crate::http::{Answer, Connection, Request};
 pub use crate::process::{eventually, lock, new_dir, orama, output, spawn, wait};
 use orama_test_support::guests;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -29,11 +30,13 @@ pub struct Options {
     /// Lines of its config file.
     pub config: String,
     pub env: Vec<(&'static str, String)>,
+    /// Files and sockets that it may have open.
+    pub open_files: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, config: String::new(), env: Vec::new() }
+        Self { workers: 2, config: String::new(), env: Vec::new(), open_files: None }
     }
 }
 
@@ -110,6 +113,13 @@ impl Node {
         command.arg("--workers").arg(self.options.workers.to_string());
         command.envs(self.options.env.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(files) = self.options.open_files {
+            let limit = Rlimit { current: Some(files), maximum: Some(files) };
+            // SAFETY: the closure makes one system call and touches no memory of this process.
+            unsafe {
+                command.pre_exec(move || Ok(setrlimit(Resource::Nofile, limit)?));
+            }
+        }
         command
     }
 

@@ -181,6 +181,7 @@ fn flags_win_over_variables_and_those_over_the_file() {
         config: "workers = 1\nlisten = \"203.0.113.1:1\"\nheader_timeout_seconds = 5\n".to_owned(),
         env: vec![("ORAMA_WORKERS", "7".to_owned()), ("ORAMA_LISTEN", "203.0.113.2:1".to_owned())],
         workers: 3,
+        ..Options::default()
     };
     let node = Node::start(options);
     assert_eq!(node.metric("orama_cores"), 3.0);

@@ -10,6 +10,7 @@ mod cli_services;
 mod commands;
 mod crowds;
 mod damage;
+mod density;
 mod deploy;
 mod draining;
 mod durability;

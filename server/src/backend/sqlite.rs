@@ -133,6 +133,16 @@ impl Database {
         Ok(reader)
     }
 
+    /// Brings what was committed from the log into the file and empties the log, which the next start would have to
+    /// read. Writers wait meanwhile, some 10 ms for a full log of 4 MB; a reader at work leaves the rest for the next time.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn checkpoint(&self) -> Result<(), SqliteError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    }
+
     /// Whether the file can be read now.
     ///
     /// # Errors
@@ -172,6 +182,17 @@ mod tests {
         assert_eq!(count(&database), 1);
         let refused = database.read(|c| c.execute("DELETE FROM t", []));
         assert!(refused.unwrap_err().to_string().contains("readonly"));
+    }
+
+    #[test]
+    fn a_checkpoint_empties_the_log_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(dir.path(), "x.db", Durability::Power, &migrations(1)).unwrap();
+        database.write(|t| t.execute("INSERT INTO t VALUES (1)", [])).unwrap();
+        let log = dir.path().join("x.db-wal");
+        assert!(log.metadata().unwrap().len() > 0);
+        database.checkpoint().unwrap();
+        assert_eq!((log.metadata().unwrap().len(), count(&database)), (0, 1));
     }
 
     #[test]

@@ -57,10 +57,15 @@ impl Tenant {
     fn build(&self, port: u16) -> Result<Client, ServiceError> {
         let stopping = || ServiceError::unavailable("the node is stopping");
         let shared = self.shared.upgrade().ok_or_else(stopping)?;
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "a client for guests' HTTP could not be made");
+            ServiceError::new(ErrorCode::Internal, "the node failed to fetch; its log tells why")
+        };
+        let tls = tls::own(shared.tls().map_err(|error| failed(&error))?);
         let resolver = Guarded::new(self.shared.clone(), Arc::clone(&self.look_ups), port);
         Client::builder()
             .dns_resolver(Arc::new(resolver))
-            .tls_backend_preconfigured(tls::own(&shared.tls))
+            .tls_backend_preconfigured(tls)
             // A proxy would look names up and connect in our place; what the environment says is for the operator's tools.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -71,9 +76,6 @@ impl Tenant {
             .http1_max_headers(FETCH_HEADERS_MAX)
             .http2_max_header_list_size(FETCH_HEADERS_MAX_BYTES as u32)
             .build()
-            .map_err(|error| {
-                tracing::error!(%error, "a client for guests' HTTP could not be made");
-                ServiceError::new(ErrorCode::Internal, "the node failed to fetch; its log tells why")
-            })
+            .map_err(|error| failed(&error))
     }
 }

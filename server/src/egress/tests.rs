@@ -158,7 +158,7 @@ fn egress_with(
 ) -> Egress {
     let allow = allow.iter().map(|entry| entry.parse().unwrap()).collect();
     let rules = Rules { allow, own: (Ipv4Addr::LOCALHOST, 1).into() };
-    Egress::with(rules, Arc::new(look_up), trusting(&[]), Handle::current())
+    Egress::with(rules, Arc::new(look_up), Ok(trusting(&[])).into(), Handle::current())
 }
 
 /// Every name is this machine.

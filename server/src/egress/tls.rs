@@ -12,7 +12,7 @@ const SESSIONS: usize = 8;
 /// The protocols offered, the best first. Some services speak HTTP/2 alone.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// A configuration that trusts what this machine trusts, read once.
+/// A configuration that trusts what this machine trusts. Reads some hundred files, for milliseconds.
 pub(super) fn config() -> Result<ClientConfig, rustls::Error> {
     let builder = || {
         ClientConfig::builder_with_provider(Arc::new(default_provider()))

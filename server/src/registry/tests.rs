@@ -139,10 +139,10 @@ fn a_module_is_referenced_until_its_last_version_is_gone() {
     registry.deploy(new_version("b", "g", "w")).unwrap();
     registry.delete(&namespace("a"), &function("f"), None).unwrap();
     assert!(registry.is_wasm_referenced("cid-w").unwrap());
-    assert_eq!(registry.wasm_hashes_in_use().unwrap(), HashSet::from([WasmHash::of(b"w")]));
+    assert_eq!(registry.wasm_cids_in_use().unwrap(), HashSet::from(["cid-w".to_owned()]));
     registry.delete(&namespace("b"), &function("g"), None).unwrap();
     assert!(!registry.is_wasm_referenced("cid-w").unwrap());
-    assert!(registry.wasm_hashes_in_use().unwrap().is_empty());
+    assert!(registry.wasm_cids_in_use().unwrap().is_empty());
 }
 
 #[test]

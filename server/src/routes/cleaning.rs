@@ -35,20 +35,19 @@ pub fn clean_unreferenced(app: &App) {
             return;
         }
     };
-    for wasm_cid in cids {
-        match app.registry.is_wasm_referenced(&wasm_cid) {
-            Ok(true) => {}
-            Ok(false) => {
-                // The code is kept under another hash, which only the bytes tell. A damaged file has no code.
-                let bytes = app.blobs.get(&wasm_cid).ok().flatten().unwrap_or_default();
-                let wasm_hash = WasmHash::of(&bytes);
-                tracing::info!(cid = wasm_cid, "a module that no function uses is removed");
-                clean(app, &ModuleRef { wasm_hash, wasm_cid });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "stored modules could not be compared with the registry");
-                return;
-            }
+    let in_use = match app.registry.wasm_cids_in_use() {
+        Ok(in_use) => in_use,
+        Err(error) => {
+            tracing::warn!(%error, "stored modules could not be compared with the registry");
+            return;
         }
+    };
+    // One that was deployed meanwhile is found out by `clean`.
+    for wasm_cid in cids.into_iter().filter(|cid| !in_use.contains(cid)) {
+        // The code is kept under another hash, which only the bytes tell. A damaged file has no code.
+        let bytes = app.blobs.get(&wasm_cid).ok().flatten().unwrap_or_default();
+        let wasm_hash = WasmHash::of(&bytes);
+        tracing::info!(cid = wasm_cid, "a module that no function uses is removed");
+        clean(app, &ModuleRef { wasm_hash, wasm_cid });
     }
 }

@@ -57,7 +57,7 @@ fn trusting_egress(roots: &[CertificateDer<'static>]) -> Egress {
     let rules = Rules { allow: vec!["127.0.0.1".parse().unwrap()], own: (Ipv4Addr::LOCALHOST, 1).into() };
     let mut tls = trusting(roots);
     tls.alpn_protocols = super::super::tls::config().unwrap().alpn_protocols;
-    Egress::with(rules, Arc::new(here), tls, Handle::current())
+    Egress::with(rules, Arc::new(here), Ok(tls).into(), Handle::current())
 }
 
 #[tokio::test]
