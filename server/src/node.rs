@@ -328,11 +328,11 @@ fn assemble(
     let authority = Authority::new(registry.clone(), tokens);
     let bounds = Allowed::raised().module_bounds(config.module_cache_mb, engine.instance_slots());
     let modules = Modules::new(compiler, blobs.clone(), bounds, Arc::clone(metrics));
-    let holders = Arc::clone(senders);
+    let holders = Arc::clone(peers);
     modules.on_evicted(Box::new(move |hashes| {
-        for sender in holders.get().into_iter().flatten() {
+        for core in holders.get().into_iter().flatten() {
             // A core that ended holds nothing.
-            let _ = sender.send(Command::Evicted(Arc::clone(hashes)));
+            let _ = core.commands.send(Command::Evicted(Arc::clone(hashes)));
         }
     }));
     let secrets = SecretStore::open(&registry, config, data)
