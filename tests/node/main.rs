@@ -27,6 +27,8 @@ mod jwt;
 mod keys;
 mod lifecycle;
 mod load;
+mod neighbours;
+mod parking;
 mod process;
 mod protocol;
 mod reference;

@@ -85,7 +85,8 @@ impl Core {
         let connections = Rc::new(Connections::new(shared.timeouts));
         let scheduler = CoreScheduler { backplane: shared.backplane.clone() };
         let host = Arc::new(shared.services.host(Arc::new(scheduler)));
-        let keeper = Keeper::new(shared.parked_max_bytes, Arc::clone(&shared.start_notes));
+        let keeper =
+            Keeper::new(shared.parked_max_bytes, Arc::clone(&counters), Arc::clone(&shared.start_notes));
         Self {
             shared,
             connections,

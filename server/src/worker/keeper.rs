@@ -4,6 +4,7 @@
 //! gives way as every guest does. Where there is no such moment, nothing is started and requests run on demand.
 
 use super::core::Core;
+use crate::metrics::CoreCounters;
 use crate::starts::StartNotes;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::limits::{PARKED_NAMESPACE_PART, PARKED_SLOTS_PART};
@@ -45,6 +46,7 @@ pub(super) struct Keeper {
     /// Counts invocations.
     arrivals: Cell<u64>,
     memory_max_bytes: usize,
+    counters: Arc<CoreCounters>,
     notes: Arc<StartNotes>,
     /// The registry's count when the pools were last compared with it.
     generation: Cell<u64>,
@@ -57,7 +59,7 @@ fn wake(waker: &Cell<Option<Waker>>) {
 }
 
 impl Keeper {
-    pub(super) fn new(memory_max_bytes: usize, notes: Arc<StartNotes>) -> Self {
+    pub(super) fn new(memory_max_bytes: usize, counters: Arc<CoreCounters>, notes: Arc<StartNotes>) -> Self {
         Self {
             totals: Rc::default(),
             pools: RefCell::default(),
@@ -67,6 +69,7 @@ impl Keeper {
             undertaker: Cell::default(),
             arrivals: Cell::new(0),
             memory_max_bytes,
+            counters,
             notes,
             generation: Cell::new(0),
         }
@@ -102,8 +105,15 @@ impl Keeper {
             }
             pool.take(now)
         };
+        if parked.is_some() {
+            self.tell_totals();
+        }
         self.want(kept);
         parked
+    }
+
+    fn tell_totals(&self) {
+        self.counters.parked(self.totals.guests(), self.totals.memory_bytes());
     }
 
     /// A pool may want more guests.
@@ -250,6 +260,7 @@ async fn refill(core: &Core, kept: &Kept) {
             pool.failed(&why, Instant::now());
         }
     }
+    core.keeper.tell_totals();
 }
 
 /// Lets go, once in a while, of what is not wanted any more.
@@ -262,7 +273,7 @@ pub(super) async fn look_through_all(core: Rc<Core>) {
         if keeper.generation.replace(generation) != generation {
             drop_replaced(&core).await;
         }
-        core.counters.parked(keeper.totals.guests(), keeper.totals.memory_bytes());
+        keeper.tell_totals();
     }
 }
 

@@ -93,7 +93,7 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
         created_at_ms: 0,
         updated_at_ms: 0,
     });
-    let kept = Keeper::new(0, Arc::default()).pool(&function, module);
+    let kept = Keeper::new(0, Arc::default(), Arc::default()).pool(&function, module);
     let (module, noted_at) = (Arc::clone(module), Cell::new(0));
     Rc::new(Ready { function, module, kept, noted_at, _user: Rc::new(namespace) })
 }
