@@ -33,7 +33,7 @@ fn two_busy_connections_keep_two_cores_busy() {
         let mut worked: Vec<_> = after.iter().map(|(core, ns)| ns - before[core]).collect();
         worked.sort_unstable();
         // On one core alone the other one would have next to nothing.
-        assert!(worked.len() == 2 && worked[0] * 5 > worked[1], "round {round}: {worked:?}");
+        assert!(worked.len() == 2 && worked[0] * 20 > worked[1], "round {round}: {worked:?}");
         drop(connections);
         eventually("they are closed", || node.metric("orama_http_connections") <= 1.0);
     }

@@ -128,7 +128,7 @@ fn what_waits_goes_with_its_version() {
     eventually("the new version has one", || node.parked() == 2.0);
     node.delete("/v1/functions/f").expect(200);
     eventually("the deleted function's is gone", || node.parked() == 1.0);
-    assert_eq!(node.invoke_parked("g", "still").expect(200).body, b"still");
+    assert_eq!(node.invoke_parked("g", "[3]").expect(200).body, b"[3]");
     assert!(node.terminate().success());
 }
 
@@ -182,7 +182,7 @@ fn nothing_waits_where_it_was_not_asked_for_or_there_is_no_memory_for_it() {
     let poor = Node::of_one_core("parked_memory_mb = 0\n");
     poor.deploy("f", &wasm, &[("start", "parked")]);
     for _ in 0..50 {
-        assert_eq!(poor.invoke("f", "x").expect(200).body, b"x");
+        assert_eq!(poor.invoke("f", "[1]").expect(200).body, b"[1]");
     }
     assert_eq!((poor.parked(), poor.started_parked()), (0.0, 0.0));
 }
@@ -191,15 +191,15 @@ fn nothing_waits_where_it_was_not_asked_for_or_there_is_no_memory_for_it() {
 fn one_namespace_does_not_take_all_the_memory_for_what_waits() {
     // A part of 1 MiB for the namespace: 16 guests of one page.
     let node = Node::of_one_core("parked_memory_mb = 4\n");
-    let wasm = guests::wat("echo");
+    let wasm = guests::wat("exit_code");
     for number in 0..40 {
         let name = format!("f{number}");
         node.deploy(&name, &wasm, &[("start", "parked")]);
-        node.invoke(&name, "x").expect(200);
+        node.invoke(&name, "0").expect(200);
     }
     eventually("as many wait as may", || node.parked() >= 16.0);
     for number in 0..40 {
-        node.invoke(&format!("f{number}"), "x").expect(200);
+        node.invoke(&format!("f{number}"), "0").expect(200);
         assert!(node.parked() <= 16.0);
     }
     assert_eq!(node.metric("orama_parked_memory_bytes"), node.parked() * 65536.0);
