@@ -112,12 +112,14 @@ pub fn saturate(target: &Target, connections: usize, length: Duration, cpu: impl
     latencies.sort_unstable();
     let us = |percent| percentile(&latencies, percent).map_or(f64::NAN, micros);
     let right = latencies.len() as f64;
+    // Nothing came at all: nothing is right.
+    let failed = if failed == 0 && right == 0.0 { 1.0 } else { failed as f64 / (right + failed as f64) };
     Run {
         rate: right / elapsed.as_secs_f64(),
         p50_us: us(50),
         p99_us: us(99),
         cpu_us: micros(cpu) / right,
-        failed: failed as f64 / (right + failed as f64),
+        failed,
     }
 }
 

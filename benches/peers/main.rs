@@ -61,6 +61,7 @@ fn compare(options: &Options) -> Result<(), String> {
     if let (Some(Err(error)), Kind::Orama) = (installed.first(), kinds[0]) {
         return Err(format!("without a node there is nothing to compare: {error}"));
     }
+    let machine = machine();
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let functions = servers::functions(dir.path())?;
     let peers: Vec<Peer> = installed.iter().filter_map(|peer| peer.as_ref().ok()).cloned().collect();
@@ -72,7 +73,7 @@ fn compare(options: &Options) -> Result<(), String> {
         version: peer.map(|peer| peer.program.version),
     });
     let report = Report {
-        machine: machine(),
+        machine,
         method: format!(
             "{} of {} s of each load, medians; {WORKERS} threads that serve; nothing is pinned but what a server pins \
              itself; the load comes from the same cores",
@@ -116,6 +117,10 @@ fn machine() -> Vec<(&'static str, String)> {
         ("processor", format!("{}, {cores} cores", field(&read("/proc/cpuinfo"), "model name"))),
         ("memory", memory),
         ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
+        (
+            "load average before the run",
+            read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
+        ),
         ("wasmtime in the node", install::locked("wasmtime")),
         ("guests", format!("{}; {}", tool("tinygo"), tool("go"))),
     ]

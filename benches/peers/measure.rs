@@ -176,7 +176,7 @@ fn paced(
         let paced = Paced {
             p50_us: field(|it| it.p50_us),
             p99_us: field(|it| it.p99_us),
-            failed: field(|it| it.failed),
+            failed: runs.iter().map(|it| it.failed).sum::<f64>() / runs.len() as f64,
         };
         showings[index].paced.insert(key, paced);
     }
@@ -239,7 +239,7 @@ fn of(peer: &Peer, functions: &[Function]) -> Vec<Function> {
     functions.iter().filter(|function| peer.kind.runs(function)).cloned().collect()
 }
 
-/// A run whose every figure is the median of the runs'.
+/// A run whose figures are the medians of the runs', and whose failures are those of all.
 fn middle(runs: &[Run]) -> Run {
     let field = |field: fn(&Run) -> f64| median(runs.iter().map(field)).unwrap_or(f64::NAN);
     Run {
@@ -247,7 +247,7 @@ fn middle(runs: &[Run]) -> Run {
         p50_us: field(|run| run.p50_us),
         p99_us: field(|run| run.p99_us),
         cpu_us: field(|run| run.cpu_us),
-        failed: field(|run| run.failed),
+        failed: runs.iter().map(|run| run.failed).sum::<f64>() / runs.len() as f64,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Plots of a report as SVG: bars, each panel with a scale of its own, values written beside them.
+//! Plots of a report as SVG: bars, each panel with a scale of its own, values beside them.
 
 use crate::measure::Showing;
 use crate::report::Report;
@@ -7,15 +7,16 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
 /// The plots' files and titles, in the order in which they are shown.
-pub const PLOTS: [(&str, &str); 5] = [
+pub const PLOTS: [(&str, &str); 6] = [
     ("cpu.svg", "CPU time of the server per request, 32 connections (us)"),
-    ("latency.svg", "Latency on one connection: median, and 99th percentile in pale (us)"),
+    ("throughput.svg", "Requests per second, 32 connections, load generator on the same cores"),
+    ("latency.svg", "Latency on one connection: median, and pale below it the 99th percentile (us)"),
     (
         "paced.svg",
-        "200 requests a second, first byte of the answer: median, and 99th percentile in pale (us)",
+        "200 requests a second, first byte of the answer: median, and pale below it the 99th percentile (us)",
     ),
-    ("starts.svg", "From a new module to its first answer, and in pale from a restart (ms)"),
-    ("memory.svg", "Resident memory at rest, and in pale after load (MiB)"),
+    ("starts.svg", "From a new module to its first answer, and pale below it from a restart (ms)"),
+    ("memory.svg", "Resident memory at rest, and pale below it after load (MiB)"),
 ];
 
 const WIDTH: u32 = 920;
@@ -51,6 +52,9 @@ pub fn write(report: &Report, dir: &Path) -> Result<(), String> {
         let panels = match file {
             "cpu.svg" => {
                 by_function(report, |it, function| Some((it.load.get(&(function, 32))?.cpu_us, None)))
+            }
+            "throughput.svg" => {
+                by_function(report, |it, function| Some((it.load.get(&(function, 32))?.rate, None)))
             }
             "latency.svg" => by_function(report, |it, function| {
                 it.load.get(&(function, 1)).map(|run| (run.p50_us, Some(run.p99_us)))
@@ -111,34 +115,33 @@ fn draw(path: &Path, title: &str, panels: &[Panel]) -> Result<(), Box<dyn std::e
     area.fill(&WHITE)?;
     let text =
         |size: i32| ("sans-serif", size).into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
-    area.draw(&Text::new(title, (16, HEAD / 2 + 4), text(16)))?;
+    area.draw(&Text::new(title, (16, HEAD / 2 + 4), text(19)))?;
     let mut y = HEAD;
     for panel in panels {
         y += PANEL_HEAD;
-        area.draw(&Text::new(panel.title.as_str(), (16, y - 10), text(14)))?;
+        area.draw(&Text::new(panel.title.as_str(), (16, y - 10), text(17)))?;
         let values = panel.bars.iter().flat_map(|bar| [Some(bar.value), bar.second]).flatten();
         let longest = values.filter(|value| value.is_finite()).fold(f64::MIN_POSITIVE, f64::max);
         for bar in &panel.bars {
             let color = if bar.ours { OURS } else { OTHERS };
             let to = |value: f64| BARS_AT + (value.max(0.0) / longest * BARS_LONG).round() as i32;
-            let rectangle = |value: f64, color: RGBAColor| {
-                Rectangle::new([(BARS_AT, y + 3), (to(value), y + LINE - 3)], color.filled())
+            let bar_of = |value: f64, from: i32, until: i32, color: RGBAColor| {
+                area.draw(&Rectangle::new([(BARS_AT, y + from), (to(value), y + until)], color.filled()))
             };
-            // The longer one first, so that neither hides the other.
-            let mut both = vec![(bar.value, color.mix(1.0))];
-            both.extend(bar.second.map(|second| (second, color.mix(0.4))));
-            both.sort_by(|(one, _), (other, _)| other.total_cmp(one));
-            for (value, color) in both {
-                area.draw(&rectangle(value, color))?;
+            // Both values have half of the line; one alone has all of it.
+            let split = if bar.second.is_some() { LINE / 2 } else { LINE - 3 };
+            bar_of(bar.value, 3, split, color.mix(1.0))?;
+            if let Some(second) = bar.second {
+                bar_of(second, split, LINE - 3, color.mix(0.4))?;
             }
             let middle = y + LINE / 2;
-            area.draw(&Text::new(bar.label.as_str(), (28, middle), text(13)))?;
+            area.draw(&Text::new(bar.label.as_str(), (28, middle), text(16)))?;
             let said = bar.second.map_or_else(
                 || short(bar.value),
                 |second| format!("{} / {}", short(bar.value), short(second)),
             );
             let end = to(bar.second.map_or(bar.value, |second| second.max(bar.value)));
-            area.draw(&Text::new(said, (end + 6, middle), text(13)))?;
+            area.draw(&Text::new(said, (end + 6, middle), text(16)))?;
             y += LINE;
         }
     }

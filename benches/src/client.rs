@@ -4,6 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+/// A server that says nothing for as long is broken; compiling a module for a deploy takes seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// A kept connection.
 pub struct Connection {
     stream: TcpStream,
@@ -37,6 +40,7 @@ impl Connection {
     pub fn try_open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE))?;
         Ok(Self { stream, buffer: vec![0; 64 << 10] })
     }
 
