@@ -13,6 +13,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+mod layout;
 mod retention;
 mod store;
 mod writer;
@@ -22,15 +23,57 @@ pub use retention::Retention;
 /// The file's name in the data folder.
 const FILE: &str = "records.db";
 
+/// Whose records are kept together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Function {
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The function's name.
+    pub name: FunctionName,
+}
+
+/// A request's id, without memory of its own. A UUID fits; of a longer text only the beginning is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    text: [u8; Self::MAX_BYTES],
+    len: u8,
+}
+
+impl RequestId {
+    /// Bytes of a UUID's text.
+    const MAX_BYTES: usize = 36;
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.text.get(..self.len.into()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+impl From<&str> for RequestId {
+    fn from(id: &str) -> Self {
+        let mut text = [0; Self::MAX_BYTES];
+        let len = id.floor_char_boundary(Self::MAX_BYTES);
+        for (to, from) in text.iter_mut().zip(&id.as_bytes()[..len]) {
+            *to = *from;
+        }
+        Self { text, len: len as u8 }
+    }
+}
+
+impl std::fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
 /// One invocation that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// As in the response's `X-Request-ID`.
-    pub request_id: String,
-    /// The function's tenant.
-    pub namespace: Namespace,
+    pub request_id: RequestId,
     /// The function.
-    pub name: FunctionName,
+    pub function: Arc<Function>,
     /// The version that ran.
     pub version: u32,
     /// What caused it; one of [`TRIGGER_TYPES`].
@@ -60,7 +103,6 @@ impl Record {
     /// Bytes of memory that it takes while it waits, roughly.
     fn cost_bytes(&self) -> usize {
         size_of::<Self>()
-            + self.request_id.len()
             + self.error.as_ref().map_or(0, String::len)
             + self.messages.iter().map(|m| size_of::<LogMessage>() + m.message.len()).sum::<usize>()
     }
@@ -146,7 +188,7 @@ impl Records {
     /// # Errors
     /// [`RecordsError`]
     pub fn open_with(dir: &Path, retention: Retention) -> Result<Self, RecordsError> {
-        let database = Arc::new(Database::open(dir, FILE, Durability::Process, &store::migrations())?);
+        let database = Arc::new(Database::open(dir, FILE, Durability::Process, &layout::migrations())?);
         let counters = Arc::new(Counters::default());
         let (jobs, queue) = mpsc::channel();
         let writer = writer::Writer::new(Arc::clone(&database), Arc::clone(&counters), retention)?;

@@ -1,6 +1,7 @@
 //! Deletes old records in small steps: by age, by count and size of each function, and by size of all.
 
-use super::{Record, RecordsError};
+use super::store::{self, Added};
+use super::{Function, RecordsError};
 use crate::backend::sqlite::Database;
 use jiff::Timestamp;
 use orama_runtime::limits::{
@@ -9,13 +10,11 @@ use orama_runtime::limits::{
 use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Rows that one step deletes at least; about 2 ms of the writer's time.
-const STEP_ROWS: u64 = 500;
-
-/// A record without its messages and error, with its places in the indices.
-const ROW_BYTES: i64 = 300;
+/// Blocks that one step deletes at least; about 2 ms of the writer's time.
+const STEP_BLOCKS: u64 = 500;
 
 /// How often ages and the whole size are looked at.
 const AGE_EVERY: Duration = Duration::from_secs(60);
@@ -44,24 +43,14 @@ impl Default for Retention {
     }
 }
 
-type Function = (Namespace, FunctionName);
-
-/// What a function has too much of. Counting walks an index alone; sizes are read from every record, so they are looked
-/// at only after as many bytes.
-#[derive(Debug, Clone, Copy)]
-enum By {
-    Count,
-    Size,
-}
-
 /// Knows what may have to be deleted, and deletes a little of it at a time.
 pub(super) struct Cleaner {
     retention: Retention,
     /// Records of a function since it was last trimmed, and their bytes.
-    fresh: HashMap<Function, (u32, u64)>,
-    /// Functions to trim by count, and by size.
-    over: VecDeque<(Function, By)>,
-    /// Records written since the last step.
+    fresh: HashMap<Arc<Function>, (u64, u64)>,
+    /// Functions to trim.
+    over: VecDeque<Arc<Function>>,
+    /// Blocks written since the last step.
     wrote: u64,
     /// When ages are looked at next.
     age_due: Instant,
@@ -70,30 +59,22 @@ pub(super) struct Cleaner {
 impl Cleaner {
     /// Starts with every function that has records, as what was written before the start is not known.
     pub(super) fn new(database: &Database, retention: Retention) -> Result<Self, RecordsError> {
-        let found = database.read(functions)?;
-        let over = found.into_iter().flat_map(|f| [(f.clone(), By::Count), (f, By::Size)]).collect();
+        let over = database.read(functions)?;
         Ok(Self { retention, fresh: HashMap::new(), over, wrote: 0, age_due: Instant::now() })
     }
 
-    /// Takes note of records that were committed.
-    pub(super) fn wrote(&mut self, records: &[Record]) {
-        self.wrote += records.len() as u64;
+    /// Takes note of what was committed.
+    pub(super) fn wrote(&mut self, added: Vec<Added>) {
         // Trimming walks the function's index, so it is done once for every tenth of what it may keep.
-        let slack = (self.retention.per_function / 10).max(1);
+        let slack = u64::from(self.retention.per_function / 10).max(1);
         let slack_bytes = (self.retention.per_function_bytes / 10).max(1);
-        for record in records {
-            let function = (record.namespace.clone(), record.name.clone());
-            let (count, bytes) = self.fresh.entry(function).or_default();
-            *count += 1;
-            *bytes += record.cost_bytes() as u64;
-            let function = || (record.namespace.clone(), record.name.clone());
-            if *count >= slack {
-                *count = 0;
-                self.over.push_back((function(), By::Count));
-            }
-            if *bytes >= slack_bytes {
-                *bytes = 0;
-                self.over.push_back((function(), By::Size));
+        for Added { function, blocks, records, bytes } in added {
+            self.wrote += blocks;
+            let fresh = self.fresh.entry(Arc::clone(&function)).or_default();
+            *fresh = (fresh.0 + records, fresh.1 + bytes);
+            if fresh.0 >= slack || fresh.1 >= slack_bytes {
+                *fresh = (0, 0);
+                self.over.push_back(function);
             }
         }
     }
@@ -105,41 +86,40 @@ impl Cleaner {
 
     /// Deletes a little, but twice as much as was written since the last step, so that it cannot fall behind.
     pub(super) fn step(&mut self, database: &Database) -> Result<(), RecordsError> {
-        let mut budget = STEP_ROWS + 2 * std::mem::take(&mut self.wrote);
+        let mut budget = STEP_BLOCKS + 2 * std::mem::take(&mut self.wrote);
         if self.age_due <= Instant::now() {
             let age_ms = i64::try_from(self.retention.age.as_millis()).unwrap_or(i64::MAX);
             let too_old_ms = Timestamp::now().as_millisecond().saturating_sub(age_ms);
             // Put off first: after an error the next try is in a minute, not at once and for ever.
             self.age_due = Instant::now() + AGE_EVERY;
-            let is_over = database.read(stored_bytes)? > self.retention.total_bytes;
-            let (cutoff_ms, most) = if is_over { (i64::MAX, STEP_ROWS) } else { (too_old_ms, budget) };
-            let deleted = database.write(|t| delete_older(t, cutoff_ms, most))?;
-            if deleted == most {
+            let excess = database.read(stored_bytes)?.saturating_sub(self.retention.total_bytes);
+            let deleted = database.write(|t| {
+                let by_size = if excess > 0 { delete_oldest(t, excess, budget)? } else { 0 };
+                Ok::<_, RecordsError>(by_size + delete_older(t, too_old_ms, budget)?)
+            })?;
+            if excess > 0 || deleted >= budget {
                 self.age_due = Instant::now();
-                return Ok(());
             }
             budget = budget.saturating_sub(deleted);
         }
-        while let Some((function, by)) = self.over.pop_front() {
-            let deleted = database.write(|t| trim(t, &function, by, &self.retention, budget))?;
-            if deleted == budget {
-                self.over.push_back((function, by));
-                return Ok(());
+        while budget > 0
+            && let Some(function) = self.over.pop_front()
+        {
+            let deleted = database.write(|t| trim(t, &function, &self.retention, budget))?;
+            if deleted >= budget {
+                self.over.push_back(function);
             }
             // A step that finds nothing costs time as well.
-            budget = budget.saturating_sub(deleted.max(STEP_ROWS / 10));
-            if budget == 0 {
-                return Ok(());
-            }
+            budget = budget.saturating_sub(deleted.max(STEP_BLOCKS / 10));
         }
         Ok(())
     }
 }
 
 /// Every function that has records, by jumps along the index rather than a walk over all of it.
-fn functions(c: &Connection) -> Result<VecDeque<Function>, RecordsError> {
+fn functions(c: &Connection) -> Result<VecDeque<Arc<Function>>, RecordsError> {
     let mut next = c.prepare(
-        "SELECT namespace, name FROM records WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT 1",
+        "SELECT namespace, name FROM blocks WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT 1",
     )?;
     let mut found = VecDeque::new();
     let mut last = (String::new(), String::new());
@@ -148,20 +128,42 @@ fn functions(c: &Connection) -> Result<VecDeque<Function>, RecordsError> {
     {
         last = row;
         if let (Ok(namespace), Ok(name)) = (Namespace::new(&last.0), FunctionName::new(&last.1)) {
-            found.push_back((namespace, name));
+            found.push_back(Arc::new(Function { namespace, name }));
         }
     }
     Ok(found)
 }
 
+/// Deletes what started before `cutoff_ms`, at most `max` blocks.
 fn delete_older(t: &Transaction<'_>, cutoff_ms: i64, max: u64) -> Result<u64, RecordsError> {
     let deleted = t
         .prepare_cached(
-            "DELETE FROM records WHERE id IN (SELECT id FROM records WHERE started_at_ms < ?1
-             ORDER BY started_at_ms LIMIT ?2)",
+            "DELETE FROM blocks WHERE id IN (SELECT id FROM blocks WHERE last_ms < ?1 ORDER BY last_ms LIMIT ?2)",
         )?
         .execute(params![cutoff_ms, i64::try_from(max).unwrap_or(i64::MAX)])?;
     Ok(deleted as u64)
+}
+
+/// Deletes the oldest of all until they had `excess` bytes together, at most `max` blocks.
+fn delete_oldest(t: &Transaction<'_>, excess: u64, max: u64) -> Result<u64, RecordsError> {
+    let mut statement = t.prepare_cached("SELECT id, bytes FROM blocks ORDER BY last_ms LIMIT ?1")?;
+    let mut rows = statement.query([i64::try_from(max).unwrap_or(i64::MAX)])?;
+    let (mut oldest, mut bytes) = (Vec::new(), 0);
+    while bytes < excess
+        && let Some(row) = rows.next()?
+    {
+        oldest.push(row.get(0)?);
+        bytes += u64::from(row.get::<_, u32>(1)?);
+    }
+    delete(t, &oldest)
+}
+
+fn delete(t: &Transaction<'_>, blocks: &[i64]) -> Result<u64, RecordsError> {
+    let mut statement = t.prepare_cached("DELETE FROM blocks WHERE id = ?1")?;
+    for id in blocks {
+        statement.execute([id])?;
+    }
+    Ok(blocks.len() as u64)
 }
 
 /// Bytes of the file that hold something.
@@ -171,47 +173,38 @@ fn stored_bytes(c: &Connection) -> Result<u64, RecordsError> {
     Ok(used * pages("PRAGMA page_size")?)
 }
 
-/// Where the records of a function that are to go begin, after the ?3 newest.
-const BY_COUNT: &str = "
-SELECT started_at_ms, id FROM records WHERE namespace = ?1 AND name = ?2
-ORDER BY started_at_ms DESC, id DESC LIMIT 1 OFFSET ?3";
+/// A function's blocks, the newest first; all from the index.
+const NEWEST: &str = "
+SELECT id, records, bytes FROM blocks WHERE namespace = ?1 AND name = ?2 ORDER BY last_ms DESC, id DESC";
 
-/// The same, after the newest that have ?3 bytes together; each has ?4 beside its texts.
-const BY_SIZE: &str = "
-SELECT started_at_ms, id FROM (
-    SELECT started_at_ms, id, sum(
-        ?4 + coalesce(octet_length(messages), 0) + coalesce(octet_length(error), 0)
-    ) OVER (ORDER BY started_at_ms DESC, id DESC ROWS UNBOUNDED PRECEDING) AS bytes
-    FROM records WHERE namespace = ?1 AND name = ?2)
-WHERE bytes > ?3 ORDER BY started_at_ms DESC, id DESC LIMIT 1";
-
-/// Deletes records of a function beyond its newest, the oldest first.
+/// Deletes records of a function beyond its newest, the oldest first, at most `max` blocks. Returns how many blocks.
 fn trim(
     t: &Transaction<'_>,
     function: &Function,
-    by: By,
     retention: &Retention,
     max: u64,
 ) -> Result<u64, RecordsError> {
-    let (namespace, name) = (function.0.as_str(), function.1.as_str());
-    let place = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-    let newest_to_go: Option<(i64, i64)> = match by {
-        By::Count => {
-            t.prepare_cached(BY_COUNT)?.query_row(params![namespace, name, retention.per_function], place)
-        }
-        By::Size => {
-            let most = i64::try_from(retention.per_function_bytes).unwrap_or(i64::MAX);
-            t.prepare_cached(BY_SIZE)?.query_row(params![namespace, name, most, ROW_BYTES], place)
+    let (mut records, mut bytes, mut over, mut shorten) = (0, 0, Vec::new(), None);
+    {
+        let mut statement = t.prepare_cached(NEWEST)?;
+        let mut rows = statement.query(params![function.namespace.as_str(), function.name.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let (id, of_block) = (row.get(0)?, u64::from(row.get::<_, u32>(1)?));
+            let left = u64::from(retention.per_function).saturating_sub(records);
+            bytes += u64::from(row.get::<_, u32>(2)?);
+            if left == 0 || (bytes > retention.per_function_bytes && records > 0) {
+                over.push(id);
+            } else if of_block > left {
+                shorten = Some((id, left as usize));
+                records += left;
+            } else {
+                records += of_block;
+            }
         }
     }
-    .optional()?;
-    let Some((started_at_ms, id)) = newest_to_go else { return Ok(0) };
-    let deleted = t
-        .prepare_cached(
-            "DELETE FROM records WHERE id IN (SELECT id FROM records
-             WHERE namespace = ?1 AND name = ?2 AND (started_at_ms, id) <= (?3, ?4)
-             ORDER BY started_at_ms, id LIMIT ?5)",
-        )?
-        .execute(params![namespace, name, started_at_ms, id, i64::try_from(max).unwrap_or(i64::MAX)])?;
-    Ok(deleted as u64)
+    if let Some((id, keep)) = shorten {
+        store::shorten(t, id, function, keep)?;
+    }
+    let begin = over.len().saturating_sub(usize::try_from(max).unwrap_or(usize::MAX));
+    delete(t, over.get(begin..).unwrap_or_default())
 }

@@ -1,101 +1,159 @@
-//! The records' table, and how a record becomes a row and back.
+//! The records' table. One row is a block: records of one function that were committed together, as JSON. A row each would
+//! cost the node a quarter of what a small invocation costs.
 
-use super::{Filter, Record, RecordsError, TRIGGER_TYPES};
+use super::{Filter, Function, Record, RecordsError, RequestId, TRIGGER_TYPES};
 use orama_runtime::invocation::{Level, LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
-use rusqlite::{Connection, Row, Transaction, params};
-use rusqlite_migration::{M, Migrations};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
 
-/// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
-pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(ATTEMPTS)])
-}
-
-// Messages stand in the row: they are only ever read with it, and most records have none.
-const FIRST: &str = "
-CREATE TABLE records (
-    id INTEGER PRIMARY KEY,
-    request_id TEXT NOT NULL,
-    namespace TEXT NOT NULL,
-    name TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    trigger_type TEXT NOT NULL,
-    status TEXT NOT NULL,
-    duration_us INTEGER NOT NULL,
-    input_size INTEGER NOT NULL,
-    output_size INTEGER NOT NULL,
-    error TEXT,
-    started_at_ms INTEGER NOT NULL,
-    messages TEXT
-) STRICT;
-
-CREATE INDEX records_by_function ON records (namespace, name, started_at_ms);
-CREATE INDEX records_by_age ON records (started_at_ms);
-";
-
-const ATTEMPTS: &str = "ALTER TABLE records ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;";
-
-const INSERT: &str = "
-INSERT INTO records (request_id, namespace, name, version, trigger_type, status, duration_us, input_size,
-    output_size, error, started_at_ms, messages, attempt)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+const INSERT: &str =
+    "INSERT INTO blocks (namespace, name, last_ms, records, bytes, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 const QUERY: &str = "
-SELECT request_id, namespace, name, version, trigger_type, status, duration_us, input_size, output_size, error,
-    started_at_ms, messages, attempt
-FROM records
-WHERE namespace = ?1 AND name = ?2
-    AND (?3 IS NULL OR started_at_ms >= ?3)
-    AND (?4 IS NULL OR status = ?4)
-    AND (?5 IS NULL OR request_id = ?5)
-    AND (?6 IS NULL OR version = ?6)
-ORDER BY started_at_ms DESC, id DESC
-LIMIT ?7";
+SELECT id, last_ms, data FROM blocks
+WHERE namespace = ?1 AND name = ?2 AND (?3 IS NULL OR last_ms >= ?3)
+ORDER BY last_ms DESC, id DESC";
 
 const REMOVE: &str = "
-DELETE FROM records WHERE id IN (SELECT id FROM records WHERE namespace = ?1 LIMIT ?2)";
+DELETE FROM blocks WHERE id IN (SELECT id FROM blocks WHERE namespace = ?1 LIMIT ?2)";
 
-/// Rows that one step of a removal deletes; some 20 ms of the writer's time.
-const REMOVE_ROWS: u32 = 5000;
+/// Blocks that one step of a removal deletes; some 20 ms of the writer's time.
+const REMOVE_BLOCKS: u32 = 5000;
 
-const STATUSES: [Status; 3] = [Status::Success, Status::Error, Status::Timeout];
+/// Records of a block at most: what a query decodes too much, and what trimming keeps too long.
+pub(super) const BLOCK_RECORDS_MAX: usize = 128;
+/// A block with more bytes takes no further record.
+const BLOCK_BYTES: usize = 16 << 10;
+/// The first record of a block is at most so much older than its last: how long a record may outlive its age.
+const BLOCK_SPAN_MS: i64 = 60_000;
 
-/// A message as it is stored: level, text, milliseconds since the Unix epoch.
-type StoredMessage = (Level, String, i64);
+/// A record as it is stored, without its function: request id, version, what caused it, attempt, status, duration in
+/// microseconds, bytes in and out, error, start in milliseconds since the Unix epoch, messages.
+#[derive(Serialize)]
+struct Written<'a>(
+    &'a str,
+    u32,
+    &'a str,
+    u32,
+    Status,
+    u64,
+    u64,
+    u64,
+    Option<&'a str>,
+    i64,
+    Vec<Message<&'a str>>,
+);
 
-pub(super) fn insert(t: &Transaction<'_>, records: &[Record]) -> Result<(), RecordsError> {
-    let mut statement = t.prepare_cached(INSERT)?;
-    for record in records {
-        statement.execute(params![
-            record.request_id,
-            record.namespace.as_str(),
-            record.name.as_str(),
+#[derive(Deserialize)]
+struct Read(String, u32, String, u32, Status, u64, u64, u64, Option<String>, i64, Vec<Message<String>>);
+
+/// Level, text, milliseconds since the Unix epoch.
+pub(super) type Message<T> = (Level, T, i64);
+
+/// Records of one function on their way into a row.
+struct Block<'a> {
+    function: &'a Function,
+    last_ms: i64,
+    records: usize,
+    data: Vec<u8>,
+}
+
+impl<'a> Block<'a> {
+    /// Packs records of one function that are in the order of their starts.
+    fn pack(
+        function: &'a Function,
+        records: &[&Record],
+        mut each: impl FnMut(Self) -> Result<(), RecordsError>,
+    ) -> Result<(), RecordsError> {
+        let mut rest = records;
+        while let Some(first) = rest.first() {
+            let mut block = Self { function, last_ms: first.started_at_ms, records: 0, data: Vec::new() };
+            for record in rest.iter().take(BLOCK_RECORDS_MAX) {
+                let span_ms = record.started_at_ms.saturating_sub(first.started_at_ms);
+                if block.data.len() > BLOCK_BYTES || span_ms > BLOCK_SPAN_MS {
+                    break;
+                }
+                block.push(record)?;
+            }
+            rest = rest.get(block.records..).unwrap_or_default();
+            block.data.push(b']');
+            each(block)?;
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, record: &Record) -> Result<(), RecordsError> {
+        self.data.push(if self.records == 0 { b'[' } else { b',' });
+        let messages = record.messages.iter().map(|m| (m.level, m.message.as_str(), m.timestamp_ms));
+        let written = Written(
+            record.request_id.as_str(),
             record.version,
             record.trigger_type,
-            record.status.as_str(),
-            integer(record.duration_us),
-            integer(record.input_size),
-            integer(record.output_size),
-            record.error,
-            record.started_at_ms,
-            messages_json(&record.messages)?,
             record.attempt,
+            record.status,
+            record.duration_us,
+            record.input_size,
+            record.output_size,
+            record.error.as_deref(),
+            record.started_at_ms,
+            messages.collect(),
+        );
+        serde_json::to_writer(&mut self.data, &written).map_err(|_| RecordsError::Damaged)?;
+        self.last_ms = record.started_at_ms;
+        self.records += 1;
+        Ok(())
+    }
+
+    fn write(&self, t: &Transaction<'_>) -> Result<(), RecordsError> {
+        t.prepare_cached(INSERT)?.execute(params![
+            self.function.namespace.as_str(),
+            self.function.name.as_str(),
+            self.last_ms,
+            self.records as u32,
+            u32::try_from(self.data.len()).unwrap_or(u32::MAX),
+            self.data,
         ])?;
+        Ok(())
     }
-    Ok(())
 }
 
-/// SQLite's integers are signed; no real duration or size comes near the end.
-fn integer(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
+/// What a commit added for one function.
+pub(super) struct Added {
+    pub(super) function: Arc<Function>,
+    pub(super) blocks: u64,
+    pub(super) records: u64,
+    pub(super) bytes: u64,
 }
 
-fn messages_json(messages: &[LogMessage]) -> Result<Option<String>, RecordsError> {
-    if messages.is_empty() {
-        return Ok(None);
+pub(super) fn insert(t: &Transaction<'_>, records: &[Record]) -> Result<Vec<Added>, RecordsError> {
+    let mut of: HashMap<&Function, Vec<&Record>> = HashMap::new();
+    let mut rest = records;
+    // Mostly one function after the other has many.
+    while let Some(first) = rest.first() {
+        let same = rest.iter().take_while(|record| Arc::ptr_eq(&record.function, &first.function)).count();
+        let (run, others) = rest.split_at(same);
+        of.entry(&first.function).or_default().extend(run);
+        rest = others;
     }
-    let rows: Vec<_> = messages.iter().map(|m| (m.level, m.message.as_str(), m.timestamp_ms)).collect();
-    serde_json::to_string(&rows).map(Some).map_err(|_| RecordsError::Damaged)
+    let mut added = Vec::with_capacity(of.len());
+    for (function, mut records) in of {
+        let Some(first) = records.first() else { continue };
+        let function_of = Arc::clone(&first.function);
+        records.sort_by_key(|record| record.started_at_ms);
+        let mut new = Added { function: function_of, blocks: 0, records: 0, bytes: 0 };
+        Block::pack(function, &records, |block| {
+            new.blocks += 1;
+            new.records += block.records as u64;
+            new.bytes += block.data.len() as u64;
+            block.write(t)
+        })?;
+        added.push(new);
+    }
+    Ok(added)
 }
 
 pub(super) fn query(
@@ -104,56 +162,102 @@ pub(super) fn query(
     name: &FunctionName,
     filter: &Filter,
 ) -> Result<Vec<Record>, RecordsError> {
+    let function = Arc::new(Function { namespace: namespace.clone(), name: name.clone() });
+    let limit = filter.limit as usize;
     let mut statement = c.prepare_cached(QUERY)?;
-    let mut rows = statement.query(params![
-        namespace.as_str(),
-        name.as_str(),
-        filter.since_ms,
-        filter.status.map(Status::as_str),
-        filter.request_id,
-        filter.version,
-        filter.limit,
-    ])?;
-    let mut records = Vec::new();
-    while let Some(row) = rows.next()? {
-        records.push(record(row)?);
+    let mut blocks = statement.query(params![namespace.as_str(), name.as_str(), filter.since_ms])?;
+    // By start, and what started together by its place in the file.
+    let mut found: Vec<((i64, i64, usize), Record)> = Vec::new();
+    while let Some(block) = blocks.next()? {
+        let (id, last_ms): (i64, i64) = (block.get(0)?, block.get(1)?);
+        if found.len() >= limit {
+            found.sort_by_key(|(place, _)| Reverse(*place));
+            found.truncate(limit);
+            if found.last().is_none_or(|((started_at_ms, ..), _)| last_ms < *started_at_ms) {
+                break;
+            }
+        }
+        let data = block.get_ref(2)?.as_blob().map_err(|_| RecordsError::Damaged)?;
+        for (index, record) in unpack(data, &function)?.into_iter().enumerate() {
+            if filter.takes(&record) {
+                found.push(((record.started_at_ms, id, index), record));
+            }
+        }
     }
-    Ok(records)
+    found.sort_by_key(|(place, _)| Reverse(*place));
+    found.truncate(limit);
+    Ok(found.into_iter().map(|(_, record)| record).collect())
+}
+
+impl Filter {
+    fn takes(&self, record: &Record) -> bool {
+        self.since_ms.is_none_or(|since_ms| record.started_at_ms >= since_ms)
+            && self.status.is_none_or(|status| record.status == status)
+            && self.request_id.as_ref().is_none_or(|id| record.request_id.as_str() == id)
+            && self.version.is_none_or(|version| record.version == version)
+    }
+}
+
+fn unpack(data: &[u8], function: &Arc<Function>) -> Result<Vec<Record>, RecordsError> {
+    let read: Vec<Read> = serde_json::from_slice(data).map_err(|_| RecordsError::Damaged)?;
+    let record = |read: Read| {
+        let Read(
+            id,
+            version,
+            word,
+            attempt,
+            status,
+            duration_us,
+            input_size,
+            output_size,
+            error,
+            at_ms,
+            messages,
+        ) = read;
+        Record {
+            request_id: RequestId::from(id.as_str()),
+            function: Arc::clone(function),
+            version,
+            trigger_type: trigger_type(&word),
+            attempt,
+            status,
+            duration_us,
+            input_size,
+            output_size,
+            error,
+            started_at_ms: at_ms,
+            messages: messages.into_iter().map(message).collect(),
+        }
+    };
+    Ok(read.into_iter().map(record).collect())
+}
+
+pub(super) fn trigger_type(word: &str) -> &'static str {
+    TRIGGER_TYPES.into_iter().find(|known| *known == word).unwrap_or("other")
+}
+
+pub(super) fn message((level, message, timestamp_ms): Message<String>) -> LogMessage {
+    LogMessage { level, message, timestamp_ms }
+}
+
+/// Takes the oldest records out of a block, but for `keep`.
+pub(super) fn shorten(
+    t: &Transaction<'_>,
+    id: i64,
+    function: &Function,
+    keep: usize,
+) -> Result<(), RecordsError> {
+    let data: Option<Vec<u8>> =
+        t.query_row("SELECT data FROM blocks WHERE id = ?1", [id], |row| row.get(0)).optional()?;
+    let Some(data) = data else { return Ok(()) };
+    let records = unpack(&data, &Arc::new(function.clone()))?;
+    let kept: Vec<&Record> = records.iter().skip(records.len().saturating_sub(keep)).collect();
+    t.execute("DELETE FROM blocks WHERE id = ?1", [id])?;
+    Block::pack(function, &kept, |block| block.write(t))
 }
 
 /// Deletes some records of a namespace; `true` when none is left.
 pub(super) fn remove(t: &Transaction<'_>, namespace: &Namespace) -> Result<bool, RecordsError> {
-    let rows = t.prepare_cached(REMOVE)?.execute(params![namespace.as_str(), REMOVE_ROWS])?;
-    Ok(rows < REMOVE_ROWS as usize)
-}
-
-fn record(row: &Row<'_>) -> Result<Record, RecordsError> {
-    let word: String = row.get(4)?;
-    let status: String = row.get(5)?;
-    let messages: Vec<StoredMessage> = match row.get::<_, Option<String>>(11)? {
-        None => Vec::new(),
-        Some(json) => serde_json::from_str(&json).map_err(|_| RecordsError::Damaged)?,
-    };
-    Ok(Record {
-        request_id: row.get(0)?,
-        namespace: Namespace::new(&row.get::<_, String>(1)?).map_err(|_| RecordsError::Damaged)?,
-        name: FunctionName::new(&row.get::<_, String>(2)?).map_err(|_| RecordsError::Damaged)?,
-        version: row.get(3)?,
-        trigger_type: TRIGGER_TYPES.into_iter().find(|known| *known == word).unwrap_or("other"),
-        status: STATUSES.into_iter().find(|s| s.as_str() == status).ok_or(RecordsError::Damaged)?,
-        duration_us: unsigned(row.get(6)?)?,
-        input_size: unsigned(row.get(7)?)?,
-        output_size: unsigned(row.get(8)?)?,
-        error: row.get(9)?,
-        started_at_ms: row.get(10)?,
-        attempt: row.get(12)?,
-        messages: messages
-            .into_iter()
-            .map(|(level, message, timestamp_ms)| LogMessage { level, message, timestamp_ms })
-            .collect(),
-    })
-}
-
-fn unsigned(n: i64) -> Result<u64, RecordsError> {
-    u64::try_from(n).map_err(|_| RecordsError::Damaged)
+    let blocks = t.prepare_cached(REMOVE)?.execute(params![namespace.as_str(), REMOVE_BLOCKS])?;
+    Ok(blocks < REMOVE_BLOCKS as usize)
 }

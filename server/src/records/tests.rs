@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 fn record(name: &str, n: i64) -> Record {
     Record {
-        request_id: format!("r-{n}"),
-        namespace: Namespace::new("a").unwrap(),
-        name: FunctionName::new(name).unwrap(),
+        request_id: format!("r-{n}").as_str().into(),
+        function: Arc::new(Function {
+            namespace: Namespace::new("a").unwrap(),
+            name: FunctionName::new(name).unwrap(),
+        }),
         version: 1,
         trigger_type: "http",
         attempt: 1,
@@ -30,7 +32,7 @@ fn all() -> Filter {
 fn ids(records: &Records, name: &str, filter: &Filter) -> Vec<String> {
     let found =
         records.query(&Namespace::new("a").unwrap(), &FunctionName::new(name).unwrap(), filter).unwrap();
-    found.into_iter().map(|r| r.request_id).collect()
+    found.into_iter().map(|r| r.request_id.as_str().to_owned()).collect()
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -54,7 +56,7 @@ fn a_record_is_read_back_as_it_was_submitted() {
     };
     records.submit(vec![record.clone()]);
     records.flush();
-    assert_eq!(records.query(&record.namespace, &record.name, &all()).unwrap(), [record]);
+    assert_eq!(records.query(&record.function.namespace, &record.function.name, &all()).unwrap(), [record]);
     assert_eq!((records.written(), records.dropped()), (1, 0));
 }
 
@@ -207,7 +209,7 @@ fn over_the_whole_size_the_oldest_of_all_go_first() {
     records.submit((0..1_000).map(|n| talkative("old", n, 3_000)).collect());
     records.submit((1_000..1_500).map(|n| talkative("new", n, 3_000)).collect());
     drop(records);
-    let retention = Retention { total_bytes: 5_000_000, ..Retention::default() };
+    let retention = Retention { total_bytes: 3_000_000, ..Retention::default() };
     let records = Records::open_with(dir.path(), retention).unwrap();
     eventually("cleaning by size", || ids(&records, "old", &all()).len() <= 500);
     assert_eq!(ids(&records, "new", &all()).len(), 500);
@@ -247,5 +249,63 @@ fn committed_records_survive_a_kill() {
 
 #[test]
 fn the_migrations_are_sound() {
-    store::migrations().validate().unwrap();
+    layout::migrations().validate().unwrap();
+}
+
+#[test]
+fn records_of_the_former_layout_are_read_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = rusqlite::Connection::open(dir.path().join("records.db")).unwrap();
+    layout::migrations().to_version(&mut file, 2).unwrap();
+    let message = |text: &str| LogMessage { level: Level::Info, message: text.into(), timestamp_ms: 42 };
+    let old: Vec<Record> = (0..300)
+        .map(|n| Record { messages: vec![message("hi")], attempt: 2, ..record("f", n) })
+        .chain([Record { error: Some("it failed".into()), status: Status::Error, ..record("g", 7) }])
+        .collect();
+    for r in &old {
+        file.execute(
+            "INSERT INTO records (request_id, namespace, name, version, trigger_type, status, duration_us, input_size,
+                output_size, error, started_at_ms, messages, attempt)
+            VALUES (?1, 'a', ?2, 1, 'http', ?3, 1500, 2, 3, ?4, ?5, ?6, ?7)",
+            rusqlite::params![
+                r.request_id.as_str(),
+                r.function.name.as_str(),
+                r.status.as_str(),
+                r.error,
+                r.started_at_ms,
+                (!r.messages.is_empty()).then_some(r#"[["info","hi",42]]"#),
+                r.attempt,
+            ],
+        )
+        .unwrap();
+    }
+    drop(file);
+    let records = Records::open(dir.path()).unwrap();
+    let read = |name: &str| {
+        let mut found =
+            records.query(&Namespace::new("a").unwrap(), &FunctionName::new(name).unwrap(), &all()).unwrap();
+        found.reverse();
+        found
+    };
+    assert_eq!([read("f"), read("g")].concat(), old);
+}
+
+#[test]
+fn the_newest_are_found_among_commits_that_overlap() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open(dir.path()).unwrap();
+    // Long runs end among short ones that began later.
+    let now_ms = Timestamp::now().as_millisecond() - 100_000;
+    let at = |n| Record { started_at_ms: now_ms + n, ..record("f", n) };
+    for commit in 0..20 {
+        records.submit(vec![at(1_000 + commit), at(500 - commit)]);
+        records.flush();
+    }
+    let mut expected: Vec<_> = (0..20).flat_map(|n| [1_000 + n, 500 - n]).collect();
+    expected.sort_unstable_by_key(|n| std::cmp::Reverse(*n));
+    let newest = |n: usize| expected.iter().take(n).map(|n| format!("r-{n}")).collect::<Vec<_>>();
+    for limit in [1, 19, 20, 21, 30, 40] {
+        let found = ids(&records, "f", &Filter { limit, ..Filter::default() });
+        assert_eq!(found, newest(limit as usize), "{limit}");
+    }
 }

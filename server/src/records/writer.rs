@@ -79,9 +79,9 @@ impl Writer {
         if !records.is_empty() {
             let count = records.len() as u64;
             match self.database.write(|t| store::insert(t, &records)) {
-                Ok(()) => {
+                Ok(added) => {
                     self.counters.written.fetch_add(count, Ordering::Relaxed);
-                    self.cleaner.wrote(&records);
+                    self.cleaner.wrote(added);
                 }
                 Err(e) => {
                     tracing::error!(error = %e, count, "invocation records could not be written");

@@ -125,7 +125,7 @@ impl Invocation {
     fn new(record: Record) -> Self {
         Self {
             messages: record.messages.iter().map(Message::new).collect(),
-            request_id: record.request_id,
+            request_id: record.request_id.as_str().to_owned(),
             version: record.version,
             trigger_type: record.trigger_type,
             attempt: record.attempt,
@@ -143,7 +143,7 @@ impl Invocation {
 fn lines(records: &[Record]) -> Vec<Line> {
     let of = |record: &Record, message| Line {
         message: Message::new(message),
-        request_id: record.request_id.clone(),
+        request_id: record.request_id.as_str().to_owned(),
     };
     records.iter().flat_map(|r| r.messages.iter().rev().map(move |m| of(r, m))).collect()
 }

@@ -8,6 +8,7 @@
 
 use super::keeper::Kept;
 use crate::auth::Known;
+use crate::records;
 use hashlink::linked_hash_map::RawEntryMut;
 use hashlink::{LinkedHashMap, LruCache};
 use orama_runtime::LoadedModule;
@@ -26,6 +27,8 @@ const ENTRIES_MAX: usize = 16_384;
 /// A function ready to run.
 pub(super) struct Ready {
     pub(super) function: Arc<FunctionVersion>,
+    /// Names it in records.
+    pub(super) recorded: Arc<records::Function>,
     pub(super) module: Arc<LoadedModule>,
     /// Guests that are ready for it.
     pub(super) kept: Rc<Kept>,

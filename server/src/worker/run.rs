@@ -4,7 +4,7 @@ use super::cache::Ready;
 use super::core::{Core, unix_time};
 use crate::error::ApiError;
 use crate::modules::LoadError;
-use crate::records::Record;
+use crate::records::{self, Record};
 use crate::routes::Target;
 use bytes::Bytes;
 use orama_runtime::Ended;
@@ -47,7 +47,9 @@ pub(super) async fn ready(
         .await??;
     let noted_at = Cell::new(core.shared.modules.age());
     let kept = core.keeper.pool(&function, &module);
-    let ready = Rc::new(Ready { function, module, kept, noted_at, _user: user });
+    let FunctionVersion { namespace, name, .. } = &*function;
+    let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: name.clone() });
+    let ready = Rc::new(Ready { function, recorded, module, kept, noted_at, _user: user });
     // Of code that was thrown out meanwhile, cores were told already.
     if !ready.module.is_thrown_out() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
@@ -231,12 +233,10 @@ pub(super) async fn run_with_retries(
 }
 
 fn begin_record(ready: &Ready, input: &Bytes, request_id: &str, cause: &Cause, attempt: u32) -> Record {
-    let FunctionVersion { namespace, name, version, .. } = &*ready.function;
     Record {
-        request_id: request_id.to_owned(),
-        namespace: namespace.clone(),
-        name: name.clone(),
-        version: *version,
+        request_id: request_id.into(),
+        function: Arc::clone(&ready.recorded),
+        version: ready.function.version,
         trigger_type: cause.trigger_type,
         attempt,
         status: Status::Error,

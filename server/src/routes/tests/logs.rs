@@ -8,9 +8,11 @@ use orama_runtime::names::FunctionName;
 fn record(n: i64, status: Status, messages: &[(Level, &str)]) -> Record {
     let started_at_ms = 1_700_000_000_000 + n;
     Record {
-        request_id: format!("r-{n}"),
-        namespace: Namespace::new("a").unwrap(),
-        name: FunctionName::new("f").unwrap(),
+        request_id: format!("r-{n}").as_str().into(),
+        function: Arc::new(crate::records::Function {
+            namespace: Namespace::new("a").unwrap(),
+            name: FunctionName::new("f").unwrap(),
+        }),
         version: u32::try_from(n).unwrap(),
         trigger_type: "http",
         attempt: 1,

@@ -95,7 +95,8 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
     });
     let kept = Keeper::new(0, Arc::default(), Arc::default()).pool(&function, module);
     let (module, noted_at) = (Arc::clone(module), Cell::new(0));
-    Rc::new(Ready { function, module, kept, noted_at, _user: Rc::new(namespace) })
+    let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: function.name.clone() });
+    Rc::new(Ready { function, recorded, module, kept, noted_at, _user: Rc::new(namespace) })
 }
 
 #[test]
