@@ -270,6 +270,20 @@ pub struct Build {
     /// What compiles the Go code
     #[arg(long, value_enum, default_value_t = CompilerChoice::Auto)]
     pub compiler: CompilerChoice,
+    /// How goroutines run in a module that TinyGo builds
+    #[arg(long, value_enum, default_value_t = SchedulerChoice::Auto)]
+    pub scheduler: SchedulerChoice,
+}
+
+/// How goroutines run in a module that TinyGo builds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum SchedulerChoice {
+    /// None where the function has neither goroutines nor timers, else asyncify
+    Auto,
+    /// No goroutines: smaller modules that start faster; a timer makes the function fail
+    None,
+    /// TinyGo's own default: everything it supports
+    Asyncify,
 }
 
 /// What compiles the Go code.

@@ -1,6 +1,6 @@
 //! Go to WebAssembly: finds TinyGo or standard Go and runs it, so that `function.wasm` is either current or gone.
 
-use crate::args::CompilerChoice;
+use crate::args::{CompilerChoice, SchedulerChoice};
 use crate::error::{CliError, Result, io};
 use crate::output::Progress;
 use crate::project::{MODULE, Project};
@@ -20,10 +20,35 @@ pub enum Compiler {
     Go(PathBuf),
 }
 
+/// How goroutines run in a module of TinyGo's; the word is the one of its `-scheduler`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduler {
+    /// They cannot be started.
+    None,
+    /// By rewriting the code so that it can be left and entered again.
+    Asyncify,
+}
+
+impl Scheduler {
+    /// TinyGo's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Asyncify => "asyncify",
+        }
+    }
+}
+
+/// What TinyGo links into a module without a scheduler when it uses timers: they fail at run time with this message.
+/// Goroutines need no such look, as the compiler refuses them.
+const TIMERS_FAIL: &[u8] = b"timers not supported without a scheduler";
+
 /// A finished build.
 pub struct Built {
     /// What compiled it.
     pub compiler: &'static str,
+    /// What TinyGo was told of goroutines.
+    pub scheduler: Option<Scheduler>,
     /// The module's size in bytes.
     pub size_bytes: u64,
     /// How long it took.
@@ -71,13 +96,17 @@ impl Compiler {
         }
     }
 
-    fn command(&self, output: &Path) -> Command {
+    fn command(&self, output: &Path, scheduler: Option<Scheduler>) -> Command {
         let mut command = Command::new(self.program());
         match self {
             Self::TinyGo(_) => {
                 // Without DWARF a hello is 0.5 MB instead of 1.4; the names of functions stay, for traps. Its default
                 // optimisation is already the one for size.
-                command.args(["build", "-no-debug", "-target", "wasi", "-o"]).arg(output);
+                command.args(["build", "-no-debug", "-target", "wasi"]);
+                if let Some(scheduler) = scheduler {
+                    command.arg(format!("-scheduler={}", scheduler.word()));
+                }
+                command.arg("-o").arg(output);
                 command.env_remove("GOOS").env_remove("GOARCH");
             }
             Self::Go(_) => {
@@ -95,8 +124,8 @@ impl Compiler {
     ///
     /// The compiler writes beside the old module and the new one takes its place at once. When that fails, the old one
     /// is removed: it is not what the sources say.
-    pub fn build(&self, project: &Project, quiet: bool) -> Result<Built> {
-        let built = self.try_build(project, quiet);
+    pub fn build(&self, project: &Project, scheduler: SchedulerChoice, quiet: bool) -> Result<Built> {
+        let built = self.try_build(project, scheduler, quiet);
         if built.is_err() {
             let old = project.module_path();
             match fs::remove_file(&old) {
@@ -109,7 +138,7 @@ impl Compiler {
         built
     }
 
-    fn try_build(&self, project: &Project, quiet: bool) -> Result<Built> {
+    fn try_build(&self, project: &Project, scheduler: SchedulerChoice, quiet: bool) -> Result<Built> {
         let go_files = project.go_files()?;
         if go_files.is_empty() {
             return Err(CliError::failed(format!("there are no Go files in {}", project.dir().display()))
@@ -124,18 +153,35 @@ impl Compiler {
         let output = std::path::absolute(scratch.path())
             .map_err(|error| io("find", scratch.path(), &error))?
             .join(MODULE);
-        let mut command = self.command(&output);
-        command.current_dir(project.dir());
-        if in_go_module(project.dir()) {
-            command.arg(".");
-        } else {
-            // A folder with nothing but function.go builds as well.
-            command.args(go_files.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned));
-        }
-
         let progress = Progress::start(&format!("building {MODULE} with {}", self.name()), quiet);
         let (started, clock) = (SystemTime::now(), Instant::now());
-        let result = command.output().map_err(|error| io("run", self.program(), &error))?;
+        let run = |scheduler| {
+            let mut command = self.command(&output, scheduler);
+            command.current_dir(project.dir());
+            if in_go_module(project.dir()) {
+                command.arg(".");
+            } else {
+                // A folder with nothing but function.go builds as well.
+                command.args(go_files.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned));
+            }
+            command.output().map_err(|error| io("run", self.program(), &error))
+        };
+        let (result, scheduler) = match (self, scheduler) {
+            (Self::Go(_), _) => (run(None)?, None),
+            (Self::TinyGo(_), SchedulerChoice::None) => (run(Some(Scheduler::None))?, Some(Scheduler::None)),
+            (Self::TinyGo(_), SchedulerChoice::Asyncify) => {
+                (run(Some(Scheduler::Asyncify))?, Some(Scheduler::Asyncify))
+            }
+            (Self::TinyGo(_), SchedulerChoice::Auto) => {
+                let result = run(Some(Scheduler::None))?;
+                if result.status.success() && !uses_timers(&output)? {
+                    (result, Some(Scheduler::None))
+                } else {
+                    // Whatever else was wrong with it is told by this one, which knows all of the language.
+                    (run(Some(Scheduler::Asyncify))?, Some(Scheduler::Asyncify))
+                }
+            }
+        };
         drop(progress);
         let said = [result.stdout, result.stderr].concat();
         let said = String::from_utf8_lossy(&said).trim().to_owned();
@@ -148,8 +194,14 @@ impl Compiler {
         }
         let size_bytes = take_over(&output, &project.module_path(), started)
             .map_err(|error| io("write", &project.module_path(), &error))?;
-        Ok(Built { compiler: self.name(), size_bytes, took: clock.elapsed(), warnings: said })
+        Ok(Built { compiler: self.name(), scheduler, size_bytes, took: clock.elapsed(), warnings: said })
     }
+}
+
+/// Whether a module that was built without a scheduler would miss it.
+fn uses_timers(module: &Path) -> Result<bool> {
+    let wasm = fs::read(module).map_err(|error| io("read", module, &error))?;
+    Ok(wasm.windows(TIMERS_FAIL.len()).any(|window| window == TIMERS_FAIL))
 }
 
 /// Moves the new module into place, dated to the build's start: a source saved while the compiler ran counts as newer.
@@ -198,7 +250,7 @@ mod tests {
         fs::write(dir.path().join(MODULE), "old").unwrap();
         let project = Project::open(dir.path()).unwrap();
         let compiler = Compiler::Go(PathBuf::from("/nonexistent/go"));
-        assert!(compiler.build(&project, true).is_err());
+        assert!(compiler.build(&project, SchedulerChoice::Auto, true).is_err());
         let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["function.go"]);
     }

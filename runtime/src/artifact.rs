@@ -11,10 +11,12 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Behind the code stand the tag and this mark, which also tells the file's version.
-const MARK: &[u8; 8] = b"orama-a1";
+/// Behind the code stand the pages by which the module's memory is grown, the tag, and this mark, which also tells the
+/// file's version.
+const MARK: &[u8; 8] = b"orama-a2";
+const PAGES_BYTES: usize = size_of::<u32>();
 const TAG_BYTES: usize = blake3::OUT_LEN;
-const TRAILER_BYTES: u64 = (TAG_BYTES + MARK.len()) as u64;
+const TRAILER_BYTES: u64 = (PAGES_BYTES + TAG_BYTES + MARK.len()) as u64;
 
 /// The node's artifacts.
 pub struct ArtifactStore {
@@ -94,9 +96,28 @@ impl ArtifactStore {
         hasher
     }
 
-    pub(crate) fn put(&self, engine: &Engine, hash: &WasmHash, code: &[u8]) -> io::Result<()> {
-        let tag = *self.tag(engine, hash).update(code).finalize().as_bytes();
-        write_atomically(&self.path(engine, hash), &[code, &tag, MARK])
+    pub(crate) fn put(
+        &self,
+        engine: &Engine,
+        hash: &WasmHash,
+        code: &[u8],
+        extra_pages: u32,
+    ) -> io::Result<()> {
+        let pages = extra_pages.to_le_bytes();
+        let tag = *self.tag(engine, hash).update(code).update(&pages).finalize().as_bytes();
+        write_atomically(&self.path(engine, hash), &[code, &pages, &tag, MARK])
+    }
+
+    /// Loads code that is nowhere but in memory.
+    ///
+    /// # Safety
+    /// It must be what `engine` has made of a module.
+    pub(crate) unsafe fn load_made(engine: &Engine, code: &[u8]) -> Result<LoadedModule, ModuleError> {
+        // SAFETY: the caller's promise.
+        #[allow(clippy::disallowed_methods)]
+        let module = unsafe { wasmtime::Module::deserialize(&engine.0.wasmtime, code) };
+        let module = module.map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
+        LoadedModule::link(engine, &module)
     }
 
     /// Maps the artifact when it is this node's. One that is damaged, forged or refused by the engine is removed.
@@ -108,7 +129,7 @@ impl ArtifactStore {
             Err(error) => return Err(at(&path, &error)),
         };
         let mut found = Stored::Nothing;
-        if self.verify(engine, hash, &mut file).map_err(|error| at(&path, &error))? {
+        if let Some(extra_pages) = self.verify(engine, hash, &mut file).map_err(|error| at(&path, &error))? {
             file.seek(SeekFrom::Start(0)).map_err(|error| at(&path, &error))?;
             // SAFETY: the tag shows that this node wrote the file, for this module and an engine with these settings;
             // files are never changed in place, only replaced, and their directory belongs to the node's user alone.
@@ -126,7 +147,10 @@ impl ArtifactStore {
                 }
             };
             found = match LoadedModule::link(engine, &module) {
-                Ok(loaded) => return Ok(Stored::Module(Box::new(loaded))),
+                Ok(mut loaded) => {
+                    loaded.extra_pages = extra_pages;
+                    return Ok(Stored::Module(Box::new(loaded)));
+                }
                 Err(why) => Stored::Refused(why),
             };
         }
@@ -134,15 +158,19 @@ impl ArtifactStore {
         Ok(found)
     }
 
-    fn verify(&self, engine: &Engine, hash: &WasmHash, file: &mut File) -> io::Result<bool> {
-        let Some(code_bytes) = file.metadata()?.len().checked_sub(TRAILER_BYTES) else { return Ok(false) };
+    /// The pages that it says, when it is authentic.
+    fn verify(&self, engine: &Engine, hash: &WasmHash, file: &mut File) -> io::Result<Option<u32>> {
+        let Some(code_bytes) = file.metadata()?.len().checked_sub(TRAILER_BYTES) else { return Ok(None) };
         let mut hasher = self.tag(engine, hash);
         hasher.update_reader(file.take(code_bytes))?;
-        let (mut tag, mut mark) = ([0; TAG_BYTES], [0; MARK.len()]);
+        let (mut pages, mut tag, mut mark) = ([0; PAGES_BYTES], [0; TAG_BYTES], [0; MARK.len()]);
+        file.read_exact(&mut pages)?;
         file.read_exact(&mut tag)?;
         file.read_exact(&mut mark)?;
+        hasher.update(&pages);
         // `blake3::Hash` compares in constant time.
-        Ok(mark == *MARK && hasher.finalize() == blake3::Hash::from(tag))
+        let is_authentic = mark == *MARK && hasher.finalize() == blake3::Hash::from(tag);
+        Ok(is_authentic.then_some(u32::from_le_bytes(pages)))
     }
 
     pub(crate) fn remove(&self, engine: &Engine, hash: &WasmHash) -> io::Result<()> {

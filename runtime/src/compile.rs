@@ -57,7 +57,15 @@ impl Compiler {
         &self.engine
     }
 
-    /// Compiles `wasm` and stores the artifact. Blocks; takes seconds for a large module.
+    /// [`Engine::validate`] at the compiler's priority. Blocks.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn validate(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
+        self.threads.install(|| self.engine.validate(wasm, memory_limit_mb))
+    }
+
+    /// Compiles `wasm`, tries how much memory suits it, and stores the artifact. Blocks; takes seconds for a large module.
     ///
     /// # Errors
     /// [`CompileError`].
@@ -73,8 +81,12 @@ impl Compiler {
             // A module at which the code generator panics is refused; nothing of it is kept that could be broken.
             Err(_) => return Err(ModuleError::Compile("the code generator failed".to_owned()).into()),
         };
+        // SAFETY: this engine has just made it.
+        let mut made = unsafe { ArtifactStore::load_made(&self.engine, &code) }?;
+        let extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut made));
+        drop(made);
         let hash = WasmHash::of(wasm);
-        self.artifacts.put(&self.engine, &hash, &code).map_err(CompileError::Store)?;
+        self.artifacts.put(&self.engine, &hash, &code, extra_pages).map_err(CompileError::Store)?;
         match self.artifacts.load(&self.engine, &hash).map_err(CompileError::Store)? {
             Stored::Module(module) => Ok(*module),
             Stored::Refused(why) => Err(CompileError::Module(why)),

@@ -8,7 +8,7 @@
 //! embedding program through [`services`].
 //!
 //! - [`limits`], [`names`], [`function`], [`invocation`]: the words shared by all
-//! - `engine`, `cpu`, `validate`, `compile`, `code_cache`, `artifact`, `module`: from wasm to loaded code
+//! - `engine`, `cpu`, `validate`, `compile`, `code_cache`, `pages`, `artifact`, `module`: from wasm to loaded code
 //! - `parking`, [`pool`]: guests that were started before their request, and how many are worth having
 //! - `instance`, `guest`, `wasi`, `abi`, `host`, `log`, `trap`: one guest, one run
 
@@ -27,6 +27,7 @@ pub mod limits;
 mod log;
 mod module;
 pub mod names;
+mod pages;
 mod parking;
 pub mod pool;
 pub mod services;

@@ -170,8 +170,12 @@ pub const CREDENTIAL_CACHE_MAX: u64 = 10_000;
 /// Stored modules checked for references when a node starts, so that a large store does not keep the disk busy.
 pub const START_CLEANING_MAX: usize = 10_000;
 
-/// Modules that wait in memory for their turn to be compiled; at more, a deploy is told to come back.
-pub const COMPILES_WAITING_MAX: usize = 16;
+/// Modules that wait in memory for their turn to be compiled; at more, a deploy is told to come back. What they take is
+/// bounded by [`CONTROL_BODIES_MAX_BYTES`] besides.
+pub const COMPILES_WAITING_MAX: usize = 64;
+
+/// The part of one namespace in [`COMPILES_WAITING_MAX`].
+pub const COMPILES_WAITING_NAMESPACE_MAX: usize = 16;
 
 /// Bytes of control-plane requests held in memory at once; at more, a client is told to come back.
 pub const CONTROL_BODIES_MAX_BYTES: usize = 4 * DEPLOY_MAX_BYTES;
@@ -510,3 +514,18 @@ pub const CODE_CACHE_ENTRY_MAX_BYTES: usize = 256 << 10;
 
 /// Code that is gathered in memory before it is written, in bytes.
 pub const CODE_CACHE_BATCH_BYTES: usize = 512 << 10;
+
+/// Pages of 64 KiB by which a module's memory may be grown before it starts. TinyGo programs were fastest with one to four
+/// more; at 64 more, walking through the free memory took three times as long as the collections that it saves.
+pub const EXTRA_PAGES_MAX: u32 = 64;
+
+/// Starts and runs that are timed with each size, of which the shortest counts.
+pub const EXTRA_PAGES_ROUNDS: u32 = 6;
+
+/// Time for all of them together: enough for starts of 5 ms, and what a module that spins costs a deploy.
+pub const EXTRA_PAGES_PATIENCE: Duration = Duration::from_millis(300);
+
+/// Less of a start and run than this and [`EXTRA_PAGES_GAIN_PERCENT_MIN`] is no reason to change a module's memory.
+pub const EXTRA_PAGES_GAIN_MIN: Duration = Duration::from_micros(5);
+/// See [`EXTRA_PAGES_GAIN_MIN`].
+pub const EXTRA_PAGES_GAIN_PERCENT_MIN: u32 = 15;

@@ -12,7 +12,7 @@ pub struct LoadedModule {
     pub(crate) start: ModuleExport,
     /// A module without one can call no host function that takes a pointer.
     pub(crate) memory: Option<ModuleExport>,
-    /// Pages that its memory is grown by before it starts.
+    /// Pages that its memory is grown by before it starts; see `pages`.
     pub(crate) extra_pages: u32,
     image_bytes: usize,
     thrown_out: AtomicBool,
@@ -39,6 +39,17 @@ impl LoadedModule {
             image_bytes: image.end as usize - image.start as usize,
             thrown_out: AtomicBool::new(false),
         })
+    }
+
+    /// Pages of 64 KiB by which its memory is grown before it starts, as far as the function and the module allow it.
+    #[must_use]
+    pub fn extra_pages(&self) -> u32 {
+        self.extra_pages
+    }
+
+    /// Overrides the choice, for measurements.
+    pub fn set_extra_pages(&mut self, pages: u32) {
+        self.extra_pages = pages;
     }
 
     /// Says that this code is not kept any more: who holds it lets go of it as soon as nothing of it runs.

@@ -116,6 +116,15 @@ impl Engine {
         check_header(wasm)?;
         wasmtime::Module::validate(&self.0.wasmtime, wasm)
             .map_err(|error| ModuleError::Invalid(format!("{error:#}")))?;
+        self.validate_known(wasm, memory_limit_mb)
+    }
+
+    /// The part of [`Self::validate`] that looks at the guest contract and the memory limit, for a module whose code is
+    /// there already: it was valid when it was compiled.
+    ///
+    /// # Errors
+    /// [`ModuleError`], as there.
+    pub fn validate_known(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
         let outline = outline(wasm).map_err(|error| ModuleError::Invalid(error.to_string()))?;
         let found = outline.start_problem().into_iter();
         let mut found = found

@@ -6,7 +6,7 @@ mod common;
 
 use common::{compiler, function, text};
 use orama_runtime::function::WasmHash;
-use orama_runtime::{ArtifactKey, ArtifactStore, CompileError, Compiler, Engine, EngineConfig};
+use orama_runtime::{ArtifactKey, ArtifactStore, CodeCache, CompileError, Compiler, Engine, EngineConfig};
 use orama_test_support::guests;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,8 +89,9 @@ fn a_damaged_artifact_is_removed_and_made_anew() {
         0,
         length / 3,
         length / 2,
-        // The last byte of the code, the first and last of the tag, and of the mark behind it.
-        length - 41,
+        // The last byte of the code, the first of the pages, the first and last of the tag, and of the mark behind it.
+        length - 45,
+        length - 44,
         length - 40,
         length - 9,
         length - 8,
@@ -99,13 +100,13 @@ fn a_damaged_artifact_is_removed_and_made_anew() {
     .into_iter()
     .map(|at| (format!("byte {at} of {length}"), flipped(at)))
     .collect();
-    for keep in [0, 1, 39, 40, 41, 4096, length / 2, length - 40, length - 8, length - 1] {
+    for keep in [0, 1, 43, 44, 45, 4096, length / 2, length - 40, length - 8, length - 1] {
         damaged.push((format!("cut to {keep}"), good[..keep].to_vec()));
     }
-    for more in [1, 8, 40, 4096] {
+    for more in [1, 8, 44, 4096] {
         damaged.push((format!("grown by {more}"), [good.as_slice(), &vec![0; more]].concat()));
     }
-    damaged.push(("grown by its own end".to_owned(), [good.as_slice(), &good[length - 40..]].concat()));
+    damaged.push(("grown by its own end".to_owned(), [good.as_slice(), &good[length - 44..]].concat()));
     damaged.push(("zeros".to_owned(), vec![0; length]));
     for (what, bytes) in damaged {
         fs::write(&file, bytes).unwrap();
@@ -312,4 +313,84 @@ fn a_module_that_the_engine_cannot_take_is_the_modules_fault() {
     let error = compiler.compile(b"\0asm\x01\0\0\0\x01\xff").err().unwrap();
     assert!(matches!(error, CompileError::Module(_)), "{error}");
     assert_eq!(files(&dir), Vec::<PathBuf>::new());
+}
+
+/// A compiler with a code cache beside its artifacts.
+fn caching(dir: &Path) -> Compiler {
+    let key = ArtifactKey::open(&dir.join("key")).unwrap();
+    let cache = std::sync::Arc::new(CodeCache::new(dir.join("code"), &key, 16 << 20));
+    let config = EngineConfig { instance_slots: 4, cpu: "native".parse().unwrap(), code_cache: Some(cache) };
+    compiler(&Engine::new(&config).unwrap(), dir)
+}
+
+#[test]
+fn code_is_the_same_with_and_without_a_cache_and_a_damaged_one() {
+    let Ok(path) = guests::tinygo("hello", &[]) else { return };
+    let wasm = fs::read(path).unwrap();
+    let (plain_dir, plain) = fresh();
+    drop(plain.compile(&wasm).unwrap());
+    // Without the number of pages, the tag over it, and the mark.
+    let code_of = |file: &Path| {
+        let mut bytes = fs::read(file).unwrap();
+        bytes.truncate(bytes.len() - 44);
+        bytes
+    };
+    let expected = code_of(&only_file(&plain_dir));
+    let dir = tempfile::tempdir().unwrap();
+    let first = caching(dir.path());
+    assert_eq!(first.engine().compatibility(), plain.engine().compatibility());
+    assert!(!dir.path().join("code").exists(), "nothing is read or made at a start");
+    let cached = || {
+        let file = fs::read_dir(dir.path().join("code")).unwrap().next().unwrap().unwrap().path();
+        let length = fs::metadata(&file).unwrap().len();
+        (file, length)
+    };
+    drop(first.compile(&wasm).unwrap());
+    assert!(code_of(&only_file(&dir)) == expected, "with an empty cache");
+    let (file, full) = cached();
+    // Known to the same engine, and to one after a restart.
+    for compiler in [first, caching(dir.path())] {
+        drop(compiler.compile(&wasm).unwrap());
+        assert!(code_of(&only_file(&dir)) == expected, "with a full cache");
+        assert_eq!(cached().1, full, "everything was known");
+    }
+    let good = fs::read(&file).unwrap();
+    for at in [good.len() / 3, good.len() / 2, good.len() - 1] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        drop(caching(dir.path()).compile(&wasm).unwrap());
+        assert!(code_of(&only_file(&dir)) == expected, "with byte {at} changed");
+        let made_good = cached().1;
+        drop(caching(dir.path()).compile(&wasm).unwrap());
+        assert_eq!(cached().1, made_good, "what was damaged was written again");
+    }
+}
+
+#[test]
+fn a_tinygo_program_gets_the_pages_that_suit_it_and_keeps_them() {
+    let Ok(path) = guests::tinygo("hello", &[]) else { return };
+    let wasm = fs::read(path).unwrap();
+    let (dir, first) = fresh();
+    let chosen = first.compile(&wasm).unwrap().extra_pages();
+    assert!((1..=64).contains(&chosen), "{chosen}");
+    let second = compiler(&engine("native"), dir.path());
+    assert_eq!(second.load(&WasmHash::of(&wasm)).unwrap().unwrap().extra_pages(), chosen);
+    // It cannot be chosen by whoever can write the file.
+    let file = only_file(&dir);
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.len() - 44;
+    bytes[at] ^= 2;
+    fs::write(&file, bytes).unwrap();
+    assert!(second.load(&WasmHash::of(&wasm)).unwrap().is_none());
+}
+
+#[test]
+fn guests_that_gain_nothing_keep_their_memory() {
+    let (_dir, compiler) = fresh();
+    for guest in ["echo", "empty", "spin", "trap_unreachable", "sleep_hour", "memory_grow_until_refused"] {
+        let begun = std::time::Instant::now();
+        assert_eq!(compiler.compile(&guests::wat(guest)).unwrap().extra_pages(), 0, "{guest}");
+        assert!(begun.elapsed().as_secs() < 30, "{guest} held up its deploy");
+    }
 }

@@ -5,14 +5,15 @@ use crate::metrics::Metrics;
 use bytes::Bytes;
 use loaded::Loaded;
 use orama_runtime::function::{FunctionVersion, WasmHash};
-use orama_runtime::limits::COMPILES_WAITING_MAX;
-use orama_runtime::{CompileError, Compiler, LoadedModule};
+use orama_runtime::names::Namespace;
+use orama_runtime::{CompileError, Compiler, LoadedModule, ModuleError};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use turns::Turns;
 
 mod loaded;
+mod turns;
 
 pub use loaded::{Bounds, OnEvicted, Usage};
 
@@ -27,10 +28,7 @@ pub struct Modules {
     compiler: Compiler,
     loaded: Arc<Loaded<LoadedModule, LoadError>>,
     blobs: Arc<dyn Blobs>,
-    /// One compilation at a time: each uses every compiling thread.
-    compiling: Arc<Semaphore>,
-    /// Bounds the modules that wait in memory for their turn.
-    waiting: Arc<Semaphore>,
+    turns: Turns,
     metrics: Arc<Metrics>,
 }
 
@@ -49,7 +47,7 @@ pub enum PrepareError {
     /// The module cannot run; the message says why.
     #[error("{0}")]
     Invalid(String),
-    /// Too many modules wait to be compiled.
+    /// Too many modules wait to be compiled, of all or of the namespace.
     #[error("too many modules are being compiled; try again soon")]
     Busy,
     /// The node failed.
@@ -73,39 +71,39 @@ impl Modules {
     #[must_use]
     pub fn new(compiler: Compiler, blobs: Arc<dyn Blobs>, bounds: Bounds, metrics: Arc<Metrics>) -> Self {
         let loaded = Arc::new(Loaded::new(bounds));
-        Self {
-            compiler,
-            loaded,
-            blobs,
-            compiling: Arc::new(Semaphore::new(1)),
-            waiting: Arc::new(Semaphore::new(COMPILES_WAITING_MAX)),
-            metrics,
-        }
+        Self { compiler, loaded, blobs, turns: Turns::default(), metrics }
     }
 
     /// Validates a module and makes sure that its code is compiled and loads.
     ///
     /// # Errors
     /// [`PrepareError`].
-    pub async fn prepare(&self, wasm: Bytes, memory_limit_mb: u32) -> Result<Prepared, PrepareError> {
-        let _place = self.waiting.try_acquire().map_err(|_| PrepareError::Busy)?;
-        let this = self.clone();
-        let checked = wasm.clone();
-        let wasm_hash = blocking(move || {
-            let engine = this.compiler.engine();
-            engine
-                .validate(&checked, memory_limit_mb)
-                .map_err(|error| PrepareError::Invalid(error.to_string()))?;
-            Ok(WasmHash::of(&checked))
+    pub async fn prepare(
+        &self,
+        namespace: &Namespace,
+        wasm: Bytes,
+        memory_limit_mb: u32,
+    ) -> Result<Prepared, PrepareError> {
+        let place = self.turns.place(namespace).ok_or(PrepareError::Busy)?;
+        let (this, known) = (self.clone(), wasm.clone());
+        let (wasm_hash, is_known) = blocking(move || {
+            let wasm_hash = WasmHash::of(&known);
+            let is_known = this.find(wasm_hash)?.is_some();
+            if is_known {
+                this.compiler.engine().validate_known(&known, memory_limit_mb).map_err(invalid)?;
+            }
+            Ok((wasm_hash, is_known))
         })
         .await?;
-        let this = self.clone();
-        if blocking(move || this.find(wasm_hash)).await?.is_some() {
+        if is_known {
             return Ok(Prepared { wasm_hash, compiled: false });
         }
-        let _turn = self.compiling.acquire().await.map_err(|_| PrepareError::Busy)?;
+        let turn = place.turn().await;
         let this = self.clone();
         let compiled = blocking(move || {
+            // A task that was begun goes on when nobody waits for it any more, and keeps its turn so long.
+            let _turn = turn;
+            this.compiler.validate(&wasm, memory_limit_mb).map_err(invalid)?;
             // The one before in the queue may have brought the same module.
             if this.find(wasm_hash)?.is_some() {
                 return Ok(false);
@@ -247,6 +245,10 @@ impl From<CompileError> for PrepareError {
             CompileError::Store(_) => Self::Internal(error.to_string()),
         }
     }
+}
+
+fn invalid(error: ModuleError) -> PrepareError {
+    PrepareError::Invalid(error.to_string())
 }
 
 async fn blocking<T: Send + 'static>(

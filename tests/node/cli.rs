@@ -70,6 +70,41 @@ fn said(output: &Output, code: i32, arguments: &[&str]) -> (String, String) {
     (stdout, stderr)
 }
 
+#[test]
+fn tinygo_builds_without_a_scheduler_only_what_can_do_without() {
+    if tools::require_or_report("tinygo").is_err() {
+        return;
+    }
+    let node = Node::start(Options::default());
+    let user = User::of(&node);
+    let goroutine = "done := make(chan string); go func() { done <- \"it ran\" }(); print(<-done)";
+    let timer = "select { case <-time.After(time.Millisecond): print(\"it ran\") }";
+    let neither = "queue := make(chan string, 1); queue <- \"it ran\"; time.Sleep(1); print(<-queue)";
+    for (name, body, scheduler) in
+        [("goroutine", goroutine, "asyncify"), ("timer", timer, "asyncify"), ("neither", neither, "none")]
+    {
+        let dir = user.dir.join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let code = format!(
+            "package main\nimport (\"os\"; \"time\")\nvar _ = time.Now\n\
+             func print(text string) {{ os.Stdout.WriteString(text) }}\nfunc main() {{ {body} }}\n"
+        );
+        fs::write(dir.join("function.go"), code).unwrap();
+        fs::write(dir.join("function.yaml"), format!("name: {name}\n")).unwrap();
+        let (stdout, _) = user.run(0, &["build", name, "--compiler", "tinygo", "--json"]);
+        let built: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(built["scheduler"], scheduler, "{name}");
+        user.run(0, &["deploy", name]);
+        let (stdout, _) = user.run(0, &["invoke", name, "--data", "{}"]);
+        assert!(stdout.contains("it ran"), "{name}: {stdout}");
+    }
+    // Asked for, it is not second-guessed.
+    let (stdout, _) = user.run(0, &["build", "neither", "--compiler", "tinygo", "--scheduler", "asyncify"]);
+    assert!(stdout.contains("with its scheduler"), "{stdout}");
+    let (_, stderr) = user.run(1, &["build", "goroutine", "--compiler", "tinygo", "--scheduler", "none"]);
+    assert!(stderr.contains("without a scheduler"), "{stderr}");
+}
+
 /// A folder with a module and no sources, as from another language's compiler.
 fn prebuilt(user: &User, name: &str, guest: &str, yaml: &str) {
     let dir = user.dir.join(name);

@@ -1,7 +1,7 @@
 //! `orama function build`: Go code to function.wasm.
 
 use crate::args::Build;
-use crate::compiler::{Built, Compiler};
+use crate::compiler::{Built, Compiler, Scheduler};
 use crate::error::Result;
 use crate::output;
 use crate::project::{MODULE, Project};
@@ -10,11 +10,12 @@ use serde_json::json;
 /// Runs the command.
 pub fn run(args: &Build, json: bool) -> Result<()> {
     let project = Project::open(&args.dir)?;
-    let built = Compiler::find(args.compiler)?.build(&project, json)?;
+    let built = Compiler::find(args.compiler)?.build(&project, args.scheduler, json)?;
     if json {
         return output::line(
             &json!({
                 "compiler": built.compiler,
+                "scheduler": built.scheduler.map(Scheduler::word),
                 "path": project.module_path(),
                 "size_bytes": built.size_bytes,
                 "duration_ms": built.took.as_millis(),
@@ -35,8 +36,13 @@ pub fn warn(built: &Built) {
 
 /// What was built, by what, how large and how fast.
 pub fn summary(built: &Built) -> String {
+    let scheduler = match built.scheduler {
+        None => "",
+        Some(Scheduler::None) => " without a scheduler (no goroutines)",
+        Some(Scheduler::Asyncify) => " with its scheduler",
+    };
     format!(
-        "built {MODULE} with {}: {} in {}",
+        "built {MODULE} with {}{scheduler}: {} in {}",
         built.compiler,
         output::size(built.size_bytes),
         output::seconds(built.took)

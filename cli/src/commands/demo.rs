@@ -1,7 +1,7 @@
 //! `orama demo`: everything once, on a machine that may have nothing installed.
 
 use super::{FunctionInfo, deploy, invoke, serve};
-use crate::args::{CompilerChoice, Demo, Target};
+use crate::args::{CompilerChoice, Demo, SchedulerChoice, Target};
 use crate::client::Client;
 use crate::compiler::Compiler;
 use crate::credentials::Credentials;
@@ -95,7 +95,7 @@ fn built_here(compiler: &Compiler) -> Result<Vec<u8>> {
         fs::write(&path, text).map_err(|error| io("write", &path, &error))?;
     }
     let project = Project::open(dir.path())?;
-    match compiler.build(&project, false) {
+    match compiler.build(&project, SchedulerChoice::Auto, false) {
         Ok(built) => {
             output::line(&super::build::summary(&built))?;
             fs::read(project.module_path()).map_err(|error| io("read", &project.module_path(), &error))

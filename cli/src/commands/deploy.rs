@@ -35,7 +35,7 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
             if !json {
                 output::note(&format!("building: {why}"));
             }
-            let built = Compiler::find(args.compiler)?.build(&project, json)?;
+            let built = Compiler::find(args.compiler)?.build(&project, args.scheduler, json)?;
             if !json {
                 build::warn(&built);
                 output::note(&build::summary(&built));

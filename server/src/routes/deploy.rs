@@ -79,7 +79,7 @@ async fn run(
         Ok((cid, hold))
     })
     .await?;
-    let prepared = app.modules.prepare(form.wasm.clone(), form.memory_limit_mb).await;
+    let prepared = app.modules.prepare(&namespace, form.wasm.clone(), form.memory_limit_mb).await;
     let Prepared { wasm_hash, compiled } = prepared.map_err(|e| match e {
         PrepareError::Invalid(message) => ApiError::invalid_module(message),
         PrepareError::Busy => ApiError::overloaded(e.to_string()),

@@ -1,0 +1,138 @@
+//! How many pages to give a module's memory before it starts. Runtimes that find their heap's size in that of the memory
+//! collect garbage again and again in a small one, and walk through a large one; which size suits is found by trying.
+
+use crate::engine::Engine;
+use crate::function::{FunctionVersion, StartMode};
+use crate::instance::idle_state;
+use crate::invocation::{Failure, Invocation};
+use crate::limits::{
+    EXTRA_PAGES_GAIN_MIN, EXTRA_PAGES_GAIN_PERCENT_MIN, EXTRA_PAGES_MAX, EXTRA_PAGES_PATIENCE,
+    EXTRA_PAGES_ROUNDS, MEMORY_MB,
+};
+use crate::module::LoadedModule;
+use crate::services::{Host, ThreadScheduler};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// What a trial run reads: valid for most functions, and small.
+const INPUT: &[u8] = b"{}";
+/// Of two choices that cost about the same, the smaller one: within one part in so many of the best.
+const ALIKE_PART: u32 = 20;
+
+/// What one choice costs and gives.
+struct Trial {
+    pages: u32,
+    /// The shortest time of a start and a run.
+    cost: Duration,
+    result: Result<(), Failure>,
+}
+
+impl Engine {
+    /// Times starts and runs with memories of several sizes, and tells the number of pages by which to grow the module's:
+    /// 0 unless another size is clearly better and the guest ends as it does without. Takes some
+    /// [`EXTRA_PAGES_PATIENCE`] of this thread at most.
+    pub(crate) fn choose_extra_pages(&self, module: &mut LoadedModule) -> u32 {
+        if module.memory.is_none() {
+            return 0;
+        }
+        let until = Instant::now() + EXTRA_PAGES_PATIENCE;
+        let mut trials: Vec<Trial> = Vec::new();
+        for round in 0..EXTRA_PAGES_ROUNDS {
+            let mut candidates = std::iter::successors(Some(0), |pages| Some((pages * 2).max(1)))
+                .take_while(|pages| *pages <= EXTRA_PAGES_MAX)
+                .collect::<Vec<_>>();
+            // After the first round, those that may still win; the module as it is stays, to compare with.
+            if let Some(best) = trials.iter().map(|trial| trial.cost).min() {
+                candidates.retain(|pages| {
+                    *pages == 0 || trials.iter().any(|t| t.pages == *pages && t.cost < 2 * best)
+                });
+            }
+            for pages in candidates {
+                module.extra_pages = pages;
+                let Some((cost, result)) = self.trial(module, until) else {
+                    // The first times of all are those of cold caches.
+                    return if round < 2 { 0 } else { choice(&trials) };
+                };
+                match trials.iter_mut().find(|trial| trial.pages == pages) {
+                    Some(trial) if trial.result == result => trial.cost = trial.cost.min(cost),
+                    // It does not even agree with itself: nothing can be told.
+                    Some(_) => return 0,
+                    None => trials.push(Trial { pages, cost, result }),
+                }
+            }
+        }
+        choice(&trials)
+    }
+
+    /// One start and run; `None` when there was no time or no instance for it.
+    fn trial(&self, module: &LoadedModule, until: Instant) -> Option<(Duration, Result<(), Failure>)> {
+        let function = Arc::new(FunctionVersion {
+            memory_limit_mb: MEMORY_MB.max,
+            start: StartMode::Command,
+            ..idle_state().function.as_ref().clone()
+        });
+        let host = Arc::new(Host::without_services(Arc::new(ThreadScheduler)));
+        let invocation = Invocation { input: INPUT.into(), ..Invocation::default() };
+        let begun = Instant::now();
+        let mut run = pin!(self.run(module, &function, invocation, &host));
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            // Given up where it would give way, which is each millisecond at the latest.
+            if Instant::now() >= until {
+                return None;
+            }
+            if let Poll::Ready(ended) = run.as_mut().poll(&mut context) {
+                let cost = begun.elapsed();
+                let result = ended.outcome.result;
+                let is_the_nodes = matches!(result, Err(Failure::Overloaded | Failure::Internal(_)));
+                return (!is_the_nodes).then_some((cost, result));
+            }
+        }
+    }
+}
+
+/// The best of what was tried.
+fn choice(trials: &[Trial]) -> u32 {
+    let Some(plain) = trials.iter().find(|trial| trial.pages == 0) else { return 0 };
+    let same = || trials.iter().filter(|trial| trial.result == plain.result);
+    let Some(best) = same().map(|trial| trial.cost).min() else { return 0 };
+    if best * 100 > plain.cost * (100 - EXTRA_PAGES_GAIN_PERCENT_MIN)
+        || plain.cost.saturating_sub(best) < EXTRA_PAGES_GAIN_MIN
+    {
+        return 0;
+    }
+    let alike = best + best / ALIKE_PART;
+    same().filter(|trial| trial.cost <= alike).map(|trial| trial.pages).min().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trials(costs: &[(u32, u64)]) -> Vec<Trial> {
+        costs
+            .iter()
+            .map(|(pages, us)| Trial { pages: *pages, cost: Duration::from_micros(*us), result: Ok(()) })
+            .collect()
+    }
+
+    #[test]
+    fn the_smallest_of_the_best_is_chosen_when_it_is_clearly_better() {
+        // As measured of a TinyGo program.
+        assert_eq!(choice(&trials(&[(0, 134), (1, 37), (2, 42), (4, 64), (8, 106), (64, 377)])), 1);
+        assert_eq!(choice(&trials(&[(0, 134), (1, 134), (2, 39), (4, 38), (8, 37)])), 4);
+        assert_eq!(choice(&trials(&[(0, 100), (1, 95), (2, 90), (4, 86)])), 0, "not clearly better");
+        assert_eq!(choice(&trials(&[(0, 10), (1, 7)])), 0, "not worth a page");
+        assert_eq!(choice(&trials(&[(0, 100), (1, 400)])), 0);
+        assert_eq!(choice(&[]), 0);
+    }
+
+    #[test]
+    fn a_guest_that_would_end_otherwise_keeps_its_memory() {
+        let mut trials = trials(&[(0, 134), (1, 37), (2, 60)]);
+        trials[1].result = Err(Failure::Exit(1));
+        assert_eq!(choice(&trials), 2);
+    }
+}
