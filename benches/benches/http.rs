@@ -25,7 +25,7 @@ const CONNECTIONS: usize = 16;
 const RUN: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
 /// Functions on the node that is restarted.
-const DEPLOYED: usize = 100;
+const DEPLOYED: usize = 1_000;
 
 fn functions() -> Vec<(&'static str, Vec<u8>)> {
     let mut functions = vec![("echo", guests::wat("echo"))];

@@ -94,6 +94,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_system_refused_for_want_of_room_is_told_apart() {
+        for errno in [Errno::NOMEM, Errno::MFILE, Errno::NFILE] {
+            assert!(is_no_room(&Error::from(errno).context("mmap failed").context("to load code")));
+            assert!(is_no_room(&Error::from(io::Error::from(errno)).context("open failed")));
+        }
+        assert!(!is_no_room(&Error::from(Errno::ACCESS).context("mmap failed")));
+        assert!(!is_no_room(&Error::msg("not compiled for this engine")));
+    }
+
+    #[test]
     fn names_are_shown_on_one_line_and_cut() {
         assert_eq!(shown("main.main"), "main.main");
         assert_eq!(shown("a\nb\x1b[31m"), "a?b?[31m");
