@@ -97,8 +97,8 @@ fn deploys() {
     }
 }
 
-/// Requests of one connection, one at a time, until told to stop: their times, sorted.
-fn answers(node: &Server, request: &[u8], stop: &AtomicBool) -> Vec<Duration> {
+/// Requests of one connection, one at a time, until told to stop: their times, sorted, and requests a second.
+fn answers(node: &Server, request: &[u8], stop: &AtomicBool) -> (Vec<Duration>, f64) {
     let mut connection = Connection::open(node.address);
     let (mut times, begun) = (Vec::new(), Instant::now());
     while !stop.load(Ordering::Relaxed) && begun.elapsed() < 4 * RUN {
@@ -106,8 +106,9 @@ fn answers(node: &Server, request: &[u8], stop: &AtomicBool) -> Vec<Duration> {
         assert_eq!(connection.call(request).status, 200);
         times.push(sent.elapsed());
     }
+    let rate = times.len() as f64 / begun.elapsed().as_secs_f64();
     times.sort();
-    times
+    (times, rate)
 }
 
 fn beside_a_compilation() {
@@ -125,7 +126,7 @@ fn beside_a_compilation() {
         let stop = AtomicBool::new(false);
         let compiles = round % 2 == 1;
         let begun = Instant::now();
-        let mut times = Vec::new();
+        let (mut times, mut rate) = (Vec::new(), 0.0);
         std::thread::scope(|scope| {
             let served = scope.spawn(|| answers(&node, &request, &stop));
             if compiles {
@@ -134,13 +135,12 @@ fn beside_a_compilation() {
                 std::thread::sleep(RUN);
             }
             stop.store(true, Ordering::Relaxed);
-            times = served.join().unwrap();
+            (times, rate) = served.join().unwrap();
         });
         let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e6;
         println!(
-            "{:<10} {:>7.0} requests/s   p50 {:>6.0} us   p99 {:>6.0} us   p99.9 {:>6.0} us   in {:.1} s",
+            "{:<10} {rate:>7.0} requests/s   p50 {:>6.0} us   p99 {:>6.0} us   p99.9 {:>6.0} us   in {:.1} s",
             if compiles { "compiling" } else { "idle" },
-            times.len() as f64 / begun.elapsed().as_secs_f64(),
             at(0.5),
             at(0.99),
             at(0.999),
