@@ -114,7 +114,7 @@ fn answers(node: &Server, request: &[u8], stop: &AtomicBool) -> (Vec<Duration>, 
 fn beside_a_compilation() {
     let Ok(go) = guests::go("hello", &[]) else { return };
     println!(
-        "\necho, one core, one connection, while nothing and while a Go module is compiled on that core"
+        "\necho, one core, one connection, while nothing and while a Go module is compiled by one thread"
     );
     let home = tempfile::tempdir().unwrap();
     let node = Server::start_with(Role::Node, home.path(), &[NO_CODE_CACHE]);
