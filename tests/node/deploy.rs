@@ -27,6 +27,7 @@ fn the_answer_is_the_contracts() {
         "namespace",
         "retry_count",
         "retry_delay_seconds",
+        "start",
         "status",
         "timeout_seconds",
         "updated_at",
@@ -43,6 +44,7 @@ fn the_answer_is_the_contracts() {
         ("is_public", json!(false)),
         ("retry_count", json!(0)),
         ("retry_delay_seconds", json!(5)),
+        ("start", json!("auto")),
         ("status", json!("active")),
     ] {
         assert_eq!(function[key], value, "{key}");

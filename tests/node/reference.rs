@@ -12,7 +12,7 @@ fn fields(value: &Value) -> Vec<&str> {
     fields
 }
 
-const FUNCTION: [&str; 13] = [
+const FUNCTION: [&str; 14] = [
     "created_at",
     "id",
     "is_public",
@@ -21,6 +21,7 @@ const FUNCTION: [&str; 13] = [
     "namespace",
     "retry_count",
     "retry_delay_seconds",
+    "start",
     "status",
     "timeout_seconds",
     "updated_at",

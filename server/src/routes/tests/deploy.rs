@@ -32,6 +32,7 @@ async fn a_deploy_answers_with_the_contracts_object() {
         "is_public",
         "retry_count",
         "retry_delay_seconds",
+        "start",
         "status",
         "created_at",
         "updated_at",
