@@ -187,7 +187,8 @@ impl Keeper {
             let mut pool = kept.pool.borrow_mut();
             pool.shrink(now);
             let is_used = !pool.is_empty() || now.duration_since(pool.used_at()) < POOL_FORGOTTEN;
-            is_used && !pool.module().is_thrown_out()
+            // Who holds it would go on filling it, and nobody would look through it.
+            (is_used || Rc::strong_count(kept) > 1) && !pool.module().is_thrown_out()
         });
     }
 }
@@ -297,7 +298,7 @@ async fn drop_replaced(core: &Core) {
     });
     // The work on the backplane fails only with the node.
     for version in replaced.await.unwrap_or_default() {
-        if let Some(kept) = core.keeper.pools.borrow_mut().remove(version.id.as_str()) {
+        if let Some(kept) = core.keeper.pools.borrow().get(version.id.as_str()) {
             kept.pool.borrow_mut().drain();
         }
     }
