@@ -74,7 +74,7 @@ pub fn node(options: &Options) -> Result<Program, String> {
 /// # Errors
 /// When Go is missing, or cannot build it.
 pub fn go(tools: &Path, name: &str) -> Result<Program, String> {
-    let compiler = tools::find("go").ok_or("needs Go: https://go.dev/dl")?;
+    let compiler = tools::find("go").ok_or("needs Go 1.25: https://go.dev/dl")?;
     let path = tools.join(format!("go-{name}"));
     let mut build = Command::new(&compiler);
     build
