@@ -35,6 +35,8 @@ func main() {
 	ctx := context.Background()
 	// A function that computes must be stoppable, so calls look at their context.
 	config := wazero.NewRuntimeConfigCompiler().WithCloseOnContextDone(true).WithMemoryLimitPages(memoryPages)
+	// Or the exit of a guest with debug information has it read for a stack trace: some 10 ms for TinyGo's.
+	config = config.WithDebugInfoEnabled(false)
 	if *cacheDir != "" {
 		cache, err := wazero.NewCompilationCacheWithDir(*cacheDir)
 		if err != nil {
