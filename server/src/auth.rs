@@ -182,7 +182,7 @@ pub fn looks_like_key(text: &str) -> bool {
     text.len() == KEY_LEN
         && text
             .strip_prefix(KEY_PREFIX)
-            .is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')))
+            .is_some_and(|rest| rest.bytes().all(|b| CHARACTERS[usize::from(b)] & IN_KEYS != 0))
 }
 
 /// The credential of a request: `Authorization: Bearer X` or `X-API-Key: X`; `None` without one.
@@ -226,11 +226,25 @@ fn bearer_value(value: &str) -> Result<&str, ApiError> {
 
 /// RFC 6750's `b64token`, which API keys and JWTs are.
 fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'='))
+    !text.is_empty() && text.bytes().all(|b| CHARACTERS[usize::from(b)] & IN_TOKENS != 0)
 }
+
+/// What a byte may be part of: each request has its credential looked through.
+static CHARACTERS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut b = 0;
+    while b < 128_u8 {
+        table[b as usize] = match b {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => IN_KEYS | IN_TOKENS,
+            b'.' | b'~' | b'+' | b'/' | b'=' => IN_TOKENS,
+            _ => 0,
+        };
+        b += 1;
+    }
+    table
+};
+const IN_TOKENS: u8 = 1;
+const IN_KEYS: u8 = 2;
 
 #[cfg(test)]
 mod tests;

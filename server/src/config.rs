@@ -24,7 +24,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net
 /// How the cores wait for the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IoDriver {
-    /// io_uring where the kernel allows it, else epoll.
+    /// What was measured to cost less: epoll.
     Auto,
     /// io_uring, or the start fails.
     IoUring,

@@ -64,7 +64,7 @@ pub struct CoreCounters {
 impl CoreCounters {
     /// A request of any kind arrived.
     pub fn requested(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        add(&self.requests, 1);
     }
 
     /// So many invocations are under way now.
@@ -97,7 +97,7 @@ impl CoreCounters {
     /// An invocation came to its instance, which was parked for it or not.
     pub fn started(&self, parked: bool) {
         if let Some(counter) = self.starts.get(usize::from(parked)) {
-            counter.fetch_add(1, Ordering::Relaxed);
+            add(counter, 1);
         }
     }
 
@@ -114,7 +114,7 @@ impl CoreCounters {
 
     /// A WebSocket's message is invoked.
     pub fn websocket_message(&self) {
-        self.websocket_messages.fetch_add(1, Ordering::Relaxed);
+        add(&self.websocket_messages, 1);
     }
 
     /// An invocation ended.
@@ -124,9 +124,9 @@ impl CoreCounters {
         for counter in
             [self.invocations.get(status_index(status)), self.durations.get(bucket)].into_iter().flatten()
         {
-            counter.fetch_add(1, Ordering::Relaxed);
+            add(counter, 1);
         }
-        self.duration_us.fetch_add(us, Ordering::Relaxed);
+        add(&self.duration_us, us);
     }
 }
 
@@ -305,6 +305,11 @@ impl Metrics {
         }
         text.0
     }
+}
+
+/// Adds to a counter that only this core writes, which saves locking its line.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(load(counter).wrapping_add(more), Ordering::Relaxed);
 }
 
 fn load(counter: &AtomicU64) -> u64 {

@@ -132,8 +132,8 @@ fn run(start: Start, inbox: mpsc::UnboundedReceiver<Command>, ready: &Ready) {
     pin_to_core(start.index);
     let uring = match start.driver {
         IoDriver::IoUring => true,
-        IoDriver::Epoll => false,
-        IoDriver::Auto => monoio::utils::detect_uring(),
+        // hyper asks when a socket is ready and reads itself; io_uring only adds a call that waits on an epoll.
+        IoDriver::Epoll | IoDriver::Auto => false,
     };
     let built = if uring {
         block_on!(monoio::IoUringDriver, serve(start, inbox, ready))

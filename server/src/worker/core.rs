@@ -16,6 +16,7 @@ use crate::starts::StartNotes;
 use http::HeaderMap;
 use orama_runtime::Engine;
 use orama_runtime::function::WasmHash;
+use orama_runtime::invocation::Caller;
 use orama_runtime::limits::{RECORD_BATCH_EVERY, RECORD_BATCH_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::Host;
@@ -153,8 +154,12 @@ impl Core {
             generation
         };
         let (authority, text) = (self.shared.authority.clone(), text.to_owned());
-        let known = self.ask(move || authority.find(&text)).await??;
-        let credential = Arc::clone(&known.credential);
+        let mut known = self.ask(move || authority.find(&text)).await??;
+        // Counting who uses it is a write each time, so each core counts for itself.
+        let mut credential = Credential::clone(&known.credential);
+        credential.caller = credential.caller.map(|caller| Arc::new(Caller::clone(&caller)));
+        let credential = Arc::new(credential);
+        known.credential = Arc::clone(&credential);
         self.cache.borrow_mut().keep_credential(generation, hash, known);
         Ok(credential)
     }

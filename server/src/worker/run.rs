@@ -45,6 +45,8 @@ pub(super) async fn ready(
             Ok::<_, ApiError>((function, module))
         })
         .await??;
+    // Counting who uses it is a write each time, so each core counts for itself.
+    let function = Arc::new(FunctionVersion::clone(&function));
     let noted_at = Cell::new(core.shared.modules.age());
     let kept = core.keeper.pool(&function, &module);
     let FunctionVersion { namespace, name, .. } = &*function;
