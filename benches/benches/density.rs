@@ -320,7 +320,7 @@ fn skewed_calls(deployed: &Deployed) {
         println!(
             "{cache_mb:>5} MB of code   {rate:>7.0} calls/s, median {median:.2} ms, p99 {p99:.2} ms, longest {longest:.1} ms; \
              {} loads, {} thrown out, {} loaded at the end",
-            metric(&node, "orama_module_loads_total"),
+            metric(&node, "orama_module_load_seconds_count"),
             metric(&node, "orama_module_evictions_total"),
             metric(&node, "orama_modules_loaded"),
         );

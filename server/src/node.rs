@@ -40,6 +40,9 @@ const LISTEN_BACKLOG: i32 = 1024;
 /// Threads of the backplane; its work is waiting, not computing.
 const BACKPLANE_THREADS: usize = 2;
 
+/// How long a node that has started leaves its cores and its disk to the first requests, before it cleans up.
+const FIRST_REQUESTS: Duration = Duration::from_secs(1);
+
 /// How long a node that ends waits until the outcomes of triggered runs are written; the runs themselves have ended.
 const EVENTS_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -182,15 +185,20 @@ impl Node {
             backplane.spawn(routes::finish_deletions(Arc::clone(&app)));
             let secrets = Arc::clone(&app.secrets);
             backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
-            let http = shared.services.http.clone();
-            backplane.spawn_blocking(move || http.prepare());
+            let (http, storage) = (shared.services.http.clone(), shared.services.storage.clone());
             let logs = node.logs.clone();
-            backplane.spawn_blocking(move || {
-                routes::clean_unreferenced(&app);
-                logs.checkpoint();
+            backplane.spawn(async move {
+                tokio::time::sleep(FIRST_REQUESTS).await;
+                let done = tokio::task::spawn_blocking(move || {
+                    http.prepare();
+                    routes::clean_unreferenced(&app);
+                    storage.clean_unreferenced();
+                    logs.checkpoint();
+                });
+                if let Err(error) = done.await {
+                    tracing::error!(%error, "what is done after a start was not done to its end");
+                }
             });
-            let storage = shared.services.storage.clone();
-            backplane.spawn_blocking(move || storage.clean_unreferenced());
         }
         Ok(node)
     }

@@ -14,7 +14,7 @@ use orama_runtime::{LoadedModule, Parked, Spent};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
@@ -38,8 +38,8 @@ pub(super) struct Keeper {
     totals: Rc<Totals>,
     /// By version id, which never means another version.
     pools: RefCell<HashMap<Box<str>, Rc<Kept>>>,
-    /// Pools that may want more.
-    wanting: RefCell<VecDeque<Rc<Kept>>>,
+    /// Pools that may want more. Not what keeps them: code that was thrown out would wait here for its turn.
+    wanting: RefCell<VecDeque<Weak<Kept>>>,
     refiller: Cell<Option<Waker>>,
     spent: RefCell<Vec<Spent>>,
     undertaker: Cell<Option<Waker>>,
@@ -119,7 +119,7 @@ impl Keeper {
     /// A pool may want more guests.
     fn want(&self, kept: &Rc<Kept>) {
         if !kept.queued.replace(true) {
-            self.wanting.borrow_mut().push_back(Rc::clone(kept));
+            self.wanting.borrow_mut().push_back(Rc::downgrade(kept));
             wake(&self.refiller);
         }
     }
@@ -216,6 +216,7 @@ pub(super) async fn refill_all(core: Rc<Core>) {
             }
         })
         .await;
+        let Some(kept) = kept.upgrade() else { continue };
         kept.queued.set(false);
         // Paused pools are asked for again by their next request.
         if !kept.pool.borrow().wants_more(Instant::now()) {
