@@ -22,7 +22,7 @@ const STARTS_TIMED: u32 = 4;
 /// Share of the newest gap in the mean gap between requests: one in so many.
 const GAP_WEIGHT: u32 = 8;
 
-/// What all pools of a core hold.
+/// What several pools hold together: all of a core, or those of one namespace there.
 #[derive(Debug, Default)]
 pub struct Totals {
     guests: Cell<usize>,
@@ -59,7 +59,8 @@ pub struct Pool {
     module: Arc<LoadedModule>,
     /// The last one parked is taken first: its memory is the warmest.
     parked: Vec<Parked>,
-    totals: Rc<Totals>,
+    /// Where its guests count.
+    totals: [Rc<Totals>; 2],
     used_at: Instant,
     was_used: bool,
     /// Mean time between requests; `None` before the second.
@@ -76,12 +77,12 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool, whose guests count in the `totals` of its core and of its namespace.
     #[must_use]
     pub fn new(
         function: Arc<FunctionVersion>,
         module: Arc<LoadedModule>,
-        totals: Rc<Totals>,
+        totals: [Rc<Totals>; 2],
         now: Instant,
     ) -> Self {
         Self {
@@ -154,7 +155,7 @@ impl Pool {
             }
         }
         let parked = self.parked.pop()?;
-        self.totals.subtract(&parked);
+        self.totals.iter().for_each(|totals| totals.subtract(&parked));
         Some(parked)
     }
 
@@ -183,12 +184,6 @@ impl Pool {
         self.parked.len() < self.wanted(now) && self.paused_until <= now
     }
 
-    /// Linear memory of the guests that wait.
-    #[must_use]
-    pub fn memory_bytes(&self) -> usize {
-        self.parked.iter().map(Parked::memory_bytes).sum()
-    }
-
     /// Takes in a guest that was parked.
     pub fn add(&mut self, parked: Parked, now: Instant) {
         self.start_time = self.start_time.min(parked.start_time());
@@ -203,7 +198,7 @@ impl Pool {
             return;
         }
         self.parked_at = Some(now);
-        self.totals.add(&parked);
+        self.totals.iter().for_each(|totals| totals.add(&parked));
         self.parked.push(parked);
     }
 
@@ -242,7 +237,7 @@ impl Pool {
             return false;
         }
         let parked = self.parked.remove(0);
-        self.totals.subtract(&parked);
+        self.totals.iter().for_each(|totals| totals.subtract(&parked));
         true
     }
 

@@ -20,7 +20,10 @@ fn version(start: StartMode) -> FunctionVersion {
 
 fn pool(start: StartMode, module: &Arc<LoadedModule>, now: Instant) -> (Pool, Rc<Totals>) {
     let totals = Rc::<Totals>::default();
-    (Pool::new(Arc::new(version(start)), Arc::clone(module), Rc::clone(&totals), now), totals)
+    (
+        Pool::new(Arc::new(version(start)), Arc::clone(module), [Rc::clone(&totals), Rc::default()], now),
+        totals,
+    )
 }
 
 fn add(pool: &mut Pool, module: &Arc<LoadedModule>, now: Instant) {

@@ -36,6 +36,8 @@ pub(super) struct Kept {
 
 pub(super) struct Keeper {
     totals: Rc<Totals>,
+    /// The same of each namespace that has a pool.
+    namespaces: RefCell<HashMap<Namespace, Rc<Totals>>>,
     /// By version id, which never means another version.
     pools: RefCell<HashMap<Box<str>, Rc<Kept>>>,
     /// Pools that may want more. Not what keeps them: code that was thrown out would wait here for its turn.
@@ -62,6 +64,7 @@ impl Keeper {
     pub(super) fn new(memory_max_bytes: usize, counters: Arc<CoreCounters>, notes: Arc<StartNotes>) -> Self {
         Self {
             totals: Rc::default(),
+            namespaces: RefCell::default(),
             pools: RefCell::default(),
             wanting: RefCell::default(),
             refiller: Cell::default(),
@@ -88,7 +91,9 @@ impl Keeper {
         if let Some(kept) = kept.filter(|kept| Arc::ptr_eq(kept.pool.borrow().module(), module)) {
             return Rc::clone(kept);
         }
-        let totals = Rc::clone(&self.totals);
+        let mut namespaces = self.namespaces.borrow_mut();
+        let of_namespace = namespaces.entry(function.namespace.clone()).or_default();
+        let totals = [&self.totals, of_namespace].map(Rc::clone);
         let pool = Pool::new(Arc::clone(function), Arc::clone(module), totals, Instant::now());
         let kept = Rc::new(Kept { pool: RefCell::new(pool), queued: Cell::new(false) });
         pools.insert(function.id.as_str().into(), Rc::clone(&kept));
@@ -169,16 +174,10 @@ impl Keeper {
         {
             return false;
         }
-        let (mut guests, mut bytes) = (0, 0);
-        for kept in self.pools.borrow().values() {
-            let pool = kept.pool.borrow();
-            if pool.function().namespace == *namespace {
-                guests += pool.len();
-                bytes += pool.memory_bytes();
-            }
-        }
-        guests < guests_max.div_ceil(PARKED_NAMESPACE_PART)
-            && bytes < self.memory_max_bytes.div_ceil(PARKED_NAMESPACE_PART)
+        self.namespaces.borrow().get(namespace).is_none_or(|theirs| {
+            theirs.guests() < guests_max.div_ceil(PARKED_NAMESPACE_PART)
+                && theirs.memory_bytes() < self.memory_max_bytes.div_ceil(PARKED_NAMESPACE_PART)
+        })
     }
 
     /// Drops guests that are not wanted any more, and pools that nobody asks.
@@ -190,6 +189,7 @@ impl Keeper {
             // Who holds it would go on filling it, and nobody would look through it.
             (is_used || Rc::strong_count(kept) > 1) && !pool.module().is_thrown_out()
         });
+        self.namespaces.borrow_mut().retain(|_, totals| Rc::strong_count(totals) > 1);
     }
 }
 
@@ -283,7 +283,8 @@ pub(super) async fn look_through_all(core: Rc<Core>) {
 async fn drop_replaced(core: &Core) {
     let parked: Vec<_> = {
         let pools = core.keeper.pools.borrow();
-        pools.values().map(|kept| Arc::clone(kept.pool.borrow().function())).collect()
+        let pools = pools.values().map(|kept| kept.pool.borrow());
+        pools.filter(|pool| !pool.is_empty()).map(|pool| Arc::clone(pool.function())).collect()
     };
     if parked.is_empty() {
         return;
