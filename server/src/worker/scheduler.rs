@@ -38,10 +38,23 @@ pub(super) struct Turns {
     stopped_at: Cell<Instant>,
     /// Counts the bytes that have travelled.
     round: Cell<u64>,
-    travelling: Cell<bool>,
+    byte: Cell<Byte>,
     /// Who waits for the next round without being a guest.
     watching: RefCell<Vec<Waker>>,
     sender: std::os::unix::net::UnixStream,
+}
+
+/// Where the byte is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Byte {
+    /// It has come back and nobody waits for it yet: with epoll it would come back at once, without a look at the sockets.
+    Held,
+    /// The same, and it is to be sent as soon as somebody waits for it.
+    Wanted,
+    /// It may be sent.
+    Ready,
+    /// On its way.
+    Travelling,
 }
 
 /// Guests that wait, by namespace.
@@ -116,7 +129,7 @@ impl Turns {
             spent: Cell::default(),
             stopped_at: Cell::new(Instant::now()),
             round: Cell::new(0),
-            travelling: Cell::new(false),
+            byte: Cell::new(Byte::Held),
             watching: RefCell::default(),
             sender,
         });
@@ -125,7 +138,15 @@ impl Turns {
         monoio::spawn(async move {
             let mut buffer = vec![0; 16];
             loop {
-                let (result, back) = receiver.read(buffer).await;
+                let mut read = pin!(receiver.read(buffer));
+                let (result, back) = poll_fn(|cx| {
+                    let polled = read.as_mut().poll(cx);
+                    if polled.is_pending() {
+                        rounds.is_awaited();
+                    }
+                    polled
+                })
+                .await;
                 buffer = back;
                 match result {
                     Ok(1..) => rounds.begin_round(),
@@ -138,7 +159,7 @@ impl Turns {
 
     fn begin_round(&self) {
         self.round.set(self.round.get() + 1);
-        self.travelling.set(false);
+        self.byte.set(Byte::Held);
         self.spent.set(Duration::ZERO);
         for waker in self.watching.take() {
             waker.wake();
@@ -161,10 +182,25 @@ impl Turns {
 
     /// Sends the byte on its way, unless it is; `false` when the core is ending and nobody will read it.
     fn send(&self) -> bool {
-        if !self.travelling.get() {
-            self.travelling.set((&self.sender).write_all(&[0]).is_ok());
+        match self.byte.get() {
+            Byte::Held => self.byte.set(Byte::Wanted),
+            Byte::Ready if (&self.sender).write_all(&[0]).is_ok() => self.byte.set(Byte::Travelling),
+            Byte::Ready => return false,
+            Byte::Wanted | Byte::Travelling => {}
         }
-        self.travelling.get()
+        true
+    }
+
+    /// Whoever waits for the byte found that it is not there.
+    fn is_awaited(&self) {
+        match self.byte.get() {
+            Byte::Held => self.byte.set(Byte::Ready),
+            Byte::Wanted => {
+                self.byte.set(Byte::Ready);
+                self.send();
+            }
+            Byte::Ready | Byte::Travelling => {}
+        }
     }
 
     /// Waits for a place in the turns, where guests have used up the time until the sockets are looked at again.
