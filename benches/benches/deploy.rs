@@ -165,8 +165,8 @@ fn pages() {
         ("go misc", guests::go("misc", &[])),
         ("go sdk", guests::go("sdk", &[])),
     ]) {
-        let mut module = node.compiler.compile(&wasm).unwrap();
-        let chosen = module.extra_pages();
+        let mut module = node.compiler.compile_as_declared(&wasm).unwrap();
+        let chosen = node.engine.choose_extra_pages(&mut module);
         let (function, input) = (function(), bytes::Bytes::from_static(b"{}"));
         let mut best = [Duration::MAX; PAGES.len()];
         for _ in 0..50 {

@@ -4,6 +4,7 @@ use crate::artifact::{ArtifactStore, Stored};
 use crate::engine::Engine;
 use crate::function::WasmHash;
 use crate::module::LoadedModule;
+use crate::pages;
 use crate::validate::ModuleError;
 use std::io;
 use std::num::NonZeroUsize;
@@ -70,21 +71,15 @@ impl Compiler {
     /// # Errors
     /// [`CompileError`].
     pub fn compile(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
-        let compiled = catch_unwind(AssertUnwindSafe(|| {
-            self.threads.install(|| self.engine.0.wasmtime.precompile_module(wasm))
-        }));
-        if let Some(cache) = &self.engine.0.code_cache {
-            cache.flush();
-        }
-        let code = match compiled {
-            Ok(code) => code.map_err(|error| ModuleError::Compile(format!("{error:#}")))?,
-            // A module at which the code generator panics is refused; nothing of it is kept that could be broken.
-            Err(_) => return Err(ModuleError::Compile("the code generator failed".to_owned()).into()),
-        };
-        // SAFETY: this engine has just made it.
-        let mut made = unsafe { ArtifactStore::load_made(&self.engine, &code) }?;
-        let extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut made));
+        let mut code = self.code(wasm)?;
+        let mut made = self.made(&code)?;
+        let mut extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut made));
         drop(made);
+        // Growing a memory costs two system calls at each start, which code for a larger one does not need.
+        if let Some(larger) = pages::declared_larger(wasm, extra_pages) {
+            code = self.code(&larger)?;
+            extra_pages = 0;
+        }
         let hash = WasmHash::of(wasm);
         self.artifacts.put(&self.engine, &hash, &code, extra_pages).map_err(CompileError::Store)?;
         match self.artifacts.load(&self.engine, &hash).map_err(CompileError::Store)? {
@@ -93,6 +88,33 @@ impl Compiler {
             Stored::Nothing => {
                 Err(CompileError::Store(io::Error::other("what was just written does not verify")))
             }
+        }
+    }
+
+    /// Compiles `wasm` with the memory that it declares and stores nothing, for measurements.
+    ///
+    /// # Errors
+    /// As [`Self::compile`].
+    pub fn compile_as_declared(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
+        Ok(self.made(&self.code(wasm)?)?)
+    }
+
+    fn made(&self, code: &[u8]) -> Result<LoadedModule, ModuleError> {
+        // SAFETY: this engine has just made it.
+        unsafe { ArtifactStore::load_made(&self.engine, code) }
+    }
+
+    fn code(&self, wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
+        let compiled = catch_unwind(AssertUnwindSafe(|| {
+            self.threads.install(|| self.engine.0.wasmtime.precompile_module(wasm))
+        }));
+        if let Some(cache) = &self.engine.0.code_cache {
+            cache.flush();
+        }
+        match compiled {
+            Ok(code) => code.map_err(|error| ModuleError::Compile(format!("{error:#}"))),
+            // A module at which the code generator panics is refused; nothing of it is kept that could be broken.
+            Err(_) => Err(ModuleError::Compile("the code generator failed".to_owned())),
         }
     }
 

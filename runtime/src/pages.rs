@@ -15,6 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use wasmparser::{BinaryReader, MemorySectionReader};
 
 /// What a trial run reads: valid for most functions, and small.
 const INPUT: &[u8] = b"{}";
@@ -33,7 +34,7 @@ impl Engine {
     /// Times starts and runs with memories of several sizes, and tells the number of pages by which to grow the module's:
     /// 0 unless another size is clearly better and the guest ends as it does without. Takes some
     /// [`EXTRA_PAGES_PATIENCE`] of this thread at most.
-    pub(crate) fn choose_extra_pages(&self, module: &mut LoadedModule) -> u32 {
+    pub fn choose_extra_pages(&self, module: &mut LoadedModule) -> u32 {
         if module.memory.is_none() {
             return 0;
         }
@@ -93,6 +94,59 @@ impl Engine {
     }
 }
 
+/// Magic number and version of a module.
+const HEADER_BYTES: usize = 8;
+/// Section of a module that declares its memory, and the flag of limits that have a maximum.
+const MEMORY_SECTION: u8 = 5;
+const HAS_MAXIMUM: u8 = 1;
+/// What every function may have: the smallest memory limit.
+const PAGES_FOR_ALL: u64 = (MEMORY_MB.min as u64) << 4;
+
+/// The module with a memory that begins with so many pages more: `None` when there is none to change, or when that is more
+/// than the module or some function may have. It is still the module that was validated, apart from one number.
+pub(crate) fn declared_larger(wasm: &[u8], pages: u32) -> Option<Vec<u8>> {
+    if pages == 0 {
+        return None;
+    }
+    let mut at = HEADER_BYTES;
+    loop {
+        let mut section = BinaryReader::new(wasm.get(at..)?, at);
+        let id = section.read_u8().ok()?;
+        let length = section.read_var_u32().ok()? as usize;
+        let begin = section.original_position();
+        let end = begin.checked_add(length)?;
+        if id != MEMORY_SECTION {
+            at = end;
+            continue;
+        }
+        let memories = MemorySectionReader::new(BinaryReader::new(wasm.get(begin..end)?, begin)).ok()?;
+        let memory = memories.into_iter().next()?.ok()?;
+        let initial = memory.initial + u64::from(pages);
+        if initial > memory.maximum.unwrap_or(u64::MAX).min(PAGES_FOR_ALL) {
+            return None;
+        }
+        let mut body = vec![1, if memory.maximum.is_some() { HAS_MAXIMUM } else { 0 }];
+        push_leb128(&mut body, initial);
+        if let Some(maximum) = memory.maximum {
+            push_leb128(&mut body, maximum);
+        }
+        let mut larger = wasm.get(..at)?.to_vec();
+        larger.push(MEMORY_SECTION);
+        push_leb128(&mut larger, body.len() as u64);
+        larger.extend_from_slice(&body);
+        larger.extend_from_slice(wasm.get(end..)?);
+        return Some(larger);
+    }
+}
+
+fn push_leb128(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
 /// The best of what was tried.
 fn choice(trials: &[Trial]) -> u32 {
     let Some(plain) = trials.iter().find(|trial| trial.pages == 0) else { return 0 };
@@ -127,6 +181,45 @@ mod tests {
         assert_eq!(choice(&trials(&[(0, 10), (1, 7)])), 0, "not worth a page");
         assert_eq!(choice(&trials(&[(0, 100), (1, 400)])), 0);
         assert_eq!(choice(&[]), 0);
+    }
+
+    fn memory_of(wasm: &[u8]) -> (u64, Option<u64>) {
+        wasmparser::validate(wasm).unwrap();
+        let mut payloads = wasmparser::Parser::new(0).parse_all(wasm);
+        let memories = payloads.find_map(|payload| match payload.unwrap() {
+            wasmparser::Payload::MemorySection(memories) => Some(memories),
+            _ => None,
+        });
+        let memory = memories.unwrap().into_iter().next().unwrap().unwrap();
+        (memory.initial, memory.maximum)
+    }
+
+    #[test]
+    fn a_module_that_declares_more_is_else_the_same() {
+        let module = |memory: &str| {
+            let text = format!("(module (func) {memory} (global i32 (i32.const 5)) (export \"f\" (func 0)))");
+            wat::parse_str(text).unwrap()
+        };
+        let larger = |memory: &str, pages| declared_larger(&module(memory), pages);
+        assert_eq!(larger("(memory 2)", 1), Some(module("(memory 3)")));
+        assert_eq!(larger("(memory 2)", 14), Some(module("(memory 16)")));
+        assert_eq!(larger("(memory 1 300)", 8), Some(module("(memory 9 300)")));
+        assert_eq!(memory_of(&larger("(memory 5 5000)", 5).unwrap()), (10, Some(5000)));
+        for (memory, pages) in [
+            ("(memory 2)", 0),
+            ("(memory 2)", 15),
+            ("(memory 42)", 8),
+            ("(memory 2 3)", 2),
+            ("", 1),
+            ("(table 5 funcref)", 1),
+        ] {
+            assert_eq!(larger(memory, pages), None, "{memory} {pages}");
+        }
+        // Lengths may be written with more bytes than they need.
+        let mut padded = module("(memory 2)");
+        let section = padded.windows(5).position(|bytes| bytes == [5, 3, 1, 0, 2]).unwrap();
+        padded.splice(section + 1..section + 2, [0x83, 0x80, 0x00]);
+        assert_eq!(declared_larger(&padded, 1), Some(module("(memory 3)")));
     }
 
     #[test]

@@ -367,22 +367,69 @@ fn code_is_the_same_with_and_without_a_cache_and_a_damaged_one() {
     }
 }
 
+/// A guest that works until its memory has so many pages, as collectors do in a small heap, and tells how many it has.
+fn wants_pages(declared: u32, wanted: u32) -> Vec<u8> {
+    let text = format!(
+        "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func $write (param i32 i32 i32 i32) (result i32)))
+           (memory (export \"memory\") {declared})
+           (func (export \"_start\") (local $n i32)
+             (if (i32.lt_u (memory.size) (i32.const {wanted})) (then
+               (loop $spin
+                 (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                 (br_if $spin (i32.lt_u (local.get $n) (i32.const 1000000))))))
+             (i32.store8 (i32.const 64) (i32.add (i32.const 48) (memory.size)))
+             (i32.store (i32.const 0) (i32.const 64))
+             (i32.store (i32.const 4) (i32.const 1))
+             (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"
+    );
+    wat::parse_str(text).unwrap()
+}
+
+fn tells(compiler: &Compiler, module: &orama_runtime::LoadedModule, memory_mb: u32) -> u32 {
+    let function = std::sync::Arc::new(function(memory_mb, 20));
+    let host = common::host(orama_runtime::services::ThreadScheduler);
+    let run = compiler.engine().run(module, &function, common::invocation("id", b""), &host);
+    u32::from(common::block_on(run).outcome.output[0]) - 48
+}
+
 #[test]
-fn a_tinygo_program_gets_the_pages_that_suit_it_and_keeps_them() {
-    let Ok(path) = guests::tinygo("hello", &[]) else { return };
-    let wasm = fs::read(path).unwrap();
+fn a_module_starts_with_the_pages_that_suit_it_also_after_a_restart() {
     let (dir, first) = fresh();
-    let chosen = first.compile(&wasm).unwrap().extra_pages();
-    assert!((1..=64).contains(&chosen), "{chosen}");
-    let second = compiler(&engine("native"), dir.path());
-    assert_eq!(second.load(&WasmHash::of(&wasm)).unwrap().unwrap().extra_pages(), chosen);
-    // It cannot be chosen by whoever can write the file.
+    // What fits every function's limit is compiled in; the rest is grown as far as a function may have it.
+    for (declared, wanted, grown) in [(2, 3, false), (15, 20, true)] {
+        let wasm = wants_pages(declared, wanted);
+        let module = first.compile(&wasm).unwrap();
+        assert_eq!(module.extra_pages() > 0, grown);
+        let second = compiler(&engine("native"), dir.path());
+        let loaded = second.load(&WasmHash::of(&wasm)).unwrap().unwrap();
+        for (compiler, module) in [(&first, &module), (&second, &loaded)] {
+            let told = tells(compiler, module, 64);
+            assert!(told >= wanted, "{told} of {wanted}");
+            assert_eq!(tells(compiler, module, 1), told.min(16), "never above the limit");
+        }
+    }
+}
+
+#[test]
+fn a_choice_of_pages_is_tagged() {
+    let (dir, first) = fresh();
+    let wasm = wants_pages(15, 20);
+    assert_ne!(first.compile(&wasm).unwrap().extra_pages(), 0);
     let file = only_file(&dir);
     let mut bytes = fs::read(&file).unwrap();
     let at = bytes.len() - 44;
     bytes[at] ^= 2;
     fs::write(&file, bytes).unwrap();
-    assert!(second.load(&WasmHash::of(&wasm)).unwrap().is_none());
+    assert!(first.load(&WasmHash::of(&wasm)).unwrap().is_none());
+}
+
+#[test]
+fn tinygo_programs_are_worth_a_larger_memory() {
+    let Ok(path) = guests::tinygo("hello", &[]) else { return };
+    let (_dir, compiler) = fresh();
+    let mut module = compiler.compile_as_declared(&fs::read(path).unwrap()).unwrap();
+    let chosen = compiler.engine().choose_extra_pages(&mut module);
+    assert!((1..=64).contains(&chosen), "{chosen}");
 }
 
 #[test]
