@@ -210,22 +210,22 @@ fn the_bundled_module_names_its_functions() {
 #[test]
 fn standard_go_builds_a_new_function_with_its_function_names() {
     let Ok(_) = tools::require_or_report("go") else { return };
-    builds("go", "Go");
+    builds("go", "Go", "");
 }
 
 #[test]
 fn tinygo_builds_a_new_function_with_its_function_names() {
     let Ok(_) = tools::require_or_report("tinygo") else { return };
-    builds("tinygo", "TinyGo");
+    builds("tinygo", "TinyGo", " without a scheduler (no goroutines)");
 }
 
-fn builds(compiler: &str, name: &str) {
+fn builds(compiler: &str, name: &str, how: &str) {
     let place = Place::new();
     assert_exit(&place.run(&["function", "init", "hello"]), 0);
     let output = place.run(&["function", "build", "hello", "--compiler", compiler]);
     assert_exit(&output, 0);
     assert!(
-        stdout(&output).starts_with(&format!("built function.wasm with {name}: ")),
+        stdout(&output).starts_with(&format!("built function.wasm with {name}{how}: ")),
         "{}",
         stdout(&output)
     );

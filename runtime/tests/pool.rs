@@ -74,7 +74,10 @@ fn guests_are_given_once_and_what_is_held_is_counted() {
     for _ in 0..3 {
         add(&mut pool, &slow, now);
     }
-    assert_eq!((pool.len(), totals.guests(), totals.memory_bytes()), (3, 3, 3 * 65536));
+    // Trials may have found that it starts faster with more than the page that it declares.
+    let each = node().park(&slow, version(StartMode::Auto)).unwrap().memory_bytes();
+    assert!(each >= 65536);
+    assert_eq!((pool.len(), totals.guests(), totals.memory_bytes()), (3, 3, 3 * each));
     let later = now + Duration::from_secs(1);
     let guests: Vec<_> = std::iter::from_fn(|| pool.take(later)).collect();
     assert_eq!((guests.len(), totals.guests(), totals.memory_bytes()), (3, 0, 0));
