@@ -39,8 +39,6 @@ struct Tenant {
     used_by_all: Arc<AtomicUsize>,
     hasher: RandomState,
     shards: [Mutex<LruCache<Box<str>, Entry>>; SHARDS],
-    /// Where the next entry is taken away.
-    next_victim: AtomicUsize,
 }
 
 struct Entry {
@@ -124,7 +122,6 @@ impl Tenant {
             used_by_all: Arc::clone(used_by_all),
             hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::new(LruCache::new_unbounded())),
-            next_victim: AtomicUsize::new(0),
         }
     }
 
@@ -138,16 +135,18 @@ impl Tenant {
         self.used_by_all.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Takes away the entry of the next part that was not used for longest; `false` when there is none at all.
+    /// Takes away the entry of the fullest part that was not used for longest; `false` when there is none at all. Taken
+    /// from each part in turn, they would drift apart, and one with few entries would lose what is in use.
     fn drop_one(&self) -> bool {
-        let first = self.next_victim.fetch_add(1, Ordering::Relaxed);
-        self.shards.iter().cycle().skip(first % SHARDS).take(SHARDS).any(|shard| {
-            let dropped = lock(shard).remove_lru();
-            if let Some((key, entry)) = &dropped {
-                self.freed(weight(key, &entry.value));
+        loop {
+            let lengths = self.shards.iter().map(|shard| (lock(shard).len(), shard));
+            let Some((1.., fullest)) = lengths.max_by_key(|(length, _)| *length) else { return false };
+            // Somebody else may have emptied it.
+            if let Some((key, entry)) = lock(fullest).remove_lru() {
+                self.freed(weight(&key, &entry.value));
+                return true;
             }
-            dropped.is_some()
-        })
+        }
     }
 
     fn shard(&self, key: &str) -> MutexGuard<'_, LruCache<Box<str>, Entry>> {
