@@ -522,10 +522,10 @@ pub const EXTRA_PAGES_MAX: u32 = 64;
 /// Starts and runs that are timed with each size, of which the shortest counts.
 pub const EXTRA_PAGES_ROUNDS: u32 = 6;
 
-/// Time for all of them together: enough for starts of 5 ms, and what a module that spins costs a deploy.
+/// Time for all of them together: enough for starts and runs of 4 ms, and what a module that spins costs a deploy.
 pub const EXTRA_PAGES_PATIENCE: Duration = Duration::from_millis(300);
 
 /// Less of a start and run than this and [`EXTRA_PAGES_GAIN_PERCENT_MIN`] is no reason to change a module's memory.
-pub const EXTRA_PAGES_GAIN_MIN: Duration = Duration::from_micros(5);
+pub const EXTRA_PAGES_GAIN_MIN: Duration = Duration::from_micros(20);
 /// See [`EXTRA_PAGES_GAIN_MIN`].
 pub const EXTRA_PAGES_GAIN_PERCENT_MIN: u32 = 15;
