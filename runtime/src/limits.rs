@@ -529,3 +529,21 @@ pub const EXTRA_PAGES_PATIENCE: Duration = Duration::from_millis(300);
 pub const EXTRA_PAGES_GAIN_MIN: Duration = Duration::from_micros(20);
 /// See [`EXTRA_PAGES_GAIN_MIN`].
 pub const EXTRA_PAGES_GAIN_PERCENT_MIN: u32 = 15;
+
+/// Failures in a row after which a backend is not asked any more for a while. One may be a packet that was lost.
+pub const BACKEND_FAILURES_MAX: u32 = 3;
+
+/// The pause before a backend that failed is asked again; it doubles with each failure.
+pub const BACKEND_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Its upper bound, and so how late a node notices that a backend is back.
+pub const BACKEND_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The pause before a call to a backend is made once more; it doubles with each retry.
+pub const BACKEND_RETRY_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Its upper bound.
+pub const BACKEND_RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Calls that must succeed for one retry, so that retries add at most a tenth to a backend's load.
+pub const BACKEND_RETRY_EARNED_BY: u32 = 10;
+/// Retries that may be saved up.
+pub const BACKEND_RETRIES_SAVED_MAX: u32 = 20;

@@ -1,5 +1,7 @@
 //! What the operator decides about a node: flags, `ORAMA_…` variables, a TOML file, and defaults, in that order.
 
+pub use backends::{Backends, IpfsAt, NamespaceDatabase, OlricAt, Password, RqliteAt};
+
 use crate::egress::AllowEntry;
 use crate::secrets::{KEY_VARIABLE, MasterKeys};
 use crate::worker::AllowedOrigins;
@@ -17,6 +19,8 @@ use std::str::FromStr;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
+
+mod backends;
 
 /// Where a node listens unless it is told otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 6001);
@@ -75,6 +79,8 @@ pub struct Config {
     pub websocket_origins: Vec<String>,
     /// How often a WebSocket's client is asked whether it is there.
     pub websocket_ping: Duration,
+    /// Where everything is kept.
+    pub backends: Backends,
 }
 
 /// What the command line says; it wins over everything else.
@@ -405,6 +411,7 @@ impl Config {
             auth_jwt: None,
             websocket_origins: Vec::new(),
             websocket_ping: seconds(WEBSOCKET_PING_SECONDS),
+            backends: Backends::default(),
         }
     }
 

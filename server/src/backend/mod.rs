@@ -7,4 +7,5 @@ pub(crate) mod conformance;
 pub mod database;
 pub mod files;
 pub mod pubsub;
+pub mod reach;
 pub mod sqlite;

@@ -67,6 +67,7 @@ fn every_key_of_the_file_is_taken() {
         auth_jwt: Some("/jwks.json".into()),
         websocket_origins: vec!["https://a.example".into()],
         websocket_ping: Duration::from_secs(5),
+        backends: Backends::default(),
     };
     assert_eq!(config, expected);
 }

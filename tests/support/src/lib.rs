@@ -1,4 +1,5 @@
-//! What tests and benchmarks of all crates share: guests built from `tests/guests`, and the tools to build them with.
+//! What tests and benchmarks of all crates share: guests built from `tests/guests`, the tools to build them with, and real
+//! servers of every backend.
 //!
 //! ```no_run
 //! use orama_test_support::{guests, tools};
@@ -15,5 +16,8 @@
 // Helpers of tests say what is wrong by panicking, as the tests themselves do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod backends;
+pub mod children;
 pub mod guests;
+pub mod proxy;
 pub mod tools;
