@@ -64,7 +64,8 @@ the filter, for example ORAMA_LOG=debug). The first start writes credentials.jso
 Examples:
   orama serve
   orama serve --listen 0.0.0.0:6001 --home /var/lib/orama
-  orama serve --config /etc/orama.toml --workers 4")]
+  orama serve --config /etc/orama.toml --workers 4
+  orama serve --config /etc/orama.toml --check")]
     Serve(Serve),
     /// See it work: start a node, deploy a bundled Go function, invoke it, go on serving
     #[command(after_help = "\
@@ -102,6 +103,9 @@ pub struct Serve {
     /// Cores that serve requests [default: all]
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
+    /// Check the configuration, say what it means, and end: nothing is started and nothing is asked
+    #[arg(long)]
+    pub check: bool,
 }
 
 #[derive(ClapArgs)]

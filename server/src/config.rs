@@ -4,23 +4,24 @@ pub use backends::{Backends, IpfsAt, NamespaceDatabase, OlricAt, Password, Rqlit
 
 use crate::egress::AllowEntry;
 use crate::secrets::{KEY_VARIABLE, MasterKeys};
-use crate::worker::AllowedOrigins;
-use orama_runtime::CpuLevel;
+use drafts::Drafts;
+use keys::{Given, KEYS};
 use orama_runtime::limits::{
     BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
     IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, Setting,
-    WEBSOCKET_PING_SECONDS, WORKERS,
+    WEBSOCKET_PING_SECONDS,
 };
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
 mod backends;
+mod drafts;
+mod keys;
 
 /// Where a node listens unless it is told otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 6001);
@@ -133,7 +134,7 @@ pub enum ConfigError {
         /// File and line, or the variable.
         place: Place,
         /// The key.
-        key: &'static str,
+        key: String,
         /// What is accepted, and what was there.
         message: String,
     },
@@ -166,170 +167,9 @@ impl fmt::Display for Place {
     }
 }
 
-/// A value as it was given. Variables are text even where the file has a number.
-enum Given<'a> {
-    Text(&'a str),
-    Integer(i64),
-    List(Vec<&'a str>),
-    Variable(&'a str),
-    Other(&'static str),
-}
-
-impl Given<'_> {
-    fn text(&self) -> Result<&str, String> {
-        match self {
-            Self::Text(text) | Self::Variable(text) => Ok(text),
-            Self::Integer(n) => Err(format!("expected a text in quotes, got the number {n}")),
-            Self::List(_) => Err("expected a text in quotes, got a list".to_owned()),
-            Self::Other(kind) => Err(format!("expected a text in quotes, got {kind}")),
-        }
-    }
-
-    fn integer(&self) -> Result<i64, String> {
-        match self {
-            Self::Integer(n) => Ok(*n),
-            Self::Variable(text) => {
-                text.trim().parse().map_err(|_| format!("expected a whole number, got {text:?}"))
-            }
-            Self::Text(text) => Err(format!("expected a whole number without quotes, got {text:?}")),
-            Self::List(_) => Err("expected a whole number, got a list".to_owned()),
-            Self::Other(kind) => Err(format!("expected a whole number, got {kind}")),
-        }
-    }
-
-    /// Texts; a variable has commas between them.
-    fn list(&self) -> Result<Vec<String>, String> {
-        match self {
-            Self::List(texts) => Ok(texts.iter().map(|text| (*text).to_owned()).collect()),
-            Self::Variable(text) => Ok(text.split(',').map(|text| text.trim().to_owned()).collect()),
-            Self::Text(_) | Self::Integer(_) | Self::Other(_) => {
-                Err("expected a list of texts, such as [\"a\", \"b\"]".to_owned())
-            }
-        }
-    }
-
-    fn path(&self) -> Result<PathBuf, String> {
-        match self.text()? {
-            "" => Err("the path is empty".to_owned()),
-            path => Ok(PathBuf::from(path)),
-        }
-    }
-
-    fn setting(&self, setting: Setting) -> Result<u32, String> {
-        setting.check(self.integer()?)
-    }
-
-    fn seconds(&self, setting: Setting) -> Result<Duration, String> {
-        self.setting(setting).map(|s| Duration::from_secs(u64::from(s)))
-    }
-}
-
-type Set = fn(&mut Config, &Given<'_>) -> Result<(), String>;
-
-/// One option: its key in the file, with its table's name before a dot. The variable is `ORAMA_` and the key in capitals,
-/// `_` for the dot.
-struct Key {
-    name: &'static str,
-    set: Set,
-}
-
-const KEYS: &[Key] = &[
-    Key { name: "listen", set: |c, v| listen_address(v.text()?).map(|a| c.listen = a) },
-    Key { name: "home", set: |c, v| v.path().map(|path| c.home = path) },
-    Key {
-        name: "workers",
-        set: |c, v| {
-            let n = usize::try_from(v.setting(WORKERS)?).ok().and_then(NonZeroUsize::new);
-            c.workers = n.ok_or("must be at least 1")?;
-            Ok(())
-        },
-    },
-    Key {
-        name: "io_driver",
-        set: |c, v| {
-            c.io_driver = match v.text()? {
-                "auto" => IoDriver::Auto,
-                "io_uring" => IoDriver::IoUring,
-                "epoll" => IoDriver::Epoll,
-                other => return Err(format!("expected \"auto\", \"io_uring\" or \"epoll\", got {other:?}")),
-            };
-            Ok(())
-        },
-    },
-    Key {
-        name: "instance_slots",
-        set: |c, v| v.setting(INSTANCE_SLOTS_CHOICE).map(|n| c.instance_slots = n),
-    },
-    Key {
-        name: "cpu_level",
-        set: |c, v| {
-            let level = v.text()?;
-            level.parse::<CpuLevel>().map_err(|error| error.to_string())?;
-            c.cpu_level = level.to_owned();
-            Ok(())
-        },
-    },
-    Key { name: "module_cache_mb", set: |c, v| v.setting(MODULE_CACHE_MB).map(|n| c.module_cache_mb = n) },
-    Key { name: "parked_memory_mb", set: |c, v| v.setting(PARKED_MEMORY_MB).map(|n| c.parked_memory_mb = n) },
-    Key {
-        name: "code_cache_mb",
-        set: |c, v| {
-            c.code_cache_mb = match v.integer()? {
-                0 => 0,
-                _ => v.setting(CODE_CACHE_MB).map_err(|why| format!("{why} (0 switches it off)"))?,
-            };
-            Ok(())
-        },
-    },
-    Key {
-        name: "drain_grace_seconds",
-        set: |c, v| v.seconds(DRAIN_GRACE_SECONDS).map(|d| c.drain_grace = d),
-    },
-    Key {
-        name: "header_timeout_seconds",
-        set: |c, v| v.seconds(HEADER_TIMEOUT_SECONDS).map(|d| c.header_timeout = d),
-    },
-    Key {
-        name: "body_timeout_seconds",
-        set: |c, v| v.seconds(BODY_TIMEOUT_SECONDS).map(|d| c.body_timeout = d),
-    },
-    Key {
-        name: "idle_timeout_seconds",
-        set: |c, v| v.seconds(IDLE_TIMEOUT_SECONDS).map(|d| c.idle_timeout = d),
-    },
-    Key { name: "cache.memory_mb", set: |c, v| v.setting(CACHE_MEMORY_MB).map(|n| c.cache_memory_mb = n) },
-    Key {
-        name: "egress.allow",
-        set: |c, v| {
-            let entries = v.list()?;
-            c.egress_allow = entries.iter().map(|entry| entry.parse()).collect::<Result<_, _>>()?;
-            Ok(())
-        },
-    },
-    Key { name: "secrets.key_file", set: |c, v| v.path().map(|path| c.secrets_key_file = Some(path)) },
-    Key { name: "auth.jwt", set: |c, v| v.path().map(|path| c.auth_jwt = Some(path)) },
-    Key {
-        name: "websocket.allowed_origins",
-        set: |c, v| {
-            let origins = v.list()?;
-            AllowedOrigins::parse(&origins)?;
-            c.websocket_origins = origins;
-            Ok(())
-        },
-    },
-    Key {
-        name: "websocket.ping_seconds",
-        set: |c, v| v.seconds(WEBSOCKET_PING_SECONDS).map(|d| c.websocket_ping = d),
-    },
-];
-
 fn key_names() -> String {
-    KEYS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")
-}
-
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    SocketAddr::from_str(text)
-        .map_err(|_| format!("expected an IP address and a port, such as 127.0.0.1:6001, got {text:?}"))
+    let keys = KEYS.iter().map(|key| key.name.to_owned());
+    keys.chain(drafts::key_names()).collect::<Vec<_>>().join(", ")
 }
 
 impl Config {
@@ -353,19 +193,28 @@ impl Config {
         // An empty variable counts as unset, as shells make it hard to unset one for a single command.
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let mut config = Self::defaults();
+        let mut drafts = Drafts::default();
 
         let file = overrides.config_file.clone().or_else(|| variable("ORAMA_CONFIG").map(PathBuf::from));
         if let Some(path) = file {
-            config.read_file(&path)?;
+            config.read_file(&path, &mut drafts)?;
         }
+        let variable_of = |key: &str| format!("ORAMA_{}", key.to_ascii_uppercase().replace('.', "_"));
         for key in KEYS {
-            let name = format!("ORAMA_{}", key.name.to_ascii_uppercase().replace('.', "_"));
+            let name = variable_of(key.name);
             if let Some(value) = variable(&name) {
                 (key.set)(&mut config, &Given::Variable(&value)).map_err(|message| {
-                    ConfigError::BadValue { place: Place::Variable(name), key: key.name, message }
+                    ConfigError::BadValue { place: Place::Variable(name), key: key.name.to_owned(), message }
                 })?;
             }
         }
+        for key in drafts::key_names().filter(|key| !key.contains('*')) {
+            let name = variable_of(&key);
+            if let Some(value) = variable(&name) {
+                drafts.set(&key, &Given::Variable(&value), Place::Variable(name))?;
+            }
+        }
+        config.backends = drafts.finish(&config.backends.cluster, &variable)?;
         if let Some(value) = variable(KEY_VARIABLE).map(Zeroizing::new) {
             let keys = MasterKeys::parse(value.split(',').map(str::trim));
             config.secrets_keys = Some(keys.map_err(ConfigError::SecretsKey)?);
@@ -381,7 +230,7 @@ impl Config {
         }
         config.home = std::path::absolute(&config.home).map_err(|e| ConfigError::BadValue {
             place: Place::Flag,
-            key: "home",
+            key: "home".to_owned(),
             message: format!("{}: {e}", config.home.display()),
         })?;
         Ok(config)
@@ -415,7 +264,7 @@ impl Config {
         }
     }
 
-    fn read_file(&mut self, path: &Path) -> Result<(), ConfigError> {
+    fn read_file(&mut self, path: &Path, drafts: &mut Drafts) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let table = DeTable::parse(&text).map_err(|e| ConfigError::Syntax {
@@ -423,7 +272,7 @@ impl Config {
             line: line_of(&text, e.span().map_or(0, |span| span.start)),
             message: e.message().to_owned(),
         })?;
-        self.read_table(path, &text, "", table.get_ref())
+        self.read_table(path, &text, "", table.get_ref(), drafts)
     }
 
     /// Walked by hand, as an error must name both key and line whichever of the two is wrong.
@@ -433,6 +282,7 @@ impl Config {
         text: &str,
         prefix: &str,
         table: &DeTable<'_>,
+        drafts: &mut Drafts,
     ) -> Result<(), ConfigError> {
         // In the file's order, so that the first mistake is told first.
         let mut entries: Vec<_> = table.iter().collect();
@@ -442,19 +292,17 @@ impl Config {
             let name = format!("{prefix}{}", key.get_ref());
             if let DeValue::Table(inner) = value.get_ref() {
                 let prefix = format!("{name}.");
-                if KEYS.iter().any(|known| known.name.starts_with(&prefix)) {
-                    self.read_table(path, text, &prefix, inner)?;
+                if KEYS.iter().any(|known| known.name.starts_with(&prefix)) || drafts::is_table(&prefix) {
+                    self.read_table(path, text, &prefix, inner, drafts)?;
                     continue;
                 }
             }
-            let Some(known) = KEYS.iter().find(|known| known.name == name) else {
+            let known = KEYS.iter().find(|known| known.name == name);
+            if known.is_none() && !drafts::is_key(&name) {
                 return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key: name });
-            };
-            let bad = |message| ConfigError::BadValue {
-                place: Place::File(path.to_owned(), line),
-                key: known.name,
-                message,
-            };
+            }
+            let place = Place::File(path.to_owned(), line);
+            let bad = |message| ConfigError::BadValue { place: place.clone(), key: name.clone(), message };
             let given = match value.get_ref() {
                 DeValue::String(text) => Given::Text(text),
                 DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix())
@@ -469,7 +317,10 @@ impl Config {
                 }
                 other => Given::Other(other.type_str()),
             };
-            (known.set)(self, &given).map_err(bad)?;
+            match known {
+                Some(known) => (known.set)(self, &given).map_err(bad)?,
+                None => drafts.set(&name, &given, place)?,
+            }
         }
         Ok(())
     }

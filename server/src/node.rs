@@ -103,6 +103,9 @@ impl Node {
     /// [`StartError`], which names what stood in the way. Nothing is left running.
     pub fn start(config: Config) -> Result<Self, StartError> {
         secrets::forbid_core_dumps();
+        for remark in config.backends.remarks() {
+            tracing::warn!("{remark}");
+        }
         let data = config.home.join("data");
         let home_lock = HomeLock::acquire(&config.home)?;
         // What a crash left half written there may hold a key.

@@ -3,6 +3,7 @@
 use crate::args::Serve;
 use crate::error::{CliError, Result};
 use crate::output;
+use orama_server::config::{Backends, NamespaceDatabase, OlricAt, RqliteAt};
 use orama_server::{Config, Node, Overrides, StopSignals};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -19,9 +20,49 @@ pub fn run(args: Serve) -> Result<()> {
         home: args.home,
         workers: args.workers,
     })?;
+    if args.check {
+        return output::line(&summary(&config));
+    }
     let running = Running::start(config)?;
     output::line(&format!("listening on http://{}", running.node.local_addr()))?;
     running.until_signal()
+}
+
+/// What a configuration that was accepted says of the node and its backends.
+fn summary(config: &Config) -> String {
+    let Backends { cluster, platform, namespaces, cache, pubsub, blobs } = &config.backends;
+    let rqlite = |at: &RqliteAt| {
+        let urls: Vec<_> = at.urls.iter().map(ToString::to_string).collect();
+        format!("rqlite at {}", urls.join(", "))
+    };
+    let olric = |at: &Option<OlricAt>| match at {
+        Some(at) => format!("olric at {}", at.addresses.join(", ")),
+        None => "memory".to_owned(),
+    };
+    let mut lines = vec![
+        "the configuration is good".to_owned(),
+        format!("listen: {}", config.listen),
+        format!("home: {}", config.home.display()),
+        format!("cluster: {cluster}"),
+        format!("database.platform: {}", platform.as_ref().map_or_else(|| "sqlite".to_owned(), rqlite)),
+    ];
+    lines.extend(namespaces.iter().map(|(namespace, database)| {
+        let at = match database {
+            NamespaceDatabase::Sqlite => "sqlite".to_owned(),
+            NamespaceDatabase::Rqlite(at) => rqlite(at),
+        };
+        format!("database.namespaces.{namespace}: {at}")
+    }));
+    lines.push(match config.backends.databases_are_mapped() {
+        true => "any other namespace: no database".to_owned(),
+        false => "database of each namespace: sqlite".to_owned(),
+    });
+    lines.push(format!("cache: {}", olric(cache)));
+    lines.push(format!("pubsub: {}", olric(pubsub)));
+    let blobs = blobs.as_ref().map_or_else(|| "local".to_owned(), |at| format!("ipfs at {}", at.api_url));
+    lines.push(format!("blobs: {blobs}"));
+    lines.extend(config.backends.remarks().into_iter().map(|remark| format!("note: {remark}")));
+    lines.join("\n")
 }
 
 /// A node, and what will stop it.

@@ -102,4 +102,27 @@ impl Backends {
     pub fn databases_are_mapped(&self) -> bool {
         self.platform.is_some() || !self.namespaces.is_empty()
     }
+
+    /// What an operator may not have meant, though it works.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<&'static str> {
+        let mut remarks = Vec::new();
+        if self.platform.is_some() {
+            if self.blobs.is_none() {
+                remarks.push("functions are shared by `database.platform`, but `blobs` is local: another node cannot run what is deployed here");
+            }
+            if self.pubsub.is_none() {
+                remarks.push(
+                    "without `pubsub` other nodes hear of a change when they next ask rqlite, twice a second",
+                );
+            }
+            if self.cache.is_none() {
+                remarks.push("`cache` is memory: each node has its own, counters too");
+            }
+        }
+        if self.cache.is_some() && self.pubsub.is_none() {
+            remarks.push("`cache` is shared, but `pubsub` is not: other nodes see a change when their copy has become too old");
+        }
+        remarks
+    }
 }

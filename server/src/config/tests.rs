@@ -1,6 +1,7 @@
 //! What a configuration accepts, what wins, and what a refused one says.
 
 use super::*;
+use orama_runtime::names::Namespace;
 use std::collections::HashMap;
 
 fn load(file: Option<&str>, variables: &[(&str, &str)], overrides: Overrides) -> Result<Config, String> {
@@ -38,6 +39,7 @@ fn every_key_of_the_file_is_taken() {
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
                 idle_timeout_seconds = 4\ncache.memory_mb = 77\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
+                cluster = \"blue\"\n\
                 [auth]\njwt = \"/jwks.json\"\n\
                 [websocket]\nallowed_origins = [\"https://a.example\"]\nping_seconds = 5\n";
     assert_eq!(
@@ -67,7 +69,7 @@ fn every_key_of_the_file_is_taken() {
         auth_jwt: Some("/jwks.json".into()),
         websocket_origins: vec!["https://a.example".into()],
         websocket_ping: Duration::from_secs(5),
-        backends: Backends::default(),
+        backends: Backends { cluster: "blue".into(), ..Backends::default() },
     };
     assert_eq!(config, expected);
 }
@@ -188,4 +190,132 @@ fn keys_of_secrets_come_from_their_variable_and_are_never_shown() {
     );
     let message = load(Some("secrets.key = \"x\""), &[], Overrides::default()).unwrap_err();
     assert!(message.contains("unknown key `secrets.key`"), "{message}");
+}
+
+#[test]
+fn every_backend_can_be_servers() {
+    let dir = tempfile::tempdir().unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, "s3cret\n").unwrap();
+    let file = format!(
+        "[database]\nplatform = {{ kind = \"rqlite\", urls = [\"http://127.0.0.1:24001\", \"https://b.internal\"] }}\n\
+         [database.namespaces]\ndefault = {{ kind = \"rqlite\", urls = [\"http://127.0.0.1:24101\"], user = \"orama\", password_env = \"DB_PW\" }}\n\
+         local = {{ kind = \"sqlite\" }}\n\
+         [cache]\nkind = \"olric\"\naddresses = [\"127.0.0.1:23320\"]\npassword_file = {password:?}\nmemory_mb = 64\n\
+         [blobs]\nkind = \"ipfs\"\napi_url = \"http://127.0.0.1:25001\"\n\
+         [pubsub]\nkind = \"olric\"\naddresses = [\"127.0.0.1:23320\", \"[::1]:1\"]\n"
+    );
+    let config = load(Some(&file), &[("DB_PW", "other")], Overrides::default()).unwrap();
+    let url = |text: &str| url::Url::parse(text).unwrap();
+    let rqlite = |urls: &[&str]| RqliteAt {
+        urls: urls.iter().map(|text| url(text)).collect(),
+        user: None,
+        password: None,
+    };
+    let default = RqliteAt {
+        user: Some("orama".into()),
+        password: Some(Password::new("other".into())),
+        ..rqlite(&["http://127.0.0.1:24101"])
+    };
+    let olric = |addresses: &[&str]| OlricAt {
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        password: None,
+    };
+    let expected = Backends {
+        cluster: "orama".into(),
+        platform: Some(rqlite(&["http://127.0.0.1:24001", "https://b.internal"])),
+        namespaces: [
+            (Namespace::new("default").unwrap(), NamespaceDatabase::Rqlite(default)),
+            (Namespace::new("local").unwrap(), NamespaceDatabase::Sqlite),
+        ]
+        .into(),
+        cache: Some(OlricAt {
+            password: Some(Password::new("s3cret".into())),
+            ..olric(&["127.0.0.1:23320"])
+        }),
+        pubsub: Some(olric(&["127.0.0.1:23320", "[::1]:1"])),
+        blobs: Some(IpfsAt { api_url: url("http://127.0.0.1:25001") }),
+    };
+    assert_eq!(config.backends, expected);
+    assert_eq!(config.cache_memory_mb, 64);
+    assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+}
+
+#[test]
+fn variables_choose_backends_too() {
+    let variables = [
+        ("ORAMA_DATABASE_PLATFORM_KIND", "rqlite"),
+        ("ORAMA_DATABASE_PLATFORM_URLS", "http://a:1, http://b:2"),
+        ("ORAMA_CACHE_KIND", "olric"),
+        ("ORAMA_CACHE_ADDRESSES", "a:1"),
+    ];
+    let config = load(Some("[cache]\nkind = \"memory\"\n"), &variables, Overrides::default()).unwrap();
+    assert_eq!(config.backends.platform.unwrap().urls.len(), 2);
+    assert_eq!(config.backends.cache.unwrap().addresses, ["a:1"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_backend_is_told_by_its_key() {
+    for (file, message) in [
+        (
+            "[cache]\nkind = \"redis\"",
+            "orama.toml:2: bad value for `cache.kind`: expected \"memory\" or \"olric\", got \"redis\"",
+        ),
+        ("[cache]\nkind = \"olric\"", "orama.toml:2: bad value for `cache.addresses`: is missing"),
+        (
+            "[cache]\nkind = \"olric\"\naddresses = []",
+            "orama.toml:3: bad value for `cache.addresses`: is missing",
+        ),
+        ("[cache]\nkind = \"olric\"\naddresses = [\"a\"]", "expected a host and a port"),
+        (
+            "[cache]\nkind = \"olric\"\naddresses = [\"u:p4ss@a:1\"]",
+            "orama.toml:3: bad value for `cache.addresses`: a host and a port without user",
+        ),
+        (
+            "[cache]\naddresses = [\"a:1\"]",
+            "orama.toml:2: bad value for `cache.addresses`: only where `cache.kind` is \"olric\"",
+        ),
+        ("[cache]\nport = 1", "unknown key `cache.port`"),
+        ("[blobs]\nkind = \"ipfs\"", "`blobs.api_url`: is missing"),
+        (
+            "[blobs]\nkind = \"ipfs\"\napi_url = \"ftp://a\"",
+            "orama.toml:3: bad value for `blobs.api_url`: expected http or https",
+        ),
+        ("[blobs]\nkind = \"ipfs\"\napi_url = \"http://u:p4ss@a\"", "without user and password"),
+        ("[blobs]\nkind = \"ipfs\"\napi_url = \"http://a/api\"", "without path"),
+        (
+            "[database]\nplatform = { kind = \"rqlite\", urls = [\"http://a:1\"], user = \"u\" }",
+            "orama.toml:2: bad value for `database.platform.user`: a user needs a password",
+        ),
+        (
+            "[database]\nplatform = { kind = \"rqlite\", urls = [\"http://a:1\"], password_env = \"X\" }",
+            "the variable X is not set",
+        ),
+        (
+            "[database]\nplatform = { kind = \"rqlite\", urls = [\"http://a:1\"], user = \"u\", password_file = \"/no\" }",
+            "`database.platform.password_file`: cannot read /no",
+        ),
+        ("[database]\nplatform = \"rqlite\"", "unknown key `database.platform`"),
+        (
+            "[database.namespaces]\n\"a b\" = { kind = \"sqlite\" }",
+            "orama.toml:2: bad value for `database.namespaces.a b.kind`: the namespace's name",
+        ),
+        (
+            "[database.namespaces]\na = { kind = \"rqlite\", urls = [\"http://a:1\"] }\nb = { kind = \"rqlite\", urls = [\"http://a:1/\"] }",
+            "`database.namespaces.b.urls`: http://a:1/ is that of database.namespaces.a already",
+        ),
+        (
+            "[database]\nplatform = { kind = \"rqlite\", urls = [\"http://a:1\"] }\n[database.namespaces]\na = { kind = \"rqlite\", urls = [\"http://a:1\"] }",
+            "is that of database.platform already",
+        ),
+        (
+            "[database.namespaces]\na = { kind = \"rqlite\", uris = [] }",
+            "unknown key `database.namespaces.a.uris`",
+        ),
+        ("cluster = \"Not a name\"", "orama.toml:1: bad value for `cluster`"),
+    ] {
+        let error = load(Some(file), &[], Overrides::default()).unwrap_err();
+        assert!(error.contains(message), "{file}\n{error}");
+        assert!(!error.contains("p4ss"), "{error}");
+    }
 }

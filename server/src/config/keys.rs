@@ -1,0 +1,186 @@
+//! The keys of the config file and the variables, and what each takes.
+
+use super::{Config, IoDriver};
+use crate::worker::AllowedOrigins;
+use orama_runtime::CpuLevel;
+use orama_runtime::limits::{
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
+    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, Setting,
+    WEBSOCKET_PING_SECONDS, WORKERS,
+};
+use orama_runtime::names::Namespace;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A value as it was given. Variables are text even where the file has a number.
+pub(super) enum Given<'a> {
+    Text(&'a str),
+    Integer(i64),
+    List(Vec<&'a str>),
+    Variable(&'a str),
+    Other(&'static str),
+}
+
+impl Given<'_> {
+    pub(super) fn text(&self) -> Result<&str, String> {
+        match self {
+            Self::Text(text) | Self::Variable(text) => Ok(text),
+            Self::Integer(n) => Err(format!("expected a text in quotes, got the number {n}")),
+            Self::List(_) => Err("expected a text in quotes, got a list".to_owned()),
+            Self::Other(kind) => Err(format!("expected a text in quotes, got {kind}")),
+        }
+    }
+
+    pub(super) fn integer(&self) -> Result<i64, String> {
+        match self {
+            Self::Integer(n) => Ok(*n),
+            Self::Variable(text) => {
+                text.trim().parse().map_err(|_| format!("expected a whole number, got {text:?}"))
+            }
+            Self::Text(text) => Err(format!("expected a whole number without quotes, got {text:?}")),
+            Self::List(_) => Err("expected a whole number, got a list".to_owned()),
+            Self::Other(kind) => Err(format!("expected a whole number, got {kind}")),
+        }
+    }
+
+    /// Texts; a variable has commas between them.
+    pub(super) fn list(&self) -> Result<Vec<String>, String> {
+        match self {
+            Self::List(texts) => Ok(texts.iter().map(|text| (*text).to_owned()).collect()),
+            Self::Variable(text) => Ok(text.split(',').map(|text| text.trim().to_owned()).collect()),
+            Self::Text(_) | Self::Integer(_) | Self::Other(_) => {
+                Err("expected a list of texts, such as [\"a\", \"b\"]".to_owned())
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> Result<PathBuf, String> {
+        match self.text()? {
+            "" => Err("the path is empty".to_owned()),
+            path => Ok(PathBuf::from(path)),
+        }
+    }
+
+    pub(super) fn setting(&self, setting: Setting) -> Result<u32, String> {
+        setting.check(self.integer()?)
+    }
+
+    pub(super) fn seconds(&self, setting: Setting) -> Result<Duration, String> {
+        self.setting(setting).map(|s| Duration::from_secs(u64::from(s)))
+    }
+}
+
+pub(super) type Set = fn(&mut Config, &Given<'_>) -> Result<(), String>;
+
+/// One option: its key in the file, with its table's name before a dot. The variable is `ORAMA_` and the key in capitals,
+/// `_` for the dot.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) set: Set,
+}
+
+pub(super) const KEYS: &[Key] = &[
+    Key { name: "listen", set: |c, v| listen_address(v.text()?).map(|a| c.listen = a) },
+    Key { name: "home", set: |c, v| v.path().map(|path| c.home = path) },
+    Key {
+        name: "workers",
+        set: |c, v| {
+            let n = usize::try_from(v.setting(WORKERS)?).ok().and_then(NonZeroUsize::new);
+            c.workers = n.ok_or("must be at least 1")?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "io_driver",
+        set: |c, v| {
+            c.io_driver = match v.text()? {
+                "auto" => IoDriver::Auto,
+                "io_uring" => IoDriver::IoUring,
+                "epoll" => IoDriver::Epoll,
+                other => return Err(format!("expected \"auto\", \"io_uring\" or \"epoll\", got {other:?}")),
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "instance_slots",
+        set: |c, v| v.setting(INSTANCE_SLOTS_CHOICE).map(|n| c.instance_slots = n),
+    },
+    Key {
+        name: "cpu_level",
+        set: |c, v| {
+            let level = v.text()?;
+            level.parse::<CpuLevel>().map_err(|error| error.to_string())?;
+            c.cpu_level = level.to_owned();
+            Ok(())
+        },
+    },
+    Key { name: "module_cache_mb", set: |c, v| v.setting(MODULE_CACHE_MB).map(|n| c.module_cache_mb = n) },
+    Key { name: "parked_memory_mb", set: |c, v| v.setting(PARKED_MEMORY_MB).map(|n| c.parked_memory_mb = n) },
+    Key {
+        name: "code_cache_mb",
+        set: |c, v| {
+            c.code_cache_mb = match v.integer()? {
+                0 => 0,
+                _ => v.setting(CODE_CACHE_MB).map_err(|why| format!("{why} (0 switches it off)"))?,
+            };
+            Ok(())
+        },
+    },
+    Key {
+        name: "drain_grace_seconds",
+        set: |c, v| v.seconds(DRAIN_GRACE_SECONDS).map(|d| c.drain_grace = d),
+    },
+    Key {
+        name: "header_timeout_seconds",
+        set: |c, v| v.seconds(HEADER_TIMEOUT_SECONDS).map(|d| c.header_timeout = d),
+    },
+    Key {
+        name: "body_timeout_seconds",
+        set: |c, v| v.seconds(BODY_TIMEOUT_SECONDS).map(|d| c.body_timeout = d),
+    },
+    Key {
+        name: "idle_timeout_seconds",
+        set: |c, v| v.seconds(IDLE_TIMEOUT_SECONDS).map(|d| c.idle_timeout = d),
+    },
+    Key { name: "cache.memory_mb", set: |c, v| v.setting(CACHE_MEMORY_MB).map(|n| c.cache_memory_mb = n) },
+    Key {
+        name: "egress.allow",
+        set: |c, v| {
+            let entries = v.list()?;
+            c.egress_allow = entries.iter().map(|entry| entry.parse()).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "cluster",
+        set: |c, v| {
+            let name = v.text()?;
+            c.backends.cluster = Namespace::new(name).map_err(|error| error.to_string())?.to_string();
+            Ok(())
+        },
+    },
+    Key { name: "secrets.key_file", set: |c, v| v.path().map(|path| c.secrets_key_file = Some(path)) },
+    Key { name: "auth.jwt", set: |c, v| v.path().map(|path| c.auth_jwt = Some(path)) },
+    Key {
+        name: "websocket.allowed_origins",
+        set: |c, v| {
+            let origins = v.list()?;
+            AllowedOrigins::parse(&origins)?;
+            c.websocket_origins = origins;
+            Ok(())
+        },
+    },
+    Key {
+        name: "websocket.ping_seconds",
+        set: |c, v| v.seconds(WEBSOCKET_PING_SECONDS).map(|d| c.websocket_ping = d),
+    },
+];
+
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    SocketAddr::from_str(text)
+        .map_err(|_| format!("expected an IP address and a port, such as 127.0.0.1:6001, got {text:?}"))
+}
