@@ -2,6 +2,7 @@
 
 use crate::http::{Answer, Connection, Request};
 pub use crate::process::{eventually, lock, new_dir, orama, output, spawn, wait};
+pub use crate::servers::Servers;
 use orama_test_support::guests;
 use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use serde_json::{Value, json};
@@ -32,11 +33,22 @@ pub struct Options {
     pub env: Vec<(&'static str, String)>,
     /// Files and sockets that it may have open.
     pub open_files: Option<u64>,
+    /// Namespaces that have a database where databases are servers.
+    pub databases: &'static [&'static str],
+    /// Servers of its backends. Without them it is embedded, or gets some of its own where all tests run on servers.
+    pub servers: Option<Arc<Servers>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, config: String::new(), env: Vec::new(), open_files: None }
+        Self {
+            workers: 2,
+            config: String::new(),
+            env: Vec::new(),
+            open_files: None,
+            databases: &["default"],
+            servers: None,
+        }
     }
 }
 
@@ -92,7 +104,10 @@ impl Node {
 
     /// Starts a node on a home that is there.
     #[track_caller]
-    pub fn start_in(home: PathBuf, options: Options) -> Self {
+    pub fn start_in(home: PathBuf, mut options: Options) -> Self {
+        if options.servers.is_none() {
+            options.servers = Servers::of_a_node(options.databases);
+        }
         let node = Self {
             options,
             home,
@@ -107,8 +122,11 @@ impl Node {
     /// The command that starts this node.
     pub fn command(&self) -> Command {
         let config = self.home.join("test.toml");
-        fs::write(&config, &self.options.config).unwrap();
+        let servers = self.options.servers.as_deref();
+        let databases = servers.map(Servers::config).unwrap_or_default();
+        fs::write(&config, format!("{}\n{databases}", self.options.config)).unwrap();
         let mut command = orama(&["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(servers.map(Servers::env).unwrap_or_default());
         command.arg("--home").arg(&self.home).arg("--config").arg(config);
         command.arg("--workers").arg(self.options.workers.to_string());
         command.envs(self.options.env.iter().map(|(name, value)| (name, value)));

@@ -4,6 +4,9 @@
 // Helpers say what is wrong by panicking, as the tests themselves do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+/// Nodes are embedded unless a test names servers.
+const ON_SERVERS: bool = false;
+
 mod access;
 mod cli;
 mod cli_services;
@@ -35,6 +38,9 @@ mod reference;
 mod restarts;
 mod retries;
 mod secrets;
+// Most of it is for `cluster.rs`.
+#[allow(dead_code)]
+mod servers;
 mod services;
 mod shell;
 mod speakers;

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 /// One server process.
 pub struct Server {
@@ -117,10 +116,29 @@ impl Drop for Server {
     }
 }
 
+/// The folder of a server or several, removed with them. What a killed test run left goes with the next one.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        Self(children::new_dir(&std::env::temp_dir().join("orama-test-servers"), "server"))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// rqlite: one node or several.
 pub struct Rqlite {
     nodes: Vec<(Server, SocketAddr)>,
-    _dir: TempDir,
+    _dir: Dir,
 }
 
 impl Rqlite {
@@ -159,7 +177,7 @@ impl Rqlite {
 
     fn start(count: usize, users: &[(&str, &str)]) -> Result<Self, Missing> {
         let program = require_or_report("rqlited")?;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Dir::new();
         let ports = free_ports(2 * count);
         let (http, raft) = ports.split_at(count);
         let join = raft.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
@@ -250,7 +268,7 @@ impl Rqlite {
 /// Olric: one node or several.
 pub struct Olric {
     nodes: Vec<(Server, SocketAddr)>,
-    _dir: TempDir,
+    _dir: Dir,
 }
 
 impl Olric {
@@ -289,7 +307,7 @@ impl Olric {
 
     fn start(count: usize, password: Option<&str>) -> Result<Self, Missing> {
         let program = require_or_report("olric-server")?;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Dir::new();
         let ports = free_ports(2 * count);
         let (resp, members) = ports.split_at(count);
         let authentication = password
@@ -360,7 +378,7 @@ impl Olric {
 /// kubo: one node, or several that are connected to each other and to nobody else.
 pub struct Kubo {
     nodes: Vec<(Server, SocketAddr)>,
-    _dir: TempDir,
+    _dir: Dir,
 }
 
 impl Kubo {
@@ -384,7 +402,7 @@ impl Kubo {
     /// When they cannot be started.
     pub fn cluster(count: usize) -> Result<Self, Missing> {
         let program = require_or_report("ipfs")?;
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Dir::new();
         let ports = free_ports(3 * count);
         let mut nodes = Vec::new();
         let mut peers: Vec<String> = Vec::new();

@@ -1,8 +1,11 @@
 //! Child processes that end with this one, however this one ends.
 
 use rustix::process::Signal;
+use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -39,6 +42,31 @@ pub fn spawn(mut command: Command) -> std::io::Result<Child> {
     keeper.send((command, answer)).expect("the keeper lives as long as the process");
     drop(keeper);
     started.recv().expect("the keeper answers")
+}
+
+/// A new folder `PID-COUNT-WHAT` in `all`; those of processes that are over are removed.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn new_dir(all: &Path, what: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static CLEANED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let mut cleaned = CLEANED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !cleaned.iter().any(|dir| dir == all) {
+        for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+            let owner = entry.file_name().to_string_lossy().split('-').next().map(str::to_owned);
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        cleaned.push(all.to_owned());
+    }
+    drop(cleaned);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = all.join(format!("{}-{count}-{what}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    dir
 }
 
 /// Waits for a child to end by itself.

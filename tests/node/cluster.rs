@@ -1,0 +1,32 @@
+//! The same promises on rqlite, Olric and kubo, and those that only several nodes can keep.
+
+// Helpers say what is wrong by panicking, as the tests themselves do; some of them only the tests of `main.rs` need.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
+
+/// Nodes get servers of their own unless a test names some.
+const ON_SERVERS: bool = true;
+
+mod harness;
+mod http;
+mod process;
+mod servers;
+mod shell;
+mod speakers;
+
+mod cli_services;
+mod deploy;
+mod durability;
+mod events;
+mod example;
+mod functions;
+mod invoke;
+mod isolation;
+mod jwt;
+mod keys;
+mod retries;
+mod secrets;
+mod services;
+mod websocket;
+
+#[path = "../cluster/nodes.rs"]
+mod nodes;
