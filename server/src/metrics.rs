@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+mod backends;
 mod modules;
 
+pub use backends::BackendGauges;
 pub use modules::ModuleGauges;
 
 /// Upper ends of the duration buckets, in microseconds: from a warm native guest to the longest allowed run.
@@ -131,7 +133,7 @@ impl CoreCounters {
 }
 
 /// What others know at the moment of a scrape.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gauges {
     /// Code that is loaded.
     pub modules: ModuleGauges,
@@ -141,6 +143,8 @@ pub struct Gauges {
     pub records_dropped: u64,
     /// Jobs of events.
     pub jobs: JobCounts,
+    /// Backends that are servers.
+    pub backends: Vec<BackendGauges>,
 }
 
 /// All counts of a node.
@@ -273,6 +277,7 @@ impl Metrics {
         text.line("orama_compilations_total", &[("result", "error")], load(&self.compile_failed));
         let compile_seconds = seconds(load(&self.compile_us));
         text.single("orama_compilation_seconds_total", "counter", "Time spent compiling.", compile_seconds);
+        backends::render(&mut text, &gauges.backends);
         self.loads.render(&mut text, &gauges.modules);
 
         let written = gauges.records_written;

@@ -393,6 +393,7 @@ fn assemble(
             ("databases", check(&database, SqliteDatabases::check)),
             ("objects", check(&storage, ObjectStorage::check)),
         ],
+        breakers: Vec::new(),
     });
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {

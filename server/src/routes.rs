@@ -5,6 +5,7 @@
 
 use crate::auth::Authority;
 use crate::backend::blob::Blobs;
+use crate::backend::reach::Breaker;
 use crate::error::ApiError;
 use crate::events::NodeEvents;
 use crate::metrics::Metrics;
@@ -80,6 +81,8 @@ pub struct App {
     pub forget_namespace: Vec<Forget>,
     /// Stores that readiness asks, beside the registry, the records and the blobs.
     pub checks: Vec<(&'static str, Check)>,
+    /// The circuits of the backends that are servers.
+    pub breakers: Vec<Breaker>,
 }
 
 /// What every handler is given.
@@ -87,12 +90,13 @@ pub struct App {
 struct State {
     app: Arc<App>,
     credentials: CredentialCache,
+    last_look: Arc<operations::LastLook>,
 }
 
 /// The table of routes. It expects the request's id in [`crate::error::REQUEST_ID`] and makes one where it is missing.
 pub fn router(app: Arc<App>) -> Router {
     let credentials = CredentialCache::new(app.authority.clone(), app.registry.generation());
-    let state = State { app, credentials };
+    let state = State { app, credentials, last_look: Arc::default() };
     let tenants = Router::new()
         .route(
             "/v1/functions",

@@ -1,22 +1,28 @@
 //! What operators ask: whether the node is ready, and its counts.
 
 use super::State as AppState;
-use super::blocking;
+use super::{App, blocking};
 use crate::error::ApiError;
-use crate::metrics::{Gauges, ModuleGauges};
+use crate::metrics::{BackendGauges, Gauges, ModuleGauges};
 use crate::process::{self, Allowed};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::try_join_all;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// Seconds after which a load balancer may ask again.
 const NOT_READY_RETRY_AFTER_S: &str = "1";
+
+/// How long what was found counts.
+const READY_KNOWN_FOR: Duration = Duration::from_millis(200);
 
 #[derive(Serialize)]
 struct Readiness {
@@ -25,24 +31,54 @@ struct Readiness {
     backends: BTreeMap<&'static str, &'static str>,
 }
 
+/// What the last look at all stores found. Whoever asks while one looks, or soon after, is told the same: a backend
+/// that is down is not to be asked once for each who wants to know.
+#[derive(Default)]
+pub(super) struct LastLook(Mutex<Option<(Instant, BTreeMap<&'static str, &'static str>)>>);
+
 pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, ApiError> {
-    let app = Arc::clone(&state.app);
-    let backends = blocking(move || {
-        let mut backends = BTreeMap::from([
-            ("registry", word("registry", app.registry.check())),
-            ("records", word("records", app.records.check())),
-            ("blobs", word("blobs", app.blobs.check())),
-            ("events", word("events", app.events.check())),
-        ]);
-        backends.extend(app.checks.iter().map(|(name, check)| (*name, word(name, check()))));
-        Ok(backends)
-    })
-    .await?;
+    let mut last = state.last_look.0.lock().await;
+    let known = last.as_ref().filter(|(when, _)| when.elapsed() < READY_KNOWN_FOR);
+    let backends = match known {
+        Some((_, backends)) => backends.clone(),
+        None => {
+            let backends = look(&state.app).await?;
+            *last = Some((Instant::now(), backends.clone()));
+            backends
+        }
+    };
+    drop(last);
     if backends.values().all(|word| *word == OK) {
         return Ok(Json(Readiness { status: "ready", backends }).into_response());
     }
     let body = Json(Readiness { status: "not ready", backends });
     Ok((StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, NOT_READY_RETRY_AFTER_S)], body).into_response())
+}
+
+/// Asks all stores beside one another, as each may take until its deadline.
+async fn look(app: &Arc<App>) -> Result<BTreeMap<&'static str, &'static str>, ApiError> {
+    let own = {
+        let app = Arc::clone(app);
+        blocking(move || {
+            Ok(BTreeMap::from([
+                ("records", word("records", app.records.check())),
+                ("registry", word("registry", app.registry.check())),
+                ("events", word("events", app.events.check())),
+            ]))
+        })
+    };
+    let blobs = {
+        let app = Arc::clone(app);
+        blocking(move || Ok(word("blobs", app.blobs.check())))
+    };
+    let others = (0..app.checks.len()).map(|index| {
+        let app = Arc::clone(app);
+        blocking(move || Ok(app.checks.get(index).map(|(name, check)| (*name, word(name, check())))))
+    });
+    let (mut backends, blobs, others) = tokio::try_join!(own, blobs, try_join_all(others))?;
+    backends.insert("blobs", blobs);
+    backends.extend(others.into_iter().flatten());
+    Ok(backends)
 }
 
 const OK: &str = "ok";
@@ -72,6 +108,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, A
             records_written: app.records.written(),
             records_dropped: app.records.dropped(),
             jobs: app.events.counts(),
+            backends: app.breakers.iter().map(BackendGauges::of).collect(),
         }))
     })
     .await?;
