@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod client;
+pub mod host_calls;
 pub mod process;
 
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
