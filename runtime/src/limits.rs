@@ -547,3 +547,24 @@ pub const BACKEND_RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
 pub const BACKEND_RETRY_EARNED_BY: u32 = 10;
 /// Retries that may be saved up.
 pub const BACKEND_RETRIES_SAVED_MAX: u32 = 20;
+
+/// Time for one service call that Olric is asked for: it answers in less than a millisecond, and a busy one in some.
+pub const OLRIC_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time for a connection to one of its nodes with login and the first answer; within [`OLRIC_TIMEOUT`] another node has its turn.
+pub const OLRIC_CONNECT_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// Connections to Olric. It works on the commands of one in their order, so one that is slow holds up those behind it.
+pub const OLRIC_CONNECTIONS: usize = 4;
+
+/// Commands under way on each connection when another one is opened.
+pub const OLRIC_BUSY: usize = 4;
+
+/// How long other nodes of Olric are preferred to one that could not be reached or was late.
+pub const OLRIC_TROUBLE: Duration = Duration::from_secs(1);
+
+/// Silence on a connection to Olric after which the kernel asks whether the other end is there, and the pause between such questions.
+pub const OLRIC_KEEPALIVE: Duration = Duration::from_secs(5);
+
+/// How often a connection that only listens is tried; its answer has [`OLRIC_TIMEOUT`].
+pub const OLRIC_PING_EVERY: Duration = Duration::from_secs(2);

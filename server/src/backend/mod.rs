@@ -6,6 +6,7 @@ pub mod cache;
 pub(crate) mod conformance;
 pub mod database;
 pub mod files;
+pub mod olric;
 pub mod pubsub;
 pub mod reach;
 pub mod sqlite;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use std::pin::Pin;
 
 pub mod memory;
+pub mod olric;
 
 /// A future of this module's traits.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
