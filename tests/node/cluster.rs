@@ -30,3 +30,5 @@ mod websocket;
 
 #[path = "../cluster/nodes.rs"]
 mod nodes;
+#[path = "../cluster/operations.rs"]
+mod operations;
