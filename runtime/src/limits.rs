@@ -568,3 +568,35 @@ pub const OLRIC_KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// How often a connection that only listens is tried; its answer has [`OLRIC_TIMEOUT`].
 pub const OLRIC_PING_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a connection to a backend may take to come about; within a machine room it takes a millisecond.
+pub const BACKEND_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a connection to a backend is kept that nobody uses.
+pub const BACKEND_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time in which a change of the platform's data on rqlite is stored, or answered as an error: an election takes up to 2.4 s.
+pub const PLATFORM_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The part of it that is kept to find out what came of a change that rqlite did not answer.
+pub const PLATFORM_RESOLVE_TIME: Duration = Duration::from_secs(2);
+/// How often a change is tried again when other nodes were faster.
+pub const PLATFORM_WRITE_TRIES: u32 = 32;
+/// How often a node asks for the changes of others whose message was lost.
+pub const PLATFORM_PULL_EVERY: Duration = Duration::from_millis(500);
+/// Time for one such question.
+pub const PLATFORM_PULL_TIMEOUT: Duration = Duration::from_secs(4);
+/// Changes that one answer brings.
+pub const PLATFORM_PULL_ENTRIES: i64 = 256;
+/// Their bytes, but for the last one.
+pub const PLATFORM_PULL_BYTES: i64 = 4 << 20;
+/// Changes that rqlite keeps for nodes that were away; one that missed more makes its copy anew.
+pub const PLATFORM_LOG_ENTRIES: i64 = 4096;
+/// Their bytes.
+pub const PLATFORM_LOG_MAX_BYTES: i64 = 128 << 20;
+/// Bytes of one change at most: rqlite's nodes send it to each other in one piece.
+pub const PLATFORM_COMMIT_MAX_BYTES: usize = 48 << 20;
+/// Time to make a copy anew.
+pub const PLATFORM_COPY_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a node with a copy waits at its start for what others changed; without rqlite it goes on with what it has.
+pub const PLATFORM_START_PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a node without a copy, which cannot go on.
+pub const PLATFORM_FIRST_START_PATIENCE: Duration = Duration::from_secs(30);

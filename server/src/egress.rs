@@ -34,7 +34,7 @@ mod request;
 mod resolver;
 mod response;
 mod tenant;
-mod tls;
+pub(crate) mod tls;
 
 pub use allow::AllowEntry;
 

@@ -9,4 +9,5 @@ pub mod files;
 pub mod olric;
 pub mod pubsub;
 pub mod reach;
+pub mod rqlite;
 pub mod sqlite;

@@ -13,7 +13,7 @@ const SESSIONS: usize = 8;
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// A configuration that trusts what this machine trusts. Reads some hundred files, for milliseconds.
-pub(super) fn config() -> Result<ClientConfig, rustls::Error> {
+pub(crate) fn config() -> Result<ClientConfig, rustls::Error> {
     let builder = || {
         ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -30,7 +30,14 @@ pub(super) fn config() -> Result<ClientConfig, rustls::Error> {
     Ok(config)
 }
 
-/// The same for one tenant: sessions that one made are not resumed by another.
+/// A configuration that trusts nothing, for clients that speak plain HTTP.
+pub(crate) fn no_trust() -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+/// [`config`] for one tenant: sessions that one made are not resumed by another.
 pub(super) fn own(config: &ClientConfig) -> ClientConfig {
     let mut config = config.clone();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
