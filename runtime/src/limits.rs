@@ -600,3 +600,9 @@ pub const PLATFORM_COPY_TIMEOUT: Duration = Duration::from_secs(120);
 pub const PLATFORM_START_PATIENCE: Duration = Duration::from_secs(2);
 /// The same for a node without a copy, which cannot go on.
 pub const PLATFORM_FIRST_START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long rows may be kept where a function asks for it (`cache_ttl`). What may be older than an hour belongs into the cache.
+pub const DB_READS_KEPT_MAX: Duration = Duration::from_hours(1);
+
+/// Rows that are kept in a node's memory, in bytes; one namespace has at most one in [`CACHE_NAMESPACE_PART`].
+pub const DB_READS_KEPT_MAX_BYTES: usize = 64 << 20;

@@ -177,6 +177,10 @@ pub enum Consistency {
     Weak,
     /// As any copy has it.
     None,
+    /// As it is now, also while the leader changes.
+    Strong,
+    /// As it was at most so long ago: the node may answer from what it read before. What it wrote itself since is in it.
+    Within(Duration),
 }
 
 /// What a statement gave.

@@ -3,6 +3,7 @@ package orama
 import (
 	"bytes"
 	"encoding/json"
+	"time"
 )
 
 // Query runs a SELECT and returns its rows, each by the columns' names: nil for NULL, int64 for whole numbers, float64 for
@@ -122,7 +123,7 @@ func (r StatementResult) Into(dest any) error {
 // result for each statement. When it returns without an error the changes are durable. An error of a Select comes with
 // committed true: the changes stand.
 func Transaction(statements ...Statement) (results []StatementResult, committed bool, err error) {
-	request, err := encodeStatements(statements, "")
+	request, err := encodeStatements(statements, "", 0)
 	if err != nil {
 		return nil, false, err
 	}
@@ -139,11 +140,23 @@ const (
 	Weak Consistency = "weak"
 	// None reads what any copy has: faster, and perhaps a moment old.
 	None Consistency = "none"
+	// Strong reads what the leader has, also while the leader changes: slower.
+	Strong Consistency = "strong"
 )
 
 // QueryBatch runs at most 100 Selects in one call and returns a result for each.
 func QueryBatch(consistency Consistency, statements ...Statement) ([]StatementResult, error) {
-	request, err := encodeStatements(statements, consistency)
+	return queryBatch(consistency, 0, statements)
+}
+
+// QueryBatchCached is QueryBatch for rows that may be up to maxAge old, in whole seconds: the node may answer from what it
+// read before. What it wrote itself since is in them.
+func QueryBatchCached(maxAge time.Duration, statements ...Statement) ([]StatementResult, error) {
+	return queryBatch(Weak, maxAge, statements)
+}
+
+func queryBatch(consistency Consistency, maxAge time.Duration, statements []Statement) ([]StatementResult, error) {
+	request, err := encodeStatements(statements, consistency, maxAge)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +211,7 @@ func decodeBatch(data []byte) ([]StatementResult, bool, error) {
 	return results, answer.Committed, &DatabaseError{Message: answer.Error, Code: answer.Code, Index: index}
 }
 
-func encodeStatements(statements []Statement, consistency Consistency) (string, error) {
+func encodeStatements(statements []Statement, consistency Consistency, maxAge time.Duration) (string, error) {
 	type op struct {
 		Kind string          `json:"kind"`
 		SQL  string          `json:"sql"`
@@ -207,7 +220,8 @@ func encodeStatements(statements []Statement, consistency Consistency) (string, 
 	request := struct {
 		Ops         []op        `json:"ops"`
 		Consistency Consistency `json:"consistency,omitempty"`
-	}{Ops: make([]op, len(statements)), Consistency: consistency}
+		CacheTTL    int64       `json:"cache_ttl,omitempty"`
+	}{Ops: make([]op, len(statements)), Consistency: consistency, CacheTTL: int64(maxAge / time.Second)}
 	for i, statement := range statements {
 		args, err := encodeArgs(statement.args)
 		if err != nil {

@@ -1,6 +1,7 @@
 //! The services of a node, as every core's guests reach them.
 
 use crate::backend::cache::memory::MemoryCache;
+use crate::backend::database::kept::KeptReads;
 use crate::backend::database::sqlite::SqliteDatabases;
 use crate::egress::Egress;
 use crate::events::NodeEvents;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 /// What all cores share of a [`Host`].
 pub(crate) struct Services {
     pub(crate) database: SqliteDatabases,
+    /// In front of it.
+    pub(crate) reads: KeptReads,
     pub(crate) cache: MemoryCache,
     pub(crate) storage: ObjectStorage,
     pub(crate) secrets: Arc<SecretStore>,
@@ -25,7 +28,7 @@ impl Services {
     /// The host of one core.
     pub(crate) fn host(&self, scheduler: Arc<dyn Scheduler>) -> Host {
         Host {
-            database: Arc::new(self.database.clone()),
+            database: Arc::new(self.reads.clone()),
             cache: Arc::new(self.cache.clone()),
             storage: Arc::new(self.storage.clone()),
             secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),

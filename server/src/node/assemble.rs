@@ -6,6 +6,7 @@ use crate::auth::jwt::Tokens;
 use crate::backend::blob::Blobs;
 use crate::backend::blob::local::LocalBlobs;
 use crate::backend::cache::memory::MemoryCache;
+use crate::backend::database::kept::KeptReads;
 use crate::backend::database::sqlite::SqliteDatabases;
 use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::config::Config;
@@ -101,6 +102,7 @@ pub(super) fn assemble(
         .map_err(|error| StartError::Store(error.to_string()))?;
     let database = SqliteDatabases::open(&data.join("databases"), backplane.handle().clone())
         .map_err(|error| StartError::Store(error.to_string()))?;
+    let reads = KeptReads::new(Arc::new(database.clone()));
     let storage = ObjectStorage::new(registry.clone(), objects, backplane.handle().clone());
     let cache = MemoryCache::new((config.cache_memory_mb as usize) << 20);
     let pubsub = Arc::new(MemoryPubSub::default());
@@ -128,6 +130,10 @@ pub(super) fn assemble(
         visitors: Arc::default(),
         forget_namespace: vec![
             forget(&database, SqliteDatabases::remove),
+            forget(&reads, |reads: &KeptReads, namespace| {
+                reads.remove(namespace);
+                Ok::<_, io::Error>(())
+            }),
             forget(&storage, ObjectStorage::remove),
             forget(&cache, |cache: &MemoryCache, namespace| {
                 cache.remove(namespace);
@@ -150,6 +156,7 @@ pub(super) fn assemble(
         engine,
         services: Services {
             database,
+            reads,
             cache,
             storage,
             secrets,

@@ -3,12 +3,13 @@
 use super::Batch;
 use crate::abi::bounded;
 use crate::host::json::{Elements, refused};
-use crate::limits::{DB_SQL_MAX_BYTES, DB_STATEMENT_ARGUMENTS_MAX, DB_STATEMENTS_MAX};
+use crate::limits::{DB_READS_KEPT_MAX, DB_SQL_MAX_BYTES, DB_STATEMENT_ARGUMENTS_MAX, DB_STATEMENTS_MAX};
 use crate::services::{
     BatchFailure, BatchMode, Consistency, ErrorCode, ServiceError, SqlValue, Statement, StatementKind,
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::time::Duration;
 
 /// What `db_transaction` is handed.
 #[derive(Deserialize)]
@@ -25,6 +26,8 @@ struct QueryBatch<'a> {
     #[serde(borrow)]
     ops: Elements<'a, DB_STATEMENTS_MAX>,
     consistency: Option<Freshness>,
+    /// Seconds that the rows may be old.
+    cache_ttl: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +35,7 @@ struct QueryBatch<'a> {
 enum Freshness {
     Weak,
     None,
+    Strong,
 }
 
 #[derive(Deserialize)]
@@ -64,9 +68,22 @@ pub(super) fn transaction(text: &str) -> Result<Batch, BatchFailure> {
 /// The statements of a batch of queries.
 pub(super) fn queries(text: &str) -> Result<Batch, BatchFailure> {
     let given: QueryBatch<'_> = serde_json::from_str(text).map_err(|error| whole(&error))?;
-    let consistency = match given.consistency {
-        Some(Freshness::None) => Consistency::None,
-        Some(Freshness::Weak) | None => Consistency::Weak,
+    let consistency = match (given.consistency, given.cache_ttl) {
+        (Some(Freshness::Strong), Some(1..)) => {
+            let why = "cache_ttl and the consistency \"strong\" exclude each other";
+            return Err(ServiceError::invalid(why).into());
+        }
+        (_, Some(seconds)) if seconds > DB_READS_KEPT_MAX.as_secs() => {
+            let why = format!(
+                "cache_ttl is {seconds} seconds; at most {} are possible",
+                DB_READS_KEPT_MAX.as_secs()
+            );
+            return Err(ServiceError::invalid(why).into());
+        }
+        (_, Some(seconds @ 1..)) => Consistency::Within(Duration::from_secs(seconds)),
+        (Some(Freshness::None), _) => Consistency::None,
+        (Some(Freshness::Strong), _) => Consistency::Strong,
+        (Some(Freshness::Weak) | None, _) => Consistency::Weak,
     };
     let statements = statements(given.ops, |kind| match kind {
         Some(Kind::Query) | None => Ok(StatementKind::Query),

@@ -1,3 +1,4 @@
 //! The databases of namespaces.
 
+pub mod kept;
 pub mod sqlite;

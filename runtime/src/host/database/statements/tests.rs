@@ -83,6 +83,12 @@ fn operations_are_read_with_their_kinds() {
         (r#"{"ops":[{"sql":"A","kind":"query"}],"consistency":"weak"}"#, Consistency::Weak),
         (r#"{"consistency":"none","ops":[{"sql":"A","args":[]}]}"#, Consistency::None),
         (r#"{"consistency":null,"ops":[{"sql":"A","args":[]}]}"#, Consistency::Weak),
+        (r#"{"consistency":"strong","ops":[{"sql":"A"}],"cache_ttl":0}"#, Consistency::Strong),
+        (r#"{"ops":[{"sql":"A"}],"cache_ttl":0}"#, Consistency::Weak),
+        (
+            r#"{"ops":[{"sql":"A"}],"cache_ttl":5,"consistency":"none"}"#,
+            Consistency::Within(Duration::from_secs(5)),
+        ),
     ] {
         let expected = vec![statement(StatementKind::Query, "A", vec![])];
         assert_eq!(queries(text).unwrap(), (BatchMode::Read(consistency), expected), "{text}");
@@ -115,7 +121,10 @@ fn a_bad_operation_is_named_by_its_index_and_field() {
     }
     for (text, word) in [
         (r#"{"ops":[{"kind":"exec","sql":"A"}]}"#, "queries"),
-        (r#"{"ops":[{"sql":"A"}],"consistency":"strong"}"#, "strong"),
+        (r#"{"ops":[{"sql":"A"}],"consistency":"perhaps"}"#, "perhaps"),
+        (r#"{"ops":[{"sql":"A"}],"consistency":"strong","cache_ttl":1}"#, "exclude each other"),
+        (r#"{"ops":[{"sql":"A"}],"cache_ttl":3601}"#, "cache_ttl is 3601 seconds; at most 3600"),
+        (r#"{"ops":[{"sql":"A"}],"cache_ttl":-1}"#, "-1"),
     ] {
         let message = queries(text).unwrap_err().error.message;
         assert!(message.contains(word), "{text}: {message}");
