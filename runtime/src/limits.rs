@@ -606,3 +606,25 @@ pub const DB_READS_KEPT_MAX: Duration = Duration::from_hours(1);
 
 /// Rows that are kept in a node's memory, in bytes; one namespace has at most one in [`CACHE_NAMESPACE_PART`].
 pub const DB_READS_KEPT_MAX_BYTES: usize = 64 << 20;
+/// Calls that write at once to a namespace's database on servers of its own; others wait. The servers run them one after the
+/// other, and the way there takes most of the time.
+pub const DB_REMOTE_WRITES_MAX: usize = 8;
+
+/// Calls that read at once from such a database: each may hold [`DB_REMOTE_REPLY_MAX_BYTES`].
+pub const DB_REMOTE_READS_MAX: usize = 8;
+
+/// What such a server may answer to one call, in bytes: all rows that a call may have, in the server's wider form.
+pub const DB_REMOTE_REPLY_MAX_BYTES: usize = 2 * DB_RESULT_MAX_BYTES;
+
+/// Time that a server has for one statement that writes, also when its caller's deadline comes sooner. Every server of a
+/// cluster must come to the same end, so it is far beyond what a statement takes on the slowest of them.
+pub const DB_REMOTE_WRITE_MIN: Duration = Duration::from_secs(1);
+
+/// Queries of a namespace whose number of columns is kept.
+pub const DB_REMOTE_SHAPES_MAX: usize = 512;
+
+/// Largest random blob that is put into a statement for all servers of a database, in bytes.
+pub const DB_RANDOM_MAX_BYTES: usize = 4 << 10;
+
+/// How long the deletion of a namespace's tables on its servers may take.
+pub const DB_REMOTE_REMOVE_MAX: Duration = Duration::from_secs(30);

@@ -2,7 +2,7 @@
 
 use crate::auth;
 use crate::auth::jwt::KeyFileError;
-use crate::backend::database::sqlite::SqliteDatabases;
+use crate::backend::database::Databases;
 use crate::backend::files::{self, HomeLock, HomeLockError};
 use crate::config::Config;
 use crate::events::NodeEvents;
@@ -76,7 +76,7 @@ pub struct Node {
     address: SocketAddr,
     workers: Vec<Worker>,
     records: Records,
-    databases: SqliteDatabases,
+    databases: Databases,
     logs: Logs,
     events: Arc<NodeEvents>,
     /// Outlives the cores, which hand work to it while they drain.

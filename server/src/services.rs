@@ -1,8 +1,8 @@
 //! The services of a node, as every core's guests reach them.
 
 use crate::backend::cache::memory::MemoryCache;
+use crate::backend::database::Databases;
 use crate::backend::database::kept::KeptReads;
-use crate::backend::database::sqlite::SqliteDatabases;
 use crate::egress::Egress;
 use crate::events::NodeEvents;
 use crate::secrets::{CoreSecrets, SecretStore};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// What all cores share of a [`Host`].
 pub(crate) struct Services {
-    pub(crate) database: SqliteDatabases,
+    pub(crate) database: Databases,
     /// In front of it.
     pub(crate) reads: KeptReads,
     pub(crate) cache: MemoryCache,

@@ -183,11 +183,26 @@ impl RqliteClient {
         options: &Options,
         deadline: Instant,
     ) -> Result<Vec<Rows>, RqliteError> {
-        let replies = all(self.call(Endpoint::Query, statements, options, deadline).await?)?;
-        let rows = replies.into_iter().map(|reply| match reply {
-            Reply::Rows(rows) => rows,
-            // A query without a row and without a column's name.
-            Reply::Changed(_) => Rows::default(),
+        all(self.query_each(statements, options, deadline).await?)
+    }
+
+    /// Reads; each statement's rows, or SQLite's message. One that fails does not keep the others from being asked.
+    ///
+    /// # Errors
+    /// [`RqliteError`], never [`RqliteError::Sql`].
+    pub async fn query_each(
+        &self,
+        statements: &[Statement],
+        options: &Options,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Rows, String>>, RqliteError> {
+        let replies = self.call(Endpoint::Query, statements, options, deadline).await?;
+        let rows = replies.into_iter().map(|reply| {
+            reply.map(|reply| match reply {
+                Reply::Rows(rows) => rows,
+                // A query without a row and without a column's name.
+                Reply::Changed(_) => Rows::default(),
+            })
         });
         Ok(rows.collect())
     }
@@ -395,7 +410,7 @@ fn no_address() -> RqliteError {
 }
 
 /// All answers, or the first error.
-fn all(replies: Vec<Result<Reply, String>>) -> Result<Vec<Reply>, RqliteError> {
+fn all<T>(replies: Vec<Result<T, String>>) -> Result<Vec<T>, RqliteError> {
     let numbered = replies.into_iter().enumerate();
     numbered.map(|(index, reply)| reply.map_err(|message| RqliteError::Sql { index, message })).collect()
 }

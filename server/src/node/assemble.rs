@@ -6,8 +6,8 @@ use crate::auth::jwt::Tokens;
 use crate::backend::blob::Blobs;
 use crate::backend::blob::local::LocalBlobs;
 use crate::backend::cache::memory::MemoryCache;
+use crate::backend::database::Databases;
 use crate::backend::database::kept::KeptReads;
-use crate::backend::database::sqlite::SqliteDatabases;
 use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::config::Config;
 use crate::egress::Egress;
@@ -100,7 +100,7 @@ pub(super) fn assemble(
     let secrets = SecretStore::open(&registry, config, data)
         .map(Arc::new)
         .map_err(|error| StartError::Store(error.to_string()))?;
-    let database = SqliteDatabases::open(&data.join("databases"), backplane.handle().clone())
+    let database = Databases::open(&data.join("databases"), &config.backends, backplane.handle())
         .map_err(|error| StartError::Store(error.to_string()))?;
     let reads = KeptReads::new(Arc::new(database.clone()));
     let storage = ObjectStorage::new(registry.clone(), objects, backplane.handle().clone());
@@ -129,7 +129,7 @@ pub(super) fn assemble(
         runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
         visitors: Arc::default(),
         forget_namespace: vec![
-            forget(&database, SqliteDatabases::remove),
+            forget(&database, Databases::remove),
             forget(&reads, |reads: &KeptReads, namespace| {
                 reads.remove(namespace);
                 Ok::<_, io::Error>(())
@@ -146,7 +146,7 @@ pub(super) fn assemble(
             forget(&events, |events: &Arc<NodeEvents>, namespace| events.remove(namespace)),
         ],
         checks: vec![
-            ("databases", check(&database, SqliteDatabases::check)),
+            ("databases", check(&database, Databases::check)),
             ("objects", check(&storage, ObjectStorage::check)),
         ],
         breakers: Vec::new(),

@@ -475,7 +475,8 @@ fn deadline(database: &dyn Database) {
         exec(&format!("INSERT INTO t {ENDLESS} SELECT i FROM n"), vec![]),
     ];
     let outcome = wait(database.run(&ns, BatchMode::Write, batch, soon()));
-    assert_eq!(failure(&outcome), (ErrorCode::DeadlineExceeded, Some(1)));
+    // Where the database is elsewhere, it may say too late which statement it was, and that it was undone.
+    assert!(matches!(failure(&outcome), (ErrorCode::DeadlineExceeded, None | Some(1))), "{outcome:?}");
     assert!(!outcome.committed && outcome.results.is_empty());
     // A query after the commit takes nothing back.
     let batch = vec![exec("INSERT INTO t VALUES (2)", vec![]), query(&count, vec![])];

@@ -4,8 +4,9 @@
 //! that none can take all threads; its connections stay open until others need the room. What is acknowledged is on
 //! the disk.
 
+use super::DatabasesError;
+use super::batch_check::check;
 use crate::backend::files;
-use batch_check::check;
 use orama_runtime::limits::{DB_CONNECTIONS_MAX, DB_IDLE, DB_THREADS_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{
@@ -15,7 +16,6 @@ use rusqlite::Connection;
 use std::collections::HashMap;
 use std::fs;
 use std::future::{Future, ready};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,7 +26,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use watch::Watch;
 
 mod batch;
-mod batch_check;
 mod guard;
 mod rows;
 mod tenant;
@@ -44,22 +43,6 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often a stopping node looks whether they have ended.
 const CLOSE_POLL: Duration = Duration::from_millis(2);
-
-/// Why the databases' folder failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DatabasesError {
-    /// The disk.
-    #[error("databases: {}: {source}", path.display())]
-    File {
-        /// The folder, or a namespace's file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// SQLite.
-    #[error("databases: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-}
 
 /// The databases of all namespaces. Clones share them.
 #[derive(Clone)]

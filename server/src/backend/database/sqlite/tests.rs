@@ -108,7 +108,7 @@ fn everything_acknowledged_survives_a_kill() {
     }
     let log = to.join(format!("{ns}.db-wal"));
     assert!(log.metadata().unwrap().len() > 0, "the log holds the changes");
-    io::Write::write_all(&mut fs::File::options().append(true).open(log).unwrap(), &[7; 3000]).unwrap();
+    std::io::Write::write_all(&mut fs::File::options().append(true).open(log).unwrap(), &[7; 3000]).unwrap();
     let again = Node::over(killed);
     assert_eq!(again.rows(&ns, "SELECT count(*) AS n, max(x) AS m FROM t"), r#"[{"n":20,"m":19}]"#);
     again.does(&ns, "INSERT INTO t VALUES (20)");

@@ -1,0 +1,153 @@
+//! SQL as SQLite's tokens, bounded so that reading a statement takes little time and stack.
+
+use orama_runtime::services::ServiceError;
+use sqlite3_parser::lexer::sql::{Error, Parser, Tokenizer};
+use sqlite3_parser::lexer::{Scanner, sql::TokenType};
+use std::ops::Range;
+
+/// Parentheses within one another; SQLite itself takes expressions of that depth.
+const DEPTH_MAX: usize = 1000;
+
+/// Parts of a list that SQLite takes as columns; the time to compare all with one another grows by the square of it.
+const COLUMNS_MAX: usize = 2000;
+
+/// One token and where it is in the text.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Token {
+    pub(super) kind: TokenType,
+    pub(super) at: Range<usize>,
+}
+
+/// A statement's text and its tokens, without the semicolons at its end.
+#[derive(Debug)]
+pub(super) struct Tokens<'a> {
+    pub(super) sql: &'a str,
+    pub(super) all: Vec<Token>,
+}
+
+impl<'a> Tokens<'a> {
+    /// Reads a text.
+    pub(super) fn read(sql: &'a str) -> Result<Self, ServiceError> {
+        let mut scanner = Scanner::new(Tokenizer::new());
+        let mut all = Vec::new();
+        loop {
+            match scanner.scan(sql.as_bytes()) {
+                Ok((at, Some((_, kind)), end)) => all.push(Token { kind, at: at..end }),
+                Ok((_, None, _)) => break,
+                Err(error) => return Err(unreadable(&error)),
+            }
+        }
+        while all.last().is_some_and(|token| token.kind == TokenType::TK_SEMI) {
+            all.pop();
+        }
+        let tokens = Self { sql, all };
+        match tokens.kind(0) {
+            None | Some(TokenType::TK_SEMI) => {
+                return Err(ServiceError::invalid("there is no SQL statement in the string"));
+            }
+            Some(_) => {}
+        }
+        tokens.bound()?;
+        Ok(tokens)
+    }
+
+    /// A token's kind; `None` beyond the end.
+    pub(super) fn kind(&self, index: usize) -> Option<TokenType> {
+        self.all.get(index).map(|token| token.kind)
+    }
+
+    /// A token as it is written.
+    pub(super) fn text(&self, index: usize) -> &'a str {
+        self.all.get(index).and_then(|token| self.sql.get(token.at.clone())).unwrap_or_default()
+    }
+
+    /// Whether a token begins the call of a function, and its name in lower case without quotes.
+    pub(super) fn call(&self, index: usize) -> Option<String> {
+        let is_call = self.kind(index + 1) == Some(TokenType::TK_LP);
+        (is_call && self.kind(index) != Some(TokenType::TK_STRING)).then(|| plain(self.text(index)))
+    }
+
+    /// Whether a kind of token is there.
+    pub(super) fn has(&self, kind: TokenType) -> bool {
+        self.all.iter().any(|token| token.kind == kind)
+    }
+
+    /// The statement without what stands before and behind it.
+    pub(super) fn statement(&self) -> Range<usize> {
+        let begin = self.all.first().map_or(0, |token| token.at.start);
+        begin..self.all.last().map_or(begin, |token| token.at.end)
+    }
+
+    /// Refuses what only a text made to take long has.
+    fn bound(&self) -> Result<(), ServiceError> {
+        let defines = self.kind(0) == Some(TokenType::TK_CREATE);
+        // Of each open parenthesis: whether it is that of an IN, whose list may be long, and its commas so far.
+        let mut open = vec![(false, 0_usize)];
+        for (index, token) in self.all.iter().enumerate() {
+            // A byte order mark is a space for SQLite and a letter for others.
+            if token.kind != TokenType::TK_STRING && self.text(index).contains('\u{feff}') {
+                return Err(ServiceError::invalid("a byte order mark (U+FEFF) outside of a text"));
+            }
+            let before = index.checked_sub(1).and_then(|before| self.kind(before));
+            match token.kind {
+                TokenType::TK_LP if open.len() > DEPTH_MAX => {
+                    return Err(ServiceError::invalid(format!("more than {DEPTH_MAX} nested parentheses")));
+                }
+                TokenType::TK_LP => open.push((before == Some(TokenType::TK_IN), 0)),
+                TokenType::TK_RP if open.len() > 1 => drop(open.pop()),
+                TokenType::TK_COMMA => {
+                    let is_outer = open.len() == 1;
+                    let Some((is_in, commas)) = open.last_mut() else { continue };
+                    // Rows of VALUES stand in parentheses.
+                    let counts = defines || !(*is_in || is_outer || before == Some(TokenType::TK_RP));
+                    *commas += usize::from(counts);
+                    if *commas >= COLUMNS_MAX {
+                        return Err(ServiceError::invalid(format!(
+                            "a list of more than {COLUMNS_MAX} columns"
+                        )));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name without its quotes, in lower case.
+pub(super) fn plain(name: &str) -> String {
+    let mut letters = name.chars();
+    let inner = match (letters.next(), letters.next_back()) {
+        (Some('['), Some(']')) => letters.as_str().to_owned(),
+        (Some(quote @ ('"' | '`' | '\'')), Some(end)) if quote == end => {
+            letters.as_str().replace(&format!("{quote}{quote}"), &quote.to_string())
+        }
+        _ => name.to_owned(),
+    };
+    inner.to_ascii_lowercase()
+}
+
+/// What cannot be read as SQL, and where.
+pub(super) fn unreadable(error: &Error) -> ServiceError {
+    let (what, at) = match error {
+        Error::UnrecognizedToken(at) => ("unrecognized token".to_owned(), at),
+        Error::UnterminatedLiteral(at) => ("a quote that is not closed".to_owned(), at),
+        Error::UnterminatedBracket(at) => ("a bracket that is not closed".to_owned(), at),
+        Error::UnterminatedBlockComment(at) => ("a comment that is not closed".to_owned(), at),
+        Error::BadVariableName(at) => ("a parameter without a name".to_owned(), at),
+        Error::BadNumber(at) => ("a malformed number".to_owned(), at),
+        Error::ExpectedEqualsSign(at) => ("! without =".to_owned(), at),
+        Error::MalformedBlobLiteral(at) => ("a malformed blob".to_owned(), at),
+        Error::MalformedHexInteger(at) => ("a malformed hexadecimal number".to_owned(), at),
+        Error::ParserError(what, at) => (what.to_string(), at),
+        other => (other.to_string(), &None),
+    };
+    let place =
+        at.as_ref().map_or_else(String::new, |at| format!(" at line {}, column {}", at.line, at.column));
+    ServiceError::invalid(format!("{what}{place}"))
+}
+
+/// A parser over the statement's text.
+pub(super) fn parser<'a>(memory: &'a sqlite3_parser::Bump, sql: &'a str) -> Parser<'a> {
+    Parser::new(memory, sql.as_bytes())
+}
