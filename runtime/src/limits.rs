@@ -628,3 +628,43 @@ pub const DB_RANDOM_MAX_BYTES: usize = 4 << 10;
 
 /// How long the deletion of a namespace's tables on its servers may take.
 pub const DB_REMOTE_REMOVE_MAX: Duration = Duration::from_secs(30);
+/// Time for a connection to kubo, which stands beside the node or near it.
+pub const IPFS_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time for one of kubo's commands, retries included: adding waits for its disk, which others may keep busy.
+pub const IPFS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Commands that carry a blob have a second more for so many bytes of it.
+pub const IPFS_BYTES_PER_SECOND: u64 = 4 << 20;
+
+/// How long kubo may look among its peers for a blob that it lacks.
+pub const IPFS_SEARCH_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a command that did not come through is sent again.
+pub const IPFS_RETRIES_MAX: u32 = 2;
+
+/// Longest list of pins that is read, in bytes; each takes some 100.
+pub const IPFS_LIST_MAX_BYTES: usize = 32 << 20;
+
+/// Copies of modules that other nodes put, in bytes, and of objects as much again: the rest is fetched when it is needed.
+pub const BLOB_COPIES_MAX_BYTES: u64 = 2 << 30;
+
+/// Deploys that store their module at once: each waits on a thread for the disk and for servers.
+pub const DEPLOYS_STORING_MAX: usize = 4;
+
+/// Modules that are fetched at once, each up to [`WASM_MAX_BYTES`] in memory.
+pub const MODULE_FETCHES_MAX: usize = 4;
+
+/// How long an invocation waits for code that its node must fetch or compile first; the work goes on when it gives up.
+pub const CODE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Modules deployed elsewhere that wait to be compiled before somebody asks for them; further ones are when they are asked for.
+pub const PREWARM_WAITING_MAX: usize = 256;
+
+/// How often it is looked whether functions were deployed or deleted, by a counter in memory.
+pub const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+
+/// How often removals that failed are tried again, and how often pins are compared with what must be pinned.
+pub const BLOBS_RETRY_EVERY: Duration = Duration::from_secs(30);
+/// See [`BLOBS_RETRY_EVERY`].
+pub const BLOBS_REPAIR_EVERY: Duration = Duration::from_mins(10);

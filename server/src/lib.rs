@@ -10,6 +10,7 @@ pub mod config;
 mod egress;
 pub mod error;
 pub mod events;
+mod follower;
 mod http;
 pub mod metrics;
 pub mod modules;

@@ -1,18 +1,22 @@
 //! Loaded code by the hash of its wasm: bounded, one load or compilation at a time for each module.
 
-use crate::backend::blob::Blobs;
+use crate::backend::blob::{BlobError, Blobs};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use loaded::Loaded;
+use makes::Makes;
 use orama_runtime::function::{FunctionVersion, WasmHash};
+use orama_runtime::limits::{CODE_PATIENCE, FOLLOW_EVERY, MODULE_FETCHES_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::{CompileError, Compiler, LoadedModule, ModuleError};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 use turns::Turns;
 
 mod loaded;
+mod makes;
 mod turns;
 
 pub use loaded::{Bounds, OnEvicted, Usage};
@@ -26,7 +30,10 @@ const LOAD_PAUSE: Duration = Duration::from_millis(5);
 #[derive(Clone)]
 pub struct Modules {
     compiler: Compiler,
-    loaded: Arc<Loaded<LoadedModule, LoadError>>,
+    loaded: Arc<Loaded<LoadedModule, NotLoaded>>,
+    makes: Makes,
+    /// Modules that are fetched now.
+    fetches: Arc<Semaphore>,
     blobs: Arc<dyn Blobs>,
     turns: Turns,
     metrics: Arc<Metrics>,
@@ -61,9 +68,20 @@ pub enum LoadError {
     /// The system gives the process no more files, mappings or memory.
     #[error("the code of the function could not be loaded: {0}")]
     NoRoom(String),
+    /// The module cannot be had or compiled now, and may be soon.
+    #[error("the code of the function is not on this node yet: {0}")]
+    Later(String),
     /// Anything else.
     #[error("the code of the function could not be loaded: {0}")]
     Failed(String),
+}
+
+/// Why there is no loaded code.
+#[derive(Clone)]
+enum NotLoaded {
+    /// This node has not compiled it, or lost what it had.
+    NotMade,
+    Failed(LoadError),
 }
 
 impl Modules {
@@ -71,7 +89,8 @@ impl Modules {
     #[must_use]
     pub fn new(compiler: Compiler, blobs: Arc<dyn Blobs>, bounds: Bounds, metrics: Arc<Metrics>) -> Self {
         let loaded = Arc::new(Loaded::new(bounds));
-        Self { compiler, loaded, blobs, turns: Turns::default(), metrics }
+        let fetches = Arc::new(Semaphore::new(MODULE_FETCHES_MAX));
+        Self { compiler, loaded, makes: Makes::default(), fetches, blobs, turns: Turns::default(), metrics }
     }
 
     /// Validates a module and makes sure that its code is compiled and loads.
@@ -116,36 +135,109 @@ impl Modules {
         Ok(Prepared { wasm_hash, compiled })
     }
 
-    /// The code of a deployed function; compiled again from the stored module if its artifact is lost or damaged.
-    /// Blocks, for milliseconds from disk and for seconds when it compiles.
+    /// The code of a deployed function; `None` when this node has not compiled it, or has lost what it had. Blocks, for
+    /// milliseconds.
     ///
     /// # Errors
     /// [`LoadError`].
-    pub fn load(&self, function: &FunctionVersion) -> Result<Arc<LoadedModule>, LoadError> {
-        self.loaded.get_or_load(function.wasm_hash, || {
+    pub fn load(&self, function: &FunctionVersion) -> Result<Option<Arc<LoadedModule>>, LoadError> {
+        let loaded = self.loaded.get_or_load(function.wasm_hash, || {
             let begun = Instant::now();
-            let loaded = self.load_anew(function).map(Arc::new);
-            self.metrics.module_loaded(begun.elapsed(), loaded.is_ok());
-            loaded
-        })
+            let found = self.load_artifact(&function.wasm_hash);
+            if !matches!(found, Ok(None)) {
+                self.metrics.module_loaded(begun.elapsed(), found.is_ok());
+            }
+            found
+                .map_err(|error| NotLoaded::Failed(load_error(&error)))?
+                .map(Arc::new)
+                .ok_or(NotLoaded::NotMade)
+        });
+        match loaded {
+            Ok(module) => Ok(Some(module)),
+            Err(NotLoaded::NotMade) => Ok(None),
+            Err(NotLoaded::Failed(error)) => Err(error),
+        }
     }
 
-    fn load_anew(&self, function: &FunctionVersion) -> Result<LoadedModule, LoadError> {
-        let failed = |why: &dyn std::fmt::Display| LoadError::Failed(why.to_string());
-        let hash = &function.wasm_hash;
-        if let Some(module) = self.load_artifact(hash).map_err(|error| load_error(&error))? {
-            return Ok(module);
+    /// The code of a function that [`Self::load`] did not find: its module is fetched, and compiled in its turn among the
+    /// deploys, once for all who want it. That goes on when they do not wait any more.
+    ///
+    /// # Errors
+    /// [`LoadError`]; [`LoadError::Later`] also after [`CODE_PATIENCE`].
+    pub async fn make(&self, function: Arc<FunctionVersion>) -> Result<Arc<LoadedModule>, LoadError> {
+        let hash = function.wasm_hash;
+        let this = self.clone();
+        let made = self.makes.join(hash, async move {
+            let begun = Instant::now();
+            let made = this.make_anew(&function).await;
+            this.metrics.module_loaded(begun.elapsed(), made.is_ok());
+            made
+        });
+        match tokio::time::timeout(CODE_PATIENCE, made).await {
+            Ok(made) => made,
+            Err(_) => Err(LoadError::Later("it is being fetched and compiled".to_owned())),
         }
-        tracing::warn!(function = %function.name, version = function.version, "no valid compiled code: compiling again");
-        let wasm = self.blobs.get(&function.wasm_cid).map_err(|error| failed(&error))?;
+    }
+
+    /// [`Self::make`] ahead of the first invocation, when nobody compiles anything. A failure is left to that invocation.
+    pub async fn prewarm(&self, function: Arc<FunctionVersion>) {
+        while !self.turns.is_idle() {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+        }
+        let (this, wanted) = (self.clone(), Arc::clone(&function));
+        let known = tokio::task::spawn_blocking(move || this.load(&wanted)).await;
+        if let Ok(Ok(None)) = known
+            && let Err(error) = self.make(Arc::clone(&function)).await
+        {
+            tracing::debug!(%error, function = %function.name, "a function deployed elsewhere is not ready yet");
+        }
+    }
+
+    async fn make_anew(&self, function: &FunctionVersion) -> Result<Arc<LoadedModule>, LoadError> {
+        let busy = || LoadError::Later("too many modules are being compiled".to_owned());
+        let place = self.turns.place(&function.namespace).ok_or_else(busy)?;
+        tracing::info!(function = %function.name, version = function.version, "no compiled code: compiling the stored module");
+        // Fetched before the turn, and not kept in memory until then: the store has it on the disk now.
+        {
+            let stopping = |_| LoadError::Failed("the node is stopping".to_owned());
+            let _fetch = self.fetches.acquire().await.map_err(stopping)?;
+            let this = self.clone();
+            let (cid, hash) = (function.wasm_cid.clone(), function.wasm_hash);
+            made_blocking(move || this.stored(&cid, &hash).map(drop)).await?;
+        }
+        let turn = place.turn().await;
+        let this = self.clone();
+        let (cid, hash) = (function.wasm_cid.clone(), function.wasm_hash);
+        made_blocking(move || {
+            // A task that was begun goes on when nobody waits for it any more, and keeps its turn so long.
+            let _turn = turn;
+            // A deploy of the same module may have been before in the queue.
+            if let Some(module) = this.loaded.get(&hash) {
+                return Ok(module);
+            }
+            let wasm = this.stored(&cid, &hash)?;
+            let module = this.compile(&wasm).map(Arc::new).map_err(|error| match &error {
+                CompileError::Store(cause) => load_error(cause),
+                CompileError::Module(_) => LoadError::Failed(error.to_string()),
+            })?;
+            this.loaded.insert(hash, Arc::clone(&module));
+            Ok(module)
+        })
+        .await
+    }
+
+    /// The bytes of a module.
+    fn stored(&self, cid: &str, hash: &WasmHash) -> Result<Bytes, LoadError> {
+        let failed = |why: &dyn std::fmt::Display| LoadError::Failed(why.to_string());
+        let wasm = self.blobs.get(cid).map_err(|error| match error {
+            BlobError::Unavailable(_) => LoadError::Later(error.to_string()),
+            error => failed(&error),
+        })?;
         let wasm = wasm.ok_or_else(|| failed(&"the module is not in the blob store"))?;
         if WasmHash::of(&wasm) != *hash {
             return Err(failed(&"the stored module is not the one that was deployed"));
         }
-        self.compile(&wasm).map_err(|error| match &error {
-            CompileError::Store(cause) => load_error(cause),
-            CompileError::Module(_) => failed(&error),
-        })
+        Ok(wasm)
     }
 
     /// Loads an artifact. Where the system has no room, what was not used for longest goes, and it is tried again.
@@ -208,7 +300,7 @@ impl Modules {
         }
         let found = self.load_artifact(&hash).map_err(|error| match load_error(&error) {
             LoadError::NoRoom(_) => PrepareError::Busy,
-            LoadError::Failed(why) => PrepareError::Internal(why),
+            LoadError::Later(why) | LoadError::Failed(why) => PrepareError::Internal(why),
         })?;
         Ok(found.map(|module| {
             let module = Arc::new(module);
@@ -257,4 +349,12 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(PrepareError::Internal(format!("a task failed: {error}"))))
+}
+
+async fn made_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(LoadError::Failed(format!("a task failed: {error}"))))
 }

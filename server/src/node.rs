@@ -6,6 +6,7 @@ use crate::backend::database::Databases;
 use crate::backend::files::{self, HomeLock, HomeLockError};
 use crate::config::Config;
 use crate::events::NodeEvents;
+use crate::follower::follow;
 use crate::metrics::Metrics;
 use crate::records::Records;
 use crate::registry::Registry;
@@ -24,6 +25,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 mod assemble;
+mod blobs;
 mod listen;
 
 /// Threads of the backplane; its work is waiting, not computing.
@@ -175,6 +177,9 @@ impl Node {
         );
         if let Some(backplane) = &node.backplane {
             backplane.spawn(routes::finish_deletions(Arc::clone(&app)));
+            if config.backends.platform.is_some() || config.backends.blobs.is_some() {
+                backplane.spawn(follow(Arc::clone(&app), shared.services.storage.clone()));
+            }
             let secrets = Arc::clone(&app.secrets);
             backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
             let (http, storage) = (shared.services.http.clone(), shared.services.storage.clone());

@@ -10,7 +10,7 @@ use orama_runtime::limits::{KEYS_MAX, SECRETS_MAX};
 use orama_runtime::names::{FunctionName, Namespace};
 use row::{Stored, stored};
 use rusqlite::{OptionalExtension, params};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -311,6 +311,52 @@ impl Registry {
                 .query_row([wasm_cid], |row| row.get(0))
         });
         found.map_err(RegistryError::from)
+    }
+
+    /// Whether anything names a blob, as a module or as an object, by what every node of the cluster had acknowledged before
+    /// this call.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn is_blob_named(&self, cid: &str) -> Result<bool, RegistryError> {
+        Ok(self.is_wasm_referenced(cid)? || self.is_object_referenced(cid)?)
+    }
+
+    /// Every module that some version runs, with one such version.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
+    pub fn modules_in_use(
+        &self,
+    ) -> Result<HashMap<ModuleRef, (Namespace, FunctionName, u32)>, RegistryError> {
+        const DAMAGED: RegistryError = RegistryError::Damaged("function");
+        self.database.read(|c| {
+            let mut statement = c.prepare_cached(
+                "SELECT wasm_hash, wasm_cid, namespace, name, max(version) FROM function_versions GROUP BY wasm_cid",
+            )?;
+            let rows = statement.query_map([], |row| {
+                let module = ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? };
+                Ok((module, row.get::<_, String>(2)?, row.get::<_, String>(3)?, row.get(4)?))
+            })?;
+            rows.map(|row| {
+                let (module, namespace, name, version) = row?;
+                let namespace = Namespace::new(&namespace).map_err(|_| DAMAGED)?;
+                Ok((module, (namespace, FunctionName::new(&name).map_err(|_| DAMAGED)?, version)))
+            })
+            .collect()
+        })
+    }
+
+    /// The content ids of all objects that some namespace stored.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub(crate) fn objects_in_use(&self) -> Result<HashSet<String>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare("SELECT DISTINCT cid FROM stored_objects")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.map(|row| row.map_err(RegistryError::from)).collect()
+        })
     }
 
     /// The content ids of all modules that some version runs.

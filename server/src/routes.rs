@@ -19,9 +19,12 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post};
+#[cfg(doc)]
+use orama_runtime::limits::DEPLOYS_STORING_MAX;
 use orama_runtime::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use std::pin::Pin;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 mod access;
 mod answer;
@@ -41,6 +44,7 @@ mod secrets;
 mod target;
 mod triggers;
 
+pub(crate) use cleaning::clean;
 pub use cleaning::clean_unreferenced;
 pub use deletion::{Forget, RunsIn, Visitors, finish_deletions};
 pub(crate) use target::Target;
@@ -65,6 +69,8 @@ pub struct App {
     pub(crate) secrets: Arc<SecretStore>,
     /// What is published, and what it triggers.
     pub events: Arc<NodeEvents>,
+    /// Turns to store a deployed module; [`DEPLOYS_STORING_MAX`] at once.
+    pub storing: Arc<Semaphore>,
     /// The modules' code.
     pub modules: Modules,
     /// The node's counts.

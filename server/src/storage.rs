@@ -57,6 +57,17 @@ impl ObjectStorage {
         }
     }
 
+    /// Tries removals again that failed.
+    pub(crate) fn retry_removals(&self) {
+        self.store.blobs.retry_removals();
+    }
+
+    /// Sees to it that servers have what is stored.
+    pub(crate) fn repair(&self) -> Result<usize, String> {
+        let in_use = self.store.registry.objects_in_use().map_err(|error| error.to_string())?;
+        self.store.blobs.repair(&in_use).map_err(|error| error.to_string())
+    }
+
     /// Whether the blob store can be used.
     ///
     /// # Errors
@@ -112,19 +123,21 @@ impl Storage for ObjectStorage {
 }
 
 impl Store {
-    fn put(&self, namespace: &Namespace, bytes: &[u8]) -> Result<String, ServiceError> {
+    fn put(&self, namespace: &Namespace, bytes: &Bytes) -> Result<String, ServiceError> {
         let (cid, size) = (cid::of(bytes), bytes.len() as u64);
         self.registry.check_object(namespace, &cid, size).map_err(refused)?;
         let hold = self.blobs.holds().hold(&cid);
         let stored = self
             .blobs
             .put_as(&cid, bytes)
-            .map_err(|error| failed(&error))
+            .map_err(not_kept)
             .and_then(|()| self.registry.store_object(namespace, &cid, size).map_err(refused));
-        drop(hold);
-        if stored.is_err() {
-            self.clean(&cid);
+        if stored.is_ok() {
+            confirm(&*self.blobs, &cid);
         }
+        drop(hold);
+        // Also what was taken away again meanwhile, and left alone because it was held.
+        self.clean(&cid);
         stored.map(|()| cid)
     }
 
@@ -133,7 +146,7 @@ impl Store {
             return Ok(None);
         }
         match self.blobs.get(cid) {
-            Ok(Some(bytes)) => Ok(Some(bytes.into())),
+            Ok(Some(bytes)) => Ok(Some(bytes)),
             // The namespace may have gone meanwhile; else the store lost it.
             Ok(None) => match self.registry.has_object(namespace, cid) {
                 Ok(false) => Ok(None),
@@ -144,7 +157,7 @@ impl Store {
                 tracing::error!(%error, "a stored object is damaged");
                 Err(ServiceError::new(ErrorCode::Internal, "the object is damaged; put the same bytes again"))
             }
-            Err(error) => Err(failed(&error)),
+            Err(error) => Err(not_kept(error)),
         }
     }
 
@@ -170,6 +183,23 @@ fn refused(error: StoreError) -> ServiceError {
             ServiceError::unavailable("the namespace is being deleted")
         }
         StoreError::Registry(error) => failed(&error),
+    }
+}
+
+/// Tells the store that a blob is named now. It was kept before, so a failure is no reason to take anything back.
+pub(crate) fn confirm(blobs: &dyn Blobs, cid: &str) {
+    if let Err(error) = blobs.confirm(cid) {
+        tracing::warn!(%error, cid, "it is not certain that a blob is still pinned; that is looked at again");
+    }
+}
+
+fn not_kept(error: BlobError) -> ServiceError {
+    match error {
+        BlobError::Unavailable(_) => {
+            tracing::warn!(%error, "the object storage cannot be reached");
+            ServiceError::unavailable("the object storage cannot be reached now")
+        }
+        error => failed(&error),
     }
 }
 

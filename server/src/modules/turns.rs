@@ -36,6 +36,12 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nobody compiles or waits for it.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state();
+        !state.taken && state.places == 0
+    }
+
     /// A place for a module of the namespace; `None` when all are taken, or all of that namespace.
     pub(super) fn place(&self, namespace: &Namespace) -> Option<Place> {
         let mut state = self.state();

@@ -1,10 +1,9 @@
 //! Puts a node's parts together.
 
 use super::StartError;
+use super::blobs::BlobStores;
 use crate::auth::Authority;
 use crate::auth::jwt::Tokens;
-use crate::backend::blob::Blobs;
-use crate::backend::blob::local::LocalBlobs;
 use crate::backend::cache::memory::MemoryCache;
 use crate::backend::database::Databases;
 use crate::backend::database::kept::KeptReads;
@@ -24,7 +23,7 @@ use crate::services::Services;
 use crate::starts::StartNotes;
 use crate::storage::ObjectStorage;
 use crate::worker::{AllowedOrigins, Command, Peers, Shared, WebSocketSettings};
-use orama_runtime::limits::TOKEN_KEYS_LOOK_EVERY;
+use orama_runtime::limits::{DEPLOYS_STORING_MAX, TOKEN_KEYS_LOOK_EVERY};
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine};
 use std::io;
@@ -32,25 +31,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// What a node keeps on disk.
 pub(super) struct Stores {
     registry: Registry,
     records: Records,
-    blobs: Arc<dyn Blobs>,
-    objects: Arc<dyn Blobs>,
 }
 
 impl Stores {
     pub(super) fn open(data: &Path) -> Result<Self, StartError> {
         let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
-        let blobs = |folder| LocalBlobs::open(&data.join(folder)).map(Arc::new);
         Ok(Self {
             registry: Registry::open(data).map_err(|error| failed(&error))?,
             records: Records::open(data).map_err(|error| failed(&error))?,
-            blobs: blobs("blobs").map_err(|error| failed(&error))?,
-            objects: blobs("objects").map_err(|error| failed(&error))?,
         })
     }
 }
@@ -77,7 +71,10 @@ pub(super) fn assemble(
     peers: &Peers,
 ) -> Result<(Arc<Shared>, Arc<App>), StartError> {
     let data = &config.home.join("data");
-    let Stores { registry, records, blobs, objects } = stores;
+    let Stores { registry, records } = stores;
+    let blobs = BlobStores::open(config, data, &registry, backplane.handle())
+        .map_err(|error| StartError::Store(error.to_string()))?;
+    let BlobStores { modules: blobs, objects, breaker } = blobs;
     let engine = compiler.engine().clone();
     let generation = registry.generation();
     let tokens = match &config.auth_jwt {
@@ -149,7 +146,8 @@ pub(super) fn assemble(
             ("databases", check(&database, Databases::check)),
             ("objects", check(&storage, ObjectStorage::check)),
         ],
-        breakers: Vec::new(),
+        storing: Arc::new(Semaphore::new(DEPLOYS_STORING_MAX)),
+        breakers: breaker.into_iter().collect(),
     });
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {

@@ -10,7 +10,7 @@ use orama_runtime::function::WasmHash;
 use orama_runtime::limits::START_CLEANING_MAX;
 
 /// Removes a module's bytes and code if nothing names it. A failure is logged: the next start tries again. Blocks.
-pub(super) fn clean(app: &App, module: &ModuleRef) {
+pub(crate) fn clean(app: &App, module: &ModuleRef) {
     let cid = module.wasm_cid.as_str();
     let outcome = app.blobs.holds().unless_held(cid, || match app.registry.is_wasm_referenced(cid) {
         Ok(true) => Ok(()),
@@ -44,6 +44,9 @@ pub fn clean_unreferenced(app: &App) {
     };
     // One that was deployed meanwhile is found out by `clean`.
     for wasm_cid in cids.into_iter().filter(|cid| !in_use.contains(cid)) {
+        if app.registry.is_wasm_referenced(&wasm_cid).unwrap_or(true) {
+            continue;
+        }
         // The code is kept under another hash, which only the bytes tell. A damaged file has no code.
         let bytes = app.blobs.get(&wasm_cid).ok().flatten().unwrap_or_default();
         let wasm_hash = WasmHash::of(&bytes);

@@ -6,10 +6,11 @@ use super::functions::FunctionObject;
 use super::target::{NamespaceQuery, query};
 use super::{App, State as AppState, blocking};
 use crate::auth::{Action, Credential};
-use crate::backend::blob::cid;
+use crate::backend::blob::{BlobError, cid};
 use crate::error::ApiError;
 use crate::modules::{PrepareError, Prepared};
 use crate::registry::{ModuleRef, NewVersion, RegistryError};
+use crate::storage::confirm;
 use axum::extract::multipart::MultipartRejection;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Multipart, Query, State};
@@ -85,8 +86,9 @@ async fn run(
         PrepareError::Busy => ApiError::overloaded(e.to_string()),
         PrepareError::Internal(cause) => ApiError::internal(&cause),
     })?;
+    let storing = Arc::clone(&app.storing).acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
     blocking(move || {
-        let stored = app.blobs.put_as(&wasm_cid, &form.wasm).map_err(|e| ApiError::internal(&e));
+        let stored = app.blobs.put_as(&wasm_cid, &form.wasm).map_err(not_stored);
         let result = stored.and_then(|()| {
             let new = NewVersion {
                 namespace,
@@ -109,11 +111,26 @@ async fn run(
                 _ => ApiError::internal(&e),
             })
         });
-        drop(hold);
-        if result.is_err() {
-            clean(&app, &ModuleRef { wasm_hash, wasm_cid });
+        if result.is_ok() {
+            confirm(&*app.blobs, &wasm_cid);
         }
+        drop(hold);
+        // Also what was deleted again meanwhile, and left alone because it was held.
+        clean(&app, &ModuleRef { wasm_hash, wasm_cid });
+        drop(storing);
         result.map(|function| (function, compiled))
     })
     .await
+}
+
+fn not_stored(error: BlobError) -> ApiError {
+    match error {
+        BlobError::Unavailable(_) => {
+            tracing::warn!(%error, "a module could not be stored");
+            ApiError::unavailable(
+                "the module cannot be stored now, as the blob store does not answer; nothing was deployed",
+            )
+        }
+        error => ApiError::internal(&error),
+    }
 }

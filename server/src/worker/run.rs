@@ -45,6 +45,14 @@ pub(super) async fn ready(
             Ok::<_, ApiError>((function, module))
         })
         .await??;
+    let module = match module {
+        Some(module) => module,
+        None => {
+            let (modules, wanted) = (core.shared.modules.clone(), Arc::clone(&function));
+            let made = core.shared.backplane.spawn(async move { modules.make(wanted).await });
+            made.await.map_err(|error| ApiError::internal(&error))?.map_err(not_loaded)?
+        }
+    };
     // Counting who uses it is a write each time, so each core counts for itself.
     let function = Arc::new(FunctionVersion::clone(&function));
     let noted_at = Cell::new(core.shared.modules.age());
@@ -64,6 +72,10 @@ fn not_loaded(error: LoadError) -> ApiError {
         LoadError::NoRoom(_) => {
             tracing::warn!(%error, "a function cannot be called now");
             ApiError::overloaded("the node has no room to load the function's code")
+        }
+        LoadError::Later(_) => {
+            tracing::warn!(%error, "a function cannot be called now");
+            ApiError::unavailable("the function's code is not on this node yet; try again soon")
         }
         LoadError::Failed(_) => ApiError::code_unavailable(&error),
     }

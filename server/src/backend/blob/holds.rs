@@ -1,11 +1,25 @@
 //! What keeps a blob from being removed while somebody is about to name it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How many times each blob of a store is held. Clones share it.
+/// Which blobs of a store are held, and which are being removed. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Holds(Arc<Mutex<HashMap<String, usize>>>);
+pub struct Holds(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    used: Mutex<HashMap<String, Use>>,
+    removed: Condvar,
+}
+
+#[derive(Debug)]
+enum Use {
+    /// So many times.
+    Held(usize),
+    Removing,
+}
 
 /// Keeps a blob from being removed for as long as it lives. The blob need not be there yet.
 #[derive(Debug)]
@@ -16,40 +30,64 @@ pub struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut holds = self.holds.lock();
-        if let Some(count) = holds.get_mut(&self.cid) {
+        let mut used = self.holds.lock();
+        if let Some(Use::Held(count)) = used.get_mut(&self.cid) {
             *count -= 1;
             if *count == 0 {
-                holds.remove(&self.cid);
+                used.remove(&self.cid);
             }
         }
     }
 }
 
+/// A removal under way.
+struct Removing<'a>(&'a Holds, &'a str);
+
+impl Drop for Removing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(self.1);
+        self.0.0.removed.notify_all();
+    }
+}
+
 impl Holds {
-    /// Holds a blob: until the hold is dropped, [`Self::unless_held`] does nothing for it. Waits for one that runs.
+    /// Holds a blob: until the hold is dropped, [`Self::unless_held`] does nothing for it. Waits for one that runs. Blocks.
     #[must_use]
     pub fn hold(&self, cid: &str) -> Hold {
-        *self.lock().entry(cid.to_owned()).or_insert(0) += 1;
+        let mut used = self.lock_unless_removing(cid);
+        if let Use::Held(count) = used.entry(cid.to_owned()).or_insert(Use::Held(0)) {
+            *count += 1;
+        }
         Hold { holds: self.clone(), cid: cid.to_owned() }
     }
 
-    /// Runs `work`, which may remove the blob, unless it is held; nobody can take a hold meanwhile. `None` when it is
-    /// held. `work` should take milliseconds.
+    /// Runs `work`, which may remove the blob, unless it is held; nobody can take a hold of it meanwhile. `None` when it is
+    /// held. One at a time for each blob. Blocks.
     pub fn unless_held<T>(&self, cid: &str, work: impl FnOnce() -> T) -> Option<T> {
-        let holds = self.lock();
-        if holds.contains_key(cid) { None } else { Some(work()) }
+        match self.lock_unless_removing(cid).entry(cid.to_owned()) {
+            Entry::Occupied(_) => return None,
+            Entry::Vacant(entry) => entry.insert(Use::Removing),
+        };
+        let _removing = Removing(self, cid);
+        Some(work())
+    }
+
+    fn lock_unless_removing(&self, cid: &str) -> MutexGuard<'_, HashMap<String, Use>> {
+        let is_removed = |used: &mut HashMap<String, Use>| matches!(used.get(cid), Some(Use::Removing));
+        self.0.removed.wait_while(self.lock(), is_removed).unwrap_or_else(PoisonError::into_inner)
     }
 
     // Nothing that can panic leaves the counts half changed.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Use>> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     #[test]
     fn what_is_held_is_not_removed() {
@@ -62,5 +100,38 @@ mod tests {
         assert_eq!(remove(), None);
         drop(second);
         assert_eq!(remove(), Some(true));
+        assert!(holds.lock().is_empty());
+    }
+
+    #[test]
+    fn a_slow_removal_holds_up_those_alone_who_want_the_same() {
+        let holds = Holds::default();
+        let (begun, has_begun) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let removing = &holds;
+            scope.spawn(move || {
+                removing.unless_held("a", || {
+                    begun.send(()).unwrap();
+                    ends.recv().unwrap();
+                })
+            });
+            has_begun.recv().unwrap();
+            drop(holds.hold("b"));
+            assert_eq!(holds.unless_held("c", || true), Some(true));
+            let (held, is_held) = mpsc::channel();
+            scope.spawn({
+                let holds = &holds;
+                move || {
+                    let hold = holds.hold("a");
+                    held.send(()).unwrap();
+                    hold
+                }
+            });
+            assert!(is_held.recv_timeout(Duration::from_millis(50)).is_err());
+            end.send(()).unwrap();
+            is_held.recv().unwrap();
+        });
+        assert!(holds.lock().is_empty());
     }
 }

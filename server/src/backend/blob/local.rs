@@ -2,6 +2,7 @@
 
 use super::{BlobError, Blobs, Holds, cid};
 use crate::backend::files;
+use bytes::Bytes;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -28,11 +29,11 @@ impl LocalBlobs {
 }
 
 impl Blobs for LocalBlobs {
-    fn put_as(&self, cid: &str, bytes: &[u8]) -> Result<(), BlobError> {
+    fn put_as(&self, cid: &str, bytes: &Bytes) -> Result<(), BlobError> {
         let path = self.dir.join(cid);
         // A damaged file of the same name is replaced, so its content counts, not its presence.
         match fs::read(&path) {
-            Ok(there) if there == bytes => return Ok(()),
+            Ok(there) if there == *bytes => return Ok(()),
             Ok(_) => tracing::warn!(cid, "a damaged blob is replaced"),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(BlobError::File { path, source }),
@@ -40,14 +41,14 @@ impl Blobs for LocalBlobs {
         files::write_atomic(&path, bytes).map_err(|source| BlobError::File { path, source })
     }
 
-    fn get(&self, cid: &str) -> Result<Option<Vec<u8>>, BlobError> {
+    fn get(&self, cid: &str) -> Result<Option<Bytes>, BlobError> {
         // The id becomes a file name, so nothing else may pass.
         if !cid::is_valid(cid) {
             return Ok(None);
         }
         let path = self.dir.join(cid);
         match fs::read(&path) {
-            Ok(bytes) if cid::of(&bytes) == cid => Ok(Some(bytes)),
+            Ok(bytes) if cid::of(&bytes) == cid => Ok(Some(bytes.into())),
             Ok(_) => Err(BlobError::Damaged { cid: cid.to_owned() }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(BlobError::File { path, source }),

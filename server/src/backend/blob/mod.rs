@@ -1,10 +1,13 @@
 //! Content-addressed stores: of modules, and of what guests store.
 
+use bytes::Bytes;
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 
 pub mod cid;
 mod holds;
+pub mod ipfs;
 pub mod local;
 
 pub use holds::{Hold, Holds};
@@ -26,6 +29,9 @@ pub enum BlobError {
         /// The content id asked for.
         cid: String,
     },
+    /// A server that keeps the blobs cannot be reached, or does not do what it should. What was asked may be tried again.
+    #[error("blob store: kubo: {0}")]
+    Unavailable(String),
 }
 
 /// A content-addressed store. All calls block.
@@ -36,7 +42,7 @@ pub trait Blobs: Send + Sync + 'static {
     /// [`BlobError`]
     fn put(&self, bytes: &[u8]) -> Result<String, BlobError> {
         let cid = cid::of(bytes);
-        self.put_as(&cid, bytes)?;
+        self.put_as(&cid, &Bytes::copy_from_slice(bytes))?;
         Ok(cid)
     }
 
@@ -44,13 +50,23 @@ pub trait Blobs: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BlobError`]
-    fn put_as(&self, cid: &str, bytes: &[u8]) -> Result<(), BlobError>;
+    fn put_as(&self, cid: &str, bytes: &Bytes) -> Result<(), BlobError>;
+
+    /// Says that the registry names a blob now that was put before: what another node has removed meanwhile, as it was not
+    /// named yet, is there again when this returns.
+    ///
+    /// # Errors
+    /// [`BlobError`]
+    fn confirm(&self, cid: &str) -> Result<(), BlobError> {
+        let _ = cid;
+        Ok(())
+    }
 
     /// Reads a blob; `None` when it is not here. What is returned is what the id promises.
     ///
     /// # Errors
     /// [`BlobError::Damaged`], or another failure.
-    fn get(&self, cid: &str) -> Result<Option<Vec<u8>>, BlobError>;
+    fn get(&self, cid: &str) -> Result<Option<Bytes>, BlobError>;
 
     /// Removes a blob; `false` when it was not here.
     ///
@@ -63,6 +79,18 @@ pub trait Blobs: Send + Sync + 'static {
     /// # Errors
     /// [`BlobError`]
     fn list(&self, max: usize) -> Result<Vec<String>, BlobError>;
+
+    /// Tries removals again that failed as a server could not be reached.
+    fn retry_removals(&self) {}
+
+    /// Sees to it that a server has what is kept here and named, as it may have lost it; how many blobs it lacked.
+    ///
+    /// # Errors
+    /// [`BlobError`]
+    fn repair(&self, is_named: &HashSet<String>) -> Result<usize, BlobError> {
+        let _ = is_named;
+        Ok(0)
+    }
 
     /// Whether the store can be used now.
     ///

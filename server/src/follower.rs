@@ -1,0 +1,93 @@
+//! What a node does about what others deploy and delete, and what it could not do when they did.
+
+use crate::registry::ModuleRef;
+use crate::routes::{App, clean, clean_unreferenced};
+use crate::storage::ObjectStorage;
+use orama_runtime::function::FunctionVersion;
+use orama_runtime::limits::{BLOBS_REPAIR_EVERY, BLOBS_RETRY_EVERY, FOLLOW_EVERY, PREWARM_WAITING_MAX};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// Goes on as long as the node runs: modules that are named now are compiled ahead of their first invocation, those that are
+/// not any more are removed, and removals and pins that failed are tried again.
+pub(crate) async fn follow(app: Arc<App>, objects: ObjectStorage) {
+    let (prewarm, waiting) = mpsc::channel(PREWARM_WAITING_MAX);
+    tokio::spawn(prewarm_each(Arc::clone(&app), waiting));
+    let changes = app.registry.generation();
+    let (mut seen, mut known) = (None, None::<Arc<Known>>);
+    let (mut retried, mut repaired) = (Instant::now(), Instant::now());
+    loop {
+        let count = changes.load(Ordering::Acquire);
+        if seen != Some(count) {
+            let (app, before) = (Arc::clone(&app), known.clone());
+            match tokio::task::spawn_blocking(move || look(&app, before.as_deref())).await {
+                Ok(Ok((now, new))) => {
+                    (seen, known) = (Some(count), Some(Arc::new(now)));
+                    // Those for which there is no room are compiled when they are asked for.
+                    new.into_iter().for_each(|function| drop(prewarm.try_send(function)));
+                }
+                Ok(Err(error)) => tracing::warn!(error, "modules of other nodes could not be looked up"),
+                Err(error) => tracing::error!(%error, "following other nodes failed"),
+            }
+        }
+        let is_repair = repaired.elapsed() >= BLOBS_REPAIR_EVERY;
+        if is_repair || retried.elapsed() >= BLOBS_RETRY_EVERY {
+            let (app, objects) = (Arc::clone(&app), objects.clone());
+            let done = tokio::task::spawn_blocking(move || tend(&app, &objects, is_repair)).await;
+            if let Err(error) = done {
+                tracing::error!(%error, "tending the blobs failed");
+            }
+            retried = Instant::now();
+            if is_repair {
+                repaired = retried;
+            }
+        }
+        tokio::time::sleep(FOLLOW_EVERY).await;
+    }
+}
+
+type Known = HashSet<ModuleRef>;
+
+/// Removes what is not named any more; returns what is, and what is new since `before`. Blocks.
+fn look(app: &App, before: Option<&Known>) -> Result<(Known, Vec<Arc<FunctionVersion>>), String> {
+    let in_use = app.registry.modules_in_use().map_err(|error| error.to_string())?;
+    let mut new = Vec::new();
+    // What was there at the start is loaded when it is asked for.
+    if let Some(before) = before {
+        before.iter().filter(|module| !in_use.contains_key(module)).for_each(|module| clean(app, module));
+        for (_, (namespace, name, version)) in in_use.iter().filter(|(module, _)| !before.contains(module)) {
+            // It may be gone again.
+            new.extend(app.registry.function(namespace, name, Some(*version)).ok().flatten());
+        }
+    }
+    Ok((in_use.into_keys().collect(), new))
+}
+
+/// Tries again what failed; at times looks at everything. Blocks.
+fn tend(app: &App, objects: &ObjectStorage, is_repair: bool) {
+    app.blobs.retry_removals();
+    objects.retry_removals();
+    if !is_repair {
+        return;
+    }
+    clean_unreferenced(app);
+    objects.clean_unreferenced();
+    let modules = app.registry.wasm_cids_in_use().map_err(|error| error.to_string());
+    let modules = modules.and_then(|named| app.blobs.repair(&named).map_err(|error| error.to_string()));
+    for repaired in [modules, objects.repair()] {
+        match repaired {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(count, "blobs that the server had lost are pinned again"),
+            Err(error) => tracing::warn!(error, "pins could not be compared with what must be pinned"),
+        }
+    }
+}
+
+async fn prewarm_each(app: Arc<App>, mut waiting: mpsc::Receiver<Arc<FunctionVersion>>) {
+    while let Some(function) = waiting.recv().await {
+        app.modules.prewarm(function).await;
+    }
+}
