@@ -628,6 +628,7 @@ pub const DB_RANDOM_MAX_BYTES: usize = 4 << 10;
 
 /// How long the deletion of a namespace's tables on its servers may take.
 pub const DB_REMOTE_REMOVE_MAX: Duration = Duration::from_secs(30);
+
 /// Time for a connection to kubo, which stands beside the node or near it.
 pub const IPFS_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
