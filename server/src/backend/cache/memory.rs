@@ -75,7 +75,7 @@ impl Entry {
 }
 
 /// A number in the form in which [`Cache::get`] gives it: no other text would come back as it was set.
-fn number(bytes: &[u8]) -> Option<i64> {
+pub(super) fn number(bytes: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= 20)?;
     text.parse::<i64>().ok().filter(|number| number.to_string() == text)
 }
@@ -92,6 +92,27 @@ impl MemoryCache {
         let removed = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(namespace);
         // Outside the lock, as freeing many entries takes its time.
         drop(removed);
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        let removed = std::mem::take(&mut *self.0.tenants.write().unwrap_or_else(PoisonError::into_inner));
+        drop(removed);
+    }
+
+    /// [`Cache::get`] of a key that was checked.
+    pub(super) fn look(&self, namespace: &Namespace, key: &str) -> Option<Bytes> {
+        self.0.get(namespace, key)
+    }
+
+    /// [`Cache::set`] of a key and a value that were checked.
+    pub(super) fn keep(&self, namespace: &Namespace, key: &str, value: Bytes, ttl: Option<Duration>) {
+        self.0.set(namespace, key, value, ttl);
+    }
+
+    /// [`Cache::delete`] of a key that was checked.
+    pub(super) fn forget(&self, namespace: &Namespace, key: &str) {
+        self.0.delete(namespace, key);
     }
 
     #[cfg(test)]
@@ -259,7 +280,7 @@ impl Shared {
     }
 }
 
-fn check_key(key: &str) -> Result<(), ServiceError> {
+pub(super) fn check_key(key: &str) -> Result<(), ServiceError> {
     if key.len() <= CACHE_KEY_MAX_BYTES {
         return Ok(());
     }
@@ -268,7 +289,7 @@ fn check_key(key: &str) -> Result<(), ServiceError> {
     Err(ServiceError::new(ErrorCode::PayloadTooLarge, message))
 }
 
-fn check_value(value: &Bytes) -> Result<(), ServiceError> {
+pub(super) fn check_value(value: &Bytes) -> Result<(), ServiceError> {
     if value.len() <= CACHE_VALUE_MAX_BYTES {
         return Ok(());
     }
