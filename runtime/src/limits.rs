@@ -669,6 +669,7 @@ pub const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 pub const BLOBS_RETRY_EVERY: Duration = Duration::from_secs(30);
 /// See [`BLOBS_RETRY_EVERY`].
 pub const BLOBS_REPAIR_EVERY: Duration = Duration::from_mins(10);
+
 /// How old the members of an Olric cluster may be that a node knows when it asks one to count.
 pub const OLRIC_MEMBERS_EVERY: Duration = Duration::from_secs(1);
 

@@ -7,9 +7,9 @@ use crate::secrets::{KEY_VARIABLE, MasterKeys};
 use drafts::Drafts;
 use keys::{Given, KEYS};
 use orama_runtime::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
-    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, Setting,
-    WEBSOCKET_PING_SECONDS,
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CACHE_NEAR_SECONDS, CODE_CACHE_MB, DRAIN_GRACE_SECONDS,
+    HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
+    Setting, WEBSOCKET_PING_SECONDS,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -68,6 +68,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Upper bound of what guests keep in the cache, in MB.
     pub cache_memory_mb: u32,
+    /// How long what was read of a shared cache is remembered; zero is not at all.
+    pub cache_near: Duration,
     /// Private targets that guests may reach by HTTP: hosts, hosts with a port, or address ranges.
     pub egress_allow: Vec<AllowEntry>,
     /// The keys of `ORAMA_SECRETS_KEY`; they win over any file. Never a key of the config file, which others may read.
@@ -254,6 +256,7 @@ impl Config {
             body_timeout: seconds(BODY_TIMEOUT_SECONDS),
             idle_timeout: seconds(IDLE_TIMEOUT_SECONDS),
             cache_memory_mb: CACHE_MEMORY_MB.default,
+            cache_near: seconds(CACHE_NEAR_SECONDS),
             egress_allow: Vec::new(),
             secrets_keys: None,
             secrets_key_file: None,

@@ -1,6 +1,6 @@
 //! The services of a node, as every core's guests reach them.
 
-use crate::backend::cache::memory::MemoryCache;
+use crate::backend::cache::Caches;
 use crate::backend::database::Databases;
 use crate::backend::database::kept::KeptReads;
 use crate::egress::Egress;
@@ -15,7 +15,7 @@ pub(crate) struct Services {
     pub(crate) database: Databases,
     /// In front of it.
     pub(crate) reads: KeptReads,
-    pub(crate) cache: MemoryCache,
+    pub(crate) cache: Caches,
     pub(crate) storage: ObjectStorage,
     pub(crate) secrets: Arc<SecretStore>,
     pub(crate) http: Egress,

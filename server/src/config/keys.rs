@@ -4,9 +4,9 @@ use super::{Config, IoDriver};
 use crate::worker::AllowedOrigins;
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
-    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, Setting,
-    WEBSOCKET_PING_SECONDS, WORKERS,
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CACHE_NEAR_SECONDS, CODE_CACHE_MB, DRAIN_GRACE_SECONDS,
+    HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
+    Setting, WEBSOCKET_PING_SECONDS, WORKERS,
 };
 use orama_runtime::names::Namespace;
 use std::net::SocketAddr;
@@ -147,6 +147,7 @@ pub(super) const KEYS: &[Key] = &[
         set: |c, v| v.seconds(IDLE_TIMEOUT_SECONDS).map(|d| c.idle_timeout = d),
     },
     Key { name: "cache.memory_mb", set: |c, v| v.setting(CACHE_MEMORY_MB).map(|n| c.cache_memory_mb = n) },
+    Key { name: "cache.near_seconds", set: |c, v| v.seconds(CACHE_NEAR_SECONDS).map(|d| c.cache_near = d) },
     Key {
         name: "egress.allow",
         set: |c, v| {

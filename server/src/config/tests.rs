@@ -37,7 +37,7 @@ fn every_key_of_the_file_is_taken() {
                 instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\nparked_memory_mb = 44\n\
                 code_cache_mb = 98\n\
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
-                idle_timeout_seconds = 4\ncache.memory_mb = 77\n\
+                idle_timeout_seconds = 4\ncache.memory_mb = 77\ncache.near_seconds = 6\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
                 cluster = \"blue\"\n\
                 [auth]\njwt = \"/jwks.json\"\n\
@@ -63,6 +63,7 @@ fn every_key_of_the_file_is_taken() {
         body_timeout: Duration::from_secs(3),
         idle_timeout: Duration::from_secs(4),
         cache_memory_mb: 77,
+        cache_near: Duration::from_secs(6),
         egress_allow: vec!["10.0.0.0/8".parse().unwrap(), "push.internal:90".parse().unwrap()],
         secrets_keys: None,
         secrets_key_file: Some("/key".into()),

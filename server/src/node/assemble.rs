@@ -4,10 +4,14 @@ use super::StartError;
 use super::blobs::BlobStores;
 use crate::auth::Authority;
 use crate::auth::jwt::Tokens;
-use crate::backend::cache::memory::MemoryCache;
+use crate::backend::cache::Caches;
+use crate::backend::cache::olric::OlricCache;
 use crate::backend::database::Databases;
 use crate::backend::database::kept::KeptReads;
+use crate::backend::olric::Olric;
+use crate::backend::pubsub::PubSub;
 use crate::backend::pubsub::memory::MemoryPubSub;
+use crate::backend::pubsub::olric::OlricPubSub;
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::events::NodeEvents;
@@ -101,11 +105,31 @@ pub(super) fn assemble(
         .map_err(|error| StartError::Store(error.to_string()))?;
     let reads = KeptReads::new(Arc::new(database.clone()));
     let storage = ObjectStorage::new(registry.clone(), objects, backplane.handle().clone());
-    let cache = MemoryCache::new((config.cache_memory_mb as usize) << 20);
-    let pubsub = Arc::new(MemoryPubSub::default());
+    let olric_pubsub = config.backends.pubsub.as_ref().map(|at| {
+        let olric = Olric::new(at, "pubsub", backplane.handle().clone());
+        Arc::new(OlricPubSub::new(olric, &config.backends.cluster))
+    });
+    let pubsub: Arc<dyn PubSub> = match &olric_pubsub {
+        Some(pubsub) => Arc::<OlricPubSub>::clone(pubsub),
+        None => Arc::new(MemoryPubSub::default()),
+    };
+    let cache = Caches::new(config, &pubsub, backplane.handle());
     let events = NodeEvents::open(data, &registry, pubsub, backplane.handle().clone())
         .map(Arc::new)
         .map_err(|error| StartError::Store(error.to_string()))?;
+    let mut checks = vec![
+        ("databases", check(&database, Databases::check)),
+        ("objects", check(&storage, ObjectStorage::check)),
+    ];
+    let mut breakers: Vec<_> = breaker.into_iter().chain(database.breakers()).collect();
+    if let Caches::Olric(olric) = &cache {
+        checks.push(("cache", check(olric, OlricCache::check)));
+        breakers.push(olric.breaker().clone());
+    }
+    if let Some(pubsub) = &olric_pubsub {
+        checks.push(("pubsub", check(pubsub, |pubsub: &Arc<OlricPubSub>| pubsub.check())));
+        breakers.push(pubsub.breaker().clone());
+    }
     let http = Egress::new(config, address, backplane.handle().clone());
     let start_notes = Arc::<StartNotes>::default();
     let (flushed, asked) = (Arc::clone(peers), Arc::clone(peers));
@@ -132,22 +156,16 @@ pub(super) fn assemble(
                 Ok::<_, io::Error>(())
             }),
             forget(&storage, ObjectStorage::remove),
-            forget(&cache, |cache: &MemoryCache, namespace| {
-                cache.remove(namespace);
-                Ok::<_, io::Error>(())
-            }),
+            forget(&cache, Caches::remove),
             forget(&http, |http: &Egress, namespace| {
                 http.remove(namespace);
                 Ok::<_, io::Error>(())
             }),
             forget(&events, |events: &Arc<NodeEvents>, namespace| events.remove(namespace)),
         ],
-        checks: vec![
-            ("databases", check(&database, Databases::check)),
-            ("objects", check(&storage, ObjectStorage::check)),
-        ],
+        checks,
         storing: Arc::new(Semaphore::new(DEPLOYS_STORING_MAX)),
-        breakers: breaker.into_iter().collect(),
+        breakers,
     });
     let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
     let shared = Shared {

@@ -3,14 +3,17 @@
 pub mod memory;
 pub mod olric;
 
-use crate::backend::olric::OlricError;
-use crate::backend::reach::Breaker;
+use crate::backend::olric::{Olric, OlricError};
+use crate::backend::pubsub::PubSub;
+use crate::config::Config;
 use bytes::Bytes;
 use memory::MemoryCache;
 use olric::OlricCache;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, Cache, ServiceError};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// The cache that the config chose. Clones share it.
 #[derive(Clone)]
@@ -22,6 +25,17 @@ pub enum Caches {
 }
 
 impl Caches {
+    /// The cache of a config. Changes are told over the pubsub.
+    #[must_use]
+    pub fn new(config: &Config, pubsub: &Arc<dyn PubSub>, backplane: &Handle) -> Self {
+        let max_bytes = (config.cache_memory_mb as usize) << 20;
+        let Some(at) = &config.backends.cache else {
+            return Self::Memory(MemoryCache::new(max_bytes));
+        };
+        let (olric, pubsub) = (Olric::new(at, "cache", backplane.clone()), Arc::clone(pubsub));
+        Self::Olric(OlricCache::new(olric, &config.backends.cluster, pubsub, max_bytes, config.cache_near))
+    }
+
     /// Removes all of a namespace. Blocks.
     ///
     /// # Errors
@@ -33,26 +47,6 @@ impl Caches {
                 Ok(())
             }
             Self::Olric(cache) => cache.remove(namespace),
-        }
-    }
-
-    /// Whether it can be used now.
-    ///
-    /// # Errors
-    /// [`OlricError`].
-    pub async fn check(&self) -> Result<(), OlricError> {
-        match self {
-            Self::Memory(_) => Ok(()),
-            Self::Olric(cache) => cache.check().await,
-        }
-    }
-
-    /// The circuit of the servers behind it.
-    #[must_use]
-    pub fn breaker(&self) -> Option<&Breaker> {
-        match self {
-            Self::Memory(_) => None,
-            Self::Olric(cache) => Some(cache.breaker()),
         }
     }
 

@@ -66,12 +66,13 @@ impl OlricCache {
         removed
     }
 
-    /// Whether Olric answers now.
+    /// Whether Olric answers now. Blocks.
     ///
     /// # Errors
     /// [`OlricError`].
-    pub async fn check(&self) -> Result<(), OlricError> {
-        self.0.source.olric().check().await
+    pub fn check(&self) -> Result<(), OlricError> {
+        let olric = self.0.source.olric();
+        olric.backplane().block_on(olric.check())
     }
 
     /// The circuit of this cluster.

@@ -55,12 +55,12 @@ impl OlricPubSub {
         Self { olric, prefix: format!("{cluster}/"), topics, requests }
     }
 
-    /// Whether Olric answers now.
+    /// Whether Olric answers now. Blocks.
     ///
     /// # Errors
     /// [`OlricError`].
-    pub async fn check(&self) -> Result<(), OlricError> {
-        self.olric.check().await
+    pub fn check(&self) -> Result<(), OlricError> {
+        self.olric.backplane().block_on(self.olric.check())
     }
 
     /// The circuit of this cluster.
