@@ -238,6 +238,19 @@ impl Config {
         Ok(config)
     }
 
+    /// What an operator may not have meant, though it works.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<&'static str> {
+        let mut remarks = self.backends.remarks();
+        if self.backends.platform.is_some() && self.secrets_keys.is_none() && self.secrets_key_file.is_none()
+        {
+            remarks.push(
+                "secrets are shared by `database.platform`, but the key is this node's own: other nodes need it too (`secrets.key_file`, or ORAMA_SECRETS_KEY)",
+            );
+        }
+        remarks
+    }
+
     /// What holds when nothing is said; the home folder is still open.
     fn defaults() -> Self {
         let seconds = |s: Setting| Duration::from_secs(u64::from(s.default));

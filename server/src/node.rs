@@ -94,7 +94,7 @@ impl Node {
     /// [`StartError`], which names what stood in the way. Nothing is left running.
     pub fn start(config: Config) -> Result<Self, StartError> {
         secrets::forbid_core_dumps();
-        for remark in config.backends.remarks() {
+        for remark in config.remarks() {
             tracing::warn!("{remark}");
         }
         let data = config.home.join("data");

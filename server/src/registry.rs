@@ -59,6 +59,11 @@ pub enum RegistryError {
     /// A secret's value does not decrypt: the namespace and the name.
     #[error("the secret {1:?} of namespace {0:?} is damaged; set it again")]
     DamagedSecret(String, String),
+    /// A secret is encrypted with a key that is not here: namespace, name and the key's id.
+    #[error(
+        "the secret {1:?} of namespace {0:?} is encrypted with the key {2}, which this node does not have; nodes that share secrets need the same keys"
+    )]
+    SecretKeyMissing(String, String, String),
     /// The system has no randomness for a key, or for encrypting with one.
     #[error("the system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),

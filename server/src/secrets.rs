@@ -88,15 +88,17 @@ pub enum SecretsError {
 enum Source {
     /// [`KEY_VARIABLE`].
     Variable,
-    /// A file.
+    /// A file of this node's own, which a rotation writes.
     File(PathBuf),
+    /// A file that the operator brings to every node that shares the secrets, and may change while they serve. Nodes only read it.
+    Shared(PathBuf),
 }
 
 impl Source {
     fn name(&self) -> String {
         match self {
             Self::Variable => format!("environment variable {KEY_VARIABLE}"),
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) | Self::Shared(path) => path.display().to_string(),
         }
     }
 }
@@ -145,7 +147,7 @@ impl SecretStore {
                         Source::Variable => {
                             "Add the missing keys behind the first, with a comma between them"
                         }
-                        Source::File(_) => {
+                        Source::File(_) | Source::Shared(_) => {
                             "Restore the file from a backup, or add the missing keys to it, one a line"
                         }
                     },
@@ -184,6 +186,7 @@ impl SecretStore {
         name: &SecretName,
     ) -> Result<Option<SecretValue>, RegistryError> {
         let damaged = || RegistryError::DamagedSecret(namespace.to_string(), name.to_string());
+        let mut missing = None;
         for _ in 0..READ_ATTEMPTS {
             let keys = self.keys();
             let Some(stored) = self.registry.secret(namespace, name)? else { return Ok(None) };
@@ -192,8 +195,17 @@ impl SecretStore {
                 let value = key.open(namespace.as_str(), name.as_str(), stored);
                 return value.map(Some).ok_or_else(damaged);
             }
+            if missing.is_none() {
+                // Another node may have been faster to see a new key.
+                self.reload()
+                    .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys could not be read"));
+            }
+            missing = Some(stored.sealed.key_id);
         }
-        Err(damaged())
+        Err(match missing {
+            Some(key_id) => RegistryError::SecretKeyMissing(namespace.to_string(), name.to_string(), key_id),
+            None => damaged(),
+        })
     }
 
     /// Adds a secret or replaces its value. Blocks; durable when it returns.
@@ -243,6 +255,7 @@ impl SecretStore {
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return Err(SecretsError::Rotating),
         };
+        self.reload()?;
         if let Source::File(path) = &self.source
             && !*unfinished
         {
@@ -260,6 +273,30 @@ impl SecretStore {
             self.replace_keys(file.keys);
         }
         self.finish(&mut unfinished)
+    }
+
+    /// Takes the keys that a shared file holds now, so that all nodes have a new key before one of them encrypts with it.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When the file does not hold what it must; the keys stay as they were.
+    pub(crate) fn reload(&self) -> Result<(), SecretsError> {
+        let Source::Shared(path) = &self.source else { return Ok(()) };
+        let failed = |problem| SecretsError::KeyFile { path: path.clone(), problem };
+        let file = key_file::read(path).map_err(failed)?;
+        let keys = file.ok_or_else(|| failed("there is no such file any more".to_owned()))?.keys;
+        if keys == *self.keys() {
+            return Ok(());
+        }
+        let lacks = |id: &String| keys.find(id).is_none() && self.keys().find(id).is_some();
+        if let Some((id, _)) = self.registry.secret_key_ids()?.into_iter().find(|(id, _)| lacks(id)) {
+            return Err(failed(format!(
+                "it lacks the key {id}, which stored secrets need; the keys of before are used on"
+            )));
+        }
+        tracing::info!(key_id = keys.current().id(), "the file with the secrets' keys was changed");
+        self.replace_keys(keys);
+        Ok(())
     }
 
     /// Ends a rotation that an earlier run of the node began and did not end. Blocks. A failure is logged: everything
@@ -283,7 +320,9 @@ impl SecretStore {
         let keys = self.keys();
         let reencrypted = self.reencrypt(&keys)?;
         let unneeded = match &self.source {
-            Source::Variable => keys.others().iter().map(|key| key.id().to_owned()).collect(),
+            Source::Variable | Source::Shared(_) => {
+                keys.others().iter().map(|key| key.id().to_owned()).collect()
+            }
             Source::File(path) => {
                 let file = KeyFile { keys: MasterKeys::only(keys.current().clone()), rotating: false };
                 write_keys(path, &file)?;
@@ -346,6 +385,9 @@ fn find_keys(config: &Config, data: &Path, may_make: bool) -> Result<Found, Secr
     if let Some(KeyFile { keys, rotating }) = key_file::read(path).map_err(failed)? {
         // A link stays one when the file is replaced.
         let file = path.canonicalize().map_err(|error| failed(error.to_string()))?;
+        if config.secrets_key_file.is_some() && config.backends.platform.is_some() {
+            return Ok((Source::Shared(file), Some(keys), false));
+        }
         return Ok((Source::File(file), Some(keys), rotating));
     }
     if config.secrets_key_file.is_some() {

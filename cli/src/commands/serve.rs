@@ -61,7 +61,7 @@ fn summary(config: &Config) -> String {
     lines.push(format!("pubsub: {}", olric(pubsub)));
     let blobs = blobs.as_ref().map_or_else(|| "local".to_owned(), |at| format!("ipfs at {}", at.api_url));
     lines.push(format!("blobs: {blobs}"));
-    lines.extend(config.backends.remarks().into_iter().map(|remark| format!("note: {remark}")));
+    lines.extend(config.remarks().into_iter().map(|remark| format!("note: {remark}")));
     lines.join("\n")
 }
 

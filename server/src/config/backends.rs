@@ -105,7 +105,7 @@ impl Backends {
 
     /// What an operator may not have meant, though it works.
     #[must_use]
-    pub fn remarks(&self) -> Vec<&'static str> {
+    pub(super) fn remarks(&self) -> Vec<&'static str> {
         let mut remarks = Vec::new();
         if self.platform.is_some() {
             if self.blobs.is_none() {

@@ -86,7 +86,7 @@ pub(super) fn assemble(
         None => None,
     };
     if let Some(tokens) = &tokens {
-        backplane.spawn(watch(Arc::clone(tokens)));
+        backplane.spawn(watch(Arc::clone(tokens), Tokens::reload));
     }
     let authority = Authority::new(registry.clone(), tokens);
     let bounds = Allowed::raised().module_bounds(config.module_cache_mb, engine.instance_slots());
@@ -101,6 +101,11 @@ pub(super) fn assemble(
     let secrets = SecretStore::open(&registry, config, data)
         .map(Arc::new)
         .map_err(|error| StartError::Store(error.to_string()))?;
+    backplane.spawn(watch(Arc::clone(&secrets), |secrets: &SecretStore| {
+        secrets
+            .reload()
+            .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys stay as they were"));
+    }));
     let database = Databases::open(&data.join("databases"), &config.backends, backplane.handle())
         .map_err(|error| StartError::Store(error.to_string()))?;
     let reads = KeptReads::new(Arc::new(database.clone()));
@@ -226,13 +231,13 @@ where
     Box::new(move || ask(&store).map_err(|error| error.to_string()))
 }
 
-/// Sees to it that tokens are checked with the keys that the operator's file holds now.
-async fn watch(tokens: Arc<Tokens>) {
+/// Sees to it that keys are those that the operator's file holds now.
+async fn watch<T: Send + Sync + 'static>(keys: Arc<T>, reload: fn(&T)) {
     loop {
         tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
-        let tokens = Arc::clone(&tokens);
-        if let Err(error) = tokio::task::spawn_blocking(move || tokens.reload()).await {
-            tracing::error!(%error, "reading the keys of tokens failed");
+        let keys = Arc::clone(&keys);
+        if let Err(error) = tokio::task::spawn_blocking(move || reload(&keys)).await {
+            tracing::error!(%error, "reading a file with keys failed");
         }
     }
 }

@@ -205,3 +205,45 @@ fn a_damaged_secret_is_named_and_keeps_the_old_key() {
     assert_eq!(home.keys().0.len(), 1);
     assert_eq!(store.value("a", "s2").as_deref(), Some("new"));
 }
+
+#[test]
+fn a_shared_key_file_is_only_read_and_its_keys_are_taken_while_the_node_runs() {
+    let home = Home::new();
+    let shared = home.dir.path().join("shared.key");
+    let hex = |n: &str| n.repeat(32);
+    let (old, new) = (hex("0a"), hex("0b"));
+    fs::write(&shared, &old).unwrap();
+    let home = home
+        .with("ORAMA_SECRETS_KEY_FILE", shared.display().to_string())
+        .with("ORAMA_DATABASE_PLATFORM_KIND", "rqlite")
+        .with("ORAMA_DATABASE_PLATFORM_URLS", "http://127.0.0.1:1");
+    let store = home.start();
+    assert!(!store.makes_keys());
+    store.put("a", "s", "value");
+    // Another node with the same registry, which does not see the file yet.
+    let behind = home.start();
+    fs::write(&shared, format!("{new}\n{old}\n")).unwrap();
+    let rotation = store.rotate().unwrap();
+    assert_eq!((rotation.reencrypted, rotation.unneeded.len()), (1, 1));
+    assert_eq!(behind.value("a", "s"), Some("value".to_owned()), "it looks at the file when it lacks a key");
+    behind.put("a", "t", "other");
+    assert_eq!(store.key_ids(), [&*rotation.key_id], "from then on it encrypts with the new key");
+    assert_eq!(fs::read_to_string(&shared).unwrap(), format!("{new}\n{old}\n"));
+    fs::write(&shared, &old).unwrap();
+    let error = store.reload().unwrap_err().to_string();
+    assert!(error.contains("lacks the key") && error.contains(&rotation.key_id), "{error}");
+    assert_eq!(store.value("a", "s"), Some("value".to_owned()));
+    fs::write(&shared, &new).unwrap();
+    store.reload().unwrap();
+    assert_eq!(home.start().value("a", "t"), Some("other".to_owned()));
+}
+
+#[test]
+fn a_secret_under_a_key_of_another_node_is_no_damage() {
+    let home = Home::new();
+    let store = home.start();
+    store.put("a", "s", "value");
+    store.replace_keys(MasterKeys::only(MasterKey::generate().unwrap()));
+    let error = store.get(&namespace("a"), &SecretName::new("s").unwrap()).err().unwrap().to_string();
+    assert!(error.contains("which this node does not have"), "{error}");
+}
