@@ -82,6 +82,35 @@ pub enum Again {
     WhenLate,
 }
 
+/// What answers a command, beside an error. Anything else is the answer to something else, and ends the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `OK`.
+    Okay,
+    /// A whole number.
+    Number,
+    /// Bytes.
+    Bytes,
+    /// A list.
+    List,
+    /// `PONG`.
+    Pong,
+}
+
+impl Shape {
+    fn fits(self, answer: &Value) -> bool {
+        match (self, answer) {
+            (Self::Okay, Value::Okay)
+            | (Self::Number, Value::Int(_))
+            | (Self::Bytes, Value::BulkString(_))
+            | (Self::List, Value::Array(_)) => true,
+            (Self::Pong, Value::SimpleString(text)) => text == "PONG",
+            (Self::Pong, Value::BulkString(bytes)) => bytes == b"PONG",
+            _ => false,
+        }
+    }
+}
+
 impl Olric {
     /// Prepares for a cluster; connections are opened when they are needed. The name is for the log, metrics and readiness.
     #[must_use]
@@ -106,7 +135,13 @@ impl Olric {
     ///
     /// # Errors
     /// [`OlricError`].
-    pub async fn ask(&self, command: &Cmd, again: Again, until: Instant) -> Result<Value, OlricError> {
+    pub async fn ask(
+        &self,
+        command: &Cmd,
+        shape: Shape,
+        again: Again,
+        until: Instant,
+    ) -> Result<Value, OlricError> {
         let mut is_first = true;
         loop {
             let attempt = self.0.breaker.enter()?;
@@ -115,7 +150,7 @@ impl Olric {
                 Again::WhenLate if is_first => now + until.saturating_duration_since(now) / 2,
                 _ => until,
             };
-            let answer = self.0.connections.ask(command, None, patience).await;
+            let answer = self.0.connections.ask(command, shape, None, patience).await;
             let Err(error) = &answer else {
                 attempt.reached();
                 return answer;
@@ -141,9 +176,15 @@ impl Olric {
     ///
     /// # Errors
     /// [`OlricError`].
-    pub async fn ask_member(&self, member: &str, command: &Cmd, until: Instant) -> Result<Value, OlricError> {
+    pub async fn ask_member(
+        &self,
+        member: &str,
+        command: &Cmd,
+        shape: Shape,
+        until: Instant,
+    ) -> Result<Value, OlricError> {
         let attempt = self.0.breaker.enter()?;
-        let answer = self.0.connections.ask(command, Some(member), until).await;
+        let answer = self.0.connections.ask(command, shape, Some(member), until).await;
         if matches!(answer, Ok(_) | Err(OlricError::Said { .. })) {
             attempt.reached();
         }
@@ -173,8 +214,8 @@ impl Olric {
     /// # Errors
     /// [`OlricError`].
     pub async fn check(&self) -> Result<(), OlricError> {
-        let answer = self.ask(&redis::cmd("PING"), Again::WhenLate, Instant::now() + OLRIC_TIMEOUT).await?;
-        if connections::is_pong(&answer) { Ok(()) } else { Err(OlricError::Strange) }
+        let until = Instant::now() + OLRIC_TIMEOUT;
+        self.ask(&redis::cmd("PING"), Shape::Pong, Again::WhenLate, until).await.map(drop)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The connections to a cluster's nodes: opened when needed, shared, and replaced when they fail.
 
-use super::OlricError;
+use super::{OlricError, Shape};
 use crate::config::OlricAt;
 use orama_runtime::limits::{
     OLRIC_BUSY, OLRIC_CONNECT_TIMEOUT, OLRIC_CONNECTIONS, OLRIC_KEEPALIVE, OLRIC_TIMEOUT, OLRIC_TROUBLE,
@@ -76,6 +76,7 @@ impl Connections {
     pub(super) async fn ask(
         &self,
         command: &Cmd,
+        shape: Shape,
         member: Option<&str>,
         until: Instant,
     ) -> Result<Value, OlricError> {
@@ -85,9 +86,15 @@ impl Connections {
         let live = live?;
         let mut connection = live.connection.clone();
         match timeout_at(until, connection.send_packed_command(command)).await {
-            Ok(Ok(value)) => said(value),
+            Ok(Ok(value)) => {
+                let answer = said(value, shape);
+                if answer == Err(OlricError::Strange) {
+                    self.close(&live);
+                }
+                answer
+            }
             Ok(Err(error)) => {
-                lock(&self.open).retain(|other| !Arc::ptr_eq(other, &live));
+                self.close(&live);
                 Err(OlricError::Lost(reason(&error)))
             }
             Err(_) => {
@@ -165,6 +172,10 @@ impl Connections {
                 }
                 failed => failure = self.failed(&address, failed.ok().and_then(Result::err)),
             }
+            if member.is_some() {
+                // The others answer, so nothing else tells of it.
+                tracing::warn!(error = %failure, "a member of Olric's cluster is not reached under the address it announces");
+            }
         }
         Err(failure)
     }
@@ -179,11 +190,14 @@ impl Connections {
             .map_err(|error| reason(&error))?;
         let mut live = Live { address: Arc::clone(address), connection, driver: tokio::spawn(driver) };
         let pong = live.connection.send_packed_command(&redis::cmd("PING")).await;
-        match pong.map_err(|error| reason(&error)).map(said)? {
-            Ok(pong) if is_pong(&pong) => Ok(live),
-            Ok(_) => Err("it is no Olric".to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
+        let pong = pong.map_err(|error| reason(&error))?;
+        said(pong, Shape::Pong).map_err(|error| error.to_string())?;
+        Ok(live)
+    }
+
+    /// Nobody uses it any more who does not already.
+    fn close(&self, live: &Arc<Live>) {
+        lock(&self.open).retain(|other| !Arc::ptr_eq(other, live));
     }
 
     fn failed(&self, address: &Arc<str>, why: Option<String>) -> OlricError {
@@ -230,13 +244,14 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-fn said(value: Value) -> Result<Value, OlricError> {
+fn said(value: Value, shape: Shape) -> Result<Value, OlricError> {
     match value {
         Value::ServerError(error) => Err(OlricError::Said {
             code: error.code().to_owned(),
             detail: error.details().unwrap_or_default().to_owned(),
         }),
-        value => Ok(value),
+        value if shape.fits(&value) => Ok(value),
+        _ => Err(OlricError::Strange),
     }
 }
 
@@ -247,14 +262,6 @@ fn reason(error: &RedisError) -> String {
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "it sent what is no RESP".to_owned(),
         ErrorKind::Io => error.to_string(),
         kind => format!("{kind:?}"),
-    }
-}
-
-pub(super) fn is_pong(value: &Value) -> bool {
-    match value {
-        Value::SimpleString(text) => text == "PONG",
-        Value::BulkString(bytes) => bytes == b"PONG",
-        _ => false,
     }
 }
 

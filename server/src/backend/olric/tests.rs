@@ -37,7 +37,7 @@ async fn fails(olric: &Olric) -> OlricError {
     let begun = Instant::now();
     let mut command = cmd("DM.GET");
     command.arg("map").arg("key");
-    let error = match olric.ask(&command, Again::WhenLate, soon()).await {
+    let error = match olric.ask(&command, Shape::Bytes, Again::WhenLate, soon()).await {
         Err(error) => error,
         Ok(value) => panic!("a wrong success: {value:?}"),
     };
@@ -72,8 +72,8 @@ async fn many_callers_share_a_few_connections() {
                 let (mut put, mut get) = (cmd("DM.PUT"), cmd("DM.GET"));
                 put.arg("map").arg(n).arg(format!("value of {n}"));
                 get.arg("map").arg(n);
-                assert_eq!(olric.ask(&put, Again::WhenLost, soon()).await, Ok(Value::Okay));
-                let value = olric.ask(&get, Again::WhenLate, soon()).await.unwrap();
+                assert_eq!(olric.ask(&put, Shape::Okay, Again::WhenLost, soon()).await, Ok(Value::Okay));
+                let value = olric.ask(&get, Shape::Bytes, Again::WhenLate, soon()).await.unwrap();
                 assert_eq!(value, Value::BulkString(format!("value of {n}").into_bytes()));
             })
         })
@@ -82,7 +82,10 @@ async fn many_callers_share_a_few_connections() {
         call.await.unwrap();
     }
     assert!(proxy.connections() <= OLRIC_CONNECTIONS_MAX, "{}", proxy.connections());
-    let missing = olric.ask(cmd("DM.GET").arg("map").arg("none"), Again::Never, soon()).await.unwrap_err();
+    let missing = olric
+        .ask(cmd("DM.GET").arg("map").arg("none"), Shape::Bytes, Again::Never, soon())
+        .await
+        .unwrap_err();
     assert!(missing.is("KEYNOTFOUND"), "{missing:?}");
     assert_eq!(olric.breaker().calls().failed, 0);
 }
@@ -128,7 +131,7 @@ async fn another_address_is_used_when_one_is_down() {
             // A read is asked again elsewhere, also when it got no answer.
             let mut get = cmd("DM.GET");
             get.arg("map").arg("key");
-            let answer = olric.ask(&get, Again::WhenLate, soon()).await.unwrap_err();
+            let answer = olric.ask(&get, Shape::Bytes, Again::WhenLate, soon()).await.unwrap_err();
             assert!(answer.is("KEYNOTFOUND"), "{fault:?}: {answer:?}");
             proxies[down].set(Fault::None);
         }
@@ -142,11 +145,24 @@ async fn what_must_not_be_done_twice_is_not_sent_twice() {
     let olric = olric(&[proxy.address()]);
     let mut increment = cmd("DM.INCR");
     increment.arg("map").arg("key").arg(1);
-    assert_eq!(olric.ask(&increment, Again::Never, soon()).await, Ok(Value::Int(1)));
+    assert_eq!(olric.ask(&increment, Shape::Number, Again::Never, soon()).await, Ok(Value::Int(1)));
     proxy.set(Fault::Deaf);
-    let error = olric.ask(&increment, Again::Never, soon()).await.unwrap_err();
+    let error = olric.ask(&increment, Shape::Number, Again::Never, soon()).await.unwrap_err();
     assert!(error.may_be_done(), "{error:?}");
     proxy.set(Fault::None);
     heals(&olric).await;
-    assert_eq!(olric.ask(&increment, Again::Never, soon()).await, Ok(Value::Int(3)));
+    assert_eq!(olric.ask(&increment, Shape::Number, Again::Never, soon()).await, Ok(Value::Int(3)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_something_else_ends_its_connection() {
+    let Ok(server) = backends::Olric::single() else { return };
+    let proxy = Proxy::to(server.addresses()[0]);
+    let olric = olric(&[proxy.address()]);
+    olric.check().await.unwrap();
+    let before = proxy.connections();
+    let strange = olric.ask(&cmd("PING"), Shape::Number, Again::Never, soon()).await;
+    assert_eq!(strange, Err(OlricError::Strange));
+    olric.check().await.unwrap();
+    assert_eq!(proxy.connections(), before + 1);
 }

@@ -5,7 +5,7 @@
 //! publishes.
 
 use super::{Answer, Heard, PubSub, PubSubError, Subscription};
-use crate::backend::olric::{Again, Olric, OlricError};
+use crate::backend::olric::{Again, Olric, OlricError, Shape};
 use crate::backend::reach::{Breaker, retry_pause};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -81,11 +81,8 @@ impl PubSub for OlricPubSub {
         command.arg(format!("{}{topic}", self.prefix)).arg(&message[..]);
         let sent = self.olric.backplane().spawn(async move {
             // Once: it may have arrived although the answer did not.
-            match olric.ask(&command, Again::Never, Instant::now() + OLRIC_TIMEOUT).await {
-                Ok(Value::Int(_)) => Ok(()),
-                Ok(_) => Err(failed(OlricError::Strange)),
-                Err(error) => Err(failed(error)),
-            }
+            let answer = olric.ask(&command, Shape::Number, Again::Never, Instant::now() + OLRIC_TIMEOUT);
+            answer.await.map(drop).map_err(failed)
         });
         Box::pin(async move { sent.await.map_err(failed)? })
     }
@@ -232,10 +229,15 @@ async fn serve(
             tokio::select! {
                 request = inbox.recv() => {
                     let Some(Request { channel, done }) = request else { return Ok(()) };
-                    if !topics.is_subscribed(&channel) {
+                    if topics.is_subscribed(&channel) {
+                        // What was sent before is here before the answer to this.
+                        answered(commands.ping::<Value>()).await?;
+                    } else {
                         subscribe(&mut commands, &channel).await?;
                         topics.subscribed(&channel, false);
                     }
+                    // Then `heard` has its turn.
+                    tokio::task::yield_now().await;
                     // It may have given up.
                     let _ = done.send(());
                 }
@@ -256,7 +258,9 @@ async fn serve(
         }
     };
     tokio::select! {
-        failed = heard => failed,
+        // All that has arrived is handed over before anything else is done.
+        biased;
+        failed = tokio::task::unconstrained(heard) => failed,
         ended = subscribed => ended,
         failed = alive => failed,
     }

@@ -4,7 +4,7 @@
 //! for the same number: the one that a hash chooses among those that there are.
 
 use super::entry::Version;
-use crate::backend::olric::{Again, Olric, OlricError};
+use crate::backend::olric::{Again, Olric, OlricError, Shape};
 use orama_runtime::limits::OLRIC_MEMBERS_EVERY;
 use redis::Value;
 use std::sync::Arc;
@@ -44,7 +44,8 @@ impl Members {
             return Ok(Arc::clone(names));
         }
         let begun = Instant::now();
-        let answer = olric.ask(&redis::cmd("CLUSTER.MEMBERS"), Again::WhenLate, until).await?;
+        let command = redis::cmd("CLUSTER.MEMBERS");
+        let answer = olric.ask(&command, Shape::List, Again::WhenLate, until).await?;
         let names: Arc<[String]> = parse(answer).ok_or(OlricError::Strange)?.into();
         *known = Some((begun, Arc::clone(&names)));
         Ok(names)

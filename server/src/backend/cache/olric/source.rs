@@ -8,7 +8,7 @@
 use super::entry::{Entry, Version};
 use super::members::Members;
 use crate::backend::cache::memory::number;
-use crate::backend::olric::{Again, Olric, OlricError};
+use crate::backend::olric::{Again, Olric, OlricError, Shape};
 use bytes::Bytes;
 use moka::sync::Cache;
 use orama_runtime::limits::{CACHE_NUMBERS_REMEMBERED, CACHE_TTL_MAX, OLRIC_TIMEOUT};
@@ -61,25 +61,28 @@ pub(super) struct Failed {
 }
 
 impl From<OlricError> for Failed {
-    /// Addresses and the like are for the operator, not for the function's author.
     fn from(error: OlricError) -> Self {
-        tracing::debug!(%error, "a call of the cache failed");
-        let may_be_done = error.may_be_done();
-        let error = if error.is("ENTRYTOOLARGE") {
+        if error.is("ENTRYTOOLARGE") {
             let message = "the cache value does not fit the tables of this node's Olric (`tableSize`)";
             return Self {
                 error: ServiceError::new(ErrorCode::PayloadTooLarge, message),
                 may_be_done: false,
             };
-        } else if may_be_done {
-            ServiceError::unavailable(
-                "the cache did not answer; it is not known whether it did what it was asked",
-            )
-        } else {
-            ServiceError::unavailable("the cache cannot be reached now")
-        };
-        Self { error, may_be_done }
+        }
+        let may_be_done = error.may_be_done();
+        let mut told = unreachable(&error);
+        if may_be_done {
+            told.message =
+                "the cache did not answer; it is not known whether it did what it was asked".to_owned();
+        }
+        Self { error: told, may_be_done }
     }
+}
+
+/// Addresses and the like are for the operator, not for the function's author.
+fn unreachable(error: &OlricError) -> ServiceError {
+    tracing::debug!(%error, "a call of the cache failed");
+    ServiceError::unavailable("the cache cannot be reached now")
 }
 
 impl From<ServiceError> for Failed {
@@ -158,10 +161,7 @@ impl Source {
         }
         let mut command = redis::cmd("DM.DEL");
         command.arg(self.entries(namespace)).arg(hashed(key));
-        match self.olric.ask(&command, Again::WhenLost, until).await? {
-            Value::Int(_) => {}
-            _ => return Err(OlricError::Strange.into()),
-        }
+        self.olric.ask(&command, Shape::Number, Again::WhenLost, until).await?;
         if let Some(version) = entry.version() {
             self.remove_number(namespace, version);
         }
@@ -210,7 +210,7 @@ impl Source {
         for map in [self.entries(namespace), self.numbers(namespace)] {
             let mut command = redis::cmd("DM.DESTROY");
             command.arg(map);
-            done(self.olric.ask(&command, Again::WhenLost, until()).await?)?;
+            self.olric.ask(&command, Shape::Okay, Again::WhenLost, until()).await?;
         }
         Ok(())
     }
@@ -253,8 +253,8 @@ impl Source {
         let entry = Entry::number(version, b"", None);
         let mut command = put(&self.entries(namespace), &hashed(key), entry.bytes());
         command.arg("NX");
-        match self.olric.ask(&command, Again::WhenLost, until).await {
-            Ok(answer) => done(answer)?,
+        match self.olric.ask(&command, Shape::Okay, Again::WhenLost, until).await {
+            Ok(_) => {}
             Err(error) if error.is("KEYFOUND") => return Ok(None),
             Err(error) => return Err(error.into()),
         }
@@ -272,8 +272,8 @@ impl Source {
         let mut command = redis::cmd("DM.INCR");
         command.arg(self.numbers(namespace)).arg(version.key()).arg(delta);
         let answer = match self.members.of(&self.olric, version, until).await? {
-            None => self.olric.ask(&command, Again::Never, until).await,
-            Some(member) => self.olric.ask_member(&member, &command, until).await,
+            None => self.olric.ask(&command, Shape::Number, Again::Never, until).await,
+            Some(member) => self.olric.ask_member(&member, &command, Shape::Number, until).await,
         };
         match answer {
             Ok(Value::Int(sum)) => Ok(sum),
@@ -288,11 +288,12 @@ impl Source {
     async fn read(&self, map: &str, key: &str, until: Instant) -> Result<Option<Bytes>, Failed> {
         let mut command = redis::cmd("DM.GET");
         command.arg(map).arg(key);
-        match self.olric.ask(&command, Again::WhenLate, until).await {
+        match self.olric.ask(&command, Shape::Bytes, Again::WhenLate, until).await {
             Ok(Value::BulkString(bytes)) => Ok(Some(Bytes::from(bytes))),
             Ok(_) => Err(OlricError::Strange.into()),
             Err(error) if error.is("KEYNOTFOUND") => Ok(None),
-            Err(error) => Err(error.into()),
+            // A read does nothing, whatever became of it.
+            Err(error) => Err(Failed { error: unreachable(&error), may_be_done: false }),
         }
     }
 
@@ -308,7 +309,8 @@ impl Source {
         if let Some(ttl) = ttl {
             command.arg("PX").arg(ttl.as_millis() as u64);
         }
-        Ok(done(self.olric.ask(&command, Again::WhenLost, until).await?)?)
+        self.olric.ask(&command, Shape::Okay, Again::WhenLost, until).await?;
+        Ok(())
     }
 
     /// Nobody waits for it, and one that stays takes some memory until its namespace is deleted.
@@ -317,7 +319,7 @@ impl Source {
         command.arg(self.numbers(namespace)).arg(version.key());
         let olric = self.olric.clone();
         self.olric.backplane().spawn(async move {
-            if let Err(error) = olric.ask(&command, Again::WhenLost, until()).await {
+            if let Err(error) = olric.ask(&command, Shape::Number, Again::WhenLost, until()).await {
                 tracing::debug!(%error, "a number that was replaced stays");
             }
         });
@@ -328,10 +330,6 @@ fn put(map: &str, key: &str, value: &[u8]) -> Cmd {
     let mut command = redis::cmd("DM.PUT");
     command.arg(map).arg(key).arg(value);
     command
-}
-
-fn done(answer: Value) -> Result<(), OlricError> {
-    if answer == Value::Okay { Ok(()) } else { Err(OlricError::Strange) }
 }
 
 fn hashed(key: &str) -> String {
