@@ -9,6 +9,9 @@ use orama_runtime::services::{
 };
 use serde_json::Value;
 use std::time::{Duration, Instant};
+use values::{arguments, declared_types, functions_of_the_moment, legal_sql};
+
+mod values;
 
 /// Longer than any case takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -17,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) type Case = fn(&dyn Database);
 
 /// All cases.
-pub(crate) const CASES: [(&str, Case); 18] = [
+pub(crate) const CASES: [(&str, Case); 22] = [
     ("values come back as they were bound", values_come_back),
     ("values of expressions have their JSON", expressions_have_their_json),
     ("rows are objects in the columns' order", rows_are_objects),
@@ -36,6 +39,10 @@ pub(crate) const CASES: [(&str, Case); 18] = [
     ("bytes up to the limit", byte_limit),
     ("writers at once lose nothing", concurrent_writers),
     ("the deadline ends what runs", deadline),
+    ("what a column is declared as changes no value", declared_types),
+    ("arguments are bound by their place", arguments),
+    ("time, randomness and the connection", functions_of_the_moment),
+    ("what functions may do works", legal_sql),
 ];
 
 pub(crate) fn exec(sql: &str, args: Vec<SqlValue>) -> Statement {
