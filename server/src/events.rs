@@ -168,7 +168,7 @@ impl NodeEvents {
         backplane: Handle,
     ) -> Result<Self, EventsError> {
         let database = Arc::new(Database::open(dir, FILE, Durability::Power, &schema::migrations())?);
-        database.write(store::start)?;
+        database.write(|t| Ok::<_, EventsError>(store::start(t)?))?;
         let tallies = Arc::new(Tallies::default());
         for (namespace, waiting) in database.read(store::waiting)? {
             tallies.add(&namespace, waiting);

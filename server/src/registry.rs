@@ -295,7 +295,7 @@ impl Registry {
             if whole {
                 triggers::delete_all_of(t, namespace, name)?;
             }
-            Ok::<_, rusqlite::Error>((modules, whole))
+            Ok::<_, RegistryError>((modules, whole))
         })?;
         let versions = modules.len();
         if versions > 0 {

@@ -9,5 +9,6 @@ pub mod files;
 pub mod olric;
 pub mod pubsub;
 pub mod reach;
+pub mod replica;
 pub mod rqlite;
 pub mod sqlite;

@@ -1,10 +1,11 @@
 //! The node's own SQLite files: one writer, many readers, whole after a crash.
 
 use super::files;
+use super::replica::{self, Applied, Layout, Replica, ReplicaError, Shared};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rusqlite_migration::Migrations;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a statement waits for a lock; only a checkpoint or a backup from outside ever holds one.
@@ -47,13 +48,28 @@ pub enum SqliteError {
     /// SQLite failed.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// The data are shared with other nodes, and cannot be changed or brought here now.
+    #[error(transparent)]
+    Shared(#[from] ReplicaError),
 }
 
-/// One SQLite file of the node.
+impl SqliteError {
+    /// Why what all nodes share cannot be changed now, where that is the reason.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<&ReplicaError> {
+        match self {
+            Self::Shared(error) if error.is_unavailable() => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// One SQLite file of the node: its own, or its copy of what all nodes share.
 pub struct Database {
     path: PathBuf,
     writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
+    replica: Option<Replica>,
 }
 
 impl Database {
@@ -67,9 +83,39 @@ impl Database {
         durability: Durability,
         migrations: &Migrations<'_>,
     ) -> Result<Self, SqliteError> {
-        files::private_dir(dir).map_err(|source| SqliteError::Folder { path: dir.to_owned(), source })?;
         let path = dir.join(file);
-        let mut writer = Connection::open(&path)?;
+        let mut writer = Self::open_writer(dir, &path, durability)?;
+        migrations
+            .to_latest(&mut writer)
+            .map_err(|source| SqliteError::Migration { path: path.clone(), source })?;
+        Ok(Self { path, writer: Mutex::new(writer), readers: Mutex::new(Vec::new()), replica: None })
+    }
+
+    /// Opens or makes `dir/file` as a copy of data that are in rqlite and shared with other nodes. Waits for rqlite, for a
+    /// moment where there is a copy already, and for longer where there is none.
+    ///
+    /// # Errors
+    /// [`SqliteError`], which names the file or the key of the config.
+    pub fn open_shared(
+        dir: &Path,
+        file: &str,
+        layout: Layout,
+        shared: Shared,
+    ) -> Result<Arc<Self>, SqliteError> {
+        replica::open(dir, file, layout, shared)
+    }
+
+    pub(super) fn shared(path: PathBuf, writer: Connection, replica: Replica) -> Self {
+        Self { path, writer: Mutex::new(writer), readers: Mutex::new(Vec::new()), replica: Some(replica) }
+    }
+
+    pub(super) fn open_writer(
+        dir: &Path,
+        path: &Path,
+        durability: Durability,
+    ) -> Result<Connection, SqliteError> {
+        files::private_dir(dir).map_err(|source| SqliteError::Folder { path: dir.to_owned(), source })?;
+        let writer = Connection::open(path)?;
         writer.busy_timeout(BUSY_TIMEOUT)?;
         writer.pragma_update(None, "journal_mode", "WAL")?;
         writer.pragma_update(
@@ -82,26 +128,60 @@ impl Database {
         )?;
         writer.pragma_update(None, "foreign_keys", true)?;
         writer.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        migrations
-            .to_latest(&mut writer)
-            .map_err(|source| SqliteError::Migration { path: path.clone(), source })?;
-        Ok(Self { path, writer: Mutex::new(writer), readers: Mutex::new(Vec::new()) })
+        Ok(writer)
     }
 
-    /// Runs `work` in the one write transaction; it is committed when `work` succeeds, else nothing happened.
+    pub(super) fn replica(&self) -> Option<&Replica> {
+        self.replica.as_ref()
+    }
+
+    pub(super) fn writer(&self) -> &Mutex<Connection> {
+        &self.writer
+    }
+
+    /// Whether other nodes change these data too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.replica.is_some()
+    }
+
+    /// Sets who is told when changes of other nodes were applied, after they can be read; the first call counts. It must
+    /// not write here. Where the file is the node's own, there are none.
+    pub fn on_applied(&self, callback: impl Fn(&Applied) + Send + Sync + 'static) {
+        if let Some(replica) = &self.replica {
+            replica.on_applied(Box::new(callback));
+        }
+    }
+
+    /// Runs `work` in the one write transaction; it is committed when `work` succeeds, else nothing happened. Where the
+    /// data are shared, it runs again when another node changed them meanwhile, and takes a round trip and more.
     ///
     /// # Errors
-    /// What `work` returns, or SQLite's own.
-    pub fn write<T, E: From<rusqlite::Error>>(
+    /// What `work` returns, SQLite's own, or [`SqliteError::Shared`]: then nothing happened either, unless it says that this
+    /// is not known.
+    pub fn write<T, E: From<SqliteError>>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
+        mut work: impl FnMut(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        if let Some(replica) = &self.replica {
+            return replica.write(&self.writer, work);
+        }
         // A panic in `work` rolled its transaction back, so a poisoned lock hides nothing broken.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction =
+            writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(SqliteError::from)?;
         let value = work(&transaction)?;
-        transaction.commit()?;
+        transaction.commit().map_err(SqliteError::from)?;
         Ok(value)
+    }
+
+    /// [`Self::write`] for statements alone.
+    #[cfg(test)]
+    pub(crate) fn change<T>(
+        &self,
+        mut work: impl FnMut(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, SqliteError> {
+        self.write(|t| Ok(work(t)?))
     }
 
     /// Runs `work` on a connection that cannot write. It sees everything committed before.
@@ -172,13 +252,13 @@ mod tests {
     fn a_failed_write_leaves_nothing_and_readers_cannot_write() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(dir.path(), "x.db", Durability::Power, &migrations(1)).unwrap();
-        let failed: Result<(), rusqlite::Error> = database.write(|t| {
+        let failed: Result<(), SqliteError> = database.write(|t| {
             t.execute("INSERT INTO t VALUES (1)", [])?;
-            Err(rusqlite::Error::QueryReturnedNoRows)
+            Err(rusqlite::Error::QueryReturnedNoRows.into())
         });
         assert!(failed.is_err());
         assert_eq!(count(&database), 0);
-        database.write(|t| t.execute("INSERT INTO t VALUES (1)", [])).unwrap();
+        database.change(|t| t.execute("INSERT INTO t VALUES (1)", [])).unwrap();
         assert_eq!(count(&database), 1);
         let refused = database.read(|c| c.execute("DELETE FROM t", []));
         assert!(refused.unwrap_err().to_string().contains("readonly"));
@@ -188,7 +268,7 @@ mod tests {
     fn a_checkpoint_empties_the_log_and_loses_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::open(dir.path(), "x.db", Durability::Power, &migrations(1)).unwrap();
-        database.write(|t| t.execute("INSERT INTO t VALUES (1)", [])).unwrap();
+        database.change(|t| t.execute("INSERT INTO t VALUES (1)", [])).unwrap();
         let log = dir.path().join("x.db-wal");
         assert!(log.metadata().unwrap().len() > 0);
         database.checkpoint().unwrap();

@@ -114,7 +114,7 @@ impl NodeEvents {
                 waiting = Waiting { jobs: waiting.jobs + 1, bytes: waiting.bytes + bytes };
                 queues.push((queue, namespace.clone()));
             }
-            Ok::<_, rusqlite::Error>((queues, waiting))
+            Ok::<_, EventsError>((queues, waiting))
         })?;
         self.inner.tallies.add(namespace, waiting);
         let count = queues.len();
@@ -145,7 +145,7 @@ impl NodeEvents {
                 )?
                 .query_row(params![id, namespace.as_str(), function.as_str()], |row| row.get(0))
                 .optional()?;
-            message.map(|message| store::forget_message(t, message)).transpose()
+            Ok::<_, EventsError>(message.map(|message| store::forget_message(t, message)).transpose()?)
         })?;
         Ok(deleted.is_some())
     }
@@ -194,7 +194,7 @@ pub(super) fn drop_old(database: &Database, now_ms: i64) -> Result<(), EventsErr
             for (message, ..) in &dropped {
                 store::forget_message(t, *message)?;
             }
-            Ok::<_, rusqlite::Error>(dropped)
+            Ok::<_, EventsError>(dropped)
         })?;
         for (_, namespace, function) in &dropped {
             tracing::info!(%namespace, function, "a dead letter was dropped for its age");

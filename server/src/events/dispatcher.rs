@@ -5,6 +5,7 @@ use super::turn::{FAILURE_PAUSE, Next, Turn, TurnEnd};
 use super::writer::Change;
 use super::{Inner, Run, WAKE_TOPIC, now_ms, settler, store};
 use crate::backend::pubsub::{Heard, Subscription};
+use crate::backend::sqlite::SqliteError;
 use crate::records::Records;
 use orama_runtime::limits::{JOB_LEASE, TRIGGERED_NAMESPACE_SHARE};
 use orama_runtime::names::Namespace;
@@ -118,8 +119,10 @@ impl Dispatcher {
         }
         while self.turns.join_next().await.is_some() {}
         let (database, owner) = (Arc::clone(&self.inner.database), self.inner.owner.clone());
-        let released =
-            tokio::task::spawn_blocking(move || database.write(|t| store::release(t, &owner))).await;
+        let released = tokio::task::spawn_blocking(move || {
+            database.write(|t| Ok::<_, SqliteError>(store::release(t, &owner)?))
+        })
+        .await;
         if !matches!(released, Ok(Ok(()))) {
             tracing::warn!("the leases of triggers could not be given back; they end by themselves");
         }

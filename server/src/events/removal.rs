@@ -45,14 +45,14 @@ impl NodeEvents {
     fn forget(&self, namespace: &Namespace, scope: Scope<'_>) -> Result<(), EventsError> {
         let database = &self.inner.database;
         loop {
-            let gone = database.write(|t| delete_jobs(t, namespace, scope))?;
+            let gone = database.write(|t| Ok::<_, EventsError>(delete_jobs(t, namespace, scope)?))?;
             if gone.jobs == 0 {
                 break;
             }
             self.inner.tallies.remove(namespace, gone);
         }
         if !matches!(scope, Scope::Trigger(_)) {
-            while database.write(|t| delete_dead_letters(t, namespace, scope))? > 0 {}
+            while database.write(|t| Ok::<_, EventsError>(delete_dead_letters(t, namespace, scope)?))? > 0 {}
         }
         database.write(|t| {
             let (function, trigger) = scope.columns();
@@ -60,9 +60,9 @@ impl NodeEvents {
                 "DELETE FROM queues WHERE namespace = ?1 AND (?2 IS NULL OR function = ?2)
                  AND (?3 IS NULL OR trigger_id = ?3) AND NOT EXISTS (SELECT 1 FROM jobs WHERE queue = queues.id)",
                 params![namespace.as_str(), function, trigger],
-            )
-        })?;
-        Ok(())
+            )?;
+            Ok(())
+        })
     }
 }
 

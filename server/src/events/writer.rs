@@ -5,7 +5,7 @@ use super::store::{self, Fate};
 use super::tally::{Tallies, Waiting};
 use super::triggers::Triggers;
 use super::{Wake, dead_letters, now_ms};
-use crate::backend::sqlite::Database;
+use crate::backend::sqlite::{Database, SqliteError};
 use orama_runtime::limits::JOB_LEASE;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Event, ServiceError};
@@ -143,7 +143,7 @@ impl Writer {
             for namespace in dead {
                 dead_letters::trim(t, namespace)?;
             }
-            Ok::<_, rusqlite::Error>(done)
+            Ok::<_, SqliteError>(done)
         });
         match done {
             Ok(done) => self.committed(changes, done, lost),
@@ -177,7 +177,7 @@ impl Writer {
         }
     }
 
-    fn failed(&self, changes: Vec<Change>, error: &rusqlite::Error, lost: &mut bool) {
+    fn failed(&self, changes: Vec<Change>, error: &SqliteError, lost: &mut bool) {
         tracing::error!(%error, count = changes.len(), "events could not be written");
         *lost |= changes.iter().any(|change| matches!(change, Change::Settle(_)));
         for change in changes {

@@ -110,7 +110,9 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Sqlite`]
     pub fn delete_key(&self, id: &str) -> Result<bool, RegistryError> {
-        let rows = self.database.write(|t| t.execute("DELETE FROM api_keys WHERE id = ?1", [id]))?;
+        let rows = self
+            .database
+            .write(|t| Ok::<_, RegistryError>(t.execute("DELETE FROM api_keys WHERE id = ?1", [id])?))?;
         if rows > 0 {
             self.changed();
         }

@@ -119,7 +119,8 @@ impl Registry {
     pub fn finish_namespace_deletion(&self, namespace: &Namespace) -> Result<(), RegistryError> {
         self.database.write(|t| {
             t.prepare_cached("DELETE FROM namespaces WHERE name = ?1 AND deleted_at_ms IS NOT NULL")?
-                .execute([namespace.as_str()])
+                .execute([namespace.as_str()])?;
+            Ok::<_, RegistryError>(())
         })?;
         self.changed();
         Ok(())

@@ -1,6 +1,7 @@
 //! Who may read which object: what guests stored, by namespace and content id. The bytes are in a blob store.
 
 use super::{Registry, RegistryError, namespace_exists, now_ms};
+use crate::backend::sqlite::SqliteError;
 use orama_runtime::limits::{STORAGE_OBJECTS_MAX, STORAGE_TOTAL_MAX_BYTES};
 use orama_runtime::names::Namespace;
 use rusqlite::{Connection, params};
@@ -16,6 +17,12 @@ pub(crate) enum StoreError {
     TooLarge { used_bytes: u64 },
     #[error(transparent)]
     Registry(#[from] RegistryError),
+}
+
+impl From<SqliteError> for StoreError {
+    fn from(error: SqliteError) -> Self {
+        Self::Registry(error.into())
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -83,7 +83,7 @@ impl Registry {
         &self,
         namespace: &Namespace,
         name: &SecretName,
-        seal: impl FnOnce(i64) -> Result<Sealed, RegistryError>,
+        mut seal: impl FnMut(i64) -> Result<Sealed, RegistryError>,
     ) -> Result<(), RegistryError> {
         self.database.write(|t| {
             if !namespace_exists(t, namespace)? {
@@ -129,10 +129,8 @@ impl Registry {
         name: &SecretName,
     ) -> Result<bool, RegistryError> {
         let rows = self.database.write(|t| {
-            t.execute(
-                "DELETE FROM secrets WHERE namespace = ?1 AND name = ?2",
-                [namespace.as_str(), name.as_str()],
-            )
+            let delete = "DELETE FROM secrets WHERE namespace = ?1 AND name = ?2";
+            Ok::<_, RegistryError>(t.execute(delete, [namespace.as_str(), name.as_str()])?)
         })?;
         if rows > 0 {
             self.secrets_changed();
@@ -160,7 +158,7 @@ impl Registry {
         key_id: &str,
         mut reseal: impl FnMut(&str, &str, &StoredSecret) -> Result<Option<Sealed>, RegistryError>,
     ) -> Result<usize, RegistryError> {
-        self.database.write(|t| {
+        let (count, last) = self.database.write(|t| {
             let rows: Vec<(String, String, StoredSecret)> = t
                 .prepare_cached(
                     "SELECT namespace, name, version, key_id, nonce, ciphertext FROM secrets
@@ -180,11 +178,13 @@ impl Registry {
                 }
             }
             let count = rows.len();
-            if let Some((namespace, name, _)) = rows.into_iter().next_back() {
-                *walk = Walk { namespace, name };
-            }
-            Ok(count)
-        })
+            let last = rows.into_iter().next_back().map(|(namespace, name, _)| Walk { namespace, name });
+            Ok::<_, RegistryError>((count, last))
+        })?;
+        if let Some(last) = last {
+            *walk = last;
+        }
+        Ok(count)
     }
 }
 

@@ -265,7 +265,7 @@ fn a_namespace_has_a_bounded_number_of_keys() {
     let registry = open(dir.path());
     registry
         .database
-        .write(|t| {
+        .change(|t| {
             t.execute(
                 "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
                  INSERT INTO api_keys SELECT 'k' || i, CAST('h' || i AS BLOB), 'a', 'invoke', 1 FROM n",

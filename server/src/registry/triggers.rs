@@ -124,6 +124,7 @@ impl Registry {
         let rows = self.database.write(|t| {
             t.prepare_cached("DELETE FROM triggers WHERE id = ?1 AND namespace = ?2 AND function = ?3")?
                 .execute(params![id, namespace.as_str(), function.as_str()])
+                .map_err(RegistryError::from)
         })?;
         if rows > 0 {
             self.changed();

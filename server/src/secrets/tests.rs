@@ -222,7 +222,7 @@ fn a_namespace_has_a_bounded_number_of_secrets() {
     let sealed = store.keys().current().seal(Place { namespace: "a", name: "s0", version: 1 }, "v").unwrap();
     for n in 0..orama_runtime::limits::SECRETS_MAX {
         let sealed = sealed.clone();
-        store.registry.set_secret(&namespace("a"), &name(&format!("s{n}")), |_| Ok(sealed)).unwrap();
+        store.registry.set_secret(&namespace("a"), &name(&format!("s{n}")), |_| Ok(sealed.clone())).unwrap();
     }
     let message = store.set(&namespace("a"), &name("more"), "v").unwrap_err().to_string();
     assert!(message.contains("namespace \"a\" has 1000 secrets"), "{message}");

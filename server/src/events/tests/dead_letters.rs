@@ -123,7 +123,7 @@ async fn the_oldest_dead_letters_are_dropped_for_number_and_age() {
     let base_ms = now_ms();
     let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)";
     database
-        .write(|t| {
+        .change(|t| {
             let messages = format!("{fill} INSERT INTO messages SELECT i, 'm' || i, 'a', 't', '1', 1, 1 FROM n");
             t.execute(&messages, [max + 5])?;
             let letters = format!(
@@ -146,7 +146,7 @@ async fn the_oldest_dead_letters_are_dropped_for_number_and_age() {
     // By size, when a few are large.
     let half = i64::try_from(orama_runtime::limits::DEAD_LETTERS_MAX_BYTES / 2).unwrap();
     database
-        .write(|t| {
+        .change(|t| {
             t.execute("UPDATE dead_letters SET size_bytes = ?1 WHERE id > ?2", [half, max + 2])?;
             super::super::dead_letters::trim(t, &namespace("a"))
         })

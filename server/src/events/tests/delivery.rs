@@ -257,7 +257,11 @@ async fn jobs_whose_wake_up_was_lost_are_found() {
         let trigger =
             crate::registry::Trigger { id: id.clone(), function: function("f"), topic: "t".to_owned() };
         let database = &bench.events.inner.database;
-        database.write(|t| store::publish(t, &namespace("a"), &event("t", n), "m", 1, &[trigger])).unwrap();
+        database
+            .change(|t| {
+                store::publish(t, &namespace("a"), &event("t", n), "m", 1, std::slice::from_ref(&trigger))
+            })
+            .unwrap();
     }
     // A wake-up that names nobody, as a listener that lagged hears it.
     bench.pubsub.publish(WAKE_TOPIC, Bytes::from_static(b"[]")).await.unwrap();

@@ -40,7 +40,7 @@ async fn leases_of_a_former_life_are_taken_over_at_once() {
     let take = |database: &Database| {
         let until_ms = now_ms() + 1_000_000;
         database
-            .write(|t| {
+            .change(|t| {
                 t.execute("UPDATE queues SET lease_owner = 'another', lease_until_ms = ?1", [until_ms])
             })
             .unwrap();
@@ -99,7 +99,7 @@ async fn publishers_share_commits_and_each_is_told_when_it_is_durable() {
     let (release, held) = mpsc::channel::<()>();
     let database = Arc::clone(&bench.events.inner.database);
     let other = std::thread::spawn(move || {
-        database.write(|_| held.recv().map_err(|_| rusqlite::Error::InvalidQuery)).unwrap();
+        database.change(|_| held.recv().map_err(|_| rusqlite::Error::InvalidQuery)).unwrap();
     });
     let mut publishers = tokio::task::JoinSet::new();
     for n in 0..500 {
@@ -134,11 +134,11 @@ async fn a_disk_that_fails_is_told_to_publishers_and_leaves_nothing_counted() {
     let bench = Bench::new();
     bench.trigger("f", "t");
     let database = Arc::clone(&bench.events.inner.database);
-    database.write(|t| t.execute_batch("ALTER TABLE messages RENAME TO hidden")).unwrap();
+    database.change(|t| t.execute_batch("ALTER TABLE messages RENAME TO hidden")).unwrap();
     let error = bench.events.publish(&namespace("a"), event("t", 1)).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Unavailable);
     assert_eq!(bench.events.counts().waiting, 0);
-    database.write(|t| t.execute_batch("ALTER TABLE hidden RENAME TO messages")).unwrap();
+    database.change(|t| t.execute_batch("ALTER TABLE hidden RENAME TO messages")).unwrap();
     bench.publish(event("t", 2)).await;
     bench.start(succeed());
     bench.settled().await;

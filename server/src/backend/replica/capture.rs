@@ -1,0 +1,237 @@
+//! Notes what a transaction changes, row by row, as SQL that makes the same of an equal database.
+//!
+//! TEMP triggers on the writer's connection see every row: of cascades too, and of REPLACE, as `recursive_triggers` is on. Each
+//! statement has the row's values as literals, so that it means the same wherever it runs.
+
+use super::ReplicaError;
+use super::entry::Change;
+use rusqlite::Connection;
+use std::fmt::Write;
+
+/// A table of the copy that is the copy's own.
+pub(super) const POSITION: &str = "orama_position";
+
+/// Columns of a table that are told on when another node inserts or deletes a row.
+#[derive(Debug, Clone, Copy)]
+pub struct Watched {
+    /// The table.
+    pub table: &'static str,
+    /// Its columns; blobs are told in hex.
+    pub columns: &'static [&'static str],
+}
+
+/// A row of a [`Watched`] table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The table.
+    pub table: String,
+    /// Else it was deleted.
+    pub is_insert: bool,
+    /// The columns, as a JSON array.
+    pub columns: String,
+}
+
+/// A table and its columns.
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) columns: Vec<String>,
+    key: Vec<String>,
+}
+
+/// Tables that are shared: all but the copy's own and SQLite's.
+pub(super) fn tables(c: &Connection) -> rusqlite::Result<Vec<Table>> {
+    let mut names = c.prepare(
+        "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> ?1",
+    )?;
+    let names = names.query_map([POSITION], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let mut tables = Vec::with_capacity(names.len());
+    for name in names {
+        let mut info = c.prepare("SELECT name, pk FROM pragma_table_xinfo(?1) WHERE hidden = 0")?;
+        let columns = info.query_map([&name], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+        let columns = columns.collect::<rusqlite::Result<Vec<_>>>()?;
+        let mut key: Vec<_> = columns.iter().filter(|(_, place)| *place > 0).collect();
+        key.sort_by_key(|(_, place)| *place);
+        let key = key.into_iter().map(|(name, _)| name.clone()).collect();
+        let columns = columns.into_iter().map(|(name, _)| name).collect();
+        tables.push(Table { name, columns, key });
+    }
+    Ok(tables)
+}
+
+/// Makes the triggers, for the tables that are there now.
+pub(super) fn install(c: &Connection, watched: &[Watched]) -> Result<(), ReplicaError> {
+    c.execute_batch(
+        "PRAGMA recursive_triggers = ON;
+         CREATE TEMP TABLE IF NOT EXISTS orama_changes (n INTEGER PRIMARY KEY, tbl TEXT NOT NULL, sql TEXT NOT NULL);
+         CREATE TEMP TABLE IF NOT EXISTS orama_noted (n INTEGER PRIMARY KEY, tbl TEXT, is_insert INTEGER, columns TEXT);
+         CREATE TEMP TABLE IF NOT EXISTS orama_capture (is_on INTEGER NOT NULL);
+         DELETE FROM temp.orama_capture;
+         INSERT INTO temp.orama_capture VALUES (1);",
+    )?;
+    let tables = tables(c)?;
+    let mut sql = String::new();
+    for (index, table) in tables.iter().enumerate() {
+        if table.key.is_empty() {
+            return Err(ReplicaError::NoKey(table.name.clone()));
+        }
+        table.triggers(index, &mut sql);
+    }
+    for (index, watched) in watched.iter().enumerate() {
+        if tables.iter().any(|table| table.name == watched.table) {
+            watched.triggers(index, &mut sql);
+        }
+    }
+    c.execute_batch(&sql)?;
+    Ok(())
+}
+
+/// Forgets what was noted.
+pub(super) fn clear(c: &Connection) -> rusqlite::Result<()> {
+    c.execute_batch("DELETE FROM temp.orama_changes; DELETE FROM temp.orama_noted;")
+}
+
+/// Notes changes, or, while those of other nodes are applied, watched rows alone.
+pub(super) fn set(c: &Connection, is_on: bool) -> rusqlite::Result<()> {
+    c.prepare_cached("UPDATE temp.orama_capture SET is_on = ?1")?.execute([is_on])?;
+    Ok(())
+}
+
+/// What was changed since [`clear`], in order.
+pub(super) fn changes(c: &Connection) -> rusqlite::Result<Vec<Change>> {
+    let mut statement = c.prepare_cached("SELECT tbl, sql FROM temp.orama_changes ORDER BY n")?;
+    let rows = statement.query_map([], |row| Ok(Change { table: row.get(0)?, sql: row.get(1)? }))?;
+    rows.collect()
+}
+
+/// The watched rows that were changed since [`clear`], in order.
+pub(super) fn noted(c: &Connection) -> rusqlite::Result<Vec<Noted>> {
+    let mut statement =
+        c.prepare_cached("SELECT tbl, is_insert, columns FROM temp.orama_noted ORDER BY n")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Noted { table: row.get(0)?, is_insert: row.get(1)?, columns: row.get(2)? })
+    })?;
+    rows.collect()
+}
+
+pub(super) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// An expression whose value is the literal of a value. SQL cannot say a text with NUL in it, and quote() would cut it.
+fn literal(value: &str) -> String {
+    format!(
+        "CASE WHEN typeof({value}) = 'text' AND instr({value}, char(0)) > 0 \
+         THEN 'CAST(x''' || hex({value}) || ''' AS TEXT)' ELSE quote({value}) END"
+    )
+}
+
+/// An expression of texts and values in turn.
+#[derive(Default)]
+struct Expression(String);
+
+impl Expression {
+    fn text(&mut self, part: &str) -> &mut Self {
+        self.part(&text(part))
+    }
+
+    fn literal(&mut self, row: &str, column: &str) -> &mut Self {
+        self.part(&format!("({})", literal(&format!("{row}.{}", quoted(column)))))
+    }
+
+    fn part(&mut self, part: &str) -> &mut Self {
+        if !self.0.is_empty() {
+            self.0.push_str(" || ");
+        }
+        self.0.push_str(part);
+        self
+    }
+}
+
+impl Table {
+    fn triggers(&self, index: usize, sql: &mut String) {
+        let table = quoted(&self.name);
+        let statements = [
+            ("INSERT", self.insert(&table)),
+            ("UPDATE", self.update(&table)),
+            ("DELETE", self.delete(&table)),
+        ];
+        for (event, Expression(statement)) in statements {
+            // Writing to a string does not fail.
+            let _ = write!(
+                sql,
+                "DROP TRIGGER IF EXISTS temp.orama_{event}_{index};
+                 CREATE TEMP TRIGGER orama_{event}_{index} AFTER {event} ON main.{table}
+                 WHEN (SELECT is_on FROM orama_capture) BEGIN
+                 INSERT INTO orama_changes (tbl, sql) VALUES ({}, {statement}); END;",
+                text(&self.name)
+            );
+        }
+    }
+
+    fn insert(&self, table: &str) -> Expression {
+        let names: Vec<_> = self.columns.iter().map(|column| quoted(column)).collect();
+        let mut statement = Expression::default();
+        statement.text(&format!("INSERT INTO {table} ({}) VALUES (", names.join(",")));
+        for (index, column) in self.columns.iter().enumerate() {
+            if index > 0 {
+                statement.text(",");
+            }
+            statement.literal("NEW", column);
+        }
+        statement.text(")");
+        statement
+    }
+
+    fn update(&self, table: &str) -> Expression {
+        let mut statement = Expression::default();
+        statement.text(&format!("UPDATE {table} SET "));
+        for (index, column) in self.columns.iter().enumerate() {
+            statement.text(&format!("{}{}=", if index > 0 { "," } else { "" }, quoted(column)));
+            statement.literal("NEW", column);
+        }
+        self.row(&mut statement);
+        statement
+    }
+
+    fn delete(&self, table: &str) -> Expression {
+        let mut statement = Expression::default();
+        statement.text(&format!("DELETE FROM {table}"));
+        self.row(&mut statement);
+        statement
+    }
+
+    /// The row that was there before.
+    fn row(&self, statement: &mut Expression) {
+        for (index, column) in self.key.iter().enumerate() {
+            let word = if index == 0 { " WHERE" } else { " AND" };
+            statement.text(&format!("{word} {} IS ", quoted(column)));
+            statement.literal("OLD", column);
+        }
+    }
+}
+
+impl Watched {
+    fn triggers(&self, index: usize, sql: &mut String) {
+        for (event, row, is_insert) in [("INSERT", "NEW", 1), ("DELETE", "OLD", 0)] {
+            let value = |column: &&str| {
+                let value = format!("{row}.{}", quoted(column));
+                format!("iif(typeof({value}) = 'blob', hex({value}), {value})")
+            };
+            let values: Vec<_> = self.columns.iter().map(value).collect();
+            let _ = write!(
+                sql,
+                "DROP TRIGGER IF EXISTS temp.orama_noted_{event}_{index};
+                 CREATE TEMP TRIGGER orama_noted_{event}_{index} AFTER {event} ON main.{}
+                 WHEN NOT (SELECT is_on FROM orama_capture) BEGIN
+                 INSERT INTO orama_noted (tbl, is_insert, columns) VALUES ({}, {is_insert}, json_array({})); END;",
+                quoted(self.table),
+                text(self.table),
+                values.join(", ")
+            );
+        }
+    }
+}
