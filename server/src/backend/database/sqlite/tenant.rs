@@ -93,20 +93,25 @@ impl Tenant {
         if idle.writer.is_none() && idle.readers.is_empty() { None } else { idle.used_at }
     }
 
-    /// Closes what nobody uses now.
+    /// Closes what nobody uses now. The writer stays while somebody reads: only it can write the log back, when it goes last.
     pub(super) fn close_idle(&self) {
+        let are_back = self.read_turns.available_permits() == DB_READERS_MAX;
+        self.close(are_back);
+    }
+
+    fn close(&self, with_writer: bool) {
         let (writer, readers) = {
             let mut idle = self.lock();
-            (idle.writer.take(), std::mem::take(&mut idle.readers))
+            (if with_writer { idle.writer.take() } else { None }, std::mem::take(&mut idle.readers))
         };
-        // Closing the last one writes the log back, which takes its time. The writer can, so it goes last.
+        // Outside the lock, as closing takes its time.
         drop(readers);
         drop(writer);
     }
 
     /// Deletes the files. The caller has all turns, or those who have them were told to end.
     pub(super) fn delete(&self) -> io::Result<()> {
-        self.close_idle();
+        self.close(true);
         let mut idle = self.lock();
         idle.is_made = false;
         for suffix in ["", "-wal", "-shm", "-journal"] {
