@@ -120,7 +120,7 @@ pub enum Level {
 }
 
 /// One message of an invocation, in the order in which it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogMessage {
     /// How serious it is.
     pub level: Level,

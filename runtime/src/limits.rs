@@ -689,3 +689,22 @@ pub const CACHE_NEWS_AT_ONCE: usize = 256;
 
 /// Numbers without an end that a node made and removes when it replaces them, each about 200 bytes.
 pub const CACHE_NUMBERS_REMEMBERED: u64 = 10_000;
+/// How often a node tells the others that it is there, and after which silence it is not any more.
+pub const NEIGHBOUR_ALIVE_EVERY: Duration = Duration::from_secs(5);
+/// See [`NEIGHBOUR_ALIVE_EVERY`].
+pub const NEIGHBOUR_GONE_AFTER: Duration = Duration::from_secs(15);
+
+/// How long a request for logs waits for other nodes.
+pub const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Records that one node tells another at once, in bytes.
+pub const NEIGHBOUR_ANSWER_MAX_BYTES: usize = 4 << 20;
+
+/// Nodes of a cluster that one of them remembers.
+pub const NEIGHBOURS_MAX: usize = 256;
+
+/// Requests for logs that ask other nodes at once; more wait, and at last answer without them.
+pub const NEIGHBOUR_QUESTIONS_MAX: usize = 8;
+
+/// Questions of other nodes that are answered at once; to more a node is silent.
+pub const NEIGHBOUR_ANSWERS_MAX: usize = 4;

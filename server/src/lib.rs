@@ -14,6 +14,7 @@ mod follower;
 mod http;
 pub mod metrics;
 pub mod modules;
+pub mod neighbours;
 mod node;
 mod process;
 pub mod records;

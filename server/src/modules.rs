@@ -165,18 +165,28 @@ impl Modules {
     /// # Errors
     /// [`LoadError`]; [`LoadError::Later`] also after [`CODE_PATIENCE`].
     pub async fn make(&self, function: Arc<FunctionVersion>) -> Result<Arc<LoadedModule>, LoadError> {
-        let hash = function.wasm_hash;
-        let this = self.clone();
-        let made = self.makes.join(hash, async move {
+        match tokio::time::timeout(CODE_PATIENCE, self.join(function, true)).await {
+            Ok(made) => made,
+            Err(_) => Err(LoadError::Later("it is being fetched and compiled".to_owned())),
+        }
+    }
+
+    async fn join(
+        &self,
+        function: Arc<FunctionVersion>,
+        is_waited_for: bool,
+    ) -> Result<Arc<LoadedModule>, LoadError> {
+        let (this, hash) = (self.clone(), function.wasm_hash);
+        let work = async move {
+            if is_waited_for {
+                tracing::warn!(function = %function.name, version = function.version, "no valid compiled code: compiling again");
+            }
             let begun = Instant::now();
             let made = this.make_anew(&function).await;
             this.metrics.module_loaded(begun.elapsed(), made.is_ok());
             made
-        });
-        match tokio::time::timeout(CODE_PATIENCE, made).await {
-            Ok(made) => made,
-            Err(_) => Err(LoadError::Later("it is being fetched and compiled".to_owned())),
-        }
+        };
+        self.makes.join(hash, work).await
     }
 
     /// [`Self::make`] ahead of the first invocation, when nobody compiles anything. A failure is left to that invocation.
@@ -187,7 +197,7 @@ impl Modules {
         let (this, wanted) = (self.clone(), Arc::clone(&function));
         let known = tokio::task::spawn_blocking(move || this.load(&wanted)).await;
         if let Ok(Ok(None)) = known
-            && let Err(error) = self.make(Arc::clone(&function)).await
+            && let Err(error) = self.join(Arc::clone(&function), false).await
         {
             tracing::debug!(%error, function = %function.name, "a function deployed elsewhere is not ready yet");
         }
@@ -196,7 +206,6 @@ impl Modules {
     async fn make_anew(&self, function: &FunctionVersion) -> Result<Arc<LoadedModule>, LoadError> {
         let busy = || LoadError::Later("too many modules are being compiled".to_owned());
         let place = self.turns.place(&function.namespace).ok_or_else(busy)?;
-        tracing::info!(function = %function.name, version = function.version, "no compiled code: compiling the stored module");
         // Fetched before the turn, and not kept in memory until then: the store has it on the disk now.
         {
             let stopping = |_| LoadError::Failed("the node is stopping".to_owned());

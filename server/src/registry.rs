@@ -324,7 +324,16 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Sqlite`]
     pub fn is_blob_named(&self, cid: &str) -> Result<bool, RegistryError> {
-        Ok(self.is_wasm_referenced(cid)? || self.is_object_referenced(cid)?)
+        // A write that changes nothing: it catches up with the other nodes first.
+        self.database.write(|t| {
+            let found = t
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM function_versions WHERE wasm_cid = ?1)
+                         OR EXISTS (SELECT 1 FROM stored_objects WHERE cid = ?1)",
+                )?
+                .query_row([cid], |row| row.get(0))?;
+            Ok(found)
+        })
     }
 
     /// Every module that some version runs, with one such version.

@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::events::NodeEvents;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
+use crate::neighbours::Neighbours;
 use crate::records::Records;
 use crate::registry::Registry;
 use crate::secrets::SecretStore;
@@ -77,6 +78,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// Why functions are not parked.
     pub(crate) start_notes: Arc<StartNotes>,
+    /// The other nodes, where there may be some.
+    pub neighbours: Option<Neighbours>,
     /// See [`FlushCores`].
     pub flush_cores: FlushCores,
     /// See [`RunsIn`].

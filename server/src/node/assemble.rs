@@ -18,10 +18,11 @@ use crate::events::NodeEvents;
 use crate::http::Timeouts;
 use crate::metrics::Metrics;
 use crate::modules::Modules;
+use crate::neighbours::Neighbours;
 use crate::process::Allowed;
 use crate::records::Records;
 use crate::registry::Registry;
-use crate::routes::{self, App};
+use crate::routes::{self, App, FlushCores};
 use crate::secrets::SecretStore;
 use crate::services::Services;
 use crate::starts::StartNotes;
@@ -138,6 +139,17 @@ pub(super) fn assemble(
     let http = Egress::new(config, address, backplane.handle().clone());
     let start_notes = Arc::<StartNotes>::default();
     let (flushed, asked) = (Arc::clone(peers), Arc::clone(peers));
+    let flush: FlushCores = Arc::new(move || {
+        let peers = Arc::clone(&flushed);
+        Box::pin(flush_cores(peers))
+    });
+    let neighbours = olric_pubsub.as_ref().map(|pubsub| {
+        let pubsub = Arc::<OlricPubSub>::clone(pubsub);
+        Neighbours::new(node_name(address), pubsub, records.clone(), Arc::clone(&flush))
+    });
+    if let Some(neighbours) = &neighbours {
+        backplane.spawn(neighbours.clone().run());
+    }
     let app = Arc::new(App {
         registry: registry.clone(),
         authority: authority.clone(),
@@ -148,10 +160,8 @@ pub(super) fn assemble(
         modules: modules.clone(),
         metrics: Arc::clone(metrics),
         start_notes: Arc::clone(&start_notes),
-        flush_cores: Arc::new(move || {
-            let peers = Arc::clone(&flushed);
-            Box::pin(flush_cores(peers))
-        }),
+        neighbours,
+        flush_cores: flush,
         runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
         visitors: Arc::default(),
         forget_namespace: vec![
@@ -209,6 +219,15 @@ pub(super) fn assemble(
         },
     };
     Ok((Arc::new(shared), app))
+}
+
+/// What people call a node that serves at an address.
+fn node_name(address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return address.to_string();
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}:{}", host.trim(), address.port())
 }
 
 /// How a store forgets a namespace.

@@ -5,6 +5,7 @@ use super::target::{Target, query};
 use super::{State as AppState, blocking};
 use crate::auth::{Action, Credential};
 use crate::error::ApiError;
+use crate::neighbours::Gathered;
 use crate::records::{Filter, Record};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -13,6 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use orama_runtime::invocation::{Level, LogMessage, Status};
 use orama_runtime::limits::LOGS_LIMIT;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +81,9 @@ pub(super) struct Logs {
     invocations: Vec<Invocation>,
     logs: Vec<Line>,
     count: usize,
+    /// Nodes whose invocations are not among these, as they did not answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing_nodes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -148,6 +153,19 @@ fn lines(records: &[Record]) -> Vec<Line> {
     records.iter().flat_map(|r| r.messages.iter().rev().map(move |m| of(r, m))).collect()
 }
 
+/// The records of all nodes, newest first, and the nodes that told nothing.
+fn merged(mut own: Vec<Record>, gathered: Gathered, limit: u32) -> (Vec<String>, Vec<Record>) {
+    let Gathered { records, complete_since_ms, missing } = gathered;
+    if !records.is_empty() {
+        own.extend(records);
+        own.sort_by_key(|record| Reverse(record.started_at_ms));
+        // What is older would seem to be all there is of its time.
+        own.retain(|record| complete_since_ms.is_none_or(|since| record.started_at_ms >= since));
+        own.truncate(limit as usize);
+    }
+    (missing, own)
+}
+
 pub(super) async fn logs(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,
@@ -162,6 +180,10 @@ pub(super) async fn logs(
     if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.flush_cores)()).await.is_err() {
         tracing::warn!("the cores did not hand over their latest invocation records in time");
     }
+    let gathered = match &state.app.neighbours {
+        Some(neighbours) => neighbours.ask(&namespace, &name, &filter).await,
+        None => Gathered::default(),
+    };
     let app = Arc::clone(&state.app);
     blocking(move || {
         let found = app.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
@@ -169,12 +191,14 @@ pub(super) async fn logs(
             return Err(ApiError::function_not_found(name.as_str(), version));
         }
         app.records.flush();
-        let records = app.records.query(&namespace, &name, &filter).map_err(|e| ApiError::internal(&e))?;
+        let own = app.records.query(&namespace, &name, &filter).map_err(|e| ApiError::internal(&e))?;
+        let (missing_nodes, records) = merged(own, gathered, filter.limit);
         Ok(Json(Logs {
             name: name.to_string(),
             namespace: namespace.to_string(),
             count: records.len(),
             logs: lines(&records),
+            missing_nodes,
             invocations: records.into_iter().map(Invocation::new).collect(),
         }))
     })

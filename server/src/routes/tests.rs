@@ -111,6 +111,7 @@ impl Node {
             visitors: Arc::default(),
             forget_namespace: Vec::new(),
             checks: Vec::new(),
+            neighbours: None,
             storing: Arc::new(tokio::sync::Semaphore::new(1)),
             breakers: Vec::new(),
         });
