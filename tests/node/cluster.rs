@@ -28,6 +28,8 @@ mod secrets;
 mod services;
 mod websocket;
 
+#[path = "../cluster/changes.rs"]
+mod changes;
 #[path = "../cluster/nodes.rs"]
 mod nodes;
 #[path = "../cluster/operations.rs"]

@@ -11,19 +11,19 @@ use std::time::{Duration, SystemTime};
 
 impl Node {
     #[track_caller]
-    fn add_trigger(&self, function: &str, topic: &str) -> String {
+    pub fn add_trigger(&self, function: &str, topic: &str) -> String {
         let path = format!("/v1/functions/{function}/triggers");
         let answer = self.request("POST", &path).body(json!({ "topic": topic }).to_string()).send();
         answer.expect(201).json()["trigger_id"].as_str().unwrap().to_owned()
     }
 
-    fn publish(&self, topic: &str, data: impl Into<Value>) -> Answer {
+    pub fn publish(&self, topic: &str, data: impl Into<Value>) -> Answer {
         let body = json!({ "topic": topic, "data": data.into() }).to_string();
         self.request("POST", "/v1/pubsub/publish").body(body).send()
     }
 
     /// A function that logs what it is given, and fails for what has a "!" in it.
-    fn reader(&self, name: &str, fields: &[(&str, &str)]) {
+    pub fn reader(&self, name: &str, fields: &[(&str, &str)]) {
         self.deploy(name, &guests::wat("log_input"), fields);
     }
 
@@ -35,7 +35,7 @@ impl Node {
         texts.map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 
-    fn data(&self, name: &str) -> Vec<Value> {
+    pub fn data(&self, name: &str) -> Vec<Value> {
         self.events(name).iter().map(|event| event["data"].clone()).collect()
     }
 
@@ -45,7 +45,7 @@ impl Node {
         answer["dead_letters"].as_array().unwrap().clone()
     }
 
-    fn no_job_is_left(&self) -> bool {
+    pub fn no_job_is_left(&self) -> bool {
         self.metric("orama_event_jobs_waiting") == 0.0 && self.metric("orama_event_jobs_running") == 0.0
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 const VALUE: &str = "a value that is easily found 5e0f7a91";
 
 impl Node {
-    fn set_secret(&self, name: &str, value: &str) {
+    pub fn set_secret(&self, name: &str, value: &str) {
         let body = json!({ "name": name, "value": value }).to_string();
         self.request("PUT", "/v1/functions/secrets").body(body).send().expect(200);
     }
