@@ -65,9 +65,7 @@ fn a_trigger_made_on_one_node_fires_once_for_what_is_published_on_the_other() {
     a.reader("reader", &[]);
     let id = a.add_trigger("reader", "numbers");
     // A publish before the other node knows of the trigger is one for nobody.
-    eventually("the other node knows of it", || {
-        b.get("/v1/functions/reader/triggers").json()["count"] == 1
-    });
+    eventually("the other node knows of it", || b.get("/v1/functions/reader/triggers").json()["count"] == 1);
     for n in 0..MESSAGES {
         let from = if n % 3 == 0 { &a } else { &b };
         from.publish("numbers", n).expect(202);

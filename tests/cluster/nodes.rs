@@ -226,7 +226,9 @@ fn a_warm_invocation_asks_no_server() {
     let idle_after = all();
     let change = |before: [u64; 4], after: [u64; 4]| [0, 1, 2, 3].map(|n| after[n] - before[n]);
     let (busy, idle) = (change(before, after), change(idle, idle_after));
-    eprintln!("bytes to [platform, Olric, databases, kubo] in {took:?}: with {INVOCATIONS} invocations {busy:?}, idle {idle:?}");
+    eprintln!(
+        "bytes to [platform, Olric, databases, kubo] in {took:?}: with {INVOCATIONS} invocations {busy:?}, idle {idle:?}"
+    );
     assert_eq!((busy[2], busy[3]), (0, 0));
     assert!(busy[0] + busy[1] < INVOCATIONS, "{busy:?}, idle {idle:?}");
 }
