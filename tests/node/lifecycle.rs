@@ -108,7 +108,8 @@ fn a_bad_configuration_is_named_and_nothing_is_started() {
         ("\nlisten = \"localhost\"\n", &["orama.toml:2", "`listen`", "localhost"]),
         ("io_driver = \"kqueue\"\n", &["orama.toml:1", "`io_driver`", "epoll"]),
         ("header_timeout_seconds = 301\n", &["orama.toml:1", "`header_timeout_seconds`", "300"]),
-        ("[cache]\nkind = \"olric\"\n", &["orama.toml:2", "`cache.kind`"]),
+        ("[cache]\nkind = \"redis\"\n", &["orama.toml:2", "`cache.kind`", "olric"]),
+        ("[cache]\nkind = \"olric\"\n", &["orama.toml:2", "`cache.addresses`", "missing"]),
         ("listen = \n", &["orama.toml:1", "TOML"]),
     ] {
         fs::write(&file, text).unwrap();

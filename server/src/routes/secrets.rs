@@ -157,7 +157,7 @@ pub(super) async fn rotate_key(
             message: if app.secrets.makes_keys() {
                 "every secret is encrypted with a new key; the old one was removed from the key file"
             } else {
-                "every secret is encrypted with the first of the keys that the operator gave; the others can be taken away on all nodes"
+                "every secret is encrypted with the first key of ORAMA_SECRETS_KEY, or of the file that nodes share; the others can be removed from it"
             },
             key_id: rotation.key_id,
             reencrypted: rotation.reencrypted,
