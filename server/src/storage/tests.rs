@@ -1,8 +1,12 @@
 use super::*;
+use crate::backend::blob::ipfs::{IpfsBlobs, Settings};
 use crate::backend::blob::local::LocalBlobs;
 use crate::backend::conformance::storage as suite;
 use crate::backend::conformance::wait;
+use crate::backend::reach::Breaker;
 use orama_runtime::limits::{STORAGE_OBJECTS_MAX, STORAGE_TOTAL_MAX_BYTES};
+use orama_test_support::backends::Kubo;
+use std::path::Path;
 use tokio::runtime::Runtime;
 
 struct Node {
@@ -15,14 +19,35 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
+        Self::over(|dir, _, _| Arc::new(LocalBlobs::open(dir).unwrap()))
+    }
+
+    fn in_ipfs(kubo: &Kubo) -> Self {
+        Self::over(|dir, registry, backplane| {
+            let registry = registry.clone();
+            let blobs = IpfsBlobs::open(Settings {
+                dir,
+                copies: &dir.with_extension("copies"),
+                api_url: &kubo.urls()[0].parse().unwrap(),
+                pin_name: "orama/objects".to_owned(),
+                breaker: Breaker::new("blobs"),
+                is_named: Arc::new(move |cid| registry.is_blob_named(cid).map_err(|error| error.to_string())),
+                backplane: backplane.clone(),
+            });
+            Arc::new(blobs.unwrap())
+        })
+    }
+
+    fn over(blobs: impl FnOnce(&Path, &Registry, &Handle) -> Arc<dyn Blobs>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let backplane = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let backplane =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let registry = Registry::open(dir.path()).unwrap();
         let [a, b] = ["a", "b"].map(|name| Namespace::new(name).unwrap());
         for namespace in [&a, &b] {
             registry.create_namespace(namespace).unwrap();
         }
-        let blobs = Arc::new(LocalBlobs::open(&dir.path().join("objects")).unwrap());
+        let blobs = blobs(&dir.path().join("objects"), &registry, backplane.handle());
         let storage = ObjectStorage::new(registry, blobs, backplane.handle().clone());
         Self { storage, a, b, dir, _backplane: backplane }
     }
@@ -38,16 +63,22 @@ impl Node {
 
 #[test]
 fn it_is_a_storage() {
-    let node = Node::new();
-    for (name, case) in suite::CASES {
-        eprintln!("case: {name}");
-        case(&node.storage, &node.a, &node.b);
+    let kubo = Kubo::single().ok();
+    for node in [Some(Node::new()), kubo.as_ref().map(Node::in_ipfs)].into_iter().flatten() {
+        for (name, case) in suite::CASES {
+            eprintln!("case: {name}");
+            case(&node.storage, &node.a, &node.b);
+        }
     }
 }
 
 #[test]
 fn a_namespaces_objects_go_with_it_and_leave_those_of_others() {
-    let node = Node::new();
+    let kubo = Kubo::single().ok();
+    [Some(Node::new()), kubo.as_ref().map(Node::in_ipfs)].iter().flatten().for_each(objects_go);
+}
+
+fn objects_go(node: &Node) {
     let own = suite::put(&node.storage, &node.a, b"own");
     let shared = suite::put(&node.storage, &node.a, b"shared");
     suite::put(&node.storage, &node.b, b"shared");
