@@ -379,7 +379,7 @@ pub const TRIGGERED_NAMESPACE_SHARE: usize = 16;
 pub const JOB_OUTCOME_COMMIT_EVERY: Duration = Duration::from_millis(20);
 
 /// How long a node keeps a trigger's jobs to itself without saying so again. What a lost node held is free after it.
-pub const JOB_LEASE: Duration = Duration::from_secs(60);
+pub const JOB_LEASE: Duration = Duration::from_secs(15);
 
 /// Dead letters kept of one namespace; the oldest are dropped first, also when they are as old as
 /// [`RECORD_RETENTION`].

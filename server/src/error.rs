@@ -208,6 +208,18 @@ impl IntoResponse for ApiError {
     }
 }
 
+impl From<crate::registry::RegistryError> for ApiError {
+    fn from(error: crate::registry::RegistryError) -> Self {
+        error.unavailable().map_or_else(|| Self::internal(&error), |why| Self::unavailable(why.words()))
+    }
+}
+
+impl From<crate::events::EventsError> for ApiError {
+    fn from(error: crate::events::EventsError) -> Self {
+        error.unavailable().map_or_else(|| Self::internal(&error), |why| Self::unavailable(why.words()))
+    }
+}
+
 impl From<orama_runtime::names::InvalidName> for ApiError {
     fn from(e: orama_runtime::names::InvalidName) -> Self {
         Self::bad_request("INVALID_NAME", e.to_string())

@@ -6,6 +6,7 @@
 //! succeeded, so a crash may run it again, and never forgets it.
 
 use crate::backend::pubsub::PubSub;
+use crate::backend::replica::{ReplicaError, Shared};
 use crate::backend::sqlite::{Database, Durability, SqliteError};
 use crate::records::Records;
 use crate::registry::Registry;
@@ -43,6 +44,9 @@ pub use topic::{InvalidTopic, check_topic};
 /// The file's name in the data folder.
 const FILE: &str = "events.db";
 
+/// The name of the copy of events that are shared; what the node had for itself stays beside it.
+const COPY: &str = "events-copy.db";
+
 /// Where dispatchers are told that there are jobs.
 const WAKE_TOPIC: &str = "orama.jobs";
 
@@ -58,6 +62,17 @@ pub enum EventsError {
     /// The writer's thread cannot be started.
     #[error("events: cannot start the writer: {0}")]
     Thread(std::io::Error),
+}
+
+impl EventsError {
+    /// Why events that are shared cannot be changed now, where that is the reason.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<&ReplicaError> {
+        match self {
+            Self::Sqlite(error) => error.unavailable(),
+            Self::Thread(_) => None,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for EventsError {
@@ -145,6 +160,8 @@ struct Inner {
     /// This process, in leases.
     owner: String,
     counters: Counters,
+    /// Counts what other nodes did to jobs.
+    elsewhere: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
     /// Told when the dispatcher has ended.
     stopped: Mutex<Option<mpsc::Receiver<()>>>,
@@ -169,6 +186,32 @@ impl NodeEvents {
     ) -> Result<Self, EventsError> {
         let database = Arc::new(Database::open(dir, FILE, Durability::Power, &schema::migrations())?);
         database.write(|t| Ok::<_, EventsError>(store::start(t)?))?;
+        Self::with(database, registry, pubsub, backplane)
+    }
+
+    /// The same for events that other nodes share: a trigger's jobs run on the one that holds its lease.
+    ///
+    /// # Errors
+    /// [`EventsError`], which names the file or the key of the config.
+    pub fn open_shared(dir: &Path, registry: &Registry, shared: Shared) -> Result<Self, EventsError> {
+        let (pubsub, backplane) = (Arc::clone(&shared.pubsub), shared.backplane.clone());
+        let database = Database::open_shared(dir, COPY, schema::SHARED, shared)?;
+        Self::with(database, registry, pubsub, backplane)
+    }
+
+    fn with(
+        database: Arc<Database>,
+        registry: &Registry,
+        pubsub: Arc<dyn PubSub>,
+        backplane: Handle,
+    ) -> Result<Self, EventsError> {
+        let elsewhere = watch::Sender::new(0);
+        let counting = elsewhere.clone();
+        database.on_applied(move |applied| {
+            if applied.is_whole || applied.tables.contains("jobs") || applied.tables.contains("queues") {
+                counting.send_modify(|count| *count += 1);
+            }
+        });
         let tallies = Arc::new(Tallies::default());
         for (namespace, waiting) in database.read(store::waiting)? {
             tallies.add(&namespace, waiting);
@@ -197,6 +240,7 @@ impl NodeEvents {
             backplane,
             owner,
             counters: Counters::default(),
+            elsewhere,
             stopping: watch::Sender::new(false),
             stopped: Mutex::default(),
         };

@@ -121,14 +121,6 @@ impl Node {
             cpu: config.cpu_level.parse()?,
             code_cache,
         };
-        // The two slowest parts of a start, side by side.
-        let (engine, stores) = std::thread::scope(|scope| {
-            let engine = scope.spawn(|| Engine::new(&engine_config));
-            let stores = Stores::open(&data);
-            (engine.join(), stores)
-        });
-        let engine =
-            engine.map_err(|_| StartError::Threads(io::Error::other("making the engine panicked")))??;
         let backplane = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(BACKPLANE_THREADS)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -136,6 +128,14 @@ impl Node {
             .enable_all()
             .build()
             .map_err(StartError::Threads)?;
+        // The two slowest parts of a start, side by side.
+        let (engine, stores) = std::thread::scope(|scope| {
+            let engine = scope.spawn(|| Engine::new(&engine_config));
+            let stores = Stores::open(&config, &data, backplane.handle());
+            (engine.join(), stores)
+        });
+        let engine =
+            engine.map_err(|_| StartError::Threads(io::Error::other("making the engine panicked")))??;
         let peers = Peers::default();
         let metrics = Arc::new(Metrics::default());
         let compiler = compiler(&config, &data, engine, key)?;

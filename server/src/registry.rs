@@ -2,6 +2,7 @@
 //!
 //! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
 
+use crate::backend::replica::{ReplicaError, Shared};
 use crate::backend::sqlite::{Database, Durability, SqliteError};
 use jiff::Timestamp;
 use namespaces::namespace_exists;
@@ -31,6 +32,12 @@ pub use triggers::{AddedTrigger, Trigger};
 
 /// The file's name in the data folder.
 const FILE: &str = "registry.db";
+
+/// The name of the copy of a registry that is shared; what the node had for itself stays beside it.
+const COPY: &str = "registry-copy.db";
+
+/// Tables whose changes do not move [`Registry::generation`].
+const APART: [&str; 2] = ["secrets", "stored_objects"];
 
 /// Why the registry failed.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +74,17 @@ pub enum RegistryError {
     /// The system has no randomness for a key, or for encrypting with one.
     #[error("the system gives no randomness: {0}")]
     Random(#[from] getrandom::Error),
+}
+
+impl RegistryError {
+    /// Why a registry that is shared cannot be changed now, where that is the reason.
+    #[must_use]
+    pub fn unavailable(&self) -> Option<&ReplicaError> {
+        match self {
+            Self::Sqlite(error) => error.unavailable(),
+            _ => None,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for RegistryError {
@@ -142,6 +160,26 @@ impl Registry {
             generation: Arc::default(),
             secrets_generation: Arc::default(),
         })
+    }
+
+    /// Opens this node's copy of a registry that other nodes share, and keeps it up to date. The counts of changes move with
+    /// those of other nodes too.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], which names the file or the key of the config.
+    pub fn open_shared(dir: &Path, shared: Shared) -> Result<Self, RegistryError> {
+        let database = Database::open_shared(dir, COPY, schema::SHARED, shared)?;
+        let registry = Self { database, generation: Arc::default(), secrets_generation: Arc::default() };
+        let (generation, secrets) = (registry.generation(), registry.secrets_generation());
+        registry.database.on_applied(move |applied| {
+            if applied.is_whole || applied.tables.iter().any(|table| !APART.contains(&table.as_str())) {
+                generation.fetch_add(1, Ordering::Release);
+            }
+            if applied.is_whole || applied.tables.contains("secrets") {
+                secrets.fetch_add(1, Ordering::Release);
+            }
+        });
+        Ok(registry)
     }
 
     /// Counts the changes. It moves (Release) after a change was committed and before it is acknowledged: whoever

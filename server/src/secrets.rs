@@ -365,6 +365,9 @@ impl SecretStore {
         if damaged.is_empty() {
             return Ok(looked_at as u64);
         }
+        // A step that ran again found the same.
+        damaged.sort_unstable();
+        damaged.dedup();
         let count = damaged.len();
         damaged.truncate(NAMES_SHOWN);
         Err(SecretsError::Damaged { count, names: damaged.join(", ") })

@@ -182,7 +182,13 @@ fn refused(error: StoreError) -> ServiceError {
         StoreError::Registry(RegistryError::NoNamespace(_)) => {
             ServiceError::unavailable("the namespace is being deleted")
         }
-        StoreError::Registry(error) => failed(&error),
+        StoreError::Registry(error) => match error.unavailable() {
+            Some(why) => {
+                tracing::warn!(%error, "an object could not be stored");
+                ServiceError::unavailable(why.words())
+            }
+            None => failed(&error),
+        },
     }
 }
 

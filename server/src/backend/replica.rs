@@ -35,7 +35,6 @@ mod log;
 mod puller;
 mod start;
 
-pub use capture::{Noted, Watched};
 pub(super) use start::open;
 
 /// Why data that all nodes share cannot be changed now.
@@ -74,6 +73,21 @@ pub enum ReplicaError {
 }
 
 impl ReplicaError {
+    /// For whoever asked for the change, without the servers' addresses.
+    #[must_use]
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => {
+                "the platform's database did not answer in time; it is not known whether the change was stored, so look \
+                 before you try again"
+            }
+            Self::Newer { .. } => {
+                "this node is older than the platform's data and cannot change them; nothing was stored"
+            }
+            _ => "the platform's database cannot be changed now; nothing was stored; try again soon",
+        }
+    }
+
     /// Whether the same may succeed later.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
@@ -109,8 +123,6 @@ pub struct Layout {
     pub stream: &'static str,
     /// Every layout that they ever had, in order; a released step never changes.
     pub steps: &'static [&'static str],
-    /// Rows that [`Applied::noted`] tells of.
-    pub watched: &'static [Watched],
 }
 
 /// What other nodes changed.
@@ -118,8 +130,6 @@ pub struct Layout {
 pub struct Applied {
     /// Tables of which rows were changed.
     pub tables: BTreeSet<String>,
-    /// Watched rows that were inserted or deleted, in order.
-    pub noted: Vec<Noted>,
     /// The copy was made anew: anything may have changed.
     pub is_whole: bool,
 }
@@ -319,7 +329,7 @@ impl Replica {
         let position = self.state().position.clone();
         let known = entries.iter().take_while(|entry| entry.schema <= self.layout.steps.len()).count();
         let (usable, newer) = entries.split_at(known);
-        match apply::entries(connection, self.layout.watched, &position, usable) {
+        match apply::entries(connection, &position, usable) {
             Ok(applied) => {
                 let mut state = self.state();
                 if let Some(last) = usable.last() {
@@ -374,8 +384,7 @@ impl Replica {
             return Err(self.newer(position.schema));
         }
         let mut connection = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Layout { steps, watched, .. } = self.layout;
-        match copy::replace(&mut connection, backup.path(), steps, watched, &position) {
+        match copy::replace(&mut connection, backup.path(), self.layout.steps, &position) {
             Ok(()) => {}
             Err(ApplyError::Diverged(message)) => return Err(unavailable(message)),
             Err(ApplyError::Failed(error)) => return Err(error),

@@ -2,7 +2,7 @@
 //! a namespace in rotation. So a slow function holds up nothing but its own trigger.
 
 use super::turn::{FAILURE_PAUSE, Next, Turn, TurnEnd};
-use super::writer::Change;
+use super::writer::{Change, Renewed};
 use super::{Inner, Run, WAKE_TOPIC, now_ms, settler, store};
 use crate::backend::pubsub::{Heard, Subscription};
 use crate::backend::sqlite::SqliteError;
@@ -14,13 +14,16 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 /// How often leases are renewed, and jobs looked for whose wake-up was lost.
-const TICK: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_secs(3);
+
+/// How often what waits is counted anew where other nodes change it too.
+const RECOUNT_EVERY: Duration = Duration::from_secs(30);
 
 /// Pause between two looks for retries that are due.
 const DUE_PAUSE: Duration = Duration::from_millis(50);
@@ -73,6 +76,11 @@ pub(super) struct Dispatcher {
     /// When the next retry is due, if that is known.
     due_ms: Option<i64>,
     due_looked: Instant,
+    /// Leases that were renewed.
+    renewed: (UnboundedSender<Renewed>, UnboundedReceiver<Renewed>),
+    /// What other nodes had done at the last look, and at the last count.
+    elsewhere: (u64, u64),
+    recounted: Instant,
 }
 
 impl Dispatcher {
@@ -91,12 +99,16 @@ impl Dispatcher {
             pauses: BinaryHeap::new(),
             due_ms: None,
             due_looked: Instant::now(),
+            renewed: unbounded_channel(),
+            elsewhere: (0, 0),
+            recounted: Instant::now(),
         }
     }
 
     /// Runs until the node stops, and then until what runs has ended.
     pub(super) async fn run(mut self) {
         let mut stopping = self.inner.stopping.subscribe();
+        let mut elsewhere = self.inner.elsewhere.subscribe();
         let mut subscription = None;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,6 +119,17 @@ impl Dispatcher {
                 heard = hear(&mut subscription) => self.heard(heard).await,
                 Some(ended) = self.turns.join_next_with_id(), if !self.turns.is_empty() => self.ended(ended),
                 () = until(timer) => self.time_passed().await,
+                Some((queues, until_ms)) = self.renewed.1.recv() => {
+                    for id in queues {
+                        if let Some(queue) = self.queues.get_mut(&id) {
+                            queue.lease_until_ms = until_ms;
+                        }
+                    }
+                }
+                count = others_acted(&mut elsewhere, self.elsewhere.0, self.due_looked + DUE_PAUSE) => {
+                    self.elsewhere.0 = count;
+                    self.look(store::ready).await;
+                }
                 // The first one comes at once.
                 _ = tick.tick() => {
                     if subscription.is_none() {
@@ -293,24 +316,49 @@ impl Dispatcher {
         }
     }
 
+    /// Counts what waits, where other nodes change it too.
+    async fn recount(&mut self) {
+        let acted = *self.inner.elsewhere.borrow();
+        let is_due = acted != self.elsewhere.1 || self.recounted.elapsed() >= RECOUNT_EVERY;
+        if !self.inner.database.is_shared() || !is_due {
+            return;
+        }
+        (self.elsewhere.1, self.recounted) = (acted, Instant::now());
+        let inner = Arc::clone(&self.inner);
+        let counted = tokio::task::spawn_blocking(move || {
+            inner.database.read(store::waiting).map(|waiting| inner.tallies.recount(waiting))
+        });
+        if !matches!(counted.await, Ok(Ok(()))) {
+            tracing::error!("waiting jobs could not be counted");
+        }
+    }
+
     async fn tick(&mut self) {
         let now_ms = now_ms();
         let lease_ms = JOB_LEASE.as_millis() as i64;
         let mut renew = Vec::new();
-        for (id, queue) in &mut self.queues {
+        for (id, queue) in &self.queues {
             if matches!(queue.state, State::Running { .. })
                 && queue.lease_until_ms - now_ms < lease_ms * 2 / 3
             {
-                queue.lease_until_ms = now_ms + lease_ms;
                 renew.push(*id);
             }
         }
         if !renew.is_empty() {
-            self.inner.change(Change::Renew(renew));
+            self.inner.change(Change::Renew(renew, self.renewed.0.clone()));
         }
+        self.recount().await;
         self.queues.retain(|_, queue| queue.state != State::Idle || queue.lease_until_ms > now_ms);
         self.look(store::ready).await;
     }
+}
+
+/// Waits until other nodes did something that was not looked at, and not before then; which count that is.
+async fn others_acted(elsewhere: &mut watch::Receiver<u64>, seen: u64, not_before: Instant) -> u64 {
+    let count = elsewhere.wait_for(|count| *count != seen).await.map(|count| *count);
+    let Ok(count) = count else { pending().await };
+    sleep_until(not_before).await;
+    count
 }
 
 async fn hear(subscription: &mut Option<Box<dyn Subscription>>) -> Heard {

@@ -1,10 +1,16 @@
 //! The tables of `events.db`.
 
+use crate::backend::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
+const STEPS: &[&str] = &[FIRST];
+
+/// The same where all nodes share the data.
+pub(super) const SHARED: Layout = Layout { stream: "events", steps: STEPS };
+
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST)])
+    Migrations::new(STEPS.iter().map(|step| M::up(step)).collect())
 }
 
 // Ids are never given twice (AUTOINCREMENT): a job's outcome must not meet another job. A message stays while a job or a

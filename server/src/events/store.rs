@@ -171,6 +171,15 @@ pub(super) fn lease(
     Ok(rows > 0)
 }
 
+/// Whether another owner has a queue.
+pub(super) fn is_taken(c: &Connection, queue: i64, owner: &str, now_ms: i64) -> Result<bool> {
+    c.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM queues WHERE id = ?1 AND lease_owner IS NOT NULL AND lease_owner <> ?2
+            AND lease_until_ms > ?3)",
+    )?
+    .query_row(params![queue, owner, now_ms], |row| row.get(0))
+}
+
 /// Gives all queues of an owner back.
 pub(super) fn release(t: &Transaction<'_>, owner: &str) -> Result<()> {
     t.execute("UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE lease_owner = ?1", [owner])?;

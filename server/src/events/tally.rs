@@ -19,6 +19,8 @@ pub(super) struct Waiting {
 #[derive(Default)]
 struct Tally {
     waiting: Waiting,
+    /// Of these, what is not committed yet.
+    admitted: Waiting,
     /// Bytes of memory that its events take until they are committed.
     unwritten: usize,
 }
@@ -58,18 +60,22 @@ impl Tallies {
                 return Err(ServiceError::unavailable("too many events are being published; try again soon"));
             }
             tally.waiting = Waiting { jobs: jobs + new.jobs, bytes: bytes + new.bytes };
+            tally.admitted.jobs += new.jobs;
+            tally.admitted.bytes += new.bytes;
             tally.unwritten += cost;
             all.unwritten += cost;
             Ok(())
         })
     }
 
-    /// An admitted event takes no memory any more: it is committed, or has failed.
-    pub(super) fn written(&self, namespace: &Namespace, cost: usize) {
+    /// An admitted event with these jobs takes no memory any more: it is committed, or has failed.
+    pub(super) fn written(&self, namespace: &Namespace, jobs: Waiting, cost: usize) {
         self.with(|all| {
             all.unwritten = all.unwritten.saturating_sub(cost);
             if let Some(tally) = all.namespaces.get_mut(namespace) {
                 tally.unwritten = tally.unwritten.saturating_sub(cost);
+                tally.admitted.jobs = tally.admitted.jobs.saturating_sub(jobs.jobs);
+                tally.admitted.bytes = tally.admitted.bytes.saturating_sub(jobs.bytes);
             }
             all.tidy(namespace);
         });
@@ -81,6 +87,21 @@ impl Tallies {
             let waiting = &mut all.namespaces.entry(namespace.clone()).or_default().waiting;
             waiting.jobs += new.jobs;
             waiting.bytes += new.bytes;
+        });
+    }
+
+    /// What waits was counted anew, as other nodes change it too. What is admitted and not committed comes on top.
+    pub(super) fn recount(&self, mut counted: HashMap<Namespace, Waiting>) {
+        self.with(|all| {
+            for (namespace, tally) in &mut all.namespaces {
+                let Waiting { jobs, bytes } = counted.remove(namespace).unwrap_or_default();
+                let Waiting { jobs: more, bytes: more_bytes } = tally.admitted;
+                tally.waiting = Waiting { jobs: jobs + more, bytes: bytes + more_bytes };
+            }
+            for (namespace, waiting) in counted {
+                all.namespaces.insert(namespace, Tally { waiting, ..Tally::default() });
+            }
+            all.namespaces.retain(|_, tally| !tally.is_empty());
         });
     }
 
@@ -101,10 +122,15 @@ impl Tallies {
     }
 }
 
+impl Tally {
+    fn is_empty(&self) -> bool {
+        self.unwritten == 0 && self.waiting == Waiting::default()
+    }
+}
+
 impl All {
     fn tidy(&mut self, namespace: &Namespace) {
-        let empty = |tally: &Tally| tally.unwritten == 0 && tally.waiting == Waiting::default();
-        if self.namespaces.get(namespace).is_some_and(empty) {
+        if self.namespaces.get(namespace).is_some_and(Tally::is_empty) {
             self.namespaces.remove(namespace);
         }
     }
@@ -142,7 +168,7 @@ mod tests {
         tallies.admit(&a, one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES).unwrap();
         assert!(tallies.admit(&a, one, 1).is_err());
         tallies.admit(&b, one, 1).unwrap();
-        tallies.written(&a, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES);
+        tallies.written(&a, one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES);
         tallies.admit(&a, one, 1).unwrap();
         for name in ["c", "d", "e"] {
             tallies.admit(&namespace(name), one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES).unwrap();
@@ -152,11 +178,27 @@ mod tests {
     }
 
     #[test]
+    fn a_new_count_keeps_what_is_not_committed() {
+        let tallies = Tallies::default();
+        let (a, b, c) = (namespace("a"), namespace("b"), namespace("c"));
+        let some = |jobs| Waiting { jobs, bytes: jobs };
+        tallies.admit(&a, some(3), 1).unwrap();
+        tallies.add(&a, some(5));
+        tallies.add(&b, some(7));
+        tallies.recount(HashMap::from([(a.clone(), some(10)), (c, some(1))]));
+        assert_eq!(tallies.jobs(), 10 + 3 + 1);
+        tallies.written(&a, some(3), 1);
+        tallies.recount(HashMap::from([(a, some(13))]));
+        assert_eq!(tallies.jobs(), 13);
+        assert_eq!(tallies.with(|all| all.namespaces.len()), 1);
+    }
+
+    #[test]
     fn a_namespace_without_anything_takes_no_memory() {
         let tallies = Tallies::default();
         let one = Waiting { jobs: 1, bytes: 1 };
         tallies.admit(&namespace("a"), one, 5).unwrap();
-        tallies.written(&namespace("a"), 5);
+        tallies.written(&namespace("a"), one, 5);
         tallies.remove(&namespace("a"), one);
         assert!(tallies.with(|all| all.namespaces.is_empty()));
     }

@@ -3,6 +3,7 @@
 mod dead_letters;
 mod delivery;
 mod durability;
+mod shared;
 
 use super::*;
 use crate::backend::pubsub::memory::MemoryPubSub;

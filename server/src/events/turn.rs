@@ -80,9 +80,11 @@ impl Turn {
 
     async fn jobs(&mut self) -> Result<Next, String> {
         let queue = self.queue;
-        if !self.lease().await {
-            let is_there = self.read(move |c| store::window(c, queue, now_ms(), 0)).await?.is_some();
-            return Ok(if is_there { Next::After(FAILURE_PAUSE) } else { Next::WhenWoken });
+        if !self.lease().await? {
+            // While another node has it, its jobs are looked at again: that node may have ended.
+            let window = self.read(move |c| store::window(c, queue, now_ms(), 1)).await?;
+            let has_jobs = window.is_some_and(|(_, jobs)| !jobs.is_empty());
+            return Ok(if has_jobs { Next::After(FAILURE_PAUSE) } else { Next::WhenWoken });
         }
         let begun = Instant::now();
         let window = self.read(move |c| store::window(c, queue, now_ms(), JOBS_WINDOW)).await?;
@@ -105,19 +107,24 @@ impl Turn {
     }
 
     /// Sees to it that the queue is this node's for long enough to begin.
-    async fn lease(&mut self) -> bool {
+    async fn lease(&mut self) -> Result<bool, String> {
         let half_ms = (JOB_LEASE / 2).as_millis() as i64;
         if self.lease_until_ms - now_ms() > half_ms {
-            return true;
+            return Ok(true);
+        }
+        let (queue, owner) = (self.queue, self.inner.owner.clone());
+        // Asking for one that another node has would cost all nodes a commit.
+        if self.read(move |c| store::is_taken(c, queue, &owner, now_ms())).await? {
+            return Ok(false);
         }
         let (answer, wait) = oneshot::channel();
         self.inner.change(Change::Lease(self.queue, answer));
         match wait.await {
             Ok(Some(until_ms)) => {
                 self.lease_until_ms = until_ms;
-                true
+                Ok(true)
             }
-            _ => false,
+            _ => Ok(false),
         }
     }
 

@@ -5,6 +5,7 @@ use super::store::{self, Fate};
 use super::tally::{Tallies, Waiting};
 use super::triggers::Triggers;
 use super::{Wake, dead_letters, now_ms};
+use crate::backend::replica::ReplicaError;
 use crate::backend::sqlite::{Database, SqliteError};
 use orama_runtime::limits::JOB_LEASE;
 use orama_runtime::names::Namespace;
@@ -13,10 +14,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
 /// Changes of one commit at most, so that none waits long behind others.
 const COMMIT_CHANGES_MAX: usize = 1024;
+
+/// Bytes of published data after which a commit takes no more.
+const COMMIT_BYTES: usize = 4 << 20;
 
 /// How often dead letters are looked at for age.
 const AGE_EVERY: Duration = Duration::from_secs(60);
@@ -60,9 +65,12 @@ pub(super) enum Change {
     Flush(oneshot::Sender<bool>),
     /// Takes a queue; answered with the end of the lease, or with nothing when another node has it.
     Lease(i64, oneshot::Sender<Option<i64>>),
-    /// Keeps queues that are being worked on.
-    Renew(Vec<i64>),
+    /// Keeps queues that are being worked on. Those that are kept, and until when, are sent when that is durable.
+    Renew(Vec<i64>, UnboundedSender<Renewed>),
 }
+
+/// Queues whose leases end then.
+pub(super) type Renewed = (Vec<i64>, i64);
 
 pub(super) struct Writer {
     pub(super) database: Arc<Database>,
@@ -79,6 +87,8 @@ struct Done {
     woken: HashMap<i64, Namespace>,
     /// For each lease asked for, in order.
     leases: Vec<Option<i64>>,
+    /// For each renewal, in order.
+    renewed: Vec<Renewed>,
     /// Jobs whose rows are gone.
     gone: Vec<(Namespace, Waiting)>,
 }
@@ -105,6 +115,9 @@ impl Writer {
     }
 
     fn commit(&self, changes: Vec<Change>, lost: &mut bool) {
+        if changes.iter().all(|change| matches!(change, Change::Flush(_))) {
+            return self.committed(changes, Done::default(), lost);
+        }
         let now_ms = now_ms();
         let until_ms = now_ms.saturating_add(i64::try_from(JOB_LEASE.as_millis()).unwrap_or(i64::MAX));
         let done = self.database.write(|t| {
@@ -132,10 +145,14 @@ impl Writer {
                         let taken = store::lease(t, *queue, &self.owner, now_ms, until_ms)?;
                         done.leases.push(taken.then_some(until_ms));
                     }
-                    Change::Renew(queues) => {
+                    Change::Renew(queues, _) => {
+                        let mut kept = Vec::with_capacity(queues.len());
                         for queue in queues {
-                            store::lease(t, *queue, &self.owner, now_ms, until_ms)?;
+                            if store::lease(t, *queue, &self.owner, now_ms, until_ms)? {
+                                kept.push(*queue);
+                            }
                         }
+                        done.renewed.push((kept, until_ms));
                     }
                     Change::Flush(_) => {}
                 }
@@ -155,12 +172,12 @@ impl Writer {
         for (namespace, gone) in done.gone {
             self.tallies.remove(&namespace, gone);
         }
-        let mut leases = done.leases.into_iter();
+        let (mut leases, mut renewed) = (done.leases.into_iter(), done.renewed.into_iter());
         for change in changes {
             // Whoever asked may have gone; what they asked for is done all the same.
             match change {
                 Change::Publish(publish) => {
-                    self.tallies.written(&publish.namespace, publish.cost);
+                    self.tallies.written(&publish.namespace, publish.jobs(), publish.cost);
                     let _gone = publish.answer.send(Ok(()));
                 }
                 Change::Flush(answer) => {
@@ -169,7 +186,12 @@ impl Writer {
                 Change::Lease(_, answer) => {
                     let _gone = answer.send(leases.next().flatten());
                 }
-                Change::Settle(_) | Change::Renew(_) => {}
+                Change::Renew(_, answer) => {
+                    if let Some(renewed) = renewed.next() {
+                        let _gone = answer.send(renewed);
+                    }
+                }
+                Change::Settle(_) => {}
             }
         }
         if !done.woken.is_empty() {
@@ -179,14 +201,17 @@ impl Writer {
 
     fn failed(&self, changes: Vec<Change>, error: &SqliteError, lost: &mut bool) {
         tracing::error!(%error, count = changes.len(), "events could not be written");
+        let words = match error.unavailable() {
+            Some(ReplicaError::Unknown(_)) => "it is not known whether the event was stored",
+            _ => "the event could not be stored; try again soon",
+        };
         *lost |= changes.iter().any(|change| matches!(change, Change::Settle(_)));
         for change in changes {
             match change {
                 Change::Publish(publish) => {
-                    self.tallies.written(&publish.namespace, publish.cost);
+                    self.tallies.written(&publish.namespace, publish.jobs(), publish.cost);
                     self.tallies.remove(&publish.namespace, publish.jobs());
-                    let error = ServiceError::unavailable("the event could not be stored; try again soon");
-                    let _gone = publish.answer.send(Err(error));
+                    let _gone = publish.answer.send(Err(ServiceError::unavailable(words)));
                 }
                 Change::Flush(answer) => {
                     let _gone = answer.send(false);
@@ -194,13 +219,21 @@ impl Writer {
                 Change::Lease(_, answer) => {
                     let _gone = answer.send(None);
                 }
-                Change::Settle(_) | Change::Renew(_) => {}
+                Change::Settle(_) | Change::Renew(..) => {}
             }
         }
     }
 }
 
-/// Takes what is there.
+/// Takes what is there, and fits one commit.
 fn gather(first: Change, queue: &Receiver<Change>) -> Vec<Change> {
-    std::iter::once(first).chain(queue.try_iter().take(COMMIT_CHANGES_MAX - 1)).collect()
+    let cost = |change: &Change| if let Change::Publish(publish) = change { publish.cost } else { 0 };
+    let mut bytes = cost(&first);
+    let mut changes = vec![first];
+    while changes.len() < COMMIT_CHANGES_MAX && bytes < COMMIT_BYTES {
+        let Ok(next) = queue.try_recv() else { break };
+        bytes += cost(&next);
+        changes.push(next);
+    }
+    changes
 }

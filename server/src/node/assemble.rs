@@ -12,6 +12,9 @@ use crate::backend::olric::Olric;
 use crate::backend::pubsub::PubSub;
 use crate::backend::pubsub::memory::MemoryPubSub;
 use crate::backend::pubsub::olric::OlricPubSub;
+use crate::backend::reach::Breaker;
+use crate::backend::replica;
+use crate::backend::rqlite::RqliteClient;
 use crate::config::Config;
 use crate::egress::Egress;
 use crate::events::NodeEvents;
@@ -36,21 +39,56 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
-/// What a node keeps on disk.
+/// What a node keeps on disk, and how it hears of what others keep.
 pub(super) struct Stores {
     registry: Registry,
     records: Records,
+    events: NodeEvents,
+    pubsub: Arc<dyn PubSub>,
+    olric_pubsub: Option<Arc<OlricPubSub>>,
+    /// The circuit of the platform's rqlite.
+    breaker: Option<Breaker>,
 }
 
 impl Stores {
-    pub(super) fn open(data: &Path) -> Result<Self, StartError> {
+    pub(super) fn open(config: &Config, data: &Path, backplane: &Handle) -> Result<Self, StartError> {
         let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
-        Ok(Self {
-            registry: Registry::open(data).map_err(|error| failed(&error))?,
-            records: Records::open(data).map_err(|error| failed(&error))?,
-        })
+        let records = Records::open(data).map_err(|error| failed(&error))?;
+        let olric_pubsub = config.backends.pubsub.as_ref().map(|at| {
+            let olric = Olric::new(at, "pubsub", backplane.clone());
+            Arc::new(OlricPubSub::new(olric, &config.backends.cluster))
+        });
+        let pubsub: Arc<dyn PubSub> = match &olric_pubsub {
+            Some(pubsub) => Arc::<OlricPubSub>::clone(pubsub),
+            None => Arc::new(MemoryPubSub::default()),
+        };
+        let shared = match &config.backends.platform {
+            Some(at) => Some(replica::Shared {
+                client: RqliteClient::new("database.platform", at)
+                    .map_err(|error| failed(&format_args!("database.platform: {error}")))?,
+                pubsub: Arc::clone(&pubsub),
+                backplane: backplane.clone(),
+                node: config.listen.to_string(),
+            }),
+            None => None,
+        };
+        let breaker = shared.as_ref().map(|shared| shared.client.breaker().clone());
+        let (registry, events) = match shared {
+            Some(shared) => {
+                let registry = Registry::open_shared(data, shared.clone()).map_err(|error| failed(&error))?;
+                let events = NodeEvents::open_shared(data, &registry, shared);
+                (registry, events.map_err(|error| failed(&error))?)
+            }
+            None => {
+                let registry = Registry::open(data).map_err(|error| failed(&error))?;
+                let events = NodeEvents::open(data, &registry, Arc::clone(&pubsub), backplane.clone());
+                (registry, events.map_err(|error| failed(&error))?)
+            }
+        };
+        Ok(Self { registry, records, events, pubsub, olric_pubsub, breaker })
     }
 }
 
@@ -76,7 +114,8 @@ pub(super) fn assemble(
     peers: &Peers,
 ) -> Result<(Arc<Shared>, Arc<App>), StartError> {
     let data = &config.home.join("data");
-    let Stores { registry, records } = stores;
+    let Stores { registry, records, events, pubsub, olric_pubsub, breaker: platform } = stores;
+    let events = Arc::new(events);
     let blobs = BlobStores::open(config, data, &registry, backplane.handle())
         .map_err(|error| StartError::Store(error.to_string()))?;
     let BlobStores { modules: blobs, objects, breaker } = blobs;
@@ -111,23 +150,12 @@ pub(super) fn assemble(
         .map_err(|error| StartError::Store(error.to_string()))?;
     let reads = KeptReads::new(Arc::new(database.clone()));
     let storage = ObjectStorage::new(registry.clone(), objects, backplane.handle().clone());
-    let olric_pubsub = config.backends.pubsub.as_ref().map(|at| {
-        let olric = Olric::new(at, "pubsub", backplane.handle().clone());
-        Arc::new(OlricPubSub::new(olric, &config.backends.cluster))
-    });
-    let pubsub: Arc<dyn PubSub> = match &olric_pubsub {
-        Some(pubsub) => Arc::<OlricPubSub>::clone(pubsub),
-        None => Arc::new(MemoryPubSub::default()),
-    };
     let cache = Caches::new(config, &pubsub, backplane.handle());
-    let events = NodeEvents::open(data, &registry, pubsub, backplane.handle().clone())
-        .map(Arc::new)
-        .map_err(|error| StartError::Store(error.to_string()))?;
     let mut checks = vec![
         ("databases", check(&database, Databases::check)),
         ("objects", check(&storage, ObjectStorage::check)),
     ];
-    let mut breakers: Vec<_> = breaker.into_iter().chain(database.breakers()).collect();
+    let mut breakers: Vec<_> = platform.into_iter().chain(breaker).chain(database.breakers()).collect();
     if let Caches::Olric(olric) = &cache {
         checks.push(("cache", check(olric, OlricCache::check)));
         breakers.push(olric.breaker().clone());

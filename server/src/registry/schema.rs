@@ -1,10 +1,16 @@
 //! The registry's tables and statements.
 
+use crate::backend::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
+const STEPS: &[&str] = &[FIRST, SERVICES, START];
+
+/// The same where all nodes share the data.
+pub(super) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
+
 pub(super) fn migrations() -> Migrations<'static> {
-    Migrations::new(vec![M::up(FIRST), M::up(SERVICES), M::up(START)])
+    Migrations::new(STEPS.iter().map(|step| M::up(step)).collect())
 }
 
 const FIRST: &str = "

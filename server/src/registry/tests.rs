@@ -1,6 +1,7 @@
 //! What the registry promises: numbers, order, durability, isolation.
 
 use super::*;
+mod shared;
 use crate::auth::{Role, key_hash};
 use std::thread;
 

@@ -141,8 +141,7 @@ async fn replay(
     let app = Arc::clone(&state.app);
     blocking(move || {
         must_exist(&app, &namespace, &name)?;
-        let replayed =
-            app.events.replay(&namespace, &name, id.as_deref()).map_err(|e| ApiError::internal(&e))?;
+        let replayed = app.events.replay(&namespace, &name, id.as_deref())?;
         if id.is_some() && replayed == 0 {
             return Err(not_found(&name));
         }
@@ -170,7 +169,7 @@ pub(super) async fn delete(
     blocking(move || {
         must_exist(&app, &namespace, &name)?;
         let deleted = app.events.delete_dead_letter(&namespace, &name, &id);
-        if !deleted.map_err(|e| ApiError::internal(&e))? {
+        if !deleted? {
             return Err(not_found(&name));
         }
         Ok(Json(Deleted { message: format!("dead letter {id:?} deleted"), id }))

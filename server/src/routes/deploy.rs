@@ -7,6 +7,7 @@ use super::target::{NamespaceQuery, query};
 use super::{App, State as AppState, blocking};
 use crate::auth::{Action, Credential};
 use crate::backend::blob::{BlobError, cid};
+use crate::backend::replica::ReplicaError;
 use crate::error::ApiError;
 use crate::modules::{PrepareError, Prepared};
 use crate::registry::{ModuleRef, NewVersion, RegistryError};
@@ -88,6 +89,7 @@ async fn run(
     })?;
     let storing = Arc::clone(&app.storing).acquire_owned().await.map_err(|e| ApiError::internal(&e))?;
     blocking(move || {
+        let mut may_come = false;
         let stored = app.blobs.put_as(&wasm_cid, &form.wasm).map_err(not_stored);
         let result = stored.and_then(|()| {
             let new = NewVersion {
@@ -104,19 +106,25 @@ async fn run(
                 env: form.env,
             };
             app.registry.deploy(new).map_err(|e| match e {
+                _ if matches!(e.unavailable(), Some(ReplicaError::Unknown(_))) => {
+                    may_come = true;
+                    e.into()
+                }
                 RegistryError::NoNamespace(name) => ApiError::namespace_not_found(&name),
                 RegistryError::NoVersionsLeft(_) => {
                     ApiError::new(StatusCode::CONFLICT, "NO_VERSIONS_LEFT", e.to_string())
                 }
-                _ => ApiError::internal(&e),
+                _ => e.into(),
             })
         });
         if result.is_ok() {
             confirm(&*app.blobs, &wasm_cid);
         }
         drop(hold);
-        // Also what was deleted again meanwhile, and left alone because it was held.
-        clean(&app, &ModuleRef { wasm_hash, wasm_cid });
+        // Also what was deleted again meanwhile, and left alone because it was held. What may still be named is looked at later.
+        if !may_come {
+            clean(&app, &ModuleRef { wasm_hash, wasm_cid });
+        }
         drop(storing);
         result.map(|function| (function, compiled))
     })

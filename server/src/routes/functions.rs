@@ -149,7 +149,7 @@ pub(super) async fn delete(
     let Target { name, version } = Target::from_path(path)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let deleted = app.registry.delete(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        let deleted = app.registry.delete(&namespace, &name, version)?;
         if deleted.versions == 0 {
             return Err(ApiError::function_not_found(name.as_str(), version));
         }

@@ -62,7 +62,7 @@ pub(super) async fn create(
             RegistryError::TooManyKeys(_) => {
                 ApiError::new(StatusCode::CONFLICT, "TOO_MANY_KEYS", error.to_string())
             }
-            _ => ApiError::internal(&error),
+            _ => error.into(),
         })?;
         let api_key = key.reveal().to_owned();
         Ok(Created { id, api_key, namespace: namespace.to_string(), role: role.as_str() })
@@ -126,9 +126,8 @@ pub(super) async fn delete(
     let namespace = state.namespace(&credential, Action::ManageKeys, asked.as_deref()).await?;
     let registry = state.app.registry.clone();
     blocking(move || {
-        let failed = |error: RegistryError| ApiError::internal(&error);
         let anywhere = !chosen && credential.role.allows(Action::AnyNamespace);
-        let key = registry.key(&id).map_err(failed)?;
+        let key = registry.key(&id)?;
         let key = key.filter(|key| anywhere || key.namespace == namespace).ok_or_else(not_found)?;
         if key.role == Role::Operator {
             credential.require(Action::Operate)?;
@@ -141,7 +140,7 @@ pub(super) async fn delete(
                 ));
             }
         }
-        if !registry.delete_key(&key.id).map_err(failed)? {
+        if !registry.delete_key(&key.id)? {
             return Err(not_found());
         }
         Ok(Json(Deleted { message: "the key is deleted and no longer accepted".to_owned(), id: key.id }))

@@ -54,7 +54,7 @@ pub(super) async fn create(
         Err(error @ RegistryError::BeingDeleted(_)) => {
             Err(conflict("NAMESPACE_BEING_DELETED", error.to_string()))
         }
-        Err(error) => Err(ApiError::internal(&error)),
+        Err(error) => Err(error.into()),
     });
     Ok((StatusCode::CREATED, Json(made.await?.into())))
 }
@@ -99,7 +99,7 @@ pub(super) async fn delete(
     }
     let (app, deleted) = (Arc::clone(&state.app), namespace.clone());
     blocking(move || {
-        let begun = app.registry.begin_namespace_deletion(&deleted).map_err(|e| ApiError::internal(&e))?;
+        let begun = app.registry.begin_namespace_deletion(&deleted)?;
         let modules = begun.ok_or_else(|| ApiError::namespace_not_found(deleted.as_str()))?;
         for module in &modules {
             clean(&app, module);

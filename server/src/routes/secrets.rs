@@ -53,7 +53,7 @@ pub(super) async fn set(
             RegistryError::TooManySecrets(_) => {
                 ApiError::new(StatusCode::CONFLICT, "TOO_MANY_SECRETS", error.to_string())
             }
-            error => ApiError::internal(&error),
+            error => error.into(),
         })?;
         let message = format!("secret {:?} set", name.as_str());
         Ok(Json(Changed { message, name: name.to_string(), namespace: namespace.to_string() }))
@@ -112,7 +112,7 @@ pub(super) async fn delete(
     let name = secret_name(&path_text(path)?)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        if !app.secrets.delete(&namespace, &name).map_err(|e| ApiError::internal(&e))? {
+        if !app.secrets.delete(&namespace, &name)? {
             let message = format!("there is no secret {:?} in this namespace", name.as_str());
             return Err(ApiError::new(StatusCode::NOT_FOUND, "SECRET_NOT_FOUND", message));
         }
@@ -138,7 +138,7 @@ pub(super) async fn rotate_key(
     credential.require(Action::Operate)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let rotation = app.secrets.rotate().map_err(|error| match &error {
+        let rotation = app.secrets.rotate().map_err(|error| match error {
             SecretsError::Rotating => {
                 ApiError::new(StatusCode::CONFLICT, "ROTATION_UNDER_WAY", error.to_string())
             }
@@ -146,6 +146,7 @@ pub(super) async fn rotate_key(
             SecretsError::Damaged { .. } => {
                 ApiError::new(StatusCode::CONFLICT, "SECRETS_DAMAGED", error.to_string())
             }
+            SecretsError::Registry(error) => error.into(),
             _ => ApiError::internal(&error),
         })?;
         tracing::info!(

@@ -67,7 +67,7 @@ pub(super) async fn add(
     let topic = topic(json::parse::<NewTrigger<'_>>(&body)?.topic)?;
     let registry = state.app.registry.clone();
     blocking(move || {
-        let added = registry.add_trigger(&namespace, &name, &topic).map_err(|e| ApiError::internal(&e))?;
+        let added = registry.add_trigger(&namespace, &name, &topic)?;
         let (status, trigger) = match added {
             AddedTrigger::New(trigger) => (StatusCode::CREATED, trigger),
             AddedTrigger::Known(trigger) => (StatusCode::OK, trigger),
@@ -142,7 +142,7 @@ pub(super) async fn delete(
     let app = Arc::clone(&state.app);
     blocking(move || {
         let deleted = app.registry.delete_trigger(&namespace, &name, &trigger_id);
-        if !deleted.map_err(|e| ApiError::internal(&e))? {
+        if !deleted? {
             let message = format!("function {:?} has no trigger of this id in this namespace", name.as_str());
             return Err(ApiError::new(StatusCode::NOT_FOUND, "TRIGGER_NOT_FOUND", message));
         }

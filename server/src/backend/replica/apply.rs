@@ -1,6 +1,6 @@
 //! Makes of a copy what the log says.
 
-use super::capture::{self, Noted, POSITION, Watched};
+use super::capture::{self, POSITION};
 use super::entry::{Entry, Position};
 use super::{Applied, ReplicaError};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -46,14 +46,12 @@ pub(super) fn set_position(t: &Transaction<'_>, position: &Position) -> rusqlite
 /// Applies entries that follow the copy's position, all or none.
 pub(super) fn entries(
     connection: &mut Connection,
-    watched: &[Watched],
     from: &Position,
     entries: &[Entry],
 ) -> Result<Applied, ApplyError> {
     let mut applied = Applied::default();
     let Some(last) = entries.last() else { return Ok(applied) };
     let t = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    capture::clear(&t)?;
     capture::set(&t, false)?;
     let mut schema = from.schema;
     for entry in entries {
@@ -64,19 +62,12 @@ pub(super) fn entries(
         schema = entry.schema;
     }
     set_position(&t, &last.position())?;
-    applied.noted = noted(&t)?;
     capture::set(&t, true)?;
     t.commit()?;
     if schema != from.schema {
-        capture::install(connection, watched)?;
+        capture::install(connection)?;
     }
     Ok(applied)
-}
-
-fn noted(t: &Transaction<'_>) -> rusqlite::Result<Vec<Noted>> {
-    let noted = capture::noted(t)?;
-    capture::clear(t)?;
-    Ok(noted)
 }
 
 fn run(t: &Transaction<'_>, sql: &str, is_layout: bool) -> Result<(), ApplyError> {

@@ -11,26 +11,6 @@ use std::fmt::Write;
 /// A table of the copy that is the copy's own.
 pub(super) const POSITION: &str = "orama_position";
 
-/// Columns of a table that are told on when another node inserts or deletes a row.
-#[derive(Debug, Clone, Copy)]
-pub struct Watched {
-    /// The table.
-    pub table: &'static str,
-    /// Its columns; blobs are told in hex.
-    pub columns: &'static [&'static str],
-}
-
-/// A row of a [`Watched`] table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noted {
-    /// The table.
-    pub table: String,
-    /// Else it was deleted.
-    pub is_insert: bool,
-    /// The columns, as a JSON array.
-    pub columns: String,
-}
-
 /// A table and its columns.
 pub(super) struct Table {
     pub(super) name: String,
@@ -59,11 +39,10 @@ pub(super) fn tables(c: &Connection) -> rusqlite::Result<Vec<Table>> {
 }
 
 /// Makes the triggers, for the tables that are there now.
-pub(super) fn install(c: &Connection, watched: &[Watched]) -> Result<(), ReplicaError> {
+pub(super) fn install(c: &Connection) -> Result<(), ReplicaError> {
     c.execute_batch(
         "PRAGMA recursive_triggers = ON;
          CREATE TEMP TABLE IF NOT EXISTS orama_changes (n INTEGER PRIMARY KEY, tbl TEXT NOT NULL, sql TEXT NOT NULL);
-         CREATE TEMP TABLE IF NOT EXISTS orama_noted (n INTEGER PRIMARY KEY, tbl TEXT, is_insert INTEGER, columns TEXT);
          CREATE TEMP TABLE IF NOT EXISTS orama_capture (is_on INTEGER NOT NULL);
          DELETE FROM temp.orama_capture;
          INSERT INTO temp.orama_capture VALUES (1);",
@@ -76,21 +55,16 @@ pub(super) fn install(c: &Connection, watched: &[Watched]) -> Result<(), Replica
         }
         table.triggers(index, &mut sql);
     }
-    for (index, watched) in watched.iter().enumerate() {
-        if tables.iter().any(|table| table.name == watched.table) {
-            watched.triggers(index, &mut sql);
-        }
-    }
     c.execute_batch(&sql)?;
     Ok(())
 }
 
 /// Forgets what was noted.
 pub(super) fn clear(c: &Connection) -> rusqlite::Result<()> {
-    c.execute_batch("DELETE FROM temp.orama_changes; DELETE FROM temp.orama_noted;")
+    c.execute_batch("DELETE FROM temp.orama_changes")
 }
 
-/// Notes changes, or, while those of other nodes are applied, watched rows alone.
+/// Whether changes are noted: not while those of other nodes are applied.
 pub(super) fn set(c: &Connection, is_on: bool) -> rusqlite::Result<()> {
     c.prepare_cached("UPDATE temp.orama_capture SET is_on = ?1")?.execute([is_on])?;
     Ok(())
@@ -100,16 +74,6 @@ pub(super) fn set(c: &Connection, is_on: bool) -> rusqlite::Result<()> {
 pub(super) fn changes(c: &Connection) -> rusqlite::Result<Vec<Change>> {
     let mut statement = c.prepare_cached("SELECT tbl, sql FROM temp.orama_changes ORDER BY n")?;
     let rows = statement.query_map([], |row| Ok(Change { table: row.get(0)?, sql: row.get(1)? }))?;
-    rows.collect()
-}
-
-/// The watched rows that were changed since [`clear`], in order.
-pub(super) fn noted(c: &Connection) -> rusqlite::Result<Vec<Noted>> {
-    let mut statement =
-        c.prepare_cached("SELECT tbl, is_insert, columns FROM temp.orama_noted ORDER BY n")?;
-    let rows = statement.query_map([], |row| {
-        Ok(Noted { table: row.get(0)?, is_insert: row.get(1)?, columns: row.get(2)? })
-    })?;
     rows.collect()
 }
 
@@ -210,28 +174,6 @@ impl Table {
             let word = if index == 0 { " WHERE" } else { " AND" };
             statement.text(&format!("{word} {} IS ", quoted(column)));
             statement.literal("OLD", column);
-        }
-    }
-}
-
-impl Watched {
-    fn triggers(&self, index: usize, sql: &mut String) {
-        for (event, row, is_insert) in [("INSERT", "NEW", 1), ("DELETE", "OLD", 0)] {
-            let value = |column: &&str| {
-                let value = format!("{row}.{}", quoted(column));
-                format!("iif(typeof({value}) = 'blob', hex({value}), {value})")
-            };
-            let values: Vec<_> = self.columns.iter().map(value).collect();
-            let _ = write!(
-                sql,
-                "DROP TRIGGER IF EXISTS temp.orama_noted_{event}_{index};
-                 CREATE TEMP TRIGGER orama_noted_{event}_{index} AFTER {event} ON main.{}
-                 WHEN NOT (SELECT is_on FROM orama_capture) BEGIN
-                 INSERT INTO orama_noted (tbl, is_insert, columns) VALUES ({}, {is_insert}, json_array({})); END;",
-                quoted(self.table),
-                text(self.table),
-                values.join(", ")
-            );
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Makes a copy anew, from a backup of all that rqlite has.
 
 use super::apply::{self, ApplyError};
-use super::capture::{self, POSITION, Watched, quoted};
+use super::capture::{self, POSITION, quoted};
 use super::entry::{self, Position};
 use super::{ReplicaError, unavailable};
 use crate::backend::rqlite::RqliteClient;
@@ -51,7 +51,6 @@ pub(super) fn replace(
     connection: &mut Connection,
     backup: &Path,
     steps: &[&str],
-    watched: &[Watched],
     position: &Position,
 ) -> Result<(), ApplyError> {
     // Neither can be done within a transaction.
@@ -63,7 +62,7 @@ pub(super) fn replace(
         replaced
     });
     connection.pragma_update(None, "foreign_keys", true)?;
-    capture::install(connection, watched)?;
+    capture::install(connection)?;
     replaced
 }
 

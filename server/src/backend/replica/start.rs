@@ -23,13 +23,13 @@ pub(in crate::backend) fn open(
     shared: Shared,
 ) -> Result<Arc<Database>, SqliteError> {
     let path = dir.join(file);
-    let (connection, position) = match open_copy(dir, &path, layout) {
+    let (connection, position) = match open_copy(dir, &path) {
         Ok(opened) => opened,
         Err(SqliteError::Folder { path, source }) => return Err(SqliteError::Folder { path, source }),
         Err(error) => {
             tracing::warn!(path = %path.display(), %error, "this node's copy is damaged, and is made anew");
             remove(&path)?;
-            open_copy(dir, &path, layout)?
+            open_copy(dir, &path)?
         }
     };
     let (kick, kicks) = sync_channel(1);
@@ -58,7 +58,7 @@ pub(in crate::backend) fn open(
 }
 
 /// Opens the file. A copy that cannot be read to its end is an error.
-fn open_copy(dir: &Path, path: &Path, layout: Layout) -> Result<(Connection, Option<Position>), SqliteError> {
+fn open_copy(dir: &Path, path: &Path) -> Result<(Connection, Option<Position>), SqliteError> {
     // What is not in it is in rqlite.
     let writer = Database::open_writer(dir, path, Durability::Process)?;
     let found: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -66,7 +66,7 @@ fn open_copy(dir: &Path, path: &Path, layout: Layout) -> Result<(Connection, Opt
         return Err(ReplicaError::Unavailable(found).into());
     }
     let position = apply::position(&writer)?;
-    capture::install(&writer, layout.watched)?;
+    capture::install(&writer)?;
     Ok((writer, position))
 }
 
