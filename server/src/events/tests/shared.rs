@@ -17,7 +17,8 @@ struct Member {
 
 impl Member {
     fn new(rqlite: &Rqlite, pubsub: &Arc<MemoryPubSub>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let urls = rqlite.urls().iter().map(|url| url.parse().unwrap()).collect();
         let shared = Shared {
             client: RqliteClient::new("test", &RqliteAt { urls, user: None, password: None }).unwrap(),

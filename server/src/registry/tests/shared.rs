@@ -22,7 +22,8 @@ struct Cluster {
 impl Cluster {
     fn new() -> Option<Self> {
         let rqlite = Rqlite::single().ok()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         Some(Self { rqlite, runtime, pubsub: Arc::default() })
     }
 
@@ -68,7 +69,12 @@ fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
         let now = counts(&b);
         assert_eq!((now.0 > before.0, now.1 > before.1), expected, "{what}");
     };
-    moves("a namespace", &|| drop(a.create_namespace(&ns).unwrap()), &|| b.namespace_exists(&ns).unwrap(), (true, false));
+    moves(
+        "a namespace",
+        &|| drop(a.create_namespace(&ns).unwrap()),
+        &|| b.namespace_exists(&ns).unwrap(),
+        (true, false),
+    );
     let key = std::cell::OnceCell::new();
     moves(
         "a key",
@@ -134,7 +140,9 @@ fn deploys_of_two_nodes_race_for_numbers_and_each_gets_its_own() {
             .iter()
             .map(|(_, registry)| {
                 scope.spawn(move || {
-                    (0..25).map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().version).collect::<Vec<_>>()
+                    (0..25)
+                        .map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().version)
+                        .collect::<Vec<_>>()
                 })
             })
             .collect();
@@ -143,7 +151,9 @@ fn deploys_of_two_nodes_race_for_numbers_and_each_gets_its_own() {
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
     for (_, registry) in &nodes {
-        eventually("both have all", || registry.versions(&namespace("a"), &function("f")).unwrap().len() == 50);
+        eventually("both have all", || {
+            registry.versions(&namespace("a"), &function("f")).unwrap().len() == 50
+        });
     }
 }
 
