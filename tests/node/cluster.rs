@@ -30,6 +30,8 @@ mod websocket;
 
 #[path = "../cluster/changes.rs"]
 mod changes;
+#[path = "../cluster/faults.rs"]
+mod faults;
 #[path = "../cluster/nodes.rs"]
 mod nodes;
 #[path = "../cluster/operations.rs"]
