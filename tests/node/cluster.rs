@@ -36,3 +36,5 @@ mod faults;
 mod nodes;
 #[path = "../cluster/operations.rs"]
 mod operations;
+#[path = "../cluster/writes.rs"]
+mod writes;

@@ -10,6 +10,7 @@ use crate::backend::reach::{Breaker, Refused};
 use crate::config::OlricAt;
 use connections::Connections;
 use orama_runtime::limits::OLRIC_TIMEOUT;
+use redis::aio::{PubSubSink, PubSubStream};
 use redis::{Cmd, Value};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -195,7 +196,7 @@ impl Olric {
     ///
     /// # Errors
     /// [`OlricError`].
-    pub async fn subscriber(&self) -> Result<redis::aio::PubSub, OlricError> {
+    pub async fn subscriber(&self) -> Result<(PubSubSink, PubSubStream), OlricError> {
         let attempt = self.0.breaker.enter()?;
         match self.0.connections.subscriber().await {
             Ok(subscriber) => {

@@ -5,7 +5,7 @@ use crate::config::OlricAt;
 use orama_runtime::limits::{
     OLRIC_BUSY, OLRIC_CONNECT_TIMEOUT, OLRIC_CONNECTIONS, OLRIC_KEEPALIVE, OLRIC_TIMEOUT, OLRIC_TROUBLE,
 };
-use redis::aio::{MultiplexedConnection, PubSub};
+use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, Value};
 use rustix::net::sockopt;
 use std::collections::HashMap;
@@ -106,12 +106,16 @@ impl Connections {
         }
     }
 
-    pub(super) async fn subscriber(&self) -> Result<PubSub, OlricError> {
+    pub(super) async fn subscriber(&self) -> Result<(PubSubSink, PubSubStream), OlricError> {
         let mut failure = OlricError::Unreachable("it has no address".to_owned());
         for address in self.candidates() {
             let connected = async {
                 let stream = connect(&address).await?;
-                PubSub::new(&self.login, stream).await.map_err(|error| reason(&error))
+                let opened = PubSub::new(&self.login, stream).await.map_err(|error| reason(&error))?;
+                let (mut sink, stream) = opened.split();
+                let pong = sink.ping().await.map_err(|error| reason(&error))?;
+                said(pong, Shape::Pong).map_err(|error| error.to_string())?;
+                Ok((sink, stream))
             };
             match timeout(OLRIC_CONNECT_TIMEOUT, connected).await {
                 Ok(Ok(subscriber)) => return Ok(subscriber),

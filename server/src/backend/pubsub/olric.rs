@@ -181,8 +181,7 @@ async fn listen(olric: Olric, topics: Arc<Topics>, mut inbox: mpsc::Receiver<Req
             return;
         }
         match olric.subscriber().await {
-            Ok(subscriber) => {
-                let (sink, stream) = subscriber.split();
+            Ok((sink, stream)) => {
                 let begun = Instant::now();
                 let Err(why) = serve(sink, stream, &topics, &mut inbox).await else { return };
                 tracing::warn!(
