@@ -2,15 +2,15 @@
 //! claimed that is not so, and all heals by itself. Each run prints its counts.
 
 use crate::harness::{Compiler, Node, Options, Servers, eventually, lock};
-use crate::writes::{Counts, Writes};
 use crate::servers::Sizes;
+use crate::writes::{Counts, Writes};
 use orama_test_support::backends::Server;
 use orama_test_support::guests;
 use orama_test_support::proxy::Fault;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nodes on servers of the test's own; none when a server is missing, which was reported.

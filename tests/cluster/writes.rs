@@ -158,7 +158,7 @@ impl Writes {
                             self.secrets.count(n, |n| node.put_secret(n));
                             self.messages.count(n, |n| node.publish_number(n));
                         }
-                        if n % 8 == 0 {
+                        if n.is_multiple_of(8) {
                             self.deploy(node, &wasm);
                         }
                         std::thread::sleep(Duration::from_millis(15));

@@ -26,9 +26,9 @@ pub(super) fn declared_types(database: &dyn Database) {
     }
     for (k, (value, expected)) in values.iter().enumerate() {
         let k = vec![SqlValue::Integer(k as i64)];
-        for n in 0..types.len() {
+        for (n, of) in types.iter().enumerate() {
             let found = rows(database, &ns, &format!("SELECT c{n} AS v FROM t WHERE k = ?"), k.clone());
-            assert_eq!(found, format!("[{{\"v\":{expected}}}]"), "{value:?} as {}", types[n]);
+            assert_eq!(found, format!("[{{\"v\":{expected}}}]"), "{value:?} as {of}");
         }
     }
     // Numbers: what SQLite makes of them by the column's type, it makes everywhere.
