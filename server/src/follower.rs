@@ -21,9 +21,10 @@ pub(crate) async fn follow(app: Arc<App>, objects: ObjectStorage) {
     let (mut retried, mut repaired) = (Instant::now(), Instant::now());
     loop {
         let count = changes.load(Ordering::Acquire);
-        if seen != Some(count) {
+        let came = app.modules.take_came();
+        if seen != Some(count) || !came.is_empty() {
             let (app, before) = (Arc::clone(&app), known.clone());
-            match tokio::task::spawn_blocking(move || look(&app, before.as_deref())).await {
+            match tokio::task::spawn_blocking(move || look(&app, before.as_deref(), &came)).await {
                 Ok(Ok((now, new))) => {
                     (seen, known) = (Some(count), Some(Arc::new(now)));
                     // Those for which there is no room are compiled when they are asked for.
@@ -51,13 +52,19 @@ pub(crate) async fn follow(app: Arc<App>, objects: ObjectStorage) {
 
 type Known = HashSet<ModuleRef>;
 
-/// Removes what is not named any more; returns what is, and what is new since `before`. Blocks.
-fn look(app: &App, before: Option<&Known>) -> Result<(Known, Vec<Arc<FunctionVersion>>), String> {
+/// Removes what was named `before`, or `came` to this node since, and is not named any more; returns what is, and what of it is
+/// new. Blocks.
+fn look(
+    app: &App,
+    before: Option<&Known>,
+    came: &[ModuleRef],
+) -> Result<(Known, Vec<Arc<FunctionVersion>>), String> {
     let in_use = app.registry.modules_in_use().map_err(|error| error.to_string())?;
     let mut new = Vec::new();
     // What was there at the start is loaded when it is asked for.
     if let Some(before) = before {
-        before.iter().filter(|module| !in_use.contains_key(module)).for_each(|module| clean(app, module));
+        let gone = before.iter().chain(came).filter(|module| !in_use.contains_key(module));
+        gone.for_each(|module| clean(app, module));
         for (_, (namespace, name, version)) in in_use.iter().filter(|(module, _)| !before.contains(module)) {
             // It may be gone again.
             new.extend(app.registry.function(namespace, name, Some(*version)).ok().flatten());

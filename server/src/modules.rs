@@ -2,15 +2,16 @@
 
 use crate::backend::blob::{BlobError, Blobs};
 use crate::metrics::Metrics;
+use crate::registry::ModuleRef;
 use bytes::Bytes;
 use loaded::Loaded;
 use makes::Makes;
 use orama_runtime::function::{FunctionVersion, WasmHash};
-use orama_runtime::limits::{CODE_PATIENCE, FOLLOW_EVERY, MODULE_FETCHES_MAX};
+use orama_runtime::limits::{CODE_PATIENCE, FOLLOW_EVERY, MODULE_FETCHES_MAX, START_CLEANING_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::{CompileError, Compiler, LoadedModule, ModuleError};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use turns::Turns;
@@ -32,6 +33,7 @@ pub struct Modules {
     compiler: Compiler,
     loaded: Arc<Loaded<LoadedModule, NotLoaded>>,
     makes: Makes,
+    came: Arc<Mutex<Vec<ModuleRef>>>,
     /// Modules that are fetched now.
     fetches: Arc<Semaphore>,
     blobs: Arc<dyn Blobs>,
@@ -90,7 +92,16 @@ impl Modules {
     pub fn new(compiler: Compiler, blobs: Arc<dyn Blobs>, bounds: Bounds, metrics: Arc<Metrics>) -> Self {
         let loaded = Arc::new(Loaded::new(bounds));
         let fetches = Arc::new(Semaphore::new(MODULE_FETCHES_MAX));
-        Self { compiler, loaded, makes: Makes::default(), fetches, blobs, turns: Turns::default(), metrics }
+        Self {
+            compiler,
+            loaded,
+            makes: Makes::default(),
+            came: Arc::default(),
+            fetches,
+            blobs,
+            turns: Turns::default(),
+            metrics,
+        }
     }
 
     /// Validates a module and makes sure that its code is compiled and loads.
@@ -183,6 +194,7 @@ impl Modules {
             }
             let begun = Instant::now();
             let made = this.make_anew(&function).await;
+            this.note_came(ModuleRef { wasm_hash: hash, wasm_cid: function.wasm_cid.clone() });
             this.metrics.module_loaded(begun.elapsed(), made.is_ok());
             made
         };
@@ -201,6 +213,20 @@ impl Modules {
         {
             tracing::debug!(%error, function = %function.name, "a function deployed elsewhere is not ready yet");
         }
+    }
+
+    /// Notes that this node keeps something of a module now, which may be deleted elsewhere already.
+    pub fn note_came(&self, module: ModuleRef) {
+        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        if came.len() < START_CLEANING_MAX {
+            came.push(module);
+        }
+    }
+
+    /// What was noted since the last call.
+    #[must_use]
+    pub fn take_came(&self) -> Vec<ModuleRef> {
+        std::mem::take(&mut *self.came.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn make_anew(&self, function: &FunctionVersion) -> Result<Arc<LoadedModule>, LoadError> {

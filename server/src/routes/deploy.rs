@@ -119,6 +119,7 @@ async fn run(
         });
         if result.is_ok() {
             confirm(&*app.blobs, &wasm_cid);
+            app.modules.note_came(ModuleRef { wasm_hash, wasm_cid: wasm_cid.clone() });
         }
         drop(hold);
         // Also what was deleted again meanwhile, and left alone because it was held. What may still be named is looked at later.
