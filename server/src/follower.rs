@@ -21,16 +21,19 @@ pub(crate) async fn follow(app: Arc<App>, objects: ObjectStorage) {
     let (mut retried, mut repaired) = (Instant::now(), Instant::now());
     loop {
         let count = changes.load(Ordering::Acquire);
-        let came = app.modules.take_came();
+        let came = Arc::new(app.modules.take_came());
         if seen != Some(count) || !came.is_empty() {
-            let (app, before) = (Arc::clone(&app), known.clone());
-            match tokio::task::spawn_blocking(move || look(&app, before.as_deref(), &came)).await {
+            let (looking, before, new) = (Arc::clone(&app), known.clone(), Arc::clone(&came));
+            match tokio::task::spawn_blocking(move || look(&looking, before.as_deref(), &new)).await {
                 Ok(Ok((now, new))) => {
                     (seen, known) = (Some(count), Some(Arc::new(now)));
                     // Those for which there is no room are compiled when they are asked for.
                     new.into_iter().for_each(|function| drop(prewarm.try_send(function)));
                 }
-                Ok(Err(error)) => tracing::warn!(error, "modules of other nodes could not be looked up"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error, "modules of other nodes could not be looked up");
+                    came.iter().cloned().for_each(|module| app.modules.note_came(module));
+                }
                 Err(error) => tracing::error!(%error, "following other nodes failed"),
             }
         }
