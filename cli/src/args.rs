@@ -7,11 +7,13 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 mod services;
+mod transfer;
 mod values;
 
 pub use services::{
     KeysCommand, MasterKeyCommand, NamespaceCommand, PubsubCommand, Role, SecretsCommand, TriggersCommand,
 };
+pub use transfer::{Export, Import};
 pub use values::{Id, Since, Status, Target};
 
 const EXIT_CODES: &str = "\
@@ -44,6 +46,8 @@ impl Args {
     pub fn json(&self) -> bool {
         match &self.command {
             Command::Serve(_) | Command::Demo(_) => false,
+            Command::Export(args) => args.json,
+            Command::Import(args) => args.json,
             Command::Function(group) => group.json,
             Command::Pubsub(group) => group.json,
             Command::Namespace(group) => group.json,
@@ -76,6 +80,25 @@ Examples:
   orama demo
   orama demo --home /tmp/orama-demo --listen 127.0.0.1:7000")]
     Demo(Demo),
+    /// Write everything that a node keeps to one file, also while it runs
+    #[command(after_help = "\
+The file holds all namespaces, keys, functions with every version, their code, secrets, triggers, waiting and dead jobs, \
+stored objects, invocation records and the namespaces' databases. Secrets stay encrypted; their master key is in the file \
+only with --with-secrets-key. With a config that names servers, what they keep is exported.
+
+Examples:
+  orama export --output node.tar
+  orama export --home /var/lib/orama --output node.tar --with-secrets-key
+  orama export --config /etc/orama.toml --output cluster.tar")]
+    Export(Export),
+    /// Bring an exported file into an empty home or an empty cluster
+    #[command(after_help = "\
+Everything is checked before anything is written. When it was interrupted, run the same command again. Start nodes afterwards.
+
+Examples:
+  orama import --home /var/lib/orama2 node.tar
+  orama import --config /etc/orama.toml node.tar")]
+    Import(Import),
     /// Write, build, deploy, invoke and inspect functions, their secrets and triggers
     #[command(visible_alias = "fn")]
     Function(Group<FunctionCommand>),

@@ -16,6 +16,7 @@ mod namespace;
 mod pubsub;
 mod secrets;
 mod serve;
+mod transfer;
 mod triggers;
 
 use crate::args::{
@@ -32,6 +33,8 @@ pub fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Serve(serve) => serve::run(serve),
         Command::Demo(demo) => demo::run(demo),
+        Command::Export(args) => transfer::export(&args),
+        Command::Import(args) => transfer::import(&args),
         Command::Function(group) => run_function(group.command, group.json),
         Command::Pubsub(group) => {
             let PubsubCommand::Publish { topic, data, connection } = group.command;

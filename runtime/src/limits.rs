@@ -708,3 +708,14 @@ pub const NEIGHBOUR_QUESTIONS_MAX: usize = 8;
 
 /// Questions of other nodes that are answered at once; to more a node is silent.
 pub const NEIGHBOUR_ANSWERS_MAX: usize = 4;
+
+/// Largest manifest of an archive, in bytes: some 500,000 parts.
+pub const TRANSFER_MANIFEST_MAX_BYTES: u64 = 128 << 20;
+
+/// Rows of the platform's tables that an import stores as one change.
+pub const TRANSFER_ROWS_MAX: usize = 500;
+/// Their bytes, after which a change is closed: a row itself has at most some MB.
+pub const TRANSFER_ROWS_MAX_BYTES: usize = 1 << 20;
+
+/// How long the copy of one namespace's database to or from its servers may take.
+pub const TRANSFER_DATABASE_TIMEOUT: Duration = Duration::from_secs(600);

@@ -29,7 +29,7 @@ mod dead_letters;
 mod dispatcher;
 mod publish;
 mod removal;
-mod schema;
+pub(crate) mod schema;
 mod settler;
 mod store;
 mod tally;
@@ -45,7 +45,7 @@ pub use topic::{InvalidTopic, check_topic};
 const FILE: &str = "events.db";
 
 /// The name of the copy of events that are shared; what the node had for itself stays beside it.
-const COPY: &str = "events-copy.db";
+pub(crate) const COPY: &str = "events-copy.db";
 
 /// Where dispatchers are told that there are jobs.
 const WAKE_TOPIC: &str = "orama.jobs";

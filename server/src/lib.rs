@@ -24,6 +24,7 @@ pub mod secrets;
 mod services;
 mod starts;
 mod storage;
+pub mod transfer;
 mod worker;
 
 pub use config::{Config, Overrides};

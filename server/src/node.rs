@@ -12,6 +12,7 @@ use crate::records::Records;
 use crate::registry::Registry;
 use crate::routes;
 use crate::secrets;
+use crate::transfer::UNFINISHED_FILE;
 use crate::worker::{self, Command, Peers, Start, Worker};
 use assemble::{Stores, assemble, compiler};
 use listen::{listen, reachable};
@@ -25,7 +26,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 mod assemble;
-mod blobs;
+pub(crate) mod blobs;
 mod listen;
 
 /// Threads of the backplane; its work is waiting, not computing.
@@ -68,6 +69,9 @@ pub enum StartError {
     /// The file with the keys of tokens.
     #[error(transparent)]
     TokenKeys(#[from] KeyFileError),
+    /// Only a part of an archive is there.
+    #[error("an import into {} is not finished; run the same `orama import` again", .0.display())]
+    UnfinishedImport(PathBuf),
     /// A thread.
     #[error("cannot start the node's threads: {0}")]
     Threads(#[source] io::Error),
@@ -99,6 +103,9 @@ impl Node {
         }
         let data = config.home.join("data");
         let home_lock = HomeLock::acquire(&config.home)?;
+        if config.home.join(UNFINISHED_FILE).exists() {
+            return Err(StartError::UnfinishedImport(config.home.clone()));
+        }
         // What a crash left half written there may hold a key.
         files::private_dir(&data)
             .and_then(|()| files::remove_temporary(&data))

@@ -21,7 +21,7 @@ mod keys;
 mod namespaces;
 mod objects;
 mod row;
-mod schema;
+pub(crate) mod schema;
 pub(crate) mod secrets;
 mod triggers;
 
@@ -34,7 +34,7 @@ pub use triggers::{AddedTrigger, Trigger};
 const FILE: &str = "registry.db";
 
 /// The name of the copy of a registry that is shared; what the node had for itself stays beside it.
-const COPY: &str = "registry-copy.db";
+pub(crate) const COPY: &str = "registry-copy.db";
 
 /// Tables whose changes do not move [`Registry::generation`].
 const APART: [&str; 2] = ["secrets", "stored_objects"];

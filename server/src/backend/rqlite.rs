@@ -89,6 +89,7 @@ enum Endpoint {
     Execute,
     Request,
     Backup,
+    Load,
 }
 
 impl Endpoint {
@@ -98,6 +99,7 @@ impl Endpoint {
             Self::Execute => "db/execute",
             Self::Request => "db/request",
             Self::Backup => "db/backup",
+            Self::Load => "db/load",
         }
     }
 
@@ -257,6 +259,26 @@ impl RqliteClient {
         .await
     }
 
+    /// Makes a file of SQLite the whole database, on all nodes and at once.
+    ///
+    /// # Errors
+    /// [`RqliteError`]
+    pub async fn load(&self, file: bytes::Bytes, deadline: Instant) -> Result<(), RqliteError> {
+        let options = Options::default();
+        let call = Call { endpoint: Endpoint::Load, body: file, options: &options, deadline };
+        let mut answer = Vec::new();
+        self.ask(&call, &mut |piece| {
+            match piece {
+                Piece::Part(part) if answer.len() < options.reply_max_bytes => answer.extend_from_slice(part),
+                Piece::Part(_) => {}
+                Piece::Anew => answer.clear(),
+                Piece::End => drop(all(wire::replies(&answer)?)?),
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn call(
         &self,
         endpoint: Endpoint,
@@ -367,7 +389,7 @@ impl RqliteClient {
             query.append_pair("timeout", &format!("{}ms", patience.as_millis().max(1)));
             if call.endpoint == Endpoint::Backup {
                 query.append_pair("fmt", "delete");
-            } else {
+            } else if call.endpoint != Endpoint::Load {
                 query.append_key_only("blob_array");
                 if call.endpoint != Endpoint::Execute {
                     query.append_pair("level", options.level.as_str());
@@ -392,11 +414,9 @@ impl RqliteClient {
         let request = if call.endpoint == Endpoint::Backup {
             self.0.http.get(url)
         } else {
-            self.0
-                .http
-                .post(url)
-                .header(http::header::CONTENT_TYPE, "application/json")
-                .body(call.body.clone())
+            let kind =
+                if call.endpoint == Endpoint::Load { "application/octet-stream" } else { "application/json" };
+            self.0.http.post(url).header(http::header::CONTENT_TYPE, kind).body(call.body.clone())
         };
         match &self.0.at.user {
             Some(user) => request.basic_auth(user, self.0.at.password.as_ref().map(|p| p.reveal())),

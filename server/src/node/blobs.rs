@@ -11,15 +11,15 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// The node's stores of blobs.
-pub(super) struct BlobStores {
-    pub(super) modules: Arc<dyn Blobs>,
-    pub(super) objects: Arc<dyn Blobs>,
+pub(crate) struct BlobStores {
+    pub(crate) modules: Arc<dyn Blobs>,
+    pub(crate) objects: Arc<dyn Blobs>,
     /// The circuit of what is behind both.
-    pub(super) breaker: Option<Breaker>,
+    pub(crate) breaker: Option<Breaker>,
 }
 
 impl BlobStores {
-    pub(super) fn open(
+    pub(crate) fn open(
         config: &Config,
         data: &Path,
         registry: &Registry,

@@ -7,9 +7,9 @@ use rusqlite_migration::{M, Migrations};
 const STEPS: &[&str] = &[FIRST, SERVICES, START];
 
 /// The same where all nodes share the data.
-pub(super) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
+pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
 
-pub(super) fn migrations() -> Migrations<'static> {
+pub(crate) fn migrations() -> Migrations<'static> {
     Migrations::new(STEPS.iter().map(|step| M::up(step)).collect())
 }
 

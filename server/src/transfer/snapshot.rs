@@ -1,0 +1,33 @@
+//! A SQLite file as it was at one moment, also while a node writes to it.
+
+use super::TransferError;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use std::path::Path;
+
+/// Copies a database to a file that is not there yet; `false` when there is no such database. Row ids stay as they are.
+pub(super) fn take(from: &Path, to: &Path) -> Result<bool, TransferError> {
+    if !from.try_exists().map_err(TransferError::file(from))? {
+        return Ok(false);
+    }
+    let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let copied = || -> rusqlite::Result<()> {
+        // A reader of a write-ahead log writes to the log's index.
+        let source = open(from)?;
+        source.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
+        Ok(())
+    };
+    copied().map_err(|error| TransferError::store(name, &error))?;
+    Ok(true)
+}
+
+/// Opens a database that may have been written by a tenant's SQL.
+pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(std::time::Duration::from_secs(30))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(connection)
+}
