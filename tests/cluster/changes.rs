@@ -206,3 +206,20 @@ fn logs_on_any_node_are_those_of_all_and_say_who_is_missing() {
     a.signal(rustix::process::Signal::CONT);
     eventually("it answers again", || newest(&b) == ids);
 }
+
+#[test]
+fn changes_are_seen_without_messages_too() {
+    let Some((servers, a, b)) = two(ONE_EACH) else { return };
+    let Some(misc) = a.misc(Compiler::TinyGo, "env") else { return };
+    a.set_secret("TOKEN", "0");
+    eventually("the other node runs it", || b.invoke(&misc, "{}").status == 200);
+    servers.olric.node(0).kill();
+    let asks = json!({ "do": "secret", "name": "TOKEN" });
+    let mut times = Times::default();
+    for n in 1..=10 {
+        let value = n.to_string();
+        a.set_secret("TOKEN", &value);
+        times.until("the other uses it", || step(&b, &misc, &asks)["value"] == value);
+    }
+    times.tell("a changed secret is used on the other node while Olric is down");
+}

@@ -232,3 +232,17 @@ fn a_warm_invocation_asks_no_server() {
     assert_eq!((busy[2], busy[3]), (0, 0));
     assert!(busy[0] + busy[1] < INVOCATIONS, "{busy:?}, idle {idle:?}");
 }
+
+#[test]
+fn what_is_deployed_elsewhere_is_compiled_before_it_is_asked_for() {
+    let Some((_servers, a, b)) = two(ONE_EACH) else { return };
+    for n in 0..5 {
+        a.deploy(&format!("f{n}"), &module(n), &[]);
+    }
+    eventually("the other node has compiled them", || b.compilations() >= 5.0);
+    for n in 0..5 {
+        let name = format!("f{n}");
+        eventually("it knows the function", || b.invoke(&name, "[]").status == 200);
+    }
+    assert_eq!((a.compilations(), b.compilations()), (5.0, 5.0), "each once on each node");
+}
