@@ -45,4 +45,5 @@ mod services;
 mod shell;
 mod speakers;
 mod survival;
+mod transfer;
 mod websocket;
