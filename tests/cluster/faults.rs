@@ -89,13 +89,7 @@ fn messages_while_one_of_two_nodes_is_killed_again_and_again() {
     let run = || nodes.iter().flat_map(Node::numbers_run).collect::<BTreeSet<_>>();
     // What the killed node had begun runs again when its lease is over.
     eventually("all have run", || lock(&messages.acknowledged).is_subset(&run()));
-    let (first, second) = (nodes[0].numbers_run(), nodes[1].numbers_run());
-    eprintln!(
-        "{} ran on one node, {} on the other, {} on both",
-        first.len(),
-        second.len(),
-        first.intersection(&second).count()
-    );
+    eprintln!("{} different messages have run", run().len());
 }
 
 #[test]
@@ -185,7 +179,7 @@ fn bad_ways_to_every_backend() {
         writes.beside(&[node], || {
             eventually("what is missing is named", || {
                 let (status, backends) = node.ready();
-                status == 503 && ["cache", "pubsub"].iter().all(|name| backends[name] == "failed")
+                status == 503 && ["platform", "cache", "pubsub"].iter().all(|name| backends[name] == "failed")
             });
             // Long enough that each kind of request has failed.
             let begun = Instant::now();
@@ -228,7 +222,10 @@ fn with_every_backend_frozen_warm_functions_go_on() {
     for round in 0..3 {
         let well = node.warm();
         all(Server::pause);
-        eventually("it is not ready", || node.ready().0 == 503);
+        eventually("what is missing is named", || {
+            let backends = node.ready().1;
+            ["platform", "cache", "pubsub", "blobs"].iter().all(|name| backends[name] == "failed")
+        });
         let frozen = node.warm();
         let counts = Counts::default();
         (0..3).for_each(|n| counts.count(1000 * (round + 1) + n, |n| node.put_secret(n)));

@@ -155,6 +155,9 @@ pub(super) fn assemble(
         ("databases", check(&database, Databases::check)),
         ("objects", check(&storage, ObjectStorage::check)),
     ];
+    if let Some(platform) = &platform {
+        checks.push(("platform", check(platform, answers)));
+    }
     let mut breakers: Vec<_> = platform.into_iter().chain(breaker).chain(database.breakers()).collect();
     if let Caches::Olric(olric) = &cache {
         checks.push(("cache", check(olric, OlricCache::check)));
@@ -266,6 +269,11 @@ where
 {
     let store = store.clone();
     Box::new(move |namespace| remove(&store, namespace).map_err(|error| error.to_string()))
+}
+
+/// A node asks the platform's servers twice a second, so its circuit says how it is.
+fn answers(breaker: &Breaker) -> Result<(), String> {
+    if breaker.is_open() { Err("it does not answer".to_owned()) } else { Ok(()) }
 }
 
 /// How readiness asks a store.
