@@ -1,3 +1,4 @@
+use super::platform::Tables;
 use super::*;
 use crate::backend::blob::local::LocalBlobs;
 use crate::backend::blob::{Blobs, cid};
@@ -309,4 +310,20 @@ fn an_archive_that_is_not_whole_is_refused_and_nothing_is_written() {
     import(&target, &path("good.tar")).unwrap();
     export(&target, &path("again.tar"), true).unwrap();
     assert_same(&path("good.tar"), &path("again.tar"));
+}
+
+/// A table that is added to the platform must be moved too.
+#[test]
+fn every_table_of_the_platform_is_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, tables) in platform::files() {
+        drop(Tables::open_any(dir.path(), file, tables).unwrap());
+        let found = rows(
+            &dir.path().join(file),
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%' ORDER BY name",
+        );
+        let mut known: Vec<_> = tables.iter().map(|name| vec![Value::Text((*name).to_owned())]).collect();
+        known.sort_by_key(|row| format!("{row:?}"));
+        assert_eq!(found, known, "{file}");
+    }
 }
