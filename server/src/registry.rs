@@ -2,12 +2,11 @@
 //!
 //! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
 
-use crate::backend::replica::{ReplicaError, Shared};
-use crate::backend::sqlite::{Database, Durability, SqliteError};
+use crate::backend::replica::Shared;
+use crate::backend::sqlite::{Database, Durability};
 use jiff::Timestamp;
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
-use orama_runtime::limits::{KEYS_MAX, SECRETS_MAX};
 use orama_runtime::names::{FunctionName, Namespace};
 use row::{Stored, stored};
 use rusqlite::{OptionalExtension, params};
@@ -17,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
+mod error;
 mod keys;
 mod namespaces;
 mod objects;
@@ -25,6 +25,7 @@ pub(crate) mod schema;
 pub(crate) mod secrets;
 mod triggers;
 
+pub use error::RegistryError;
 pub use keys::KeyEntry;
 pub use namespaces::NamespaceEntry;
 pub(crate) use objects::StoreError;
@@ -38,60 +39,6 @@ pub(crate) const COPY: &str = "registry-copy.db";
 
 /// Tables whose changes do not move [`Registry::generation`].
 const APART: [&str; 2] = ["secrets", "stored_objects"];
-
-/// Why the registry failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// The file cannot be opened or read.
-    #[error("registry: {0}")]
-    Sqlite(#[from] SqliteError),
-    /// A deploy or a key named a namespace that is not there.
-    #[error("there is no namespace {0:?}")]
-    NoNamespace(String),
-    /// A namespace of this name was deleted, and what it left is still being removed.
-    #[error("namespace {0:?} was deleted a moment ago, and its data are still being removed; try again soon")]
-    BeingDeleted(String),
-    /// A namespace has as many keys as it may.
-    #[error("namespace {0:?} has {KEYS_MAX} keys, which is the most; delete those that are not used")]
-    TooManyKeys(String),
-    /// A name was deployed 4,294,967,295 times.
-    #[error("function {0:?} has no version numbers left")]
-    NoVersionsLeft(String),
-    /// A row holds what no version of this program writes.
-    #[error("registry: the stored {0} is damaged; restore {FILE} from a backup")]
-    Damaged(&'static str),
-    /// A namespace has [`orama_runtime::limits::SECRETS_MAX`] secrets.
-    #[error("namespace {0:?} has {SECRETS_MAX} secrets, which is the most that one may have")]
-    TooManySecrets(String),
-    /// A secret's value does not decrypt: the namespace and the name.
-    #[error("the secret {1:?} of namespace {0:?} is damaged; set it again")]
-    DamagedSecret(String, String),
-    /// A secret is encrypted with a key that is not here: namespace, name and the key's id.
-    #[error(
-        "the secret {1:?} of namespace {0:?} is encrypted with the key {2}, which this node does not have; nodes that share secrets need the same keys"
-    )]
-    SecretKeyMissing(String, String, String),
-    /// The system has no randomness for a key, or for encrypting with one.
-    #[error("the system gives no randomness: {0}")]
-    Random(#[from] getrandom::Error),
-}
-
-impl RegistryError {
-    /// Why a registry that is shared cannot be changed now, where that is the reason.
-    #[must_use]
-    pub fn unavailable(&self) -> Option<&ReplicaError> {
-        match self {
-            Self::Sqlite(error) => error.unavailable(),
-            _ => None,
-        }
-    }
-}
-
-impl From<rusqlite::Error> for RegistryError {
-    fn from(e: rusqlite::Error) -> Self {
-        Self::Sqlite(e.into())
-    }
-}
 
 /// What a deploy adds. The registry gives it its number, id and times.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use super::*;
 mod shared;
 use crate::auth::{Role, key_hash};
+use orama_runtime::limits::KEYS_MAX;
 use std::thread;
 
 fn namespace(name: &str) -> Namespace {
