@@ -192,3 +192,70 @@ fn nodes_for_different_processors_run_side_by_side_on_one_folder() {
     answers(2);
     assert_eq!((native.compilations(), older.compilations()), (0.0, 0.0));
 }
+
+#[test]
+fn a_lost_module_fails_its_function_and_no_other() {
+    let node = Node::start(Options::default());
+    let lost = node.deploy("lost", &guests::wat("echo"), &[]);
+    let damaged = node.deploy("damaged", &guests::wat("empty"), &[]);
+    node.deploy("ok", &guests::wat("ignores_stdin"), &[]);
+    assert!(node.terminate().success());
+    let blob = |answer: &serde_json::Value| {
+        node.home.join("data/blobs").join(answer["function"]["wasm_cid"].as_str().unwrap())
+    };
+    fs::remove_file(blob(&lost)).unwrap();
+    fs::write(blob(&damaged), "not the module").unwrap();
+    // While the compiled code is there, it runs.
+    node.start_again();
+    assert_eq!(node.invoke("lost", "[1]").expect(200).text(), "[1]");
+    assert!(node.terminate().success());
+    files(&node, "artifacts").iter().for_each(|path| fs::remove_file(path).unwrap());
+    node.start_again();
+    for name in ["lost", "damaged"] {
+        let message = node.invoke(name, "").refusal(500, "CODE_UNAVAILABLE");
+        assert!(message.contains("log"), "{message}");
+        node.get(&format!("/v1/functions/{name}")).expect(200);
+    }
+    assert!(node.stderr().contains("blob store"), "{}", node.stderr());
+    assert_eq!(node.invoke("ok", "").expect(200).text(), "{\"ok\":true}");
+    // Deploying the module again repairs it, for every version that uses it.
+    node.deploy("lost", &guests::wat("echo"), &[]);
+    assert_eq!(node.invoke("lost@1", "[2]").expect(200).text(), "[2]");
+    node.delete("/v1/functions/damaged").expect(200);
+    node.deploy("damaged", &guests::wat("empty"), &[]);
+    node.invoke("damaged", "").expect(200);
+}
+
+#[test]
+fn nodes_for_different_processors_share_a_folder_of_artifacts() {
+    let node = Node::start(Options::default());
+    node.deploy("echo", &guests::wat("echo"), &[]);
+    assert!(node.terminate().success());
+    let home = new_dir("older-processor");
+    copy(&node.home, &home);
+    let level = |level: &str| Options { config: format!("cpu_level = \"{level}\"\n"), ..Options::default() };
+    let other = Node::start_in(home.clone(), level("x86-64-v2"));
+    assert_eq!(other.invoke("echo", "[1]").expect(200).text(), "[1]");
+    assert_eq!(other.compilations(), 1.0, "code for another processor is not run");
+    assert_eq!(files(&other, "artifacts").len(), 2, "both kinds stand side by side");
+    assert!(other.terminate().success());
+    // The first node gets the folder with both, and finds its own.
+    fs::remove_dir_all(node.home.join("data/artifacts")).unwrap();
+    copy(&home.join("data/artifacts"), &node.home.join("data/artifacts"));
+    node.start_again();
+    assert_eq!(node.invoke("echo", "[2]").expect(200).text(), "[2]");
+    assert_eq!(node.compilations(), 0.0);
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -158,7 +158,7 @@ fn two_tenants_under_load_never_see_each_other() {
     let wasm = std::fs::read(wasm).unwrap();
     let service = Service::start();
     let config = format!("[egress]\nallow = [\"{}\"]\n", service.address);
-    let node = Node::start(Options { config, ..Options::default() });
+    let node = Node::start(Options { config, databases: &TENANTS, ..Options::default() });
     let [left, right] = TENANTS;
     let tenants = [Tenant::set_up(&node, left, right, &wasm), Tenant::set_up(&node, right, left, &wasm)];
 

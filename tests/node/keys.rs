@@ -270,7 +270,7 @@ fn the_name_is_free_when_the_last_invocation_has_ended_also_after_a_kill() {
 
 #[test]
 fn a_deleted_namespaces_data_are_gone_from_every_store() {
-    let node = Node::start(Options::default());
+    let node = Node::start(Options { databases: &["default", "shop"], ..Options::default() });
     let Ok(misc) = guests::tinygo("misc", &[]) else { return };
     let misc = std::fs::read(misc).unwrap();
     let run = |key: &str, steps: &Value| -> Vec<Value> {

@@ -19,6 +19,8 @@ pub struct Sizes {
 pub struct Servers {
     /// The cluster's name, which keeps it apart from others on the same servers.
     name: String,
+    /// The key of the secrets that nodes share; one alone makes its own.
+    key: Option<String>,
     pub platform: Rqlite,
     /// By namespace.
     pub databases: Vec<(String, Rqlite)>,
@@ -51,6 +53,7 @@ impl Servers {
         let databases = databases.iter().map(|name| ((*name).to_owned(), new())).collect();
         Some(Arc::new(Self {
             name: new_name(),
+            key: None,
             platform: new(),
             databases,
             olric,
@@ -64,6 +67,7 @@ impl Servers {
         let databases = databases.iter().map(|name| Ok(((*name).to_owned(), Rqlite::cluster(sizes.rqlite)?)));
         Ok(Self {
             name: new_name(),
+            key: Some("0f".repeat(32)),
             platform: Rqlite::cluster(sizes.rqlite)?,
             databases: databases.collect::<Result<_, _>>()?,
             olric: Arc::new(Olric::cluster(sizes.olric)?),
@@ -112,9 +116,9 @@ impl Servers {
     pub fn env(&self) -> Vec<(&'static str, String)> {
         let urls = |kind| self.seen(kind).iter().map(|at| format!("http://{at}")).collect::<Vec<_>>();
         let olric = self.seen(Kind::Olric).iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        vec![
+        let key = self.key.clone().map(|key| ("ORAMA_SECRETS_KEY", key));
+        let servers = [
             ("ORAMA_CLUSTER", self.name.clone()),
-            ("ORAMA_SECRETS_KEY", "0f".repeat(32)),
             ("ORAMA_DATABASE_PLATFORM_KIND", "rqlite".into()),
             ("ORAMA_DATABASE_PLATFORM_URLS", urls(Kind::Platform).join(",")),
             ("ORAMA_CACHE_KIND", "olric".into()),
@@ -123,7 +127,8 @@ impl Servers {
             ("ORAMA_PUBSUB_ADDRESSES", olric),
             ("ORAMA_BLOBS_KIND", "ipfs".into()),
             ("ORAMA_BLOBS_API_URL", self.kubo_of(0)),
-        ]
+        ];
+        servers.into_iter().chain(key).collect()
     }
 
     /// The URL of one kubo, for a node's `ORAMA_BLOBS_API_URL`.
