@@ -1,6 +1,6 @@
 //! The secrets' key on the real node: where a start finds it, rotation under kill -9, and that nothing shows a value.
 
-use crate::harness::{Node, Options, orama, output};
+use crate::harness::{Node, Options, output};
 use rustix::process::Signal;
 use serde_json::json;
 use std::fs;
@@ -55,8 +55,8 @@ fn keys_of_the_environment_rotate_and_are_never_shown() {
     assert!(!node.key_file().exists());
 
     let start = |keys: String| {
-        let mut command = orama(&["serve", "--listen", "127.0.0.1:0", "--home"]);
-        command.arg(&node.home).env("ORAMA_SECRETS_KEY", keys);
+        let mut command = node.command();
+        command.env("ORAMA_SECRETS_KEY", keys);
         let output = output(command);
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };

@@ -69,7 +69,8 @@ pub struct Attempt {
 }
 
 impl Breaker {
-    /// A closed circuit. The name is for the log, metrics and readiness.
+    /// A closed circuit. The name is for the log; what stands before its first `/` is the kind, which anyone may read in
+    /// metrics and readiness.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         let state =
@@ -88,6 +89,12 @@ impl Breaker {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// What kind of backend it is.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        self.0.name.split_once('/').map_or(&self.0.name, |(kind, _)| kind)
     }
 
     /// Begins a call.

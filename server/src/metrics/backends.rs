@@ -20,7 +20,7 @@ impl BackendGauges {
     /// Reads a circuit.
     #[must_use]
     pub fn of(breaker: &Breaker) -> Self {
-        Self { name: breaker.name().to_owned(), calls: breaker.calls(), is_open: breaker.is_open() }
+        Self { name: breaker.kind().to_owned(), calls: breaker.calls(), is_open: breaker.is_open() }
     }
 }
 

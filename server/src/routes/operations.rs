@@ -27,7 +27,7 @@ const READY_KNOWN_FOR: Duration = Duration::from_millis(200);
 #[derive(Serialize)]
 struct Readiness {
     status: &'static str,
-    /// Each is `ok` or `failed`; the node's log tells why.
+    /// Each is `ok`, `degraded` or `failed`; the node's log tells why.
     backends: BTreeMap<&'static str, &'static str>,
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, Api
         }
     };
     drop(last);
-    if backends.values().all(|word| *word == OK) {
+    if backends.values().all(|word| matches!(*word, OK | DEGRADED)) {
         return Ok(Json(Readiness { status: "ready", backends }).into_response());
     }
     let body = Json(Readiness { status: "not ready", backends });
@@ -78,10 +78,21 @@ async fn look(app: &Arc<App>) -> Result<BTreeMap<&'static str, &'static str>, Ap
     let (mut backends, blobs, others) = tokio::try_join!(own, blobs, try_join_all(others))?;
     backends.insert("blobs", blobs);
     backends.extend(others.into_iter().flatten());
+    // One namespace's server is no reason to take the node away from all others.
+    if app.breakers.iter().any(|breaker| breaker.kind() == DATABASES && breaker.is_open())
+        && let Some(word) = backends.get_mut(DATABASES).filter(|word| **word == OK)
+    {
+        *word = DEGRADED;
+    }
     Ok(backends)
 }
 
+/// The namespaces' databases, in readiness and as a kind of circuits.
+const DATABASES: &str = "databases";
+
 const OK: &str = "ok";
+/// Some of it does not answer; the node can serve all the same.
+const DEGRADED: &str = "degraded";
 
 fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
     match checked {

@@ -62,7 +62,7 @@ impl RqliteDatabase {
     /// # Errors
     /// [`DatabasesError::Remote`]: the servers' addresses cannot be used.
     pub fn new(namespace: &Namespace, at: &RqliteAt, backplane: Handle) -> Result<Self, DatabasesError> {
-        let client = RqliteClient::new(&format!("database of {namespace}"), at)
+        let client = RqliteClient::new(&format!("databases/{namespace}"), at)
             .map_err(|error| DatabasesError::remote(namespace, &error))?;
         Ok(Self(Arc::new(Shared {
             namespace: namespace.clone(),
