@@ -2,6 +2,7 @@
 
 use crate::harness::{Node, Options, eventually, new_dir};
 use crate::speakers::{said, speaker};
+use orama_test_support::guests;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,7 +1,7 @@
 //! What survives: restarts, kill -9 at any moment, and files that are damaged on disk.
 
 use crate::deploy::unique;
-use crate::harness::{Node, Options, lock, new_dir};
+use crate::harness::{Node, Options, lock};
 use orama_test_support::guests;
 use std::collections::BTreeMap;
 use std::fs;
