@@ -388,6 +388,7 @@ fn find_keys(config: &Config, data: &Path, may_make: bool) -> Result<Found, Secr
     if let Some(KeyFile { keys, rotating }) = key_file::read(path).map_err(failed)? {
         // A link stays one when the file is replaced.
         let file = path.canonicalize().map_err(|error| failed(error.to_string()))?;
+        key_file::warn_of_readers(&file);
         if config.secrets_key_file.is_some() && config.backends.platform.is_some() {
             return Ok((Source::Shared(file), Some(keys), false));
         }

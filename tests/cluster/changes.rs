@@ -73,9 +73,11 @@ fn a_trigger_made_on_one_node_fires_once_for_what_is_published_on_the_other() {
     }
     eventually("all were given", || given(&a, "reader").len() == MESSAGES as usize);
     for node in [&a, &b] {
+        // A node that is busy may be missing in one answer.
+        let has_all = || given(node, "reader").len() == MESSAGES as usize;
+        eventually("the log of either node has what ran on both", has_all);
         let given = given(node, "reader");
         assert!(given.values().all(|count| *count == 1), "while leases hold each runs once: {given:?}");
-        assert_eq!(given.len(), MESSAGES as usize, "the log of either node has what ran on both");
     }
     let mut times = Times::default();
     b.delete(&format!("/v1/functions/reader/triggers/{id}")).expect(200);

@@ -1,14 +1,16 @@
 //! docs/OPERATIONS.md does what it says: its commands are run as they stand there, each machine being a loopback address.
 
-use crate::process::{eventually, lock, new_dir, spawn};
+use crate::process::{lock, new_dir, spawn};
+use orama_test_support::children::PATIENCE;
 use orama_test_support::tools::require_or_report;
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 const MANUAL: &str = include_str!("../../docs/OPERATIONS.md");
 
@@ -154,9 +156,11 @@ fn three_machines_are_set_up_by_the_commands_of_the_manual() {
             }
             if block.text.contains("/ready") {
                 let ready = format!("curl -sf http://{}.{machine}:6001/ready", machines.network);
-                eventually("the node is ready", || {
-                    machines.command(machine, &ready).status().unwrap().success()
-                });
+                let begun = Instant::now();
+                while !machines.command(machine, &ready).output().unwrap().status.success() {
+                    assert!(begun.elapsed() < PATIENCE, "the node is not ready:\n{}", machines.logs());
+                    std::thread::sleep(Duration::from_millis(100));
+                }
             }
             let out = machines.run(machine, &block.text);
             *said.entry(machine).or_default() += &out;
@@ -164,7 +168,9 @@ fn three_machines_are_set_up_by_the_commands_of_the_manual() {
         // The key is made once and brought to the others.
         if let Ok(key) = fs::read(machines.root(1).join("etc/orama-secrets.key")) {
             for machine in [2, 3] {
-                fs::write(machines.root(machine).join("etc/orama-secrets.key"), &key).unwrap();
+                let file = machines.root(machine).join("etc/orama-secrets.key");
+                fs::write(&file, &key).unwrap();
+                fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
             }
         }
     }

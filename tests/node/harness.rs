@@ -106,7 +106,7 @@ impl Node {
     #[track_caller]
     pub fn start_in(home: PathBuf, mut options: Options) -> Self {
         if options.servers.is_none() {
-            options.servers = Servers::of_a_node(options.databases);
+            options.servers = Servers::of_a_node(&home, options.databases);
         }
         let node = Self {
             options,

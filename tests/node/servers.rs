@@ -1,11 +1,14 @@
 //! The servers behind nodes under test: rqlite for the platform and for each namespace, Olric, kubo.
 
+use crate::process::lock;
 use orama_test_support::backends::{Kubo, Olric, Rqlite};
 use orama_test_support::proxy::Proxy;
 use orama_test_support::tools::Missing;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
 /// How many servers of each kind there are.
 #[derive(Clone, Copy)]
@@ -40,26 +43,28 @@ pub enum Kind {
 }
 
 impl Servers {
-    /// What a node gets that asks for nothing: none, unless all tests run on servers.
-    pub fn of_a_node(databases: &[&str]) -> Option<Arc<Self>> {
+    /// What a node gets that asks for nothing: none, unless all tests run on servers. Then those that its home had before, or new
+    /// ones.
+    pub fn of_a_node(home: &Path, databases: &[&str]) -> Option<Arc<Self>> {
+        static OF_HOMES: Mutex<BTreeMap<PathBuf, Weak<Servers>>> = Mutex::new(BTreeMap::new());
         // Content-addressed, and told apart by the cluster's name: these can serve all nodes.
         static SHARED: LazyLock<Option<(Arc<Olric>, Arc<Kubo>)>> =
             LazyLock::new(|| Some((Arc::new(Olric::single().ok()?), Arc::new(Kubo::single().ok()?))));
         if !crate::ON_SERVERS {
             return None;
         }
+        if let Some(known) = lock(&OF_HOMES).get(home).and_then(Weak::upgrade) {
+            return Some(known);
+        }
         let (olric, kubo) = SHARED.clone().expect("tests on servers need the servers");
         let new = || Rqlite::single().expect("tests on servers need the servers");
         let databases = databases.iter().map(|name| ((*name).to_owned(), new())).collect();
-        Some(Arc::new(Self {
-            name: new_name(),
-            key: None,
-            platform: new(),
-            databases,
-            olric,
-            kubo,
-            proxies: Vec::new(),
-        }))
+        let platform = new();
+        let proxies = Vec::new();
+        let servers =
+            Arc::new(Self { name: new_name(), key: None, platform, databases, olric, kubo, proxies });
+        lock(&OF_HOMES).insert(home.to_owned(), Arc::downgrade(&servers));
+        Some(servers)
     }
 
     /// Servers of a test's own.

@@ -32,12 +32,16 @@ pub(super) fn read(path: &Path) -> Result<Option<KeyFile>, String> {
         Err(error) => return Err(error.to_string()),
     };
     let text = std::str::from_utf8(&text).map_err(|_| "not a key file: it is not text")?;
-    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0) {
-        tracing::warn!(file = %path.display(), "every user of this machine can use the master key of the secrets; chmod 600 would prevent it");
-    }
     let lines = || text.lines().map(str::trim);
     let keys = MasterKeys::parse(lines().filter(|line| !line.is_empty() && !line.starts_with('#')))?;
     Ok(Some(KeyFile { keys, rotating: lines().any(|line| line == ROTATION_MARK) }))
+}
+
+/// Says so in the log when others can read a key file.
+pub(super) fn warn_of_readers(path: &Path) {
+    if fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0) {
+        tracing::warn!(file = %path.display(), "every user of this machine can use the master key of the secrets; chmod 600 would prevent it");
+    }
 }
 
 /// Replaces a key file, durably and at once.
