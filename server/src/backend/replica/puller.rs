@@ -18,7 +18,7 @@ const COPY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until the database is dropped. Blocks.
 pub(super) fn run(database: &Weak<Database>, kicks: &Receiver<()>) {
-    let mut told = String::new();
+    let mut told = None;
     loop {
         match kicks.recv_timeout(PLATFORM_PULL_EVERY) {
             Ok(()) | Err(RecvTimeoutError::Timeout) => {}
@@ -27,17 +27,13 @@ pub(super) fn run(database: &Weak<Database>, kicks: &Receiver<()>) {
         let Some(database) = database.upgrade() else { return };
         let Some(replica) = database.replica() else { return };
         match look(&database, replica) {
-            Ok(()) => told.clear(),
+            Ok(()) => told = None,
             Err(error) => {
-                let error = error.to_string();
-                // Once for each cause, not twice a second.
-                if error != told {
-                    tracing::warn!(
-                        stream = replica.layout.stream,
-                        error,
-                        "changes of other nodes cannot be read"
-                    );
-                    told = error;
+                let stream = replica.layout.stream;
+                // Once for each kind of cause, not twice a second: a server that is down is refused, or not asked, in turns.
+                let kind = std::mem::discriminant(&error);
+                if told.replace(kind) != Some(kind) {
+                    tracing::warn!(stream, %error, "changes of other nodes cannot be read");
                 }
             }
         }
