@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 mod batch_check;
 pub mod kept;
+mod rows;
 pub mod rqlite;
 pub mod sqlite;
 

@@ -4,14 +4,12 @@
 //! expression as broken text, a real number as a whole one. So a query is sent as a part of another one that says of each value what it
 //! is, and beside it once without its rows, for the columns' names.
 
+use crate::backend::database::rows::RowsJson;
 use crate::backend::rqlite::{Rows, Statement as Sent, Value};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use orama_runtime::limits::{DB_RESULT_MAX_BYTES, DB_ROWS_MAX};
+use orama_runtime::limits::DB_ROWS_MAX;
 use orama_runtime::services::{ErrorCode, ServiceError, StatementResult};
-use std::collections::HashSet;
+use rusqlite::types::ValueRef;
 use std::fmt::Write as _;
-use std::io::{self, Write};
 
 /// No tenant's table has such a name by accident.
 const NAME: &str = "\"orama: rows of a query\"";
@@ -53,26 +51,6 @@ pub(super) fn is_outdated(message: &str) -> bool {
     message.starts_with("table orama: rows of a query has ")
 }
 
-/// Text that is refused when it grows beyond what is left of a call's bytes.
-struct Bounded {
-    text: Vec<u8>,
-    max: usize,
-}
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > self.max - self.text.len() {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// The JSON of rows. `is_marked` says that values have their kind in front. `bytes_left` is what the call's results may still
 /// have together.
 pub(super) fn json(
@@ -81,71 +59,29 @@ pub(super) fn json(
     is_marked: bool,
     bytes_left: &mut usize,
 ) -> Result<StatementResult, ServiceError> {
-    let row_count = rows.values.len();
-    if row_count > DB_ROWS_MAX {
-        let message =
-            format!("the query gives more than {DB_ROWS_MAX} rows; ask for them in parts with LIMIT");
-        return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
-    }
-    let keys = keys_of(names);
-    let mut out = Bounded { text: Vec::new(), max: *bytes_left };
-    put(&mut out, b"[")?;
-    for (index, row) in rows.values.iter().enumerate() {
-        if index > 0 {
-            put(&mut out, b",")?;
+    let mut json = RowsJson::new(*bytes_left)?;
+    json.name_columns(names.iter().map(String::as_str));
+    for row in &rows.values {
+        json.begin_row()?;
+        for value in row {
+            match value {
+                Value::Text(text) if is_marked => marked(&mut json, text)?,
+                value => json.value(value.into())?,
+            }
         }
-        for (column, (key, value)) in keys.iter().zip(row).enumerate() {
-            put(&mut out, if column == 0 { b"{" } else { b"," })?;
-            put(&mut out, key)?;
-            put_value(&mut out, value, is_marked)?;
-        }
-        put(&mut out, b"}")?;
+        json.end_row()?;
     }
-    put(&mut out, b"]")?;
-    *bytes_left -= out.text.len();
-    let rows = String::from_utf8(out.text).map_err(|_| unreadable())?;
-    Ok(StatementResult::Query { rows, row_count })
+    json.finish(bytes_left)
 }
 
-/// The columns' names as JSON with the colon behind. SQLite has made them different already, but those of its own reports.
-fn keys_of(names: &[String]) -> Vec<Vec<u8>> {
-    let mut seen = HashSet::new();
-    let keys = names.iter().map(|name| {
-        let mut unique = name.clone();
-        let mut number = 0;
-        while !seen.insert(unique.clone()) {
-            number += 1;
-            unique = format!("{name}:{number}");
-        }
-        let mut key = serde_json::to_vec(&unique).unwrap_or_default();
-        key.push(b':');
-        key
-    });
-    keys.collect()
-}
-
-fn put_value(out: &mut Bounded, value: &Value, is_marked: bool) -> Result<(), ServiceError> {
-    let written = match value {
-        Value::Null => return put(out, b"null"),
-        Value::Integer(number) => serde_json::to_writer(&mut *out, number),
-        // Infinity, which JSON does not have, becomes null.
-        Value::Real(number) => serde_json::to_writer(&mut *out, number),
-        Value::Blob(bytes) => serde_json::to_writer(&mut *out, &STANDARD.encode(bytes)),
-        Value::Text(text) if !is_marked => serde_json::to_writer(&mut *out, text),
-        Value::Text(text) => match text.split_at_checked(1) {
-            Some(("t", text)) => serde_json::to_writer(&mut *out, text),
-            Some(("r", number)) => {
-                let number: f64 = number.parse().map_err(|_| unreadable())?;
-                serde_json::to_writer(&mut *out, &number)
-            }
-            Some(("b", digits)) => {
-                let bytes = from_hex(digits).ok_or_else(unreadable)?;
-                serde_json::to_writer(&mut *out, &STANDARD.encode(bytes))
-            }
-            _ => return Err(unreadable()),
-        },
-    };
-    written.map_err(|_| too_large())
+/// Adds a value with its kind in front.
+fn marked(json: &mut RowsJson, text: &str) -> Result<(), ServiceError> {
+    match text.split_at_checked(1) {
+        Some(("t", text)) => json.value(ValueRef::Text(text.as_bytes())),
+        Some(("r", number)) => json.value(ValueRef::Real(number.parse().map_err(|_| unreadable())?)),
+        Some(("b", digits)) => json.value(ValueRef::Blob(&from_hex(digits).ok_or_else(unreadable)?)),
+        _ => Err(unreadable()),
+    }
 }
 
 fn from_hex(digits: &str) -> Option<Vec<u8>> {
@@ -157,17 +93,6 @@ fn from_hex(digits: &str) -> Option<Vec<u8>> {
             _ => None,
         })
         .collect()
-}
-
-fn put(out: &mut Bounded, bytes: &[u8]) -> Result<(), ServiceError> {
-    out.write_all(bytes).map_err(|_| too_large())
-}
-
-fn too_large() -> ServiceError {
-    ServiceError::new(
-        ErrorCode::PayloadTooLarge,
-        format!("the rows of the call have more than {} MiB of JSON", DB_RESULT_MAX_BYTES >> 20),
-    )
 }
 
 fn unreadable() -> ServiceError {
