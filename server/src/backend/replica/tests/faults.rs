@@ -169,6 +169,9 @@ fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
         stop.store(true, Ordering::Relaxed);
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
+    for (index, node) in nodes.iter().enumerate() {
+        eventually("it heals", || insert(&node.database, &format!("healed-{index}")).is_ok());
+    }
     nodes.iter().for_each(|node| bench.compare(&node.database));
     let (mut stored, mut unknown, mut not) = (0, 0, 0);
     let found = words(&nodes[0].database);
@@ -187,5 +190,4 @@ fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
         }
     }
     println!("{kills} leaders killed: {stored} stored, {unknown} unknown, {not} certainly not");
-    assert!(outcomes.iter().rev().take(3).all(|(_, outcome)| outcome.is_ok()), "it did not heal");
 }
