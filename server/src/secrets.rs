@@ -168,6 +168,11 @@ impl SecretStore {
         matches!(self.source, Source::File(_))
     }
 
+    /// Whether the operator may change the keys while the node runs.
+    pub(crate) fn keys_may_change(&self) -> bool {
+        matches!(self.source, Source::Shared(_))
+    }
+
     fn keys(&self) -> Arc<MasterKeys> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }

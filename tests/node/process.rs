@@ -2,9 +2,9 @@
 
 use orama_test_support::children;
 pub use orama_test_support::children::{eventually, spawn, wait};
+pub use orama_test_support::lock;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The binary under test.
 const ORAMA: &str = env!("CARGO_BIN_EXE_orama");
@@ -12,11 +12,6 @@ const ORAMA: &str = env!("CARGO_BIN_EXE_orama");
 /// A new folder for a node's home or a user's project; folders of test runs that are over are removed.
 pub fn new_dir(what: &str) -> PathBuf {
     children::new_dir(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("node-tests"), what)
-}
-
-/// Locks although a test that failed may have held it.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `orama`, with nothing of the caller's own Orama in its environment.

@@ -141,11 +141,13 @@ pub(super) fn assemble(
     let secrets = SecretStore::open(&registry, config, data)
         .map(Arc::new)
         .map_err(|error| StartError::Store(error.to_string()))?;
-    backplane.spawn(watch(Arc::clone(&secrets), |secrets: &SecretStore| {
-        secrets
-            .reload()
-            .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys stay as they were"));
-    }));
+    if secrets.keys_may_change() {
+        backplane.spawn(watch(Arc::clone(&secrets), |secrets: &SecretStore| {
+            secrets
+                .reload()
+                .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys stay as they were"));
+        }));
+    }
     let database = Databases::open(&data.join("databases"), &config.backends, backplane.handle())
         .map_err(|error| StartError::Store(error.to_string()))?;
     let reads = KeptReads::new(Arc::new(database.clone()));

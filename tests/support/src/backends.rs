@@ -3,14 +3,16 @@
 //! `tests/tools/install-backends.sh` builds them. Dropping one ends it.
 
 use crate::children::{self, PATIENCE, eventually};
+use crate::lock;
 use crate::tools::{Missing, require_or_report};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// One server process.
@@ -135,10 +137,41 @@ impl Drop for Dir {
     }
 }
 
-/// rqlite: one node or several.
-pub struct Rqlite {
+/// The nodes of a cluster, each with the address that clients use.
+pub struct Nodes {
     nodes: Vec<(Server, SocketAddr)>,
     _dir: Dir,
+}
+
+impl Nodes {
+    /// One of them.
+    #[must_use]
+    pub fn node(&self, index: usize) -> &Server {
+        &self.nodes[index].0
+    }
+
+    /// Where they are, for clients.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|(_, address)| *address).collect()
+    }
+
+    /// The same as URLs, of those that speak HTTP.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.addresses().iter().map(|address| format!("http://{address}")).collect()
+    }
+}
+
+/// rqlite: one node or several.
+pub struct Rqlite(Nodes);
+
+impl Deref for Rqlite {
+    type Target = Nodes;
+
+    fn deref(&self) -> &Nodes {
+        &self.0
+    }
 }
 
 impl Rqlite {
@@ -221,25 +254,7 @@ impl Rqlite {
         let nodes: Vec<_> = nodes.collect();
         nodes.iter().for_each(|(server, _)| server.launch());
         nodes.iter().for_each(|(server, _)| server.wait_ready());
-        Ok(Self { nodes, _dir: dir })
-    }
-
-    /// One of its nodes.
-    #[must_use]
-    pub fn node(&self, index: usize) -> &Server {
-        &self.nodes[index].0
-    }
-
-    /// Where each node's HTTP is.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.nodes.iter().map(|(_, address)| *address).collect()
-    }
-
-    /// The same as URLs.
-    #[must_use]
-    pub fn urls(&self) -> Vec<String> {
-        self.addresses().iter().map(|address| format!("http://{address}")).collect()
+        Ok(Self(Nodes { nodes, _dir: dir }))
     }
 
     /// Which node leads now.
@@ -266,9 +281,14 @@ impl Rqlite {
 }
 
 /// Olric: one node or several.
-pub struct Olric {
-    nodes: Vec<(Server, SocketAddr)>,
-    _dir: Dir,
+pub struct Olric(Nodes);
+
+impl Deref for Olric {
+    type Target = Nodes;
+
+    fn deref(&self) -> &Nodes {
+        &self.0
+    }
 }
 
 impl Olric {
@@ -347,7 +367,7 @@ impl Olric {
             server.start();
             nodes.push((server, resp));
         }
-        let olric = Self { nodes, _dir: dir };
+        let olric = Self(Nodes { nodes, _dir: dir });
         if password.is_none() {
             let members = || olric.members();
             eventually("all Olric nodes know each other", || members() == Some(count));
@@ -361,24 +381,17 @@ impl Olric {
         let count = answer.strip_prefix('*')?.split("\r\n").next()?;
         count.parse().ok()
     }
-
-    /// One of its nodes.
-    #[must_use]
-    pub fn node(&self, index: usize) -> &Server {
-        &self.nodes[index].0
-    }
-
-    /// Where each node speaks RESP.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.nodes.iter().map(|(_, address)| *address).collect()
-    }
 }
 
 /// kubo: one node, or several that are connected to each other and to nobody else.
-pub struct Kubo {
-    nodes: Vec<(Server, SocketAddr)>,
-    _dir: Dir,
+pub struct Kubo(Nodes);
+
+impl Deref for Kubo {
+    type Target = Nodes;
+
+    fn deref(&self) -> &Nodes {
+        &self.0
+    }
 }
 
 impl Kubo {
@@ -456,25 +469,7 @@ impl Kubo {
                 count == 1 || peers.is_some_and(|peers| peers >= count - 1)
             });
         }
-        Ok(Self { nodes, _dir: dir })
-    }
-
-    /// One of its nodes.
-    #[must_use]
-    pub fn node(&self, index: usize) -> &Server {
-        &self.nodes[index].0
-    }
-
-    /// Where each node's API is.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.nodes.iter().map(|(_, address)| *address).collect()
-    }
-
-    /// The same as URLs.
-    #[must_use]
-    pub fn urls(&self) -> Vec<String> {
-        self.addresses().iter().map(|address| format!("http://{address}")).collect()
+        Ok(Self(Nodes { nodes, _dir: dir }))
     }
 }
 
@@ -521,10 +516,6 @@ fn connect(address: SocketAddr) -> Option<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     Some(stream)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -21,3 +21,10 @@ pub mod children;
 pub mod guests;
 pub mod proxy;
 pub mod tools;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks although a test that failed may have held it.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

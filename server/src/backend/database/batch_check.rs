@@ -1,9 +1,20 @@
 //! What can be said of a batch before a database sees it.
 
 use orama_runtime::limits::{DB_SQL_MAX_BYTES, DB_STATEMENTS_MAX};
-use orama_runtime::services::{BatchFailure, BatchMode, ErrorCode, ServiceError, Statement, StatementKind};
+use orama_runtime::services::{
+    BatchFailure, BatchMode, BatchOutcome, ErrorCode, ServiceError, Statement, StatementKind,
+};
 
-pub(super) fn check(mode: BatchMode, statements: &[Statement]) -> Result<(), BatchFailure> {
+/// The outcome of a batch that needs no database: one that cannot be run, or has no statements.
+pub(super) fn answered(mode: BatchMode, statements: &[Statement]) -> Option<BatchOutcome> {
+    match check(mode, statements) {
+        Err(failure) => Some(BatchOutcome { failure: Some(failure), ..BatchOutcome::default() }),
+        Ok(()) if statements.is_empty() => Some(BatchOutcome { committed: true, ..BatchOutcome::default() }),
+        Ok(()) => None,
+    }
+}
+
+fn check(mode: BatchMode, statements: &[Statement]) -> Result<(), BatchFailure> {
     if statements.len() > DB_STATEMENTS_MAX {
         let message =
             format!("{} statements in one call; at most {DB_STATEMENTS_MAX} are possible", statements.len());

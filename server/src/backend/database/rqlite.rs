@@ -5,7 +5,7 @@
 //! back as they are (`shape.rs`).
 
 use super::DatabasesError;
-use super::batch_check::check;
+use super::batch_check::answered;
 use crate::backend::reach::Breaker;
 use crate::backend::rqlite::RqliteClient;
 use crate::config::RqliteAt;
@@ -93,12 +93,8 @@ impl RqliteDatabase {
         statements: Vec<Statement>,
         deadline: Instant,
     ) -> Answer<BatchOutcome> {
-        if let Err(failure) = check(mode, &statements) {
-            let outcome = BatchOutcome { failure: Some(failure), ..BatchOutcome::default() };
+        if let Some(outcome) = answered(mode, &statements) {
             return Box::pin(ready(outcome));
-        }
-        if statements.is_empty() {
-            return Box::pin(ready(BatchOutcome { committed: true, ..BatchOutcome::default() }));
         }
         let shared = Arc::clone(&self.0);
         // The client's connections and clocks are the backplane's; the caller's event loop is any.

@@ -5,7 +5,7 @@
 //! the disk.
 
 use super::DatabasesError;
-use super::batch_check::check;
+use super::batch_check::answered;
 use crate::backend::files;
 use orama_runtime::limits::{DB_CONNECTIONS_MAX, DB_IDLE, DB_THREADS_MAX};
 use orama_runtime::names::Namespace;
@@ -141,12 +141,8 @@ impl Database for SqliteDatabases {
         statements: Vec<Statement>,
         deadline: Instant,
     ) -> Answer<BatchOutcome> {
-        if let Err(failure) = check(mode, &statements) {
-            let outcome = BatchOutcome { failure: Some(failure), ..BatchOutcome::default() };
+        if let Some(outcome) = answered(mode, &statements) {
             return Box::pin(ready(outcome));
-        }
-        if statements.is_empty() {
-            return Box::pin(ready(BatchOutcome { committed: true, ..BatchOutcome::default() }));
         }
         let (shared, namespace) = (Arc::clone(&self.0), namespace.clone());
         Box::pin(async move {
