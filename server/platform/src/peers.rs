@@ -1,7 +1,7 @@
-//! The other nodes of a cluster: which there are, and what became of invocations on them.
+//! Peers, the other nodes of a cluster: which nodes exist, and what ran on them.
 //!
-//! Nodes talk to each other over pubsub. Each says now and then that it is there; a question goes to all, and each answers the one
-//! who asked. Records stay on the node where a function ran.
+//! Nodes talk to each other over pubsub. Each announces itself regularly. A question goes to all peers, and each
+//! answers the node that asked. Records stay on the node where a function ran.
 
 use crate::limits::{PEER_ANSWER_MAX_BYTES, PEER_ANSWERS_MAX, PEER_PATIENCE, PEER_QUESTIONS_MAX, PEERS_MAX};
 use crate::platform::FlushCores;

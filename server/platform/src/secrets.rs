@@ -90,7 +90,8 @@ enum Source {
     Variable,
     /// A file of this node's own, which a rotation writes.
     File(PathBuf),
-    /// A file that the operator brings to every node that shares the secrets, and may change while they serve. Nodes only read it.
+    /// A file that the operator copies to every node that shares the secrets, and may change while they serve. Nodes only read
+    /// it.
     Shared(PathBuf),
 }
 

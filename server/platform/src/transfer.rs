@@ -1,7 +1,7 @@
-//! Moves everything that a node, or a cluster of nodes, keeps: into one file, and out of it into another home or cluster.
+//! Moves everything that a node or a cluster stores into one file, and from it into another home or cluster.
 //!
-//! An archive is a tar file. Its parts are copies of SQLite files, each of one moment, and blobs under their content ids; its last
-//! entry is a manifest that has the hash of each part. What a node can make again by itself (compiled code, caches) is not in it.
+//! An archive is a tar file. It contains copies of SQLite files, each of one moment, blobs under their content ids,
+//! and at its end a manifest with the hash of each part. It omits what a node can rebuild (compiled code, caches).
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
-//! Whether a backend can be reached: a circuit breaker for each, so that one that is down costs little and heals by itself.
+//! A circuit breaker for each backend, so that one that is down costs little and recovers by itself.
 //!
-//! Every call to a backend over the network begins with [`Breaker::enter`] and tells its [`Attempt`] how it went. After
-//! [`BACKEND_FAILURES_MAX`] failures in a row the circuit is open: calls are refused at once, and after a pause that grows with each
-//! failure one call at a time finds out whether the backend is back.
+//! Every call to a backend over the network begins with [`Breaker::enter`] and reports its result to its [`Attempt`].
+//! After [`BACKEND_FAILURES_MAX`] failures in a row the circuit is open: calls are refused at once. After a pause
+//! that grows with each failure, one trial call at a time finds out whether the backend is back.
 
 use crate::limits::{
     BACKEND_FAILURES_MAX, BACKEND_PAUSE_MIN, BACKEND_RETRY_EARNED_BY, BACKEND_RETRY_PAUSE_MIN,

@@ -119,7 +119,7 @@ pub const OLRIC_BUSY: usize = 4;
 /// How long other nodes of Olric are preferred to one that could not be reached or was late.
 pub const OLRIC_TROUBLE: Duration = Duration::from_secs(1);
 
-/// Silence on a connection to Olric after which the kernel asks whether the other end is there, and the pause between such questions.
+/// Idle time on a connection to Olric after which the kernel sends keep-alive probes, and the pause between them.
 pub const OLRIC_KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// How often a connection that only listens is tried; its answer has [`OLRIC_TIMEOUT`].
@@ -206,7 +206,7 @@ pub const BLOB_COPIES_MAX_BYTES: u64 = 2 << 30;
 /// How old the members of an Olric cluster may be that a node knows when it asks one to count.
 pub const OLRIC_MEMBERS_EVERY: Duration = Duration::from_secs(1);
 
-/// Calls of Olric under way at once, each with up to [`CACHE_VALUE_MAX_BYTES`]: one for each instance of a node of the usual size.
+/// Concurrent calls of Olric, each with up to [`CACHE_VALUE_MAX_BYTES`]: one for each instance of a node of the default size.
 pub const OLRIC_CALLS_MAX: usize = INSTANCE_SLOTS as usize;
 
 /// How long a node remembers what it read of a shared cache. Other nodes tell it of changes; this bounds what a message that

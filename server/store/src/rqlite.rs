@@ -1,15 +1,16 @@
-//! rqlite over HTTP: one client for a cluster, whose calls end by their deadline and say what is certain.
+//! rqlite over HTTP: one client for a cluster, whose calls end by their deadline and report what is certain.
 //!
-//! A write that failed was applied, or was not, or nobody knows: [`RqliteError`] tells them apart. A call begins at the address that
-//! answered last and goes on to the others as long as that is safe: always where a connection could not even be made or an
-//! address knows no leader, and else for reads alone.
+//! A write that failed was applied, or was not applied, or the outcome is unknown: [`RqliteError`] tells them apart.
+//! A call begins at the address that answered last and tries the others as long as that is safe: always if no
+//! connection was made or the address knows no leader, otherwise for reads only.
 //!
-//! What rqlite does that a caller has to know:
-//! - `/db/request?transaction` goes on after a statement that does not compile, and commits the others. `/db/execute` does not.
+//! What a caller has to know about rqlite:
+//! - `/db/request?transaction` continues after a statement that does not compile, and commits the others.
+//!   `/db/execute` does not.
 //! - A statement with RETURNING that fails in `/db/execute?transaction` does not roll the others back, unless
-//!   [`Options::rewrites`] is off; then it is executed and its rows do not come back.
-//! - Whole numbers come back as integers, also from columns of REAL values ([`Rows::types`] tells), and columns that are
-//!   declared BOOLEAN as 0 and 1.
+//!   [`Options::rewrites`] is off; then it is executed and its rows are not returned.
+//! - Whole numbers return as integers, also from columns of REAL values ([`Rows::types`] tells), and columns that are
+//!   declared BOOLEAN return as 0 and 1.
 
 use super::breaker::{Breaker, retry_pause};
 use crate::egress::tls;

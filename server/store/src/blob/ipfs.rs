@@ -1,14 +1,16 @@
-//! Blobs in IPFS: a folder of this node in front of a kubo node, which keeps them pinned and brings those of other nodes.
+//! Blobs in IPFS: a folder of this node in front of kubo, which keeps them pinned and fetches those of other nodes.
 //!
-//! **A put** is on this disk and added and pinned in kubo before it returns. **A get** answers from the disk; what is not there
-//! comes from kubo, once for all who want it, is checked against its id, and is kept as one of a bounded number of copies.
+//! **A put** returns when the blob is on this disk and added and pinned in kubo. **A get** answers from the disk. A
+//! blob that is not there comes from kubo: single-flight, checked against its id, and kept as one of a bounded number
+//! of copies.
 //!
-//! **Removing** is safe while other nodes share the kubo, although nothing holds a pin for them. A deploy pins (P), has the
-//! registry name the blob (N), and [confirms](Blobs::confirm) the pin (C). A removal looks whether it is named, unpins (U), looks
-//! once more at a registry that has caught up (L), and pins again when it is named. If N comes before L, the removal pins again. If L
-//! comes before N, then U does too, and so C, which comes after N, finds that the pin is gone and pins again, with the bytes of
-//! its own disk where kubo has collected them. What a crash between U and L leaves unpinned is found by [`Blobs::repair`]. The local
-//! copy goes last: it is what reminds the next start of a removal that was cut short.
+//! **Removing** is safe while other nodes share the kubo, although nothing holds a pin for them. A deploy pins (P),
+//! has the registry name the blob (N), and [confirms](Blobs::confirm) the pin (C). A removal checks that the blob is
+//! not named, unpins (U), checks again with a registry that has caught up (L), and pins again if it is named. If N
+//! comes before L, the removal pins again. If L comes before N, then U does too. C comes after N, so it finds that
+//! the pin is gone and pins again, with the bytes of its own disk if kubo has collected them. [`Blobs::repair`] finds
+//! what a crash between U and L leaves unpinned. The local copy is removed last: it reminds the next start of an
+//! interrupted removal.
 
 use super::local::LocalBlobs;
 use super::{BlobError, Blobs, Holds, cid};

@@ -1,8 +1,8 @@
-//! The cache that nodes share: kept in Olric, with what was read a moment ago in the memory of each node.
+//! The cache that nodes share: stored in Olric, with a near cache in the memory of each node.
 //!
-//! A value that is remembered is given at once, without a byte to Olric. It is forgotten when this node changes it, when another one
-//! tells that it did, and when it is as old as the node was told to keep it, whatever was lost on the way. Numbers that are counted
-//! are not remembered.
+//! A value in the near cache is returned without a call to Olric. It is dropped when this node changes it, when
+//! another node's invalidation arrives, and when it reaches its configured age, so a lost invalidation is bounded in
+//! time. Counters are never in the near cache.
 
 mod entry;
 mod members;

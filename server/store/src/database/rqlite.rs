@@ -1,8 +1,8 @@
-//! A namespace's database on an rqlite cluster of its own.
+//! A namespace's database on its own rqlite cluster.
 //!
-//! A batch is at most two requests: its execs as one transaction, then its queries as one more, which sees what the first left.
-//! Each statement is read and checked first (`guard.rs`), and sent so that every server stores the same (`rewrite.rs`) and values come
-//! back as they are (`shape.rs`).
+//! A batch is at most two requests: its execs as one transaction, then its queries as a second one, which sees the
+//! result of the first. Each statement is first parsed and checked (`guard.rs`), then rewritten so that every server
+//! stores the same (`rewrite.rs`) and values return unchanged (`shape.rs`).
 
 use super::DatabasesError;
 use super::batch_check::answered;

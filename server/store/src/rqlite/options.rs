@@ -34,8 +34,8 @@ pub struct Options {
     pub level: Level,
     /// All or nothing; reads see one state.
     pub transaction: bool,
-    /// Whether rqlite replaces `random()`, `date('now')` and the like by values, so that all of its nodes store the same, and gives
-    /// back the rows of RETURNING.
+    /// Whether rqlite replaces `random()`, `date('now')` and the like by values, so that all of its nodes store the same, and
+    /// returns the rows of RETURNING.
     pub rewrites: bool,
     /// How long SQLite may run one statement.
     pub statement_timeout: Option<Duration>,

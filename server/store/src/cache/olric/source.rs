@@ -1,9 +1,9 @@
-//! The cache as Olric keeps it: for each namespace a DMap of entries, and one in which numbers are counted.
+//! The cache as Olric stores it: for each namespace one DMap of entries and one of counters.
 //!
-//! Keys are hashes of the guests' keys: Olric takes less than 256 bytes, and finds entries by a weak hash of the key alone. What is
-//! set replaces the entry at once. A number is counted under its [`Version`], which the entry names, so an addition belongs to
-//! the value that it read and never to one that was set since. `DM.INCR` is not asked of text, which it would replace by 0, and
-//! `DM.EXPIRE` is not used: it empties replicas.
+//! Keys are hashes of the guests' keys, because Olric takes less than 256 bytes and finds entries by a weak hash of
+//! the key alone. A set replaces the entry at once. A counter is stored under its [`Version`], which the entry names,
+//! so an increment applies to the value that it read and never to one that was set since. `DM.INCR` is never sent for
+//! text, which it would replace by 0. `DM.EXPIRE` is not used, because it empties replicas.
 
 use super::entry::{Entry, Version};
 use super::members::Members;

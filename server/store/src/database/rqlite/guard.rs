@@ -1,7 +1,7 @@
-//! What tenants' SQL may do on rqlite, read from the statement itself by SQLite's grammar before a server sees it.
+//! What tenants' SQL may do on rqlite: the node parses each statement by SQLite's grammar before a server sees it.
 //!
-//! The server runs what it is given with all that its SQLite can do, also a second statement behind the first. So the text must be
-//! one statement of a kind that is named here; what cannot be read is refused.
+//! The server executes whatever its SQLite supports, including a second statement behind the first. The text must
+//! therefore be one statement of a kind that is listed here; a statement that cannot be parsed is refused.
 
 use super::tokens::{Tokens, parser, plain, unreadable};
 use orama_runtime::services::{ServiceError, StatementKind};

@@ -1,8 +1,8 @@
-//! Rows that come back as they are.
+//! Rewrites queries so that values return unchanged.
 //!
-//! The server gives values by what their column was declared as: a text in a column of dates as another text, a blob in an
-//! expression as broken text, a real number as a whole one. So a query is sent as a part of another one that says of each value what it
-//! is, and beside it once without its rows, for the columns' names.
+//! The server converts values by the declared type of their column: a text in a column of dates becomes another text,
+//! a blob in an expression becomes broken text, a real number becomes a whole one. A query is therefore wrapped in
+//! another one that adds the type of each value. It is also sent once without its rows, for the names of its columns.
 
 use crate::database::rows::RowsJson;
 use crate::rqlite::{Rows, Statement as Sent, Value};
