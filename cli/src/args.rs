@@ -62,8 +62,8 @@ pub enum Command {
     /// Run a node: serve functions over HTTP until SIGTERM or Ctrl-C
     #[command(after_help = "\
 Every option is also a key of the config file (TOML) and an ORAMA_... variable; a flag overrides a variable, and a variable \
-overrides the file. The node prints `listening on http://ADDR` when it serves requests. It logs to standard error; ORAMA_LOG sets \
-the filter, for example ORAMA_LOG=debug. The first start writes credentials.json into the home folder.
+overrides the file. The node prints `listening on http://ADDR` when it serves requests. It logs to standard error; ORAMA_LOG \
+sets the filter, for example ORAMA_LOG=debug. The first start writes credentials.json into the home folder.
 
 Examples:
   orama serve
@@ -177,8 +177,8 @@ Examples:
     /// Deploy a function: build it if its sources changed, and upload it as a new version
     #[command(after_help = "\
 function.yaml holds the name and the limits. The command builds the module first when a source is newer than function.wasm. A \
-folder without Go code but with a function.wasm (from any compiler for WASI preview1) is deployed as it is. Each deploy creates a \
-new version; older versions can still be invoked as name@version.
+folder without Go code but with a function.wasm (from any compiler for WASI preview1) is deployed as it is. Each deploy creates \
+a new version; older versions can still be invoked as name@version.
 
 Examples:
   orama function deploy

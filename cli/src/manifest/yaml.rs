@@ -1,7 +1,7 @@
 //! Reads YAML into a small tree in which every key and value has its place in the text.
 //!
-//! `function.yaml` needs only mappings and scalars. The reader refuses the rest of YAML: anchors, aliases, tags, several documents,
-//! keys that are not scalars, and duplicate keys.
+//! `function.yaml` needs only mappings and scalars. The reader refuses the rest of YAML: anchors, aliases, tags, several
+//! documents, keys that are not scalars, and duplicate keys.
 
 use super::{ManifestError, Position};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, StrInput};
