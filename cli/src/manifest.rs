@@ -2,7 +2,7 @@
 
 mod yaml;
 
-use orama_runtime::function::StartMode;
+use orama_runtime::function::{StartMode, UnknownStartMode};
 use orama_runtime::limits::{self, Setting};
 use orama_runtime::names::FunctionName;
 use std::collections::BTreeMap;
@@ -180,7 +180,7 @@ fn function_name(node: &Node) -> Result<FunctionName, ManifestError> {
 fn start_mode(node: &Node) -> Result<StartMode, ManifestError> {
     match &node.kind {
         Kind::Scalar { text, .. } if !node.is_null() => {
-            text.parse().map_err(|message: String| ManifestError::new(node.at, message))
+            text.parse().map_err(|error: UnknownStartMode| ManifestError::new(node.at, error.to_string()))
         }
         _ => {
             let known = StartMode::NAMES.join(", ");
