@@ -182,8 +182,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         while_some_are_started(|| {
             for _ in 0..300 {
-                drop(HomeLock::acquire(dir.path()).unwrap());
+                let lock = HomeLock::acquire(dir.path()).unwrap();
+                // Long enough for a process to be started meanwhile.
                 std::thread::sleep(Duration::from_micros(500));
+                drop(lock);
             }
         });
     }
