@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_keep_the_addresss_own_path_and_carry_the_namespace() {
+    fn paths_keep_the_path_of_the_address_and_carry_the_namespace() {
         let client = client("https://example.org/orama/", None, Some("team"));
         let request = client.query(Method::GET, &["functions", "hello@2", "logs"], &[("limit", "3".into())]);
         let url = request.build().unwrap().url().to_string();

@@ -1,16 +1,17 @@
 //! What the operator decides about a node: flags, `ORAMA_…` variables, a TOML file, and defaults, in that order.
 
-pub use backends::{Backends, IpfsAt, NamespaceDatabase, OlricAt, Password, RqliteAt};
-
-use crate::egress::AllowEntry;
-use crate::secrets::{KEY_VARIABLE, MasterKeys};
-use drafts::Drafts;
-use keys::{Given, KEYS};
-use orama_runtime::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CACHE_NEAR_SECONDS, CODE_CACHE_MB, DRAIN_GRACE_SECONDS,
-    HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
-    Setting, WEBSOCKET_PING_SECONDS,
+use crate::limits::{
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
+    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, WEBSOCKET_PING_SECONDS,
 };
+use keys::{Given, KEYS};
+use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
+use orama_platform::settings::Places;
+use orama_runtime::limits::Setting;
+use orama_store::egress::AllowEntry;
+use orama_store::limits::CACHE_NEAR_SECONDS;
+use orama_store::settings::Backends;
+use raw::RawConfig;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -19,9 +20,8 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-mod backends;
-mod drafts;
 mod keys;
+mod raw;
 
 /// Where a node listens unless it is told otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 6001);
@@ -171,7 +171,7 @@ impl fmt::Display for Place {
 
 fn key_names() -> String {
     let keys = KEYS.iter().map(|key| key.name.to_owned());
-    keys.chain(drafts::key_names()).collect::<Vec<_>>().join(", ")
+    keys.chain(raw::key_names()).collect::<Vec<_>>().join(", ")
 }
 
 impl Config {
@@ -195,11 +195,11 @@ impl Config {
         // An empty variable counts as unset, as shells make it hard to unset one for a single command.
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let mut config = Self::defaults();
-        let mut drafts = Drafts::default();
+        let mut raw = RawConfig::default();
 
         let file = overrides.config_file.clone().or_else(|| variable("ORAMA_CONFIG").map(PathBuf::from));
         if let Some(path) = file {
-            config.read_file(&path, &mut drafts)?;
+            config.read_file(&path, &mut raw)?;
         }
         let variable_of = |key: &str| format!("ORAMA_{}", key.to_ascii_uppercase().replace('.', "_"));
         for key in KEYS {
@@ -210,13 +210,13 @@ impl Config {
                 })?;
             }
         }
-        for key in drafts::key_names().filter(|key| !key.contains('*')) {
+        for key in raw::key_names().filter(|key| !key.contains('*')) {
             let name = variable_of(&key);
             if let Some(value) = variable(&name) {
-                drafts.set(&key, &Given::Variable(&value), Place::Variable(name))?;
+                raw.set(&key, &Given::Variable(&value), Place::Variable(name))?;
             }
         }
-        config.backends = drafts.finish(&config.backends.cluster, &variable)?;
+        config.backends = raw.finish(&config.backends.cluster, &variable)?;
         if let Some(value) = variable(KEY_VARIABLE).map(Zeroizing::new) {
             let keys = MasterKeys::parse(value.split(',').map(str::trim));
             config.secrets_keys = Some(keys.map_err(ConfigError::SecretsKey)?);
@@ -236,6 +236,17 @@ impl Config {
             message: format!("{}: {e}", config.home.display()),
         })?;
         Ok(config)
+    }
+
+    /// Where the node keeps what it keeps.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        Places {
+            home: self.home.clone(),
+            backends: self.backends.clone(),
+            secrets_keys: self.secrets_keys.clone(),
+            secrets_key_file: self.secrets_key_file.clone(),
+        }
     }
 
     /// What an operator may not have meant, though it works.
@@ -280,7 +291,7 @@ impl Config {
         }
     }
 
-    fn read_file(&mut self, path: &Path, drafts: &mut Drafts) -> Result<(), ConfigError> {
+    fn read_file(&mut self, path: &Path, raw: &mut RawConfig) -> Result<(), ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let table = DeTable::parse(&text).map_err(|e| ConfigError::Syntax {
@@ -288,7 +299,7 @@ impl Config {
             line: line_of(&text, e.span().map_or(0, |span| span.start)),
             message: e.message().to_owned(),
         })?;
-        self.read_table(path, &text, "", table.get_ref(), drafts)
+        self.read_table(path, &text, "", table.get_ref(), raw)
     }
 
     /// Walked by hand, as an error must name both key and line whichever of the two is wrong.
@@ -298,7 +309,7 @@ impl Config {
         text: &str,
         prefix: &str,
         table: &DeTable<'_>,
-        drafts: &mut Drafts,
+        raw: &mut RawConfig,
     ) -> Result<(), ConfigError> {
         // In the file's order, so that the first mistake is told first.
         let mut entries: Vec<_> = table.iter().collect();
@@ -308,13 +319,13 @@ impl Config {
             let name = format!("{prefix}{}", key.get_ref());
             if let DeValue::Table(inner) = value.get_ref() {
                 let prefix = format!("{name}.");
-                if KEYS.iter().any(|known| known.name.starts_with(&prefix)) || drafts::is_table(&prefix) {
-                    self.read_table(path, text, &prefix, inner, drafts)?;
+                if KEYS.iter().any(|known| known.name.starts_with(&prefix)) || raw::is_table(&prefix) {
+                    self.read_table(path, text, &prefix, inner, raw)?;
                     continue;
                 }
             }
             let known = KEYS.iter().find(|known| known.name == name);
-            if known.is_none() && !drafts::is_key(&name) {
+            if known.is_none() && !raw::is_key(&name) {
                 return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key: name });
             }
             let place = Place::File(path.to_owned(), line);
@@ -335,7 +346,7 @@ impl Config {
             };
             match known {
                 Some(known) => (known.set)(self, &given).map_err(bad)?,
-                None => drafts.set(&name, &given, place)?,
+                None => raw.set(&name, &given, place)?,
             }
         }
         Ok(())

@@ -4,6 +4,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use orama_platform::auth::{CredentialError, Forbidden};
+use orama_platform::deploy::DeployError;
+use orama_platform::events::EventsError;
+use orama_platform::modules::PrepareError;
+use orama_platform::namespaces::NamespaceError;
+use orama_platform::registry::RegistryError;
+use orama_store::blob::BlobError;
 use serde::Serialize;
 
 /// The header that carries a request's id, set by the worker on every request it hands over.
@@ -208,15 +215,74 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<crate::registry::RegistryError> for ApiError {
-    fn from(error: crate::registry::RegistryError) -> Self {
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        match &error {
+            RegistryError::NoNamespace(name) => Self::namespace_not_found(name),
+            RegistryError::NoVersionsLeft(_) => {
+                Self::new(StatusCode::CONFLICT, "NO_VERSIONS_LEFT", error.to_string())
+            }
+            RegistryError::BeingDeleted(_) => {
+                Self::new(StatusCode::CONFLICT, "NAMESPACE_BEING_DELETED", error.to_string())
+            }
+            _ => error
+                .unavailable()
+                .map_or_else(|| Self::internal(&error), |why| Self::unavailable(why.words())),
+        }
+    }
+}
+
+impl From<EventsError> for ApiError {
+    fn from(error: EventsError) -> Self {
         error.unavailable().map_or_else(|| Self::internal(&error), |why| Self::unavailable(why.words()))
     }
 }
 
-impl From<crate::events::EventsError> for ApiError {
-    fn from(error: crate::events::EventsError) -> Self {
-        error.unavailable().map_or_else(|| Self::internal(&error), |why| Self::unavailable(why.words()))
+impl From<Forbidden> for ApiError {
+    fn from(error: Forbidden) -> Self {
+        Self::forbidden(error.to_string())
+    }
+}
+
+impl From<CredentialError> for ApiError {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            // Not its `From`: what a credential names and is not there says nothing to its bearer.
+            CredentialError::Registry(error) => Self::internal(&error),
+            error => Self::unauthorized(error.to_string()),
+        }
+    }
+}
+
+impl From<DeployError> for ApiError {
+    fn from(error: DeployError) -> Self {
+        match error {
+            DeployError::Module(PrepareError::Invalid(message)) => Self::invalid_module(message),
+            DeployError::Module(error @ PrepareError::Busy) => Self::overloaded(error.to_string()),
+            DeployError::Module(PrepareError::Internal(cause)) => Self::internal(&cause),
+            DeployError::Store(error @ BlobError::Unavailable(_)) => {
+                tracing::warn!(%error, "a module could not be stored");
+                Self::unavailable(
+                    "the module cannot be stored now, as the blob store does not answer; nothing was deployed",
+                )
+            }
+            DeployError::Store(error) => Self::internal(&error),
+            DeployError::Registry(error) => error.into(),
+            error @ (DeployError::Stopping(_) | DeployError::Task(_)) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<NamespaceError> for ApiError {
+    fn from(error: NamespaceError) -> Self {
+        match error {
+            NamespaceError::Exists(_) => {
+                Self::new(StatusCode::CONFLICT, "NAMESPACE_EXISTS", error.to_string())
+            }
+            NamespaceError::NotFound(name) => Self::namespace_not_found(name.as_str()),
+            NamespaceError::Registry(error) => error.into(),
+            NamespaceError::Task(_) => Self::internal(&error),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Counts for Prometheus: each core counts for itself, and a scrape adds them up.
 
-use crate::events::JobCounts;
-use modules::Loads;
+use orama_platform::events::JobCounts;
 use orama_runtime::invocation::Status;
 use std::fmt::{Display, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,14 +68,14 @@ impl CoreCounters {
         add(&self.requests, 1);
     }
 
-    /// So many invocations are under way now.
-    pub fn running(&self, count: usize) {
+    /// Sets how many invocations are under way.
+    pub fn set_running(&self, count: usize) {
         self.running.store(count as u64, Ordering::Relaxed);
     }
 
-    /// How many are under way.
+    /// Invocations under way.
     #[must_use]
-    pub fn is_running(&self) -> u64 {
+    pub fn running(&self) -> u64 {
         load(&self.running)
     }
 
@@ -103,14 +102,14 @@ impl CoreCounters {
         }
     }
 
-    /// So many guests wait for invocations now, with so much linear memory.
-    pub fn parked(&self, guests: usize, memory_bytes: usize) {
+    /// Sets how many guests wait for invocations, and their linear memory.
+    pub fn set_parked(&self, guests: usize, memory_bytes: usize) {
         self.parked.store(guests as u64, Ordering::Relaxed);
         self.parked_bytes.store(memory_bytes as u64, Ordering::Relaxed);
     }
 
-    /// So many WebSockets are open now.
-    pub fn websockets(&self, count: usize) {
+    /// Sets how many WebSockets are open.
+    pub fn set_websockets(&self, count: usize) {
         self.websockets.store(count as u64, Ordering::Relaxed);
     }
 
@@ -153,24 +152,12 @@ pub struct Metrics {
     cores: Mutex<Vec<Arc<CoreCounters>>>,
     /// Control-plane answers by the status' first digit, 1 to 5.
     control: [AtomicU64; 5],
-    compiled: AtomicU64,
-    compile_failed: AtomicU64,
-    compile_us: AtomicU64,
-    loads: Loads,
     started: SystemTime,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self {
-            cores: Mutex::default(),
-            control: Default::default(),
-            compiled: AtomicU64::new(0),
-            compile_failed: AtomicU64::new(0),
-            compile_us: AtomicU64::new(0),
-            loads: Loads::default(),
-            started: SystemTime::now(),
-        }
+        Self { cores: Mutex::default(), control: Default::default(), started: SystemTime::now() }
     }
 }
 
@@ -181,18 +168,6 @@ impl Metrics {
         let counters = Arc::<CoreCounters>::default();
         self.cores.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
         counters
-    }
-
-    /// A compilation ended.
-    pub fn compiled(&self, took: Duration, ok: bool) {
-        let counter = if ok { &self.compiled } else { &self.compile_failed };
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.compile_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// A module that was not loaded was, or could not be.
-    pub fn module_loaded(&self, took: Duration, ok: bool) {
-        self.loads.loaded(took, ok);
     }
 
     /// The control plane answered a request.
@@ -272,13 +247,14 @@ impl Metrics {
         text.line(&format!("{name}_sum"), &[], seconds(sum(&|core| load(&core.duration_us))));
         text.line(&format!("{name}_count"), &[], below);
 
+        let totals = &gauges.modules.totals;
         text.head("orama_compilations_total", "counter", "Modules compiled.");
-        text.line("orama_compilations_total", &[("result", "ok")], load(&self.compiled));
-        text.line("orama_compilations_total", &[("result", "error")], load(&self.compile_failed));
-        let compile_seconds = seconds(load(&self.compile_us));
+        text.line("orama_compilations_total", &[("result", "ok")], totals.compiled);
+        text.line("orama_compilations_total", &[("result", "error")], totals.compile_failed);
+        let compile_seconds = seconds(totals.compile_us);
         text.single("orama_compilation_seconds_total", "counter", "Time spent compiling.", compile_seconds);
         backends::render(&mut text, &gauges.backends);
-        self.loads.render(&mut text, &gauges.modules);
+        modules::render(&mut text, &gauges.modules);
 
         let written = gauges.records_written;
         text.single(
@@ -350,6 +326,7 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orama_platform::modules::Totals;
     use std::collections::HashSet;
 
     #[test]
@@ -358,19 +335,19 @@ mod tests {
         let (a, b) = (metrics.register_core(), metrics.register_core());
         a.requested();
         b.requested();
-        a.running(2);
-        a.running(1);
-        b.running(3);
-        a.websockets(2);
-        b.websockets(1);
+        a.set_running(2);
+        a.set_running(1);
+        b.set_running(3);
+        a.set_websockets(2);
+        b.set_websockets(1);
         b.websocket_message();
         a.invoked(Status::Success, Duration::from_micros(90));
         b.invoked(Status::Success, Duration::from_millis(2));
         b.invoked(Status::Timeout, Duration::from_secs(400));
-        metrics.compiled(Duration::from_millis(1_500), true);
-        metrics.compiled(Duration::from_millis(500), false);
         metrics.answered(http::StatusCode::NOT_FOUND);
-        let text = metrics.render(&Gauges { records_dropped: 3, ..Gauges::default() });
+        let totals = Totals { compiled: 1, compile_failed: 1, compile_us: 2_000_000, ..Totals::default() };
+        let modules = ModuleGauges { totals, ..ModuleGauges::default() };
+        let text = metrics.render(&Gauges { modules, records_dropped: 3, ..Gauges::default() });
         for line in [
             "orama_cores 2",
             "orama_http_requests_total 2",

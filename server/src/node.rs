@@ -1,23 +1,21 @@
 //! A node: starts everything in its order, and ends it in the opposite one.
 
-use crate::auth;
-use crate::auth::jwt::KeyFileError;
-use crate::backend::database::Databases;
-use crate::backend::files::{self, HomeLock, HomeLockError};
 use crate::config::Config;
-use crate::events::NodeEvents;
-use crate::follower::follow;
+use crate::limits::TRIGGERED_SHARE;
 use crate::metrics::Metrics;
-use crate::records::Records;
-use crate::registry::Registry;
-use crate::routes;
-use crate::secrets;
-use crate::transfer::UNFINISHED_FILE;
 use crate::worker::{self, Command, Peers, Start, Worker};
-use assemble::{Stores, assemble, compiler};
+use assemble::{Assembly, Stores, compiler};
 use listen::{listen, reachable};
-use orama_runtime::limits::{BLOCKING_THREADS_MAX, TRIGGERED_SHARE};
+use orama_platform::auth;
+use orama_platform::auth::jwt::KeyFileError;
+use orama_platform::clean::clean_unreferenced;
+use orama_platform::reconciler::reconcile;
+use orama_platform::transfer;
+use orama_platform::{Platform, namespaces, secrets};
 use orama_runtime::{ArtifactKey, CodeCache, Engine, EngineConfig, EngineError};
+use orama_store::files::{self, HomeLock, HomeLockError};
+use orama_store::limits::BLOCKING_THREADS_MAX;
+use orama_store::part::PartError;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -26,7 +24,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 mod assemble;
-pub(crate) mod blobs;
 mod listen;
 
 /// Threads of the backplane; its work is waiting, not computing.
@@ -63,9 +60,9 @@ pub enum StartError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// A store of the node.
-    #[error("{0}")]
-    Store(String),
+    /// A part of the node cannot be opened.
+    #[error(transparent)]
+    Part(PartError),
     /// The file with the keys of tokens.
     #[error(transparent)]
     TokenKeys(#[from] KeyFileError),
@@ -77,14 +74,17 @@ pub enum StartError {
     Threads(#[source] io::Error),
 }
 
+impl StartError {
+    fn store(error: impl Into<PartError>) -> Self {
+        Self::Part(error.into())
+    }
+}
+
 /// A running node.
 pub struct Node {
     address: SocketAddr,
     workers: Vec<Worker>,
-    records: Records,
-    databases: Databases,
-    logs: Logs,
-    events: Arc<NodeEvents>,
+    platform: Arc<Platform>,
     /// Outlives the cores, which hand work to it while they drain.
     backplane: Option<tokio::runtime::Runtime>,
     /// Held as long as the node runs.
@@ -103,7 +103,7 @@ impl Node {
         }
         let data = config.home.join("data");
         let home_lock = HomeLock::acquire(&config.home)?;
-        if config.home.join(UNFINISHED_FILE).exists() {
+        if transfer::is_unfinished(&config.home) {
             return Err(StartError::UnfinishedImport(config.home.clone()));
         }
         // What a crash left half written there may hold a key.
@@ -146,20 +146,21 @@ impl Node {
         let peers = Peers::default();
         let metrics = Arc::new(Metrics::default());
         let compiler = compiler(&config, &data, engine, key)?;
-        let (shared, app) = assemble(&config, address, compiler, stores?, &backplane, &metrics, &peers)?;
-        auth::bootstrap::credentials(&app.registry, &config.home, &format!("http://{}", reachable(address)))
-            .map_err(|error| StartError::Store(error.to_string()))?;
+        let (shared, platform) = {
+            let (config, backplane) = (&config, backplane.handle());
+            Assembly { config, address, backplane, metrics: &metrics, cores: &peers }
+                .assemble(compiler, stores?)?
+        };
+        auth::bootstrap::credentials(
+            &platform.registry,
+            &config.home,
+            &format!("http://{}", reachable(address)),
+        )
+        .map_err(StartError::store)?;
         let mut node = Self {
             address,
             workers: Vec::new(),
-            records: app.records.clone(),
-            databases: shared.services.database.clone(),
-            logs: Logs {
-                registry: app.registry.clone(),
-                records: app.records.clone(),
-                events: Arc::clone(&app.events),
-            },
-            events: Arc::clone(&app.events),
+            platform: Arc::clone(&platform),
             backplane: Some(backplane),
             _home_lock: home_lock,
         };
@@ -177,27 +178,26 @@ impl Node {
         // Set once, here.
         let all = node.workers.iter().map(|worker| worker.peer.clone()).collect();
         let _ = peers.set(all);
-        app.events.start(
+        platform.events.start(
             worker::runner(node.workers.iter().map(|worker| worker.peer.clone())),
-            app.records.clone(),
+            platform.records.clone(),
             config.instance_slots as usize / TRIGGERED_SHARE,
         );
         if let Some(backplane) = &node.backplane {
-            backplane.spawn(routes::finish_deletions(Arc::clone(&app)));
+            backplane.spawn(namespaces::resume_deletions(Arc::clone(&platform)));
             if config.backends.platform.is_some() || config.backends.blobs.is_some() {
-                backplane.spawn(follow(Arc::clone(&app), shared.services.storage.clone()));
+                backplane.spawn(reconcile(Arc::clone(&platform)));
             }
-            let secrets = Arc::clone(&app.secrets);
+            let secrets = Arc::clone(&platform.secrets);
             backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
-            let (http, storage) = (shared.services.http.clone(), shared.services.storage.clone());
-            let logs = node.logs.clone();
+            let http = shared.services.http.clone();
             backplane.spawn(async move {
                 tokio::time::sleep(FIRST_REQUESTS).await;
                 let done = tokio::task::spawn_blocking(move || {
                     http.prepare();
-                    routes::clean_unreferenced(&app);
-                    storage.clean_unreferenced();
-                    logs.checkpoint();
+                    clean_unreferenced(&platform);
+                    platform.storage.clean_unreferenced();
+                    platform.checkpoint();
                 });
                 if let Err(error) = done.await {
                     tracing::error!(%error, "what is done after a start was not done to its end");
@@ -248,7 +248,7 @@ impl StopSignals {
 impl Drop for Node {
     /// Drains: accepts nothing more, lets what was accepted finish within the grace period, writes every record.
     fn drop(&mut self) {
-        self.events.stop();
+        self.platform.events.stop();
         for worker in &self.workers {
             // A core that is gone has nothing to drain.
             let _ = worker.peer.commands.send(Command::Drain);
@@ -258,33 +258,11 @@ impl Drop for Node {
                 tracing::error!("a core's thread had panicked");
             }
         }
-        self.events.wait_stopped(EVENTS_PATIENCE);
-        self.records.flush();
-        self.databases.close();
-        self.logs.checkpoint();
+        self.platform.events.wait_stopped(EVENTS_PATIENCE);
+        self.platform.close();
         if let Some(backplane) = self.backplane.take() {
             // What still waits there has nobody left to answer.
             backplane.shutdown_background();
         }
-    }
-}
-
-/// The node's own files, whose logs the next start reads, a millisecond a megabyte.
-#[derive(Clone)]
-struct Logs {
-    registry: Registry,
-    records: Records,
-    events: Arc<NodeEvents>,
-}
-
-impl Logs {
-    /// Empties the logs into the files. Blocks.
-    fn checkpoint(&self) {
-        let failed = |error: &dyn std::fmt::Display| {
-            tracing::warn!(%error, "a log could not be brought into its file; the next start takes longer");
-        };
-        self.registry.checkpoint().unwrap_or_else(|error| failed(&error));
-        self.records.checkpoint().unwrap_or_else(|error| failed(&error));
-        self.events.checkpoint().unwrap_or_else(|error| failed(&error));
     }
 }

@@ -1,10 +1,10 @@
 //! What the system allows this process: open files and mappings of memory, and how many it has.
 
-use crate::modules::Bounds;
-use orama_runtime::limits::{
+use crate::limits::{
     MAPPINGS_DEFAULT, MAPPINGS_OF_NODE, MODULE_MAPPINGS, MODULES_DESCRIPTORS_SHARE, MODULES_FEWEST,
     SLOT_MAPPINGS,
 };
+use orama_platform::modules::Bounds;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io::{self, Read};

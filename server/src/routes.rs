@@ -3,35 +3,20 @@
 //! A route parses, authorises, calls one function and maps its error. Around all of them stands [`answer::finish`],
 //! which gives each answer its request id; around those of tenants stands [`access::authenticate`].
 
-use crate::auth::Authority;
-use crate::backend::blob::Blobs;
-use crate::backend::reach::Breaker;
 use crate::error::ApiError;
-use crate::events::NodeEvents;
+use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use crate::metrics::Metrics;
-use crate::modules::Modules;
-use crate::neighbours::Neighbours;
-use crate::records::Records;
-use crate::registry::Registry;
-use crate::secrets::SecretStore;
-use crate::starts::StartNotes;
 use access::CredentialCache;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, delete, get, post};
-#[cfg(doc)]
-use orama_runtime::limits::DEPLOYS_STORING_MAX;
-use orama_runtime::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
-use std::pin::Pin;
+use orama_platform::Platform;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
 
 mod access;
 mod answer;
-mod cleaning;
 mod dead_letters;
-mod deletion;
 mod deploy;
 mod form;
 mod functions;
@@ -45,53 +30,14 @@ mod secrets;
 mod target;
 mod triggers;
 
-pub(crate) use cleaning::clean;
-pub use cleaning::clean_unreferenced;
-pub use deletion::{Forget, RunsIn, Visitors, finish_deletions};
 pub(crate) use target::Target;
-
-/// Makes every core hand over the records it has gathered; resolves when they have been submitted.
-pub type FlushCores = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
-
-/// Whether a store works now; an error is for the node's log. Blocks.
-pub type Check = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What the control plane works on.
 pub struct App {
-    /// What is deployed and who may use it.
-    pub registry: Registry,
-    /// Whose credentials are known.
-    pub authority: Authority,
-    /// What became of invocations.
-    pub records: Records,
-    /// The modules' bytes.
-    pub blobs: Arc<dyn Blobs>,
-    /// What only functions of a namespace may know.
-    pub(crate) secrets: Arc<SecretStore>,
-    /// What is published, and what it triggers.
-    pub events: Arc<NodeEvents>,
-    /// Turns to store a deployed module; [`DEPLOYS_STORING_MAX`] at once.
-    pub storing: Arc<Semaphore>,
-    /// The modules' code.
-    pub modules: Modules,
+    /// What is deployed, and the use cases' parts.
+    pub platform: Arc<Platform>,
     /// The node's counts.
     pub metrics: Arc<Metrics>,
-    /// Why functions are not parked.
-    pub(crate) start_notes: Arc<StartNotes>,
-    /// The other nodes, where there may be some.
-    pub neighbours: Option<Neighbours>,
-    /// See [`FlushCores`].
-    pub flush_cores: FlushCores,
-    /// See [`RunsIn`].
-    pub runs_in: RunsIn,
-    /// Requests under way here; a deletion waits for those of its namespace.
-    pub visitors: Arc<Visitors>,
-    /// The stores that hold data of namespaces, beside the registry and the records.
-    pub forget_namespace: Vec<Forget>,
-    /// Stores that readiness asks, beside the registry, the records and the blobs.
-    pub checks: Vec<(&'static str, Check)>,
-    /// The circuits of the backends that are servers.
-    pub breakers: Vec<Breaker>,
 }
 
 /// What every handler is given.
@@ -104,7 +50,8 @@ struct State {
 
 /// The table of routes. It expects the request's id in [`crate::error::REQUEST_ID`] and makes one where it is missing.
 pub fn router(app: Arc<App>) -> Router {
-    let credentials = CredentialCache::new(app.authority.clone(), app.registry.generation());
+    let credentials =
+        CredentialCache::new(app.platform.authority.clone(), app.platform.registry.generation());
     let state = State { app, credentials, last_look: Arc::default() };
     let tenants = Router::new()
         .route(

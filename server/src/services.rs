@@ -1,13 +1,13 @@
 //! The services of a node, as every core's guests reach them.
 
-use crate::backend::cache::Caches;
-use crate::backend::database::Databases;
-use crate::backend::database::kept::KeptReads;
-use crate::egress::Egress;
-use crate::events::NodeEvents;
-use crate::secrets::{CoreSecrets, SecretStore};
-use crate::storage::ObjectStorage;
+use orama_platform::events::NodeEvents;
+use orama_platform::secrets::{CoreSecrets, SecretStore};
+use orama_platform::storage::ObjectStorage;
 use orama_runtime::services::{Host, Scheduler};
+use orama_store::cache::Caches;
+use orama_store::database::Databases;
+use orama_store::database::kept::KeptReads;
+use orama_store::egress::Egress;
 use std::sync::Arc;
 
 /// What all cores share of a [`Host`].

@@ -2,8 +2,8 @@
 
 use crate::harness::{Node, Options, Shared};
 use orama_runtime::names::Namespace;
-use orama_server::auth::Role;
-use orama_server::registry::Registry;
+use orama_server::platform::auth::Role;
+use orama_server::platform::registry::Registry;
 use orama_test_support::guests;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

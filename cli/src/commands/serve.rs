@@ -3,7 +3,7 @@
 use crate::args::Serve;
 use crate::error::{CliError, Result};
 use crate::output;
-use orama_server::config::{Backends, NamespaceDatabase, OlricAt, RqliteAt};
+use orama_server::store::settings::{Backends, NamespaceDatabase, OlricAt, RqliteAt};
 use orama_server::{Config, Node, Overrides, StopSignals};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;

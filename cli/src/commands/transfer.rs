@@ -4,14 +4,14 @@ use super::serve::{load, start_logging};
 use crate::args::{Export, Import};
 use crate::error::{CliError, Result};
 use crate::output;
-use orama_server::transfer::{self, Manifest, TransferError};
+use orama_server::platform::transfer::{self, Manifest, TransferError};
 use orama_server::{Config, Overrides};
 use std::path::PathBuf;
 
 /// Runs `orama export`.
 pub fn export(args: &Export) -> Result<()> {
     let config = begin(args.config.clone(), args.home.clone())?;
-    let written = transfer::export(&config, &args.output, args.with_secrets_key);
+    let written = transfer::export(&config.places(), &args.output, args.with_secrets_key);
     let manifest = written.map_err(|error| failed(&error))?;
     tell(&manifest, args.json, &format!("exported to {}", args.output.display()))
 }
@@ -19,7 +19,7 @@ pub fn export(args: &Export) -> Result<()> {
 /// Runs `orama import`.
 pub fn import(args: &Import) -> Result<()> {
     let config = begin(args.config.clone(), args.home.clone())?;
-    let manifest = transfer::import(&config, &args.file).map_err(|error| failed(&error))?;
+    let manifest = transfer::import(&config.places(), &args.file).map_err(|error| failed(&error))?;
     tell(&manifest, args.json, &format!("imported into {}", config.home.display()))
 }
 

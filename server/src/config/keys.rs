@@ -1,14 +1,16 @@
 //! The keys of the config file and the variables, and what each takes.
 
 use super::{Config, IoDriver};
+use crate::limits::{
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
+    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, WEBSOCKET_PING_SECONDS,
+    WORKERS,
+};
 use crate::worker::AllowedOrigins;
 use orama_runtime::CpuLevel;
-use orama_runtime::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CACHE_NEAR_SECONDS, CODE_CACHE_MB, DRAIN_GRACE_SECONDS,
-    HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
-    Setting, WEBSOCKET_PING_SECONDS, WORKERS,
-};
+use orama_runtime::limits::Setting;
 use orama_runtime::names::Namespace;
+use orama_store::limits::CACHE_NEAR_SECONDS;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use super::*;
 use orama_runtime::names::Namespace;
+use orama_store::settings::{IpfsAt, NamespaceDatabase, OlricAt, Password, RqliteAt};
 use std::collections::HashMap;
 
 fn load(file: Option<&str>, variables: &[(&str, &str)], overrides: Overrides) -> Result<Config, String> {

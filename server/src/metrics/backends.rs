@@ -2,7 +2,7 @@
 //! read the metrics.
 
 use super::Text;
-use crate::backend::reach::{Breaker, Calls};
+use orama_store::breaker::{Breaker, Calls};
 use std::collections::BTreeMap;
 
 /// One backend at the moment of a scrape.

@@ -1,28 +1,16 @@
 //! Counts of loaded code, and of what it takes from the system.
 
-use super::{Text, load, seconds};
-use crate::modules::{Bounds, Usage};
+use super::{Text, seconds};
 use crate::process::Allowed;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-
-/// Upper ends of the buckets of loads, in microseconds: from an artifact in the page cache to one compiled again.
-const BUCKETS_US: [u64; 9] = [250, 500, 1_000, 2_500, 5_000, 15_000, 50_000, 250_000, 2_500_000];
-
-/// Loads of code since the start.
-#[derive(Debug, Default)]
-pub(super) struct Loads {
-    /// The last counts what is longer than every bucket.
-    durations: [AtomicU64; BUCKETS_US.len() + 1],
-    duration_us: AtomicU64,
-    failed: AtomicU64,
-}
+use orama_platform::modules::{Bounds, LOAD_BUCKETS_US, Totals, Usage};
 
 /// What is loaded at the moment of a scrape, and what of the system is used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ModuleGauges {
     /// Loaded code.
     pub loaded: Usage,
+    /// Compilations and loads since the start.
+    pub totals: Totals,
     /// How much may be loaded.
     pub bounds: Bounds,
     /// Files and sockets open, where the system tells.
@@ -33,66 +21,51 @@ pub struct ModuleGauges {
     pub allowed: Allowed,
 }
 
-impl Loads {
-    pub(super) fn loaded(&self, took: Duration, ok: bool) {
-        if !ok {
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS_US.iter().position(|end| us <= *end).unwrap_or(BUCKETS_US.len());
-        if let Some(counter) = self.durations.get(bucket) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        self.duration_us.fetch_add(us, Ordering::Relaxed);
+pub(super) fn render(text: &mut Text, gauges: &ModuleGauges) {
+    let ModuleGauges { loaded, totals, bounds, descriptors, mappings, allowed } = gauges;
+    for (name, help, value) in [
+        ("orama_modules_loaded", "Modules whose code is loaded.", loaded.modules),
+        ("orama_modules_loaded_max", "Modules that may be loaded.", bounds.modules as u64),
+        ("orama_modules_loaded_bytes", "Bytes of loaded code.", loaded.bytes),
+        ("orama_modules_loaded_bytes_max", "Bytes of code that may be loaded.", bounds.bytes),
+    ] {
+        text.single(name, "gauge", help, value);
     }
-
-    pub(super) fn render(&self, text: &mut Text, gauges: &ModuleGauges) {
-        let ModuleGauges { loaded, bounds, descriptors, mappings, allowed } = gauges;
-        for (name, help, value) in [
-            ("orama_modules_loaded", "Modules whose code is loaded.", loaded.modules),
-            ("orama_modules_loaded_max", "Modules that may be loaded.", bounds.modules as u64),
-            ("orama_modules_loaded_bytes", "Bytes of loaded code.", loaded.bytes),
-            ("orama_modules_loaded_bytes_max", "Bytes of code that may be loaded.", bounds.bytes),
-        ] {
-            text.single(name, "gauge", help, value);
+    text.single(
+        "orama_module_evictions_total",
+        "counter",
+        "Modules whose code was thrown out to make room.",
+        loaded.evicted,
+    );
+    let name = "orama_module_load_seconds";
+    text.head(name, "histogram", "Time to load the code of a function that was not loaded.");
+    let mut below = 0;
+    let ends = LOAD_BUCKETS_US.iter().map(|us| seconds(*us).to_string()).chain(["+Inf".to_owned()]);
+    for (count, end) in totals.loads.iter().zip(ends) {
+        below += count;
+        text.line(&format!("{name}_bucket"), &[("le", &end)], below);
+    }
+    text.line(&format!("{name}_sum"), &[], seconds(totals.load_us));
+    text.line(&format!("{name}_count"), &[], below);
+    text.single(
+        "orama_module_load_failures_total",
+        "counter",
+        "Loads of code that failed.",
+        totals.load_failed,
+    );
+    for (used, max, help, value, allowed) in [
+        (
+            "orama_descriptors_open",
+            "orama_descriptors_max",
+            "Open files and sockets",
+            descriptors,
+            allowed.descriptors,
+        ),
+        ("orama_mappings", "orama_mappings_max", "Mappings of memory", mappings, allowed.mappings),
+    ] {
+        if let Some(value) = value {
+            text.single(used, "gauge", &format!("{help} of the node."), value);
         }
-        text.single(
-            "orama_module_evictions_total",
-            "counter",
-            "Modules whose code was thrown out to make room.",
-            loaded.evicted,
-        );
-        let name = "orama_module_load_seconds";
-        text.head(name, "histogram", "Time to load the code of a function that was not loaded.");
-        let mut below = 0;
-        let ends = BUCKETS_US.iter().map(|us| seconds(*us).to_string()).chain(["+Inf".to_owned()]);
-        for (counter, end) in self.durations.iter().zip(ends) {
-            below += load(counter);
-            text.line(&format!("{name}_bucket"), &[("le", &end)], below);
-        }
-        text.line(&format!("{name}_sum"), &[], seconds(load(&self.duration_us)));
-        text.line(&format!("{name}_count"), &[], below);
-        text.single(
-            "orama_module_load_failures_total",
-            "counter",
-            "Loads of code that failed.",
-            load(&self.failed),
-        );
-        for (used, max, help, value, allowed) in [
-            (
-                "orama_descriptors_open",
-                "orama_descriptors_max",
-                "Open files and sockets",
-                descriptors,
-                allowed.descriptors,
-            ),
-            ("orama_mappings", "orama_mappings_max", "Mappings of memory", mappings, allowed.mappings),
-        ] {
-            if let Some(value) = value {
-                text.single(used, "gauge", &format!("{help} of the node."), value);
-            }
-            text.single(max, "gauge", &format!("{help} that the system allows."), allowed);
-        }
+        text.single(max, "gauge", &format!("{help} that the system allows."), allowed);
     }
 }

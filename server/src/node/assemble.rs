@@ -1,40 +1,41 @@
-//! Puts a node's parts together.
+//! Opens a node's parts and puts them together.
 
 use super::StartError;
-use super::blobs::BlobStores;
-use crate::auth::Authority;
-use crate::auth::jwt::Tokens;
-use crate::backend::cache::Caches;
-use crate::backend::cache::olric::OlricCache;
-use crate::backend::database::Databases;
-use crate::backend::database::kept::KeptReads;
-use crate::backend::olric::Olric;
-use crate::backend::pubsub::PubSub;
-use crate::backend::pubsub::memory::MemoryPubSub;
-use crate::backend::pubsub::olric::OlricPubSub;
-use crate::backend::reach::Breaker;
-use crate::backend::replica;
-use crate::backend::rqlite::RqliteClient;
 use crate::config::Config;
-use crate::egress::Egress;
-use crate::events::NodeEvents;
 use crate::http::Timeouts;
+use crate::limits::TOKEN_KEYS_LOOK_EVERY;
 use crate::metrics::Metrics;
-use crate::modules::Modules;
-use crate::neighbours::Neighbours;
 use crate::process::Allowed;
-use crate::records::Records;
-use crate::registry::Registry;
-use crate::routes::{self, App, FlushCores};
-use crate::secrets::SecretStore;
+use crate::routes::{self, App};
 use crate::services::Services;
-use crate::starts::StartNotes;
-use crate::storage::ObjectStorage;
-use crate::worker::{AllowedOrigins, Command, Peers, Shared, WebSocketSettings};
-use orama_runtime::limits::{DEPLOYS_STORING_MAX, TOKEN_KEYS_LOOK_EVERY};
+use crate::worker::{AllowedOrigins, Command, Peers as Cores, Shared, WebSocketSettings};
+use orama_platform::auth::Authority;
+use orama_platform::auth::jwt::Tokens;
+use orama_platform::blob_stores::BlobStores;
+use orama_platform::events::NodeEvents;
+use orama_platform::limits::DEPLOYS_STORING_MAX;
+use orama_platform::modules::Modules;
+use orama_platform::peers::Peers;
+use orama_platform::records::Records;
+use orama_platform::registry::Registry;
+use orama_platform::secrets::SecretStore;
+use orama_platform::storage::ObjectStorage;
+use orama_platform::{FlushCores, Platform};
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine};
-use std::io;
+use orama_store::breaker::Breaker;
+use orama_store::cache::Caches;
+use orama_store::database::Databases;
+use orama_store::database::kept::KeptReads;
+use orama_store::egress::Egress;
+use orama_store::olric::Olric;
+use orama_store::part::{BlobPart, Part, PlatformServers};
+use orama_store::pubsub::PubSub;
+use orama_store::pubsub::memory::MemoryPubSub;
+use orama_store::pubsub::olric::OlricPubSub;
+use orama_store::replica;
+use orama_store::rqlite::RqliteClient;
+use orama_store::settings::CacheSettings;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub(super) struct Stores {
     registry: Registry,
     records: Records,
-    events: NodeEvents,
+    events: Arc<NodeEvents>,
     pubsub: Arc<dyn PubSub>,
     olric_pubsub: Option<Arc<OlricPubSub>>,
     /// The circuit of the platform's rqlite.
@@ -55,8 +56,7 @@ pub(super) struct Stores {
 
 impl Stores {
     pub(super) fn open(config: &Config, data: &Path, backplane: &Handle) -> Result<Self, StartError> {
-        let failed = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
-        let records = Records::open(data).map_err(|error| failed(&error))?;
+        let records = Records::open(data).map_err(StartError::store)?;
         let olric_pubsub = config.backends.pubsub.as_ref().map(|at| {
             let olric = Olric::new(at, "pubsub", backplane.clone());
             Arc::new(OlricPubSub::new(olric, &config.backends.cluster))
@@ -67,8 +67,7 @@ impl Stores {
         };
         let shared = match &config.backends.platform {
             Some(at) => Some(replica::Shared {
-                client: RqliteClient::new("database.platform", at)
-                    .map_err(|error| failed(&format_args!("database.platform: {error}")))?,
+                client: RqliteClient::new("database.platform", at).map_err(StartError::store)?,
                 pubsub: Arc::clone(&pubsub),
                 backplane: backplane.clone(),
                 node: config.listen.to_string(),
@@ -78,16 +77,17 @@ impl Stores {
         let breaker = shared.as_ref().map(|shared| shared.client.breaker().clone());
         let (registry, events) = match shared {
             Some(shared) => {
-                let registry = Registry::open_shared(data, shared.clone()).map_err(|error| failed(&error))?;
+                let registry = Registry::open_shared(data, shared.clone()).map_err(StartError::store)?;
                 let events = NodeEvents::open_shared(data, &registry, shared);
-                (registry, events.map_err(|error| failed(&error))?)
+                (registry, events.map_err(StartError::store)?)
             }
             None => {
-                let registry = Registry::open(data).map_err(|error| failed(&error))?;
+                let registry = Registry::open(data).map_err(StartError::store)?;
                 let events = NodeEvents::open(data, &registry, Arc::clone(&pubsub), backplane.clone());
-                (registry, events.map_err(|error| failed(&error))?)
+                (registry, events.map_err(StartError::store)?)
             }
         };
+        let events = Arc::new(events);
         Ok(Self { registry, records, events, pubsub, olric_pubsub, breaker })
     }
 }
@@ -104,154 +104,201 @@ pub(super) fn compiler(
     Compiler::new(engine, artifacts, config.workers).map_err(StartError::Threads)
 }
 
-pub(super) fn assemble(
-    config: &Config,
-    address: SocketAddr,
-    compiler: Compiler,
-    stores: Stores,
-    backplane: &tokio::runtime::Runtime,
-    metrics: &Arc<Metrics>,
-    peers: &Peers,
-) -> Result<(Arc<Shared>, Arc<App>), StartError> {
-    let data = &config.home.join("data");
-    let Stores { registry, records, events, pubsub, olric_pubsub, breaker: platform } = stores;
-    let events = Arc::new(events);
-    let blobs = BlobStores::open(config, data, &registry, backplane.handle())
-        .map_err(|error| StartError::Store(error.to_string()))?;
-    let BlobStores { modules: blobs, objects, breaker } = blobs;
-    let engine = compiler.engine().clone();
-    let generation = registry.generation();
-    let tokens = match &config.auth_jwt {
-        Some(path) => Some(Arc::new(Tokens::open(path, Arc::clone(&generation))?)),
-        None => None,
-    };
-    if let Some(tokens) = &tokens {
-        backplane.spawn(watch(Arc::clone(tokens), Tokens::reload));
+/// What the parts are opened with.
+pub(super) struct Assembly<'a> {
+    pub(super) config: &'a Config,
+    /// The address that the node serves.
+    pub(super) address: SocketAddr,
+    pub(super) backplane: &'a Handle,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) cores: &'a Cores,
+}
+
+impl Assembly<'_> {
+    /// Opens the rest of the parts around the stores, and puts everything together.
+    pub(super) fn assemble(
+        &self,
+        compiler: Compiler,
+        stores: Stores,
+    ) -> Result<(Arc<Shared>, Arc<Platform>), StartError> {
+        let data = self.config.home.join("data");
+        let engine = compiler.engine().clone();
+        let blobs = BlobStores::open(&self.config.places(), &data, &stores.registry, self.backplane)
+            .map_err(StartError::store)?;
+        let authority = self.authority(&stores.registry)?;
+        let secrets = self.secrets(&stores.registry, &data)?;
+        let services = self.services(&stores, &blobs, secrets, &data)?;
+        let modules = self.modules(compiler, &blobs);
+        let platform = self.platform(&services, &stores, &blobs, authority, modules);
+        let shared = self.shared(engine, services, &platform)?;
+        Ok((Arc::new(shared), platform))
     }
-    let authority = Authority::new(registry.clone(), tokens);
-    let bounds = Allowed::raised().module_bounds(config.module_cache_mb, engine.instance_slots());
-    let modules = Modules::new(compiler, blobs.clone(), bounds, Arc::clone(metrics));
-    let holders = Arc::clone(peers);
-    modules.on_evicted(Box::new(move |hashes| {
-        for core in holders.get().into_iter().flatten() {
-            // A core that ended holds nothing.
-            let _ = core.commands.send(Command::Evicted(Arc::clone(hashes)));
+
+    fn authority(&self, registry: &Registry) -> Result<Authority, StartError> {
+        let tokens = match &self.config.auth_jwt {
+            Some(path) => Some(Arc::new(Tokens::open(path, registry.generation())?)),
+            None => None,
+        };
+        if let Some(tokens) = &tokens {
+            self.backplane.spawn(watch(Arc::clone(tokens), Tokens::reload));
         }
-    }));
-    let secrets = SecretStore::open(&registry, config, data)
-        .map(Arc::new)
-        .map_err(|error| StartError::Store(error.to_string()))?;
-    if secrets.keys_may_change() {
-        backplane.spawn(watch(Arc::clone(&secrets), |secrets: &SecretStore| {
-            secrets
-                .reload()
-                .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys stay as they were"));
-        }));
+        Ok(Authority::new(registry.clone(), tokens))
     }
-    let database = Databases::open(&data.join("databases"), &config.backends, backplane.handle())
-        .map_err(|error| StartError::Store(error.to_string()))?;
-    let reads = KeptReads::new(Arc::new(database.clone()));
-    let storage = ObjectStorage::new(registry.clone(), objects, backplane.handle().clone());
-    let cache = Caches::new(config, &pubsub, backplane.handle());
-    let mut checks = vec![
-        ("databases", check(&database, Databases::check)),
-        ("objects", check(&storage, ObjectStorage::check)),
-    ];
-    if let Some(platform) = &platform {
-        checks.push(("platform", check(platform, answers)));
+
+    fn secrets(&self, registry: &Registry, data: &Path) -> Result<Arc<SecretStore>, StartError> {
+        let secrets = SecretStore::open(registry, &self.config.places(), data).map_err(StartError::store)?;
+        let secrets = Arc::new(secrets);
+        if secrets.keys_may_change() {
+            self.backplane.spawn(watch(Arc::clone(&secrets), |secrets: &SecretStore| {
+                secrets
+                    .reload()
+                    .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys stay as they were"));
+            }));
+        }
+        Ok(secrets)
     }
-    let mut breakers: Vec<_> = platform.into_iter().chain(breaker).chain(database.breakers()).collect();
-    if let Caches::Olric(olric) = &cache {
-        checks.push(("cache", check(olric, OlricCache::check)));
-        breakers.push(olric.breaker().clone());
-    }
-    if let Some(pubsub) = &olric_pubsub {
-        checks.push(("pubsub", check(pubsub, |pubsub: &Arc<OlricPubSub>| pubsub.check())));
-        breakers.push(pubsub.breaker().clone());
-    }
-    let http = Egress::new(config, address, backplane.handle().clone());
-    let start_notes = Arc::<StartNotes>::default();
-    let (flushed, asked) = (Arc::clone(peers), Arc::clone(peers));
-    let flush: FlushCores = Arc::new(move || {
-        let peers = Arc::clone(&flushed);
-        Box::pin(flush_cores(peers))
-    });
-    let neighbours = olric_pubsub.as_ref().map(|pubsub| {
-        let pubsub = Arc::<OlricPubSub>::clone(pubsub);
-        Neighbours::new(node_name(address), pubsub, records.clone(), Arc::clone(&flush))
-    });
-    if let Some(neighbours) = &neighbours {
-        backplane.spawn(neighbours.clone().run());
-    }
-    let app = Arc::new(App {
-        registry: registry.clone(),
-        authority: authority.clone(),
-        records: records.clone(),
-        blobs,
-        secrets: Arc::clone(&secrets),
-        events: Arc::clone(&events),
-        modules: modules.clone(),
-        metrics: Arc::clone(metrics),
-        start_notes: Arc::clone(&start_notes),
-        neighbours,
-        flush_cores: flush,
-        runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
-        visitors: Arc::default(),
-        forget_namespace: vec![
-            forget(&database, Databases::remove),
-            forget(&reads, |reads: &KeptReads, namespace| {
-                reads.remove(namespace);
-                Ok::<_, io::Error>(())
-            }),
-            forget(&storage, ObjectStorage::remove),
-            forget(&cache, Caches::remove),
-            forget(&http, |http: &Egress, namespace| {
-                http.remove(namespace);
-                Ok::<_, io::Error>(())
-            }),
-            forget(&events, |events: &Arc<NodeEvents>, namespace| events.remove(namespace)),
-        ],
-        checks,
-        storing: Arc::new(Semaphore::new(DEPLOYS_STORING_MAX)),
-        breakers,
-    });
-    let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
-    let shared = Shared {
-        engine,
-        services: Services {
+
+    /// What guests reach through host functions.
+    fn services(
+        &self,
+        stores: &Stores,
+        blobs: &BlobStores,
+        secrets: Arc<SecretStore>,
+        data: &Path,
+    ) -> Result<Services, StartError> {
+        let (config, backplane) = (self.config, self.backplane);
+        let database = Databases::open(&data.join("databases"), &config.backends, backplane);
+        let database = database.map_err(StartError::store)?;
+        let cache = CacheSettings {
+            olric: config.backends.cache.as_ref(),
+            cluster: &config.backends.cluster,
+            max_bytes: (config.cache_memory_mb as usize) << 20,
+            near: config.cache_near,
+        };
+        Ok(Services {
+            reads: KeptReads::new(Arc::new(database.clone())),
             database,
-            reads,
-            cache,
-            storage,
+            cache: Caches::new(&cache, &stores.pubsub, backplane),
+            storage: ObjectStorage::new(
+                stores.registry.clone(),
+                Arc::clone(&blobs.objects),
+                backplane.clone(),
+            ),
             secrets,
-            http,
-            events,
-            backplane: backplane.handle().clone(),
-        },
-        registry,
-        authority,
-        registry_generation: generation,
-        modules,
-        records,
-        backplane: backplane.handle().clone(),
-        control_plane: routes::router(Arc::clone(&app)),
-        control_bytes: AtomicUsize::new(0),
-        timeouts: Timeouts {
-            header_s: config.header_timeout.as_secs() as u32,
-            idle_s: config.idle_timeout.as_secs() as u32,
-        },
-        body_timeout: config.body_timeout,
-        drain_grace: config.drain_grace,
-        running_max,
-        parked_max_bytes: ((config.parked_memory_mb as usize) << 20) / config.workers.get(),
-        start_notes,
-        peers: Arc::clone(peers),
-        websockets: WebSocketSettings {
-            origins: AllowedOrigins::parse(&config.websocket_origins).map_err(StartError::Store)?,
-            ping_every: config.websocket_ping,
-        },
-    };
-    Ok((Arc::new(shared), app))
+            http: Egress::new(config.egress_allow.clone(), self.address, backplane.clone()),
+            events: Arc::clone(&stores.events),
+            backplane: backplane.clone(),
+        })
+    }
+
+    fn modules(&self, compiler: Compiler, blobs: &BlobStores) -> Modules {
+        let slots = compiler.engine().instance_slots();
+        let bounds = Allowed::raised().module_bounds(self.config.module_cache_mb, slots);
+        let modules = Modules::new(compiler, Arc::clone(&blobs.modules), bounds);
+        let holders = Arc::clone(self.cores);
+        modules.on_evicted(Box::new(move |hashes| {
+            for core in holders.get().into_iter().flatten() {
+                // A core that ended holds nothing.
+                let _ = core.commands.send(Command::Evicted(Arc::clone(hashes)));
+            }
+        }));
+        modules
+    }
+
+    fn platform(
+        &self,
+        services: &Services,
+        stores: &Stores,
+        blobs: &BlobStores,
+        authority: Authority,
+        modules: Modules,
+    ) -> Arc<Platform> {
+        let (flushed, asked) = (Arc::clone(self.cores), Arc::clone(self.cores));
+        let flush_cores: FlushCores = Arc::new(move || Box::pin(flush_cores(Arc::clone(&flushed))));
+        let peers = stores.olric_pubsub.as_ref().map(|pubsub| {
+            let pubsub = Arc::<OlricPubSub>::clone(pubsub);
+            Peers::new(node_name(self.address), pubsub, stores.records.clone(), Arc::clone(&flush_cores))
+        });
+        if let Some(peers) = &peers {
+            self.backplane.spawn(peers.clone().run());
+        }
+        Arc::new(Platform {
+            registry: stores.registry.clone(),
+            authority,
+            records: stores.records.clone(),
+            blobs: Arc::clone(&blobs.modules),
+            storage: services.storage.clone(),
+            secrets: Arc::clone(&services.secrets),
+            events: Arc::clone(&services.events),
+            modules,
+            start_notes: Arc::default(),
+            peers,
+            flush_cores,
+            runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
+            visitors: Arc::default(),
+            storing: Arc::new(Semaphore::new(DEPLOYS_STORING_MAX)),
+            parts: parts(services, stores, blobs),
+        })
+    }
+
+    fn shared(
+        &self,
+        engine: Engine,
+        services: Services,
+        platform: &Arc<Platform>,
+    ) -> Result<Shared, StartError> {
+        let config = self.config;
+        let app = App { platform: Arc::clone(platform), metrics: Arc::clone(self.metrics) };
+        let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
+        Ok(Shared {
+            engine,
+            services,
+            registry: platform.registry.clone(),
+            authority: platform.authority.clone(),
+            registry_generation: platform.registry.generation(),
+            modules: platform.modules.clone(),
+            records: platform.records.clone(),
+            backplane: self.backplane.clone(),
+            control_plane: routes::router(Arc::new(app)),
+            control_bytes: AtomicUsize::new(0),
+            timeouts: Timeouts {
+                header_s: config.header_timeout.as_secs() as u32,
+                idle_s: config.idle_timeout.as_secs() as u32,
+            },
+            body_timeout: config.body_timeout,
+            drain_grace: config.drain_grace,
+            running_max,
+            parked_max_bytes: ((config.parked_memory_mb as usize) << 20) / config.workers.get(),
+            start_notes: Arc::clone(&platform.start_notes),
+            peers: Arc::clone(self.cores),
+            websockets: WebSocketSettings {
+                origins: AllowedOrigins::parse(&config.websocket_origins).map_err(StartError::store)?,
+                ping_every: config.websocket_ping,
+            },
+        })
+    }
+}
+
+/// Every part of a node, in the order in which they are closed.
+fn parts(services: &Services, stores: &Stores, blobs: &BlobStores) -> Vec<Arc<dyn Part>> {
+    let mut parts: Vec<Arc<dyn Part>> = vec![
+        Arc::new(services.database.clone()),
+        Arc::new(services.reads.clone()),
+        Arc::new(services.storage.clone()),
+        Arc::new(services.cache.clone()),
+        Arc::new(services.http.clone()),
+        Arc::<NodeEvents>::clone(&services.events),
+        Arc::new(stores.records.clone()),
+        Arc::new(stores.registry.clone()),
+        Arc::new(BlobPart { blobs: Arc::clone(&blobs.modules), breaker: blobs.breaker.clone() }),
+    ];
+    if let Some(breaker) = &stores.breaker {
+        parts.push(Arc::new(PlatformServers(breaker.clone())));
+    }
+    if let Some(pubsub) = &stores.olric_pubsub {
+        parts.push(Arc::<OlricPubSub>::clone(pubsub));
+    }
+    parts
 }
 
 /// What people call a node that serves at an address.
@@ -261,31 +308,6 @@ fn node_name(address: SocketAddr) -> String {
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}:{}", host.trim(), address.port())
-}
-
-/// How a store forgets a namespace.
-fn forget<S, E>(store: &S, remove: fn(&S, &Namespace) -> Result<(), E>) -> routes::Forget
-where
-    S: Clone + Send + Sync + 'static,
-    E: std::fmt::Display + 'static,
-{
-    let store = store.clone();
-    Box::new(move |namespace| remove(&store, namespace).map_err(|error| error.to_string()))
-}
-
-/// A node asks the platform's servers twice a second, so its circuit says how it is.
-fn answers(breaker: &Breaker) -> Result<(), String> {
-    if breaker.is_open() { Err("it does not answer".to_owned()) } else { Ok(()) }
-}
-
-/// How readiness asks a store.
-fn check<S, E>(store: &S, ask: fn(&S) -> Result<(), E>) -> routes::Check
-where
-    S: Clone + Send + Sync + 'static,
-    E: std::fmt::Display + 'static,
-{
-    let store = store.clone();
-    Box::new(move || ask(&store).map_err(|error| error.to_string()))
 }
 
 /// Sees to it that keys are those that the operator's file holds now.
@@ -300,11 +322,11 @@ async fn watch<T: Send + Sync + 'static>(keys: Arc<T>, reload: fn(&T)) {
 }
 
 /// Asks every core something; the answers of those that have not ended.
-async fn ask_cores<T>(peers: &Peers, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
+async fn ask_cores<T>(cores: &Cores, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
     let mut waits = Vec::new();
-    for peer in peers.get().into_iter().flatten() {
+    for core in cores.get().into_iter().flatten() {
         let (answer, wait) = oneshot::channel();
-        if peer.commands.send(question(answer)).is_ok() {
+        if core.commands.send(question(answer)).is_ok() {
             waits.push(wait);
         }
     }
@@ -318,12 +340,12 @@ async fn ask_cores<T>(peers: &Peers, question: impl Fn(oneshot::Sender<T>) -> Co
 }
 
 /// Makes every core hand over its records. One that ended did so before.
-async fn flush_cores(peers: Peers) {
-    ask_cores(&peers, Command::FlushRecords).await;
+async fn flush_cores(cores: Cores) {
+    ask_cores(&cores, Command::FlushRecords).await;
 }
 
 /// Whether a core runs something of a namespace.
-async fn runs_in(peers: Peers, namespace: Namespace) -> bool {
-    let answers = ask_cores(&peers, |answer| Command::RunsIn(namespace.clone(), answer)).await;
+async fn runs_in(cores: Cores, namespace: Namespace) -> bool {
+    let answers = ask_cores(&cores, |answer| Command::RunsIn(namespace.clone(), answer)).await;
     answers.contains(&true)
 }

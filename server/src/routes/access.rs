@@ -1,14 +1,15 @@
 //! Who may do what where: the credential of a request, and the namespace that it acts in.
 
 use super::{State as AppState, blocking};
-use crate::auth::{self, Action, Authority, Credential, Known};
+use crate::bearer::bearer;
 use crate::error::ApiError;
+use crate::limits::CREDENTIAL_CACHE_MAX;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use jiff::Timestamp;
 use moka::sync::Cache;
-use orama_runtime::limits::CREDENTIAL_CACHE_MAX;
+use orama_platform::auth::{self, Action, Authority, Credential, Known};
 use orama_runtime::names::Namespace;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +39,7 @@ impl CredentialCache {
             return Ok(known.credential);
         }
         let (authority, text) = (self.authority.clone(), text.to_owned());
-        let known = blocking(move || authority.find(&text)).await?;
+        let known = blocking(move || Ok(authority.find(&text)?)).await?;
         self.known.insert(hash, (generation, known.clone()));
         Ok(known.credential)
     }
@@ -50,11 +51,11 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let key = auth::bearer(request.headers())?.ok_or_else(|| {
+    let key = bearer(request.headers())?.ok_or_else(|| {
         ApiError::unauthorized("a credential is needed: Authorization: Bearer <API key>, or X-API-Key")
     })?;
     let first = state.credentials.find(key).await?;
-    let _visit = state.app.visitors.enter(&first.namespace);
+    let _visit = state.app.platform.visitors.enter(&first.namespace);
     // A deletion of the namespace that begins from now on waits for this request; one that had begun is seen here.
     let credential = state.credentials.find(key).await?;
     request.extensions_mut().insert(credential);
@@ -78,7 +79,7 @@ impl AppState {
         };
         credential.require(Action::AnyNamespace)?;
         let namespace = Namespace::new(requested)?;
-        let registry = self.app.registry.clone();
+        let registry = self.app.platform.registry.clone();
         let asked = namespace.clone();
         let exists = blocking(move || registry.namespace_exists(&asked).map_err(|e| ApiError::internal(&e)));
         if exists.await? { Ok(namespace) } else { Err(ApiError::namespace_not_found(namespace.as_str())) }

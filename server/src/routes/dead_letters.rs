@@ -4,14 +4,14 @@ use super::functions::rfc3339;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::triggers::{PathPair, pair};
 use super::{App, State as AppState, blocking};
-use crate::auth::{Action, Credential};
 use crate::error::ApiError;
-use crate::events::DeadLetter;
+use crate::limits::DEAD_LETTERS_LIMIT;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use http::StatusCode;
-use orama_runtime::limits::DEAD_LETTERS_LIMIT;
+use orama_platform::auth::{Action, Credential};
+use orama_platform::events::DeadLetter;
 use orama_runtime::names::{FunctionName, Namespace};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -79,7 +79,8 @@ pub(super) async fn list(
     let app = Arc::clone(&state.app);
     blocking(move || {
         must_exist(&app, &namespace, &name)?;
-        let found = app.events.dead_letters(&namespace, &name, limit).map_err(|e| ApiError::internal(&e))?;
+        let found =
+            app.platform.events.dead_letters(&namespace, &name, limit).map_err(|e| ApiError::internal(&e))?;
         let dead_letters = found.into_iter().map(DeadLetterObject::new).collect::<Result<Vec<_>, _>>()?;
         Ok(Json(DeadLetters { count: dead_letters.len(), dead_letters }))
     })
@@ -95,7 +96,7 @@ fn limit(given: Option<&str>) -> Result<u32, ApiError> {
 }
 
 fn must_exist(app: &App, namespace: &Namespace, name: &FunctionName) -> Result<(), ApiError> {
-    let found = app.registry.function(namespace, name, None).map_err(|e| ApiError::internal(&e))?;
+    let found = app.platform.registry.function(namespace, name, None).map_err(|e| ApiError::internal(&e))?;
     found.map(drop).ok_or_else(|| ApiError::function_not_found(name.as_str(), None))
 }
 
@@ -141,7 +142,7 @@ async fn replay(
     let app = Arc::clone(&state.app);
     blocking(move || {
         must_exist(&app, &namespace, &name)?;
-        let replayed = app.events.replay(&namespace, &name, id.as_deref())?;
+        let replayed = app.platform.events.replay(&namespace, &name, id.as_deref())?;
         if id.is_some() && replayed == 0 {
             return Err(not_found(&name));
         }
@@ -168,7 +169,7 @@ pub(super) async fn delete(
     let app = Arc::clone(&state.app);
     blocking(move || {
         must_exist(&app, &namespace, &name)?;
-        let deleted = app.events.delete_dead_letter(&namespace, &name, &id);
+        let deleted = app.platform.events.delete_dead_letter(&namespace, &name, &id);
         if !deleted? {
             return Err(not_found(&name));
         }

@@ -1,14 +1,16 @@
 //! The deploy form: every field and every key of `metadata`, checked one by one, so that each mistake is named.
 
 use crate::error::ApiError;
+use crate::limits::CONTROL_BODY_MAX_BYTES;
 use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use orama_platform::registry::VersionSettings;
 use orama_runtime::function::StartMode;
 use orama_runtime::limits::{
-    CONTROL_BODY_MAX_BYTES, ENV_MAX_BYTES, ENV_MAX_ENTRIES, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS,
-    Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES,
+    ENV_MAX_BYTES, ENV_MAX_ENTRIES, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS, Setting, TIMEOUT_SECONDS,
+    WASM_MAX_BYTES,
 };
 use orama_runtime::names::FunctionName;
 use serde_json::Value;
@@ -18,19 +20,12 @@ use std::collections::{BTreeMap, HashSet};
 const RESERVED_NAMES: [&str; 1] = ["secrets"];
 
 /// A deploy as it was asked for, checked.
-#[derive(Debug)]
 pub(super) struct DeployForm {
     pub(super) wasm: Bytes,
     pub(super) name: FunctionName,
     /// As given; whether it may be chosen is for the caller to find out.
     pub(super) namespace: Option<String>,
-    pub(super) is_public: bool,
-    pub(super) memory_limit_mb: u32,
-    pub(super) timeout_seconds: u32,
-    pub(super) retry_count: u32,
-    pub(super) retry_delay_seconds: u32,
-    pub(super) start: StartMode,
-    pub(super) env: BTreeMap<String, String>,
+    pub(super) settings: VersionSettings,
 }
 
 /// What was said, by a field or by a key of `metadata`.
@@ -219,13 +214,15 @@ impl DeployForm {
             wasm,
             name: settings.name.ok_or_else(|| missing("name"))?,
             namespace: settings.namespace,
-            is_public: settings.is_public.unwrap_or(false),
-            memory_limit_mb: settings.memory_limit_mb.unwrap_or(MEMORY_MB.default),
-            timeout_seconds: settings.timeout_seconds.unwrap_or(TIMEOUT_SECONDS.default),
-            retry_count: settings.retry_count.unwrap_or(RETRY_COUNT.default),
-            retry_delay_seconds: settings.retry_delay_seconds.unwrap_or(RETRY_DELAY_SECONDS.default),
-            start: settings.start.unwrap_or_default(),
-            env: settings.env_vars.unwrap_or_default(),
+            settings: VersionSettings {
+                is_public: settings.is_public.unwrap_or(false),
+                memory_limit_mb: settings.memory_limit_mb.unwrap_or(MEMORY_MB.default),
+                timeout_seconds: settings.timeout_seconds.unwrap_or(TIMEOUT_SECONDS.default),
+                retry_count: settings.retry_count.unwrap_or(RETRY_COUNT.default),
+                retry_delay_seconds: settings.retry_delay_seconds.unwrap_or(RETRY_DELAY_SECONDS.default),
+                start: settings.start.unwrap_or_default(),
+                env: settings.env_vars.unwrap_or_default(),
+            },
         })
     }
 }
@@ -254,7 +251,7 @@ async fn read(mut field: Field<'_>, name: &str, limit_bytes: usize) -> Result<By
 
 fn malformed(e: &MultipartError) -> ApiError {
     if e.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return ApiError::too_large("a deploy", orama_runtime::limits::DEPLOY_MAX_BYTES);
+        return ApiError::too_large("a deploy", crate::limits::DEPLOY_MAX_BYTES);
     }
     ApiError::bad_request("INVALID_FORM", format!("the multipart form is malformed: {}", e.body_text()))
 }

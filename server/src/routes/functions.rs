@@ -1,15 +1,15 @@
 //! Functions and their versions: list, get, delete.
 
-use super::cleaning::clean;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking};
-use crate::auth::{Action, Credential};
 use crate::error::ApiError;
-use crate::starts::StartNotes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use jiff::Timestamp;
+use orama_platform::auth::{Action, Credential};
+use orama_platform::delete;
+use orama_platform::start_notes::StartNotes;
 use orama_runtime::function::{FunctionVersion, StartMode};
 use serde::Serialize;
 use std::sync::Arc;
@@ -84,9 +84,12 @@ pub(super) async fn list(
     asked: Asked,
 ) -> Result<Json<Functions>, ApiError> {
     let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
-    let registry = state.app.registry.clone();
+    let registry = state.app.platform.registry.clone();
     let found = blocking(move || registry.functions(&namespace).map_err(|e| ApiError::internal(&e))).await?;
-    Ok(Json(Functions { count: found.len(), functions: FunctionObject::all(&found, &state.app.start_notes) }))
+    Ok(Json(Functions {
+        count: found.len(),
+        functions: FunctionObject::all(&found, &state.app.platform.start_notes),
+    }))
 }
 
 pub(super) async fn get(
@@ -99,9 +102,10 @@ pub(super) async fn get(
     let Target { name, version } = Target::from_path(path)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found = app.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        let found =
+            app.platform.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
         let function = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), version))?;
-        Ok(Json(FunctionObject::new(&function, &app.start_notes)))
+        Ok(Json(FunctionObject::new(&function, &app.platform.start_notes)))
     })
     .await
 }
@@ -122,11 +126,14 @@ pub(super) async fn versions(
     let name = Target::from_path(path)?.without_version()?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found = app.registry.versions(&namespace, &name).map_err(|e| ApiError::internal(&e))?;
+        let found = app.platform.registry.versions(&namespace, &name).map_err(|e| ApiError::internal(&e))?;
         if found.is_empty() {
             return Err(ApiError::function_not_found(name.as_str(), None));
         }
-        Ok(Json(Versions { count: found.len(), versions: FunctionObject::all(&found, &app.start_notes) }))
+        Ok(Json(Versions {
+            count: found.len(),
+            versions: FunctionObject::all(&found, &app.platform.start_notes),
+        }))
     })
     .await
 }
@@ -149,18 +156,9 @@ pub(super) async fn delete(
     let Target { name, version } = Target::from_path(path)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let deleted = app.registry.delete(&namespace, &name, version)?;
-        if deleted.versions == 0 {
+        let versions_deleted = delete::delete(&app.platform, &namespace, &name, version)?;
+        if versions_deleted == 0 {
             return Err(ApiError::function_not_found(name.as_str(), version));
-        }
-        for module in &deleted.modules {
-            clean(&app, module);
-        }
-        if deleted.whole
-            && let Err(error) = app.events.remove_function(&namespace, &name)
-        {
-            // What waits there is dropped when its turn comes.
-            tracing::error!(%error, %namespace, %name, "events of a deleted function could not be removed");
         }
         let message = match version {
             Some(version) => format!("version {version} of function {:?} deleted", name.as_str()),
@@ -170,7 +168,7 @@ pub(super) async fn delete(
             message,
             name: name.to_string(),
             namespace: namespace.to_string(),
-            versions_deleted: deleted.versions,
+            versions_deleted,
         }))
     })
     .await

@@ -3,9 +3,7 @@
 use super::functions::rfc3339;
 use super::target::{NamespaceQuery, PathName, path_text, query};
 use super::{State as AppState, blocking, json};
-use crate::auth::{Action, Credential, Role};
 use crate::error::ApiError;
-use crate::registry::{KeyEntry, RegistryError};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +11,8 @@ use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
+use orama_platform::auth::{Action, Credential, Role};
+use orama_platform::registry::{KeyEntry, RegistryError};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(super) async fn create(
     };
     let requested = namespace.or(asked);
     let namespace = state.namespace(&credential, Action::ManageKeys, requested.as_deref()).await?;
-    let registry = state.app.registry.clone();
+    let registry = state.app.platform.registry.clone();
     let created = blocking(move || {
         let (id, key) = registry.create_key(&namespace, role).map_err(|error| match error {
             RegistryError::NoNamespace(name) => ApiError::namespace_not_found(&name),
@@ -96,7 +96,7 @@ pub(super) async fn list(
 ) -> Result<Json<Keys>, ApiError> {
     let asked = query(asked)?.namespace;
     let namespace = state.namespace(&credential, Action::ManageKeys, asked.as_deref()).await?;
-    let registry = state.app.registry.clone();
+    let registry = state.app.platform.registry.clone();
     let found = blocking(move || registry.keys(&namespace).map_err(|e| ApiError::internal(&e))).await?;
     let object = |KeyEntry { id, namespace, role, created_at_ms }| KeyObject {
         current: id == credential.key_id,
@@ -124,7 +124,7 @@ pub(super) async fn delete(
     let asked = query(asked)?.namespace;
     let chosen = asked.is_some();
     let namespace = state.namespace(&credential, Action::ManageKeys, asked.as_deref()).await?;
-    let registry = state.app.registry.clone();
+    let registry = state.app.platform.registry.clone();
     blocking(move || {
         let anywhere = !chosen && credential.role.allows(Action::AnyNamespace);
         let key = registry.key(&id)?;

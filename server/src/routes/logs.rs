@@ -3,16 +3,16 @@
 use super::functions::rfc3339;
 use super::target::{Target, query};
 use super::{State as AppState, blocking};
-use crate::auth::{Action, Credential};
 use crate::error::ApiError;
-use crate::neighbours::Gathered;
-use crate::records::{Filter, Record};
+use crate::limits::LOGS_LIMIT;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use jiff::{SignedDuration, Timestamp};
+use orama_platform::auth::{Action, Credential};
+use orama_platform::peers::Gathered;
+use orama_platform::records::{Filter, Record};
 use orama_runtime::invocation::{Level, LogMessage, Status};
-use orama_runtime::limits::LOGS_LIMIT;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -177,21 +177,23 @@ pub(super) async fn logs(
     let Target { name, version } = Target::from_path(path)?;
     let filter = asked.filter(version)?;
     // So that a client finds the invocation that it has just made.
-    if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.flush_cores)()).await.is_err() {
+    if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.platform.flush_cores)()).await.is_err() {
         tracing::warn!("the cores did not hand over their latest invocation records in time");
     }
-    let gathered = match &state.app.neighbours {
-        Some(neighbours) => neighbours.ask(&namespace, &name, &filter).await,
+    let gathered = match &state.app.platform.peers {
+        Some(peers) => peers.ask(&namespace, &name, &filter).await,
         None => Gathered::default(),
     };
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found = app.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        let found =
+            app.platform.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
         if found.is_none() {
             return Err(ApiError::function_not_found(name.as_str(), version));
         }
-        app.records.flush();
-        let own = app.records.query(&namespace, &name, &filter).map_err(|e| ApiError::internal(&e))?;
+        app.platform.records.flush();
+        let own =
+            app.platform.records.query(&namespace, &name, &filter).map_err(|e| ApiError::internal(&e))?;
         let (missing_nodes, records) = merged(own, gathered, filter.limit);
         Ok(Json(Logs {
             name: name.to_string(),

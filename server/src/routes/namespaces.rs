@@ -1,19 +1,17 @@
 //! Namespaces: make, list, delete. For operators only.
 
-use super::cleaning::clean;
-use super::deletion;
 use super::functions::rfc3339;
 use super::target::{PathName, path_text};
 use super::{State as AppState, blocking, json};
-use crate::auth::{Action, Credential};
 use crate::error::ApiError;
-use crate::registry::{NamespaceEntry, RegistryError};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
-use orama_runtime::limits::NAMESPACE_DELETION_PATIENCE;
+use orama_platform::auth::{Action, Credential};
+use orama_platform::namespaces::{self, Deletion};
+use orama_platform::registry::NamespaceEntry;
 use orama_runtime::names::Namespace;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -46,17 +44,9 @@ pub(super) async fn create(
     credential.require(Action::Operate)?;
     let NewNamespace { name } = json::parse(&body)?;
     let namespace = Namespace::new(&name)?;
-    let registry = state.app.registry.clone();
-    let conflict = |code, message| ApiError::new(StatusCode::CONFLICT, code, message);
-    let made = blocking(move || match registry.create_namespace(&namespace) {
-        Ok(Some(made)) => Ok(made),
-        Ok(None) => Err(conflict("NAMESPACE_EXISTS", format!("there is a namespace {name:?} already"))),
-        Err(error @ RegistryError::BeingDeleted(_)) => {
-            Err(conflict("NAMESPACE_BEING_DELETED", error.to_string()))
-        }
-        Err(error) => Err(error.into()),
-    });
-    Ok((StatusCode::CREATED, Json(made.await?.into())))
+    let platform = Arc::clone(&state.app.platform);
+    let made = blocking(move || Ok(namespaces::create(&platform, &namespace)?)).await?;
+    Ok((StatusCode::CREATED, Json(made.into())))
 }
 
 #[derive(Serialize)]
@@ -70,7 +60,7 @@ pub(super) async fn list(
     Extension(credential): Caller,
 ) -> Result<Json<Namespaces>, ApiError> {
     credential.require(Action::Operate)?;
-    let registry = state.app.registry.clone();
+    let registry = state.app.platform.registry.clone();
     let found = blocking(move || registry.namespaces().map_err(|e| ApiError::internal(&e))).await?;
     Ok(Json(Namespaces { count: found.len(), namespaces: found.into_iter().map(Into::into).collect() }))
 }
@@ -97,22 +87,9 @@ pub(super) async fn delete(
             format!("namespace {name:?} is that of the key in use; it cannot delete itself"),
         ));
     }
-    let (app, deleted) = (Arc::clone(&state.app), namespace.clone());
-    blocking(move || {
-        let begun = app.registry.begin_namespace_deletion(&deleted)?;
-        let modules = begun.ok_or_else(|| ApiError::namespace_not_found(deleted.as_str()))?;
-        for module in &modules {
-            clean(&app, module);
-        }
-        Ok(())
-    })
-    .await?;
-    // A task of its own: it goes on when this client leaves.
-    let rest = tokio::spawn(deletion::finish(Arc::clone(&state.app), namespace));
-    let (status, message) = match tokio::time::timeout(NAMESPACE_DELETION_PATIENCE, rest).await {
-        Ok(Ok(())) => (StatusCode::OK, format!("namespace {name:?} and everything in it deleted")),
-        Ok(Err(error)) => return Err(ApiError::internal(&error)),
-        Err(_) => (
+    let (status, message) = match namespaces::delete(Arc::clone(&state.app.platform), namespace).await? {
+        Deletion::Done => (StatusCode::OK, format!("namespace {name:?} and everything in it deleted")),
+        Deletion::UnderWay => (
             StatusCode::ACCEPTED,
             format!(
                 "namespace {name:?} deleted; its keys and functions are gone, and its data follow when what still \

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::try_join_all;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use orama_store::breaker::Breaker;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -57,34 +58,20 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, Api
 
 /// Asks all stores beside one another, as each may take until its deadline.
 async fn look(app: &Arc<App>) -> Result<BTreeMap<&'static str, &'static str>, ApiError> {
-    let own = {
-        let app = Arc::clone(app);
-        blocking(move || {
-            Ok(BTreeMap::from([
-                ("records", word("records", app.records.check())),
-                ("registry", word("registry", app.registry.check())),
-                ("events", word("events", app.events.check())),
-            ]))
-        })
-    };
-    let blobs = {
-        let app = Arc::clone(app);
-        blocking(move || Ok(word("blobs", app.blobs.check())))
-    };
-    let others = (0..app.checks.len()).map(|index| {
-        let app = Arc::clone(app);
-        blocking(move || Ok(app.checks.get(index).map(|(name, check)| (*name, word(name, check())))))
-    });
-    let (mut backends, blobs, others) = tokio::try_join!(own, blobs, try_join_all(others))?;
-    backends.insert("blobs", blobs);
-    backends.extend(others.into_iter().flatten());
+    let parts = app.platform.parts.iter().filter(|part| part.is_checked()).cloned();
+    let checks = parts.map(|part| blocking(move || Ok((part.name(), word(part.name(), part.check())))));
+    let mut backends: BTreeMap<_, _> = try_join_all(checks).await?.into_iter().collect();
     // One namespace's server is no reason to take the node away from all others.
-    if app.breakers.iter().any(|breaker| breaker.kind() == DATABASES && breaker.is_open())
+    if breakers(app).any(|breaker| breaker.kind() == DATABASES && breaker.is_open())
         && let Some(word) = backends.get_mut(DATABASES).filter(|word| **word == OK)
     {
         *word = DEGRADED;
     }
     Ok(backends)
+}
+
+fn breakers(app: &App) -> impl Iterator<Item = Breaker> {
+    app.platform.parts.iter().flat_map(|part| part.breakers())
 }
 
 /// The namespaces' databases, in readiness and as a kind of circuits.
@@ -110,16 +97,17 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, A
     let text = blocking(move || {
         Ok(app.metrics.render(&Gauges {
             modules: ModuleGauges {
-                loaded: app.modules.usage(),
-                bounds: app.modules.bounds(),
+                loaded: app.platform.modules.usage(),
+                totals: app.platform.modules.totals(),
+                bounds: app.platform.modules.bounds(),
                 descriptors: process::descriptors_open(),
                 mappings: process::mappings(),
                 allowed: Allowed::now(),
             },
-            records_written: app.records.written(),
-            records_dropped: app.records.dropped(),
-            jobs: app.events.counts(),
-            backends: app.breakers.iter().map(BackendGauges::of).collect(),
+            records_written: app.platform.records.written(),
+            records_dropped: app.platform.records.dropped(),
+            jobs: app.platform.events.counts(),
+            backends: breakers(&app).map(|breaker| BackendGauges::of(&breaker)).collect(),
         }))
     })
     .await?;

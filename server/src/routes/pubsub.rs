@@ -3,7 +3,6 @@
 use super::target::{NamespaceQuery, query};
 use super::triggers::topic;
 use super::{State as AppState, json};
-use crate::auth::{Action, Credential};
 use crate::error::ApiError;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -12,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::StatusCode;
+use orama_platform::auth::{Action, Credential};
 use orama_runtime::limits::EVENT_MAX_BYTES;
 use orama_runtime::services::{ErrorCode, Event, Events, ServiceError};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -75,7 +75,7 @@ pub(super) async fn publish(
         return Err(ApiError::too_large("the data of a message", EVENT_MAX_BYTES));
     }
     let event = Event { topic: topic.clone(), data, depth: 1 };
-    let published = state.app.events.publish(&namespace, event).await.map_err(refused)?;
+    let published = state.app.platform.events.publish(&namespace, event).await.map_err(refused)?;
     Ok((StatusCode::ACCEPTED, Json(Accepted { message_id: published.message_id, topic })))
 }
 

@@ -2,16 +2,17 @@
 
 use super::target::{NamespaceQuery, PathName, path_text, query};
 use super::{State as AppState, blocking, json};
-use crate::auth::{Action, Credential};
 use crate::error::ApiError;
-use crate::registry::RegistryError;
-use crate::secrets::SecretsError;
+use crate::limits::SECRET_VALUE_MAX_BYTES;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
-use orama_runtime::limits::{SECRET_NAME_MAX_BYTES, SECRET_VALUE_MAX_BYTES};
+use orama_platform::auth::{Action, Credential};
+use orama_platform::registry::RegistryError;
+use orama_platform::secrets::SecretsError;
+use orama_runtime::limits::SECRET_NAME_MAX_BYTES;
 use orama_runtime::names::SecretName;
 use orama_runtime::services::SecretValue;
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ pub(super) async fn set(
     let (name, value) = parse(&body)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        app.secrets.set(&namespace, &name, value.reveal()).map_err(|error| match error {
+        app.platform.secrets.set(&namespace, &name, value.reveal()).map_err(|error| match error {
             RegistryError::NoNamespace(name) => ApiError::namespace_not_found(&name),
             RegistryError::TooManySecrets(_) => {
                 ApiError::new(StatusCode::CONFLICT, "TOO_MANY_SECRETS", error.to_string())
@@ -98,7 +99,8 @@ pub(super) async fn list(
 ) -> Result<Json<Names>, ApiError> {
     let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
     let app = Arc::clone(&state.app);
-    let secrets = blocking(move || app.secrets.names(&namespace).map_err(|e| ApiError::internal(&e))).await?;
+    let secrets =
+        blocking(move || app.platform.secrets.names(&namespace).map_err(|e| ApiError::internal(&e))).await?;
     Ok(Json(Names { count: secrets.len(), secrets }))
 }
 
@@ -112,7 +114,7 @@ pub(super) async fn delete(
     let name = secret_name(&path_text(path)?)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        if !app.secrets.delete(&namespace, &name)? {
+        if !app.platform.secrets.delete(&namespace, &name)? {
             let message = format!("there is no secret {:?} in this namespace", name.as_str());
             return Err(ApiError::new(StatusCode::NOT_FOUND, "SECRET_NOT_FOUND", message));
         }
@@ -138,7 +140,7 @@ pub(super) async fn rotate_key(
     credential.require(Action::Operate)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let rotation = app.secrets.rotate().map_err(|error| match error {
+        let rotation = app.platform.secrets.rotate().map_err(|error| match error {
             SecretsError::Rotating => {
                 ApiError::new(StatusCode::CONFLICT, "ROTATION_UNDER_WAY", error.to_string())
             }
@@ -155,7 +157,7 @@ pub(super) async fn rotate_key(
             "secrets are encrypted with another key"
         );
         Ok(Json(Rotated {
-            message: if app.secrets.makes_keys() {
+            message: if app.platform.secrets.makes_keys() {
                 "every secret is encrypted with a new key; the old one was removed from the key file"
             } else {
                 "every secret is encrypted with the first key of ORAMA_SECRETS_KEY, or of the file that nodes share; the others can be removed from it"

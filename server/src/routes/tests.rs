@@ -9,17 +9,29 @@ mod operations;
 mod secrets;
 
 use super::*;
-use crate::auth::{ApiKey, Role};
-use crate::backend::blob::local::LocalBlobs;
-use crate::backend::pubsub::memory::MemoryPubSub;
-use crate::modules::Bounds;
-use crate::records::Record;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use orama_platform::FlushCores;
+use orama_platform::auth::Authority;
+use orama_platform::auth::{ApiKey, Role};
+use orama_platform::events::NodeEvents;
+use orama_platform::modules::Bounds;
+use orama_platform::modules::Modules;
+use orama_platform::records::Record;
+use orama_platform::records::Records;
+use orama_platform::registry::Registry;
+use orama_platform::secrets::SecretStore;
+use orama_platform::settings::Places;
+use orama_platform::storage::ObjectStorage;
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig};
+use orama_store::blob::Blobs;
+use orama_store::blob::local::LocalBlobs;
+use orama_store::part::BlobPart;
+use orama_store::pubsub::memory::MemoryPubSub;
+use orama_store::settings::Backends;
 use serde_json::Value;
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -72,54 +84,57 @@ impl Node {
         let (_, key) = registry.create_key(&Namespace::new("a").unwrap(), Role::Deploy).unwrap();
         let records = Records::open(dir.path()).unwrap();
         let blobs: Arc<dyn Blobs> = Arc::new(LocalBlobs::open(&dir.path().join("blobs")).unwrap());
-        let metrics = Arc::new(Metrics::default());
         let engine = Engine::new(&EngineConfig { instance_slots: 4, ..EngineConfig::default() }).unwrap();
         let artifact_key = ArtifactKey::open(&dir.path().join("artifact.key")).unwrap();
         let artifacts = ArtifactStore::open(&dir.path().join("artifacts"), artifact_key).unwrap();
         let compiler = Compiler::new(engine, artifacts, NonZeroUsize::MIN).unwrap();
-        let modules = Modules::new(
-            compiler,
-            blobs.clone(),
-            Bounds { bytes: 64 << 20, modules: 64 },
-            Arc::clone(&metrics),
-        );
+        let modules = Modules::new(compiler, blobs.clone(), Bounds { bytes: 64 << 20, modules: 64 });
         let gathered: Arc<Mutex<Vec<Record>>> = Arc::default();
         let (cores, to) = (Arc::clone(&gathered), records.clone());
         let flush_cores: FlushCores = Arc::new(move || {
             let (cores, to) = (Arc::clone(&cores), to.clone());
             Box::pin(async move { to.submit(std::mem::take(&mut *cores.lock().unwrap())) })
         });
-        let config = crate::Config::load_with(&crate::Overrides::default(), &|name| {
-            (name == "HOME").then(|| dir.path().display().to_string())
-        });
-        let secrets = Arc::new(SecretStore::open(&registry, &config.unwrap(), dir.path()).unwrap());
+        let places = Places {
+            home: dir.path().to_owned(),
+            backends: Backends::default(),
+            secrets_keys: None,
+            secrets_key_file: None,
+        };
+        let secrets = Arc::new(SecretStore::open(&registry, &places, dir.path()).unwrap());
         let pubsub = Arc::new(MemoryPubSub::default());
         let backplane = tokio::runtime::Handle::current();
         let events = Arc::new(NodeEvents::open(dir.path(), &registry, pubsub, backplane).unwrap());
-        let app = Arc::new(App {
+        let objects = Arc::new(LocalBlobs::open(&dir.path().join("objects")).unwrap());
+        let storage = ObjectStorage::new(registry.clone(), objects, tokio::runtime::Handle::current());
+        let platform = Arc::new(Platform {
             start_notes: Arc::default(),
             authority: Authority::new(registry.clone(), None),
+            parts: vec![
+                Arc::<NodeEvents>::clone(&events),
+                Arc::new(records.clone()),
+                Arc::new(registry.clone()),
+                Arc::new(BlobPart { blobs: Arc::clone(&blobs), breaker: None }),
+            ],
             registry,
             records,
             blobs,
+            storage,
             secrets,
             events,
             modules,
-            metrics,
             flush_cores,
             runs_in: Arc::new(|_| Box::pin(async { false })),
             visitors: Arc::default(),
-            forget_namespace: Vec::new(),
-            checks: Vec::new(),
-            neighbours: None,
+            peers: None,
             storing: Arc::new(tokio::sync::Semaphore::new(1)),
-            breakers: Vec::new(),
         });
+        let app = Arc::new(App { platform, metrics: Arc::default() });
         Self { router: router(Arc::clone(&app)), dir, app, key, gathered }
     }
 
     fn key(&self, namespace: &str, role: Role) -> ApiKey {
-        self.app.registry.create_key(&Namespace::new(namespace).unwrap(), role).unwrap().1
+        self.app.platform.registry.create_key(&Namespace::new(namespace).unwrap(), role).unwrap().1
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -165,7 +180,7 @@ impl Node {
     }
 
     fn blobs(&self) -> usize {
-        self.app.blobs.list(1000).unwrap().len()
+        self.app.platform.blobs.list(1000).unwrap().len()
     }
 
     fn artifacts(&self) -> usize {

@@ -2,16 +2,16 @@
 
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking, json};
-use crate::auth::{Action, Credential};
 use crate::error::ApiError;
-use crate::events::check_topic;
-use crate::registry::AddedTrigger;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
-use orama_runtime::limits::TRIGGERS_MAX;
+use orama_platform::auth::{Action, Credential};
+use orama_platform::events::check_topic;
+use orama_platform::limits::TRIGGERS_MAX;
+use orama_platform::registry::AddedTrigger;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub(super) async fn add(
     let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
     let name = Target::from_path(path)?.without_version()?;
     let topic = topic(json::parse::<NewTrigger<'_>>(&body)?.topic)?;
-    let registry = state.app.registry.clone();
+    let registry = state.app.platform.registry.clone();
     blocking(move || {
         let added = registry.add_trigger(&namespace, &name, &topic)?;
         let (status, trigger) = match added {
@@ -107,7 +107,7 @@ pub(super) async fn list(
 ) -> Result<Json<Triggers>, ApiError> {
     let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
     let name = Target::from_path(path)?.without_version()?;
-    let registry = state.app.registry.clone();
+    let registry = state.app.platform.registry.clone();
     blocking(move || {
         let found = registry.triggers(&namespace, &name).map_err(|e| ApiError::internal(&e))?;
         let found = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), None))?;
@@ -141,13 +141,13 @@ pub(super) async fn delete(
     let (name, trigger_id) = pair(path)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let deleted = app.registry.delete_trigger(&namespace, &name, &trigger_id);
+        let deleted = app.platform.registry.delete_trigger(&namespace, &name, &trigger_id);
         if !deleted? {
             let message = format!("function {:?} has no trigger of this id in this namespace", name.as_str());
             return Err(ApiError::new(StatusCode::NOT_FOUND, "TRIGGER_NOT_FOUND", message));
         }
         // It is deleted all the same, and what waits for it still runs.
-        if let Err(error) = app.events.remove_trigger(&namespace, &trigger_id) {
+        if let Err(error) = app.platform.events.remove_trigger(&namespace, &trigger_id) {
             tracing::error!(%error, %namespace, trigger_id, "what waits for a deleted trigger could not be removed");
         }
         Ok(Json(Deleted { message: format!("trigger {trigger_id:?} deleted"), trigger_id }))

@@ -4,13 +4,13 @@
 //! The registry counts its changes, and the count moves before a change is acknowledged. A core that sees another
 //! count than the one its memory belongs to forgets everything and asks again; so no core answers from before a
 //! change that its client knows of. What was not used for longest goes where there is too much, and code goes when the
-//! node threw it out ([`crate::modules`]).
+//! node threw it out ([`orama_platform::modules`]).
 
 use super::keeper::Kept;
-use crate::auth::Known;
-use crate::records;
 use hashlink::linked_hash_map::RawEntryMut;
 use hashlink::{LinkedHashMap, LruCache};
+use orama_platform::auth::Known;
+use orama_platform::records;
 use orama_runtime::LoadedModule;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::Namespace;
@@ -32,7 +32,7 @@ pub(super) struct Ready {
     pub(super) module: Arc<LoadedModule>,
     /// Guests that are ready for it.
     pub(super) kept: Rc<Kept>,
-    /// The age ([`crate::modules::Modules::age`]) in which the node last heard that this code is in use.
+    /// The age ([`orama_platform::modules::Modules::age`]) in which the node last heard that this code is in use.
     pub(super) noted_at: Cell<u64>,
     /// See [`Users`].
     pub(super) _user: Rc<Namespace>,

@@ -4,12 +4,12 @@ use super::core::Core;
 use super::invoke::{Refused, text_header};
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Response, read_body};
+use crate::limits::{CONTROL_BODIES_MAX_BYTES, CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
-use orama_runtime::limits::{CONTROL_BODIES_MAX_BYTES, CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tower::ServiceExt;
 

@@ -4,20 +4,22 @@ use super::Peers;
 use super::cache::{CoreCache, Users};
 use super::keeper::Keeper;
 use super::scheduler::{CoreScheduler, Turns};
-use crate::auth::{self, Authority, Credential};
+use crate::bearer::bearer;
 use crate::error::ApiError;
 use crate::http::{Connections, Timeouts};
+use crate::limits::RECORD_BATCH_EVERY;
+use crate::limits::RECORD_BATCH_MAX;
 use crate::metrics::CoreCounters;
-use crate::modules::Modules;
-use crate::records::{Record, Records};
-use crate::registry::Registry;
 use crate::services::Services;
-use crate::starts::StartNotes;
 use http::HeaderMap;
+use orama_platform::auth::{self, Authority, Credential};
+use orama_platform::modules::Modules;
+use orama_platform::records::{Record, Records};
+use orama_platform::registry::Registry;
+use orama_platform::start_notes::StartNotes;
 use orama_runtime::Engine;
 use orama_runtime::function::WasmHash;
 use orama_runtime::invocation::Caller;
-use orama_runtime::limits::{RECORD_BATCH_EVERY, RECORD_BATCH_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::Host;
 use std::cell::{Cell, RefCell};
@@ -130,7 +132,7 @@ impl Core {
     /// # Errors
     /// 401 for a credential that is malformed or not known.
     pub(super) async fn credential(&self, headers: &HeaderMap) -> Result<Option<Arc<Credential>>, ApiError> {
-        match auth::bearer(headers)? {
+        match bearer(headers)? {
             Some(text) => self.credential_of(text).await.map(Some),
             None => Ok(None),
         }

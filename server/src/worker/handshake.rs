@@ -3,9 +3,10 @@
 
 use super::core::Core;
 use super::invoke::{namespace, permitted, text_header};
-use crate::auth;
+use crate::bearer::bearer;
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Origin, Response};
+use crate::limits::WEBSOCKETS_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -15,7 +16,6 @@ use http::header::{
 };
 use http::{StatusCode, Version, request};
 use hyper::body::{Body, Incoming};
-use orama_runtime::limits::WEBSOCKETS_MAX;
 use orama_runtime::names::Namespace;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -198,7 +198,7 @@ fn credential<'a>(
             .decode_utf8()
             .map_err(|_| ApiError::unauthorized("the token in the query is not UTF-8"))
     });
-    let in_headers = auth::bearer(headers)?.into_iter().chain(protocols.bearer).map(Cow::Borrowed);
+    let in_headers = bearer(headers)?.into_iter().chain(protocols.bearer).map(Cow::Borrowed);
     let mut found: Option<Cow<'a, str>> = None;
     for text in in_headers.map(Ok).chain(in_query) {
         let text = text?;

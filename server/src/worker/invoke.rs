@@ -3,13 +3,13 @@
 use super::cache::Ready;
 use super::core::Core;
 use super::run::{Cause, Running, ready, run_with_retries};
-use crate::auth::{Action, Credential};
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Response, read_body};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{StatusCode, request};
 use hyper::body::Incoming;
+use orama_platform::auth::{Action, Credential};
 use orama_runtime::invocation::{Failure, Outcome, Status};
 use orama_runtime::limits::INPUT_MAX_BYTES;
 use orama_runtime::names::Namespace;
@@ -117,7 +117,8 @@ fn may_invoke(credential: &Credential, namespace: &Namespace) -> Result<bool, Ap
     if credential.namespace != *namespace {
         return Ok(credential.role.allows(Action::AnyNamespace));
     }
-    credential.require(Action::Invoke).map(|()| true)
+    credential.require(Action::Invoke)?;
+    Ok(true)
 }
 
 /// An output that is not JSON, as its client gets it.

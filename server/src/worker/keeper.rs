@@ -4,10 +4,10 @@
 //! gives way as every guest does. Where there is no such moment, nothing is started and requests run on demand.
 
 use super::core::Core;
+use crate::limits::{PARKED_NAMESPACE_PART, PARKED_SLOTS_PART};
 use crate::metrics::CoreCounters;
-use crate::starts::StartNotes;
+use orama_platform::start_notes::StartNotes;
 use orama_runtime::function::FunctionVersion;
-use orama_runtime::limits::{PARKED_NAMESPACE_PART, PARKED_SLOTS_PART};
 use orama_runtime::names::Namespace;
 use orama_runtime::pool::{Pool, Totals};
 use orama_runtime::{LoadedModule, Parked, SpentInstance};
@@ -118,7 +118,7 @@ impl Keeper {
     }
 
     fn tell_totals(&self) {
-        self.counters.parked(self.totals.guests(), self.totals.memory_bytes());
+        self.counters.set_parked(self.totals.guests(), self.totals.memory_bytes());
     }
 
     /// A pool may want more guests.

@@ -3,14 +3,14 @@
 use super::cache::Ready;
 use super::core::{Core, unix_time};
 use crate::error::ApiError;
-use crate::modules::LoadError;
-use crate::records::{self, Record};
+use crate::limits::RETRY_PATIENCE;
 use crate::routes::Target;
 use bytes::Bytes;
+use orama_platform::modules::LoadError;
+use orama_platform::records::{self, Record};
 use orama_runtime::Ended;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
-use orama_runtime::limits::RETRY_PATIENCE;
 use orama_runtime::names::Namespace;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -107,7 +107,7 @@ impl<'a> Running<'a> {
 
     fn set(&self, running: usize) {
         self.0.running.set(running);
-        self.0.counters.running(running);
+        self.0.counters.set_running(running);
     }
 }
 
@@ -158,7 +158,7 @@ impl Drop for Unfinished<'_> {
 
 /// What caused an invocation.
 pub(super) struct Cause {
-    /// One of [`crate::records::TRIGGER_TYPES`].
+    /// One of [`orama_platform::records::TRIGGER_TYPES`].
     pub(super) trigger_type: &'static str,
     /// How many triggers stand behind it.
     pub(super) trigger_depth: u32,

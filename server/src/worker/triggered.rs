@@ -4,8 +4,8 @@ use super::core::Core;
 use super::run::{Cause, Running, ready, run};
 use super::{Command, Peer};
 use crate::error::ApiError;
-use crate::events::{Ran, Run, Triggered};
 use http::StatusCode;
+use orama_platform::events::{Ran, Run, Triggered};
 use orama_runtime::invocation::Failure;
 use orama_runtime::limits::{RETRY_COUNT, RETRY_DELAY_SECONDS};
 use std::future::{poll_fn, ready as at_once};
@@ -30,7 +30,7 @@ pub(crate) fn runner(cores: impl Iterator<Item = Peer>) -> Run {
     let places: Arc<[Place]> = cores.map(|core| Place { core, handed: AtomicU64::new(0) }).collect();
     Arc::new(move |triggered| {
         // What was handed over a moment ago is not counted as running yet.
-        let load = |place: &Place| place.core.counters.is_running().max(place.handed.load(Ordering::Relaxed));
+        let load = |place: &Place| place.core.counters.running().max(place.handed.load(Ordering::Relaxed));
         let Some(best) = (0..places.len()).min_by_key(|at| places.get(*at).map(load)) else {
             return Box::pin(at_once(Ran::NoRoom));
         };

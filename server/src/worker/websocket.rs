@@ -6,10 +6,11 @@
 use super::core::Core;
 use super::handshake::Opening;
 use crate::http::Taken;
+use crate::limits::{WEBSOCKET_PINGS_UNANSWERED_MAX, WEBSOCKET_WAITING_MAX};
 use bytes::Bytes;
 use futures_util::{Sink, Stream, StreamExt};
 use monoio::time::{Instant, Sleep};
-use orama_runtime::limits::{INPUT_MAX_BYTES, WEBSOCKET_PINGS_UNANSWERED_MAX, WEBSOCKET_WAITING_MAX};
+use orama_runtime::limits::INPUT_MAX_BYTES;
 use reply::Reply;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -65,7 +66,7 @@ impl<'a> Open<'a> {
 
     fn set(&self, count: usize) {
         self.0.websockets.set(count);
-        self.0.counters.websockets(count);
+        self.0.counters.set_websockets(count);
     }
 }
 

@@ -81,11 +81,12 @@ async fn a_deploys_field_and_query_must_agree() {
 #[tokio::test]
 async fn a_key_is_asked_for_once_until_something_changes() {
     let node = Node::new();
-    let cache = CredentialCache::new(node.app.authority.clone(), node.app.registry.generation());
+    let cache =
+        CredentialCache::new(node.app.platform.authority.clone(), node.app.platform.registry.generation());
     let first = cache.find(node.key.reveal()).await.unwrap();
     let second = cache.find(node.key.reveal()).await.unwrap();
     assert!(Arc::ptr_eq(&first, &second), "the second comes from the cache");
-    node.app.registry.create_namespace(&Namespace::new("c").unwrap()).unwrap();
+    node.app.platform.registry.create_namespace(&Namespace::new("c").unwrap()).unwrap();
     let third = cache.find(node.key.reveal()).await.unwrap();
     assert!(!Arc::ptr_eq(&first, &third), "a change of the registry empties the cache");
     assert_eq!(first.key_id, third.key_id);

@@ -1,9 +1,9 @@
 //! Deploys: what is accepted, what is refused and how, and that nothing refused leaves a trace.
 
 use super::*;
-use crate::backend::blob::cid;
 use orama_runtime::limits::WASM_MAX_BYTES;
 use orama_runtime::names::FunctionName;
+use orama_store::blob::cid;
 use std::time::{Duration, Instant};
 
 /// The parts of a form.
@@ -45,7 +45,7 @@ async fn a_deploy_answers_with_the_contracts_object() {
     assert_eq!((&function["is_public"], &function["status"]), (&false.into(), &"active".into()));
     let created = function["created_at"].as_str().unwrap();
     assert!(created.len() == 24 && created.ends_with('Z'), "{created}");
-    let stored = node.app.blobs.get(function["wasm_cid"].as_str().unwrap()).unwrap().unwrap();
+    let stored = node.app.platform.blobs.get(function["wasm_cid"].as_str().unwrap()).unwrap().unwrap();
     assert_eq!(stored, wasm);
 }
 
@@ -71,7 +71,8 @@ async fn fields_and_metadata_are_taken_and_a_field_wins() {
     assert_eq!((&function["timeout_seconds"], &function["retry_count"]), (&9.into(), &1.into()));
     assert_eq!((&function["retry_delay_seconds"], &function["is_public"]), (&0.into(), &true.into()));
     let name = FunctionName::new("f").unwrap();
-    let stored = node.app.registry.function(&Namespace::new("a").unwrap(), &name, None).unwrap().unwrap();
+    let stored =
+        node.app.platform.registry.function(&Namespace::new("a").unwrap(), &name, None).unwrap().unwrap();
     assert_eq!((stored.env["KEY"].as_str(), stored.env["E"].as_str()), ("v=1", ""));
 
     let fields: &[(&str, &[u8])] = &[
@@ -234,7 +235,7 @@ async fn a_module_may_be_larger_than_other_requests() {
     );
     let wasm = wat::parse_str(text).unwrap();
     let function = node.deployed("f", &wasm).await["function"].clone();
-    let stored = node.app.blobs.get(function["wasm_cid"].as_str().unwrap()).unwrap().unwrap();
+    let stored = node.app.platform.blobs.get(function["wasm_cid"].as_str().unwrap()).unwrap().unwrap();
     assert_eq!(stored, wasm);
 }
 
@@ -246,7 +247,7 @@ async fn parts_over_their_limit_are_too_large() {
     assert_eq!(answer.error(), (413, "PAYLOAD_TOO_LARGE".into()));
     let answer = node.deploy(&[("metadata", &vec![b' '; (1 << 20) + 1]), ("wasm", b"")]).await;
     assert_eq!(answer.error(), (413, "PAYLOAD_TOO_LARGE".into()));
-    let answer = node.deploy(&[("other", &vec![0; orama_runtime::limits::DEPLOY_MAX_BYTES])]).await;
+    let answer = node.deploy(&[("other", &vec![0; crate::limits::DEPLOY_MAX_BYTES])]).await;
     assert_eq!(answer.error().0, 413);
 }
 
@@ -271,7 +272,7 @@ async fn a_client_that_leaves_does_not_stop_a_deploy_halfway() {
     let wasm = command(1);
     let cid = cid::of(&wasm);
     let begun = async {
-        while node.app.blobs.holds().unless_held(&cid, || ()).is_some() {
+        while node.app.platform.blobs.holds().unless_held(&cid, || ()).is_some() {
             tokio::task::yield_now().await;
         }
     };

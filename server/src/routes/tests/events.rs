@@ -84,7 +84,7 @@ async fn a_refused_trigger_is_told_why() {
         node.post("/v1/functions/f/triggers?topic=a", "{}").await.error(),
         (400, "INVALID_QUERY".into())
     );
-    for n in 1..orama_runtime::limits::TRIGGERS_MAX {
+    for n in 1..orama_platform::limits::TRIGGERS_MAX {
         assert_eq!(node.add_trigger("f", &n.to_string()).await.status, 201);
     }
     assert_eq!(node.add_trigger("f", "one more").await.error(), (409, "TOO_MANY_TRIGGERS".into()));
@@ -186,7 +186,7 @@ async fn roles_and_namespaces_are_kept() {
     );
     assert_eq!(node.post_as(&invoke, PUBLISH, message.clone()).await.status, 202);
     assert_eq!(node.post_as(&other, PUBLISH, message.clone()).await.status, 202);
-    let jobs = || node.app.events.counts().waiting;
+    let jobs = || node.app.platform.events.counts().waiting;
     assert_eq!(jobs(), 1, "the topic of another namespace is another one");
     let elsewhere = format!("{PUBLISH}?namespace=a");
     assert_eq!(node.post_as(&other, &elsewhere, message.clone()).await.error(), (403, "FORBIDDEN".into()));
@@ -228,9 +228,9 @@ async fn a_deleted_function_leaves_no_jobs() {
     let message = json!({ "topic": "t", "data": 1 }).to_string();
     node.post(PUBLISH, message.clone()).await;
     node.call(Method::DELETE, "/v1/functions/f@2").await;
-    assert_eq!(node.app.events.counts().waiting, 1);
+    assert_eq!(node.app.platform.events.counts().waiting, 1);
     node.call(Method::DELETE, "/v1/functions/f").await;
-    assert_eq!(node.app.events.counts().waiting, 0);
+    assert_eq!(node.app.platform.events.counts().waiting, 0);
     assert_eq!(node.post(PUBLISH, message).await.status, 202);
-    assert_eq!(node.app.events.counts().waiting, 0);
+    assert_eq!(node.app.platform.events.counts().waiting, 0);
 }

@@ -1,7 +1,8 @@
 //! List, get, versions and delete.
 
 use super::*;
-use crate::backend::blob::cid;
+use orama_platform::clean::clean_unreferenced;
+use orama_store::blob::cid;
 
 #[tokio::test]
 async fn functions_are_listed_in_their_newest_version() {
@@ -100,7 +101,7 @@ async fn a_module_goes_with_its_last_user() {
     node.deployed("g", &shared).await;
     assert_eq!((node.blobs(), node.artifacts()), (2, 2));
     node.call(Method::DELETE, "/v1/functions/f").await;
-    assert_eq!(node.app.blobs.list(9).unwrap(), [cid::of(&shared)], "g still runs it");
+    assert_eq!(node.app.platform.blobs.list(9).unwrap(), [cid::of(&shared)], "g still runs it");
     assert_eq!(node.artifacts(), 1);
     node.call(Method::DELETE, "/v1/functions/g").await;
     assert_eq!((node.blobs(), node.artifacts()), (0, 0));
@@ -117,7 +118,10 @@ async fn a_delete_never_takes_a_module_from_a_concurrent_deploy() {
             for _ in 0..25 {
                 node.deployed(name, &wasm).await;
                 // Only this task deletes the function, so its module must be here now.
-                assert!(node.app.blobs.get(&cid::of(&wasm)).unwrap().is_some(), "{name} lost its module");
+                assert!(
+                    node.app.platform.blobs.get(&cid::of(&wasm)).unwrap().is_some(),
+                    "{name} lost its module"
+                );
                 node.call(Method::DELETE, &format!("/v1/functions/{name}")).await;
             }
         });
@@ -131,13 +135,13 @@ async fn a_held_module_survives_the_delete_of_its_last_user() {
     let node = Node::new();
     let wasm = command(1);
     node.deployed("f", &wasm).await;
-    let hold = node.app.blobs.holds().hold(&cid::of(&wasm));
+    let hold = node.app.platform.blobs.holds().hold(&cid::of(&wasm));
     node.call(Method::DELETE, "/v1/functions/f").await;
     assert_eq!((node.blobs(), node.artifacts()), (1, 1));
     drop(hold);
     // What a deploy that failed after all would have left is removed by the next start.
     let app = Arc::clone(&node.app);
-    tokio::task::spawn_blocking(move || clean_unreferenced(&app)).await.unwrap();
+    tokio::task::spawn_blocking(move || clean_unreferenced(&app.platform)).await.unwrap();
     assert_eq!((node.blobs(), node.artifacts()), (0, 0));
 }
 
@@ -146,9 +150,9 @@ async fn cleaning_at_the_start_takes_only_what_nothing_names() {
     let node = Node::new();
     let wasm = command(1);
     node.deployed("f", &wasm).await;
-    node.app.blobs.put(b"left by a crash").unwrap();
+    node.app.platform.blobs.put(b"left by a crash").unwrap();
     let app = Arc::clone(&node.app);
-    tokio::task::spawn_blocking(move || clean_unreferenced(&app)).await.unwrap();
-    assert_eq!(node.app.blobs.list(9).unwrap(), [cid::of(&wasm)]);
+    tokio::task::spawn_blocking(move || clean_unreferenced(&app.platform)).await.unwrap();
+    assert_eq!(node.app.platform.blobs.list(9).unwrap(), [cid::of(&wasm)]);
     assert_eq!(node.artifacts(), 1);
 }

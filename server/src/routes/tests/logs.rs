@@ -9,7 +9,7 @@ fn record(n: i64, status: Status, messages: &[(Level, &str)]) -> Record {
     let started_at_ms = 1_700_000_000_000 + n;
     Record {
         request_id: format!("r-{n}").as_str().into(),
-        function: Arc::new(crate::records::Function {
+        function: Arc::new(orama_platform::records::Function {
             namespace: Namespace::new("a").unwrap(),
             name: FunctionName::new("f").unwrap(),
         }),
@@ -37,7 +37,11 @@ async fn node() -> Node {
     let node = Node::new();
     node.deployed("f", &command(1)).await;
     node.deployed("f", &command(2)).await;
-    node.app.records.submit(vec![record(1, Status::Success, &[(Level::Info, "one"), (Level::Error, "two")])]);
+    node.app.platform.records.submit(vec![record(
+        1,
+        Status::Success,
+        &[(Level::Info, "one"), (Level::Error, "two")],
+    )]);
     // The second is still with a core when the log is asked for.
     node.gathered.lock().unwrap().push(record(2, Status::Error, &[(Level::Info, "three")]));
     node

@@ -18,7 +18,7 @@ impl Node {
 
     fn secret(&self, namespace: &str, name: &str) -> Option<String> {
         let (namespace, name) = (Namespace::new(namespace).unwrap(), SecretName::new(name).unwrap());
-        self.app.secrets.get(&namespace, &name).unwrap().map(|value| value.reveal().to_owned())
+        self.app.platform.secrets.get(&namespace, &name).unwrap().map(|value| value.reveal().to_owned())
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
-use crate::auth::{Credential, Role};
 use crate::worker::keeper::Keeper;
+use orama_platform::auth::{Credential, Role};
 use orama_runtime::function::StartMode;
 use orama_runtime::names::FunctionName;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig};

@@ -1,0 +1,123 @@
+//! Use case: deploy a new version of a function.
+
+use crate::Platform;
+use crate::clean::clean;
+use crate::modules::{PrepareError, Prepared};
+use crate::registry::{ModuleRef, NewVersion, RegistryError, VersionSettings};
+use crate::storage::confirm;
+use bytes::Bytes;
+use orama_runtime::function::FunctionVersion;
+use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::blob::{BlobError, cid};
+use orama_store::replica::ReplicaError;
+use std::sync::Arc;
+use tokio::sync::AcquireError;
+use tokio::task::JoinError;
+use tracing::Instrument;
+
+/// A version to be: its module, and what its author says of it. Every field was checked.
+pub struct NewFunction {
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The function's name.
+    pub name: FunctionName,
+    /// The module.
+    pub wasm: Bytes,
+    /// What its author chose.
+    pub settings: VersionSettings,
+}
+
+/// A version that was deployed.
+pub struct Deployed {
+    /// The version.
+    pub function: Arc<FunctionVersion>,
+    /// Whether the module had to be compiled; `false` when its code was known.
+    pub compiled: bool,
+}
+
+/// Why nothing was deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The module cannot run, or cannot be compiled now.
+    #[error(transparent)]
+    Module(#[from] PrepareError),
+    /// The module's bytes cannot be stored.
+    #[error("the module cannot be stored")]
+    Store(#[from] BlobError),
+    /// The registry did not take the version.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping(#[from] AcquireError),
+    /// A task of the deploy ended early.
+    #[error("a task of the node failed")]
+    Task(#[from] JoinError),
+}
+
+/// Makes the module runnable, stores it, and then names it in the registry. A deploy goes on when its caller leaves.
+///
+/// A crash in between leaves at most a module that nothing names, which the next start removes.
+///
+/// # Errors
+/// [`DeployError`].
+pub async fn deploy(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
+    tokio::spawn(run(platform, new).in_current_span()).await?
+}
+
+/// From before the first step until after the last the module is held, so that a delete that takes its last other
+/// user away meanwhile leaves it alone.
+async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
+    let (blobs, wasm) = (platform.blobs.clone(), new.wasm.clone());
+    let (wasm_cid, hold) = tokio::task::spawn_blocking(move || {
+        let cid = cid::of(&wasm);
+        let hold = blobs.holds().hold(&cid);
+        (cid, hold)
+    })
+    .await?;
+    let prepared =
+        platform.modules.prepare(&new.namespace, new.wasm.clone(), new.settings.memory_limit_mb).await?;
+    let storing = Arc::clone(&platform.storing).acquire_owned().await?;
+    tokio::task::spawn_blocking(move || {
+        let module = ModuleRef { wasm_hash: prepared.wasm_hash, wasm_cid };
+        let deployed = store(&platform, new, &module, prepared);
+        if deployed.is_ok() {
+            confirm(&*platform.blobs, &module.wasm_cid);
+            platform.modules.note_came(module.clone());
+        }
+        drop(hold);
+        // Also what was deleted again meanwhile, and left alone because it was held. What may still be named is looked at later.
+        if !may_still_come(&deployed) {
+            clean(&platform, &module);
+        }
+        drop(storing);
+        deployed
+    })
+    .await?
+}
+
+/// Stores the module and names it. Blocks.
+fn store(
+    platform: &Platform,
+    new: NewFunction,
+    module: &ModuleRef,
+    prepared: Prepared,
+) -> Result<Deployed, DeployError> {
+    platform.blobs.put_as(&module.wasm_cid, &new.wasm)?;
+    let function = platform.registry.deploy(NewVersion {
+        namespace: new.namespace,
+        name: new.name,
+        wasm_hash: module.wasm_hash,
+        wasm_cid: module.wasm_cid.clone(),
+        settings: new.settings,
+    })?;
+    Ok(Deployed { function, compiled: prepared.compiled })
+}
+
+/// Whether the registry may name the module later, although the deploy failed.
+fn may_still_come(deployed: &Result<Deployed, DeployError>) -> bool {
+    match deployed {
+        Err(DeployError::Registry(error)) => matches!(error.unavailable(), Some(ReplicaError::Unknown(_))),
+        _ => false,
+    }
+}

@@ -1,0 +1,205 @@
+//! How much of each namespace waits, so that none fills the disk or the memory for all.
+
+use crate::limits::{
+    EVENTS_UNWRITTEN_MAX_BYTES, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES, JOBS_WAITING_MAX,
+    JOBS_WAITING_MAX_BYTES,
+};
+use orama_runtime::names::Namespace;
+use orama_runtime::services::ServiceError;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Jobs and the data that they carry, counted for each job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) jobs: u64,
+    pub(super) bytes: u64,
+}
+
+#[derive(Default)]
+struct Tally {
+    waiting: Waiting,
+    /// Of these, what is not committed yet.
+    admitted: Waiting,
+    /// Bytes of memory that its events take until they are committed.
+    unwritten: usize,
+}
+
+#[derive(Default)]
+struct All {
+    namespaces: HashMap<Namespace, Tally>,
+    unwritten: usize,
+}
+
+/// The tallies of all namespaces. A job counts from before its commit until its row is gone.
+#[derive(Default)]
+pub(super) struct Tallies(Mutex<All>);
+
+impl Tallies {
+    fn with<T>(&self, work: impl FnOnce(&mut All) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes room for an event that takes `cost` bytes of memory until it is committed, and makes `new` jobs.
+    ///
+    /// # Errors
+    /// Unavailable when there is none.
+    pub(super) fn admit(&self, namespace: &Namespace, new: Waiting, cost: usize) -> Result<(), ServiceError> {
+        self.with(|all| {
+            let tally = all.namespaces.entry(namespace.clone()).or_default();
+            let Waiting { jobs, bytes } = tally.waiting;
+            if jobs + new.jobs > JOBS_WAITING_MAX || bytes + new.bytes > JOBS_WAITING_MAX_BYTES {
+                return Err(ServiceError::unavailable(format!(
+                    "too many events of this namespace wait for their functions: at most {JOBS_WAITING_MAX}, and \
+                     {JOBS_WAITING_MAX_BYTES} bytes of data, may wait"
+                )));
+            }
+            if all.unwritten + cost > EVENTS_UNWRITTEN_MAX_BYTES
+                || tally.unwritten + cost > EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES
+            {
+                return Err(ServiceError::unavailable("too many events are being published; try again soon"));
+            }
+            tally.waiting = Waiting { jobs: jobs + new.jobs, bytes: bytes + new.bytes };
+            tally.admitted.jobs += new.jobs;
+            tally.admitted.bytes += new.bytes;
+            tally.unwritten += cost;
+            all.unwritten += cost;
+            Ok(())
+        })
+    }
+
+    /// An admitted event with these jobs takes no memory any more: it is committed, or has failed.
+    pub(super) fn written(&self, namespace: &Namespace, jobs: Waiting, cost: usize) {
+        self.with(|all| {
+            all.unwritten = all.unwritten.saturating_sub(cost);
+            if let Some(tally) = all.namespaces.get_mut(namespace) {
+                tally.unwritten = tally.unwritten.saturating_sub(cost);
+                tally.admitted.jobs = tally.admitted.jobs.saturating_sub(jobs.jobs);
+                tally.admitted.bytes = tally.admitted.bytes.saturating_sub(jobs.bytes);
+            }
+            all.tidy(namespace);
+        });
+    }
+
+    /// More jobs wait, whatever the limits say: they were there before.
+    pub(super) fn add(&self, namespace: &Namespace, new: Waiting) {
+        self.with(|all| {
+            let waiting = &mut all.namespaces.entry(namespace.clone()).or_default().waiting;
+            waiting.jobs += new.jobs;
+            waiting.bytes += new.bytes;
+        });
+    }
+
+    /// What waits was counted anew, as other nodes change it too. What is admitted and not committed comes on top.
+    pub(super) fn recount(&self, mut counted: HashMap<Namespace, Waiting>) {
+        self.with(|all| {
+            for (namespace, tally) in &mut all.namespaces {
+                let Waiting { jobs, bytes } = counted.remove(namespace).unwrap_or_default();
+                let Waiting { jobs: more, bytes: more_bytes } = tally.admitted;
+                tally.waiting = Waiting { jobs: jobs + more, bytes: bytes + more_bytes };
+            }
+            for (namespace, waiting) in counted {
+                all.namespaces.insert(namespace, Tally { waiting, ..Tally::default() });
+            }
+            all.namespaces.retain(|_, tally| !tally.is_empty());
+        });
+    }
+
+    /// Jobs are gone.
+    pub(super) fn remove(&self, namespace: &Namespace, gone: Waiting) {
+        self.with(|all| {
+            if let Some(tally) = all.namespaces.get_mut(namespace) {
+                tally.waiting.jobs = tally.waiting.jobs.saturating_sub(gone.jobs);
+                tally.waiting.bytes = tally.waiting.bytes.saturating_sub(gone.bytes);
+            }
+            all.tidy(namespace);
+        });
+    }
+
+    /// Jobs of all namespaces.
+    pub(super) fn jobs(&self) -> u64 {
+        self.with(|all| all.namespaces.values().map(|tally| tally.waiting.jobs).sum())
+    }
+}
+
+impl Tally {
+    fn is_empty(&self) -> bool {
+        self.unwritten == 0 && self.waiting == Waiting::default()
+    }
+}
+
+impl All {
+    fn tidy(&mut self, namespace: &Namespace) {
+        if self.namespaces.get(namespace).is_some_and(Tally::is_empty) {
+            self.namespaces.remove(namespace);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_namespace_that_has_too_much_waiting_is_refused_and_no_other() {
+        let tallies = Tallies::default();
+        let (a, b) = (namespace("a"), namespace("b"));
+        let all_jobs = Waiting { jobs: JOBS_WAITING_MAX, bytes: 10 };
+        tallies.admit(&a, all_jobs, 1).unwrap();
+        let one = Waiting { jobs: 1, bytes: 1 };
+        assert!(tallies.admit(&a, one, 1).is_err());
+        tallies.admit(&b, one, 1).unwrap();
+        tallies.remove(&a, one);
+        tallies.admit(&a, one, 1).unwrap();
+        assert_eq!(tallies.jobs(), JOBS_WAITING_MAX + 1);
+        let all_bytes = Waiting { jobs: 1, bytes: JOBS_WAITING_MAX_BYTES };
+        assert!(tallies.admit(&b, all_bytes, 1).is_err());
+    }
+
+    #[test]
+    fn one_namespace_cannot_fill_the_queue_of_commits() {
+        let tallies = Tallies::default();
+        let (a, b) = (namespace("a"), namespace("b"));
+        let one = Waiting { jobs: 1, bytes: 1 };
+        tallies.admit(&a, one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES).unwrap();
+        assert!(tallies.admit(&a, one, 1).is_err());
+        tallies.admit(&b, one, 1).unwrap();
+        tallies.written(&a, one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES);
+        tallies.admit(&a, one, 1).unwrap();
+        for name in ["c", "d", "e"] {
+            tallies.admit(&namespace(name), one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES).unwrap();
+        }
+        let share = EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES;
+        assert!(tallies.admit(&namespace("f"), one, share).is_err(), "all together have a limit");
+    }
+
+    #[test]
+    fn a_new_count_keeps_what_is_not_committed() {
+        let tallies = Tallies::default();
+        let (a, b, c) = (namespace("a"), namespace("b"), namespace("c"));
+        let some = |jobs| Waiting { jobs, bytes: jobs };
+        tallies.admit(&a, some(3), 1).unwrap();
+        tallies.add(&a, some(5));
+        tallies.add(&b, some(7));
+        tallies.recount(HashMap::from([(a.clone(), some(10)), (c, some(1))]));
+        assert_eq!(tallies.jobs(), 10 + 3 + 1);
+        tallies.written(&a, some(3), 1);
+        tallies.recount(HashMap::from([(a, some(13))]));
+        assert_eq!(tallies.jobs(), 13);
+        assert_eq!(tallies.with(|all| all.namespaces.len()), 1);
+    }
+
+    #[test]
+    fn a_namespace_without_anything_takes_no_memory() {
+        let tallies = Tallies::default();
+        let one = Waiting { jobs: 1, bytes: 1 };
+        tallies.admit(&namespace("a"), one, 5).unwrap();
+        tallies.written(&namespace("a"), one, 5);
+        tallies.remove(&namespace("a"), one);
+        assert!(tallies.with(|all| all.namespaces.is_empty()));
+    }
+}

@@ -1,0 +1,220 @@
+//! One turn of a trigger: some of its jobs, one after the other.
+
+use super::store::{self, Fate, Job, Message, QueueOwner};
+use super::writer::{Change, Settled};
+use super::{Inner, Ran, Run, Triggered, now_ms};
+use crate::limits::{JOB_LEASE, JOBS_TURN, JOBS_WINDOW};
+use bytes::Bytes;
+use orama_runtime::names::Namespace;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+
+/// How long a trigger waits when the node has no room for its function.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a trigger waits when its jobs cannot be read or written, or are another node's.
+pub(super) const FAILURE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a triggered function reads.
+#[derive(Serialize)]
+struct EventJson<'a> {
+    topic: &'a str,
+    data: &'a RawValue,
+    namespace: &'a str,
+    trigger_depth: u32,
+    /// Unix seconds.
+    timestamp: i64,
+}
+
+/// When the trigger has its next turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// There may be more jobs.
+    Soon,
+    /// There were no more.
+    WhenWoken,
+    /// Not before so long.
+    After(Duration),
+}
+
+/// What came of a turn.
+pub(super) struct TurnEnd {
+    pub(super) queue: i64,
+    pub(super) lease_until_ms: i64,
+    pub(super) next: Next,
+    /// When the first of its retries is due.
+    pub(super) due_ms: Option<i64>,
+}
+
+pub(super) struct Turn {
+    pub(super) inner: Arc<Inner>,
+    pub(super) run: Run,
+    pub(super) outcomes: UnboundedSender<Change>,
+    pub(super) queue: i64,
+    pub(super) lease_until_ms: i64,
+    pub(super) due_ms: Option<i64>,
+}
+
+impl Turn {
+    pub(super) async fn take(mut self) -> TurnEnd {
+        let next = match self.jobs().await {
+            // What is not written down would run again at once.
+            Ok(next) if self.flush().await => next,
+            Ok(_) => Next::After(FAILURE_PAUSE),
+            Err(error) => {
+                tracing::error!(error, queue = self.queue, "the jobs of a trigger could not be run");
+                Next::After(FAILURE_PAUSE)
+            }
+        };
+        let Self { queue, lease_until_ms, due_ms, .. } = self;
+        // A retry without a pause is as good as a new job.
+        let is_due = next == Next::WhenWoken && due_ms.is_some_and(|due_ms| due_ms <= now_ms());
+        let next = if is_due { Next::Soon } else { next };
+        TurnEnd { queue, lease_until_ms, next, due_ms }
+    }
+
+    async fn jobs(&mut self) -> Result<Next, String> {
+        let queue = self.queue;
+        if !self.lease().await? {
+            // While another node has it, its jobs are looked at again: that node may have ended.
+            let window = self.read(move |c| store::window(c, queue, now_ms(), 1)).await?;
+            let has_jobs = window.is_some_and(|(_, jobs)| !jobs.is_empty());
+            return Ok(if has_jobs { Next::After(FAILURE_PAUSE) } else { Next::WhenWoken });
+        }
+        let begun = Instant::now();
+        let window = self.read(move |c| store::window(c, queue, now_ms(), JOBS_WINDOW)).await?;
+        // Its trigger was deleted.
+        let Some((owner, jobs)) = window else { return Ok(Next::WhenWoken) };
+        let may_be_more = jobs.len() >= JOBS_WINDOW as usize / 2;
+        for job in jobs {
+            if *self.inner.stopping.borrow() || begun.elapsed() > JOBS_TURN {
+                return Ok(Next::Soon);
+            }
+            let id = job.id;
+            // None for a job that was removed since.
+            if let Some(message) = self.read(move |c| store::message(c, id)).await?
+                && !self.one(&owner, job, message).await
+            {
+                return Ok(Next::After(NO_ROOM_PAUSE));
+            }
+        }
+        Ok(if may_be_more { Next::Soon } else { Next::WhenWoken })
+    }
+
+    /// Sees to it that the queue is this node's for long enough to begin.
+    async fn lease(&mut self) -> Result<bool, String> {
+        let half_ms = (JOB_LEASE / 2).as_millis() as i64;
+        if self.lease_until_ms - now_ms() > half_ms {
+            return Ok(true);
+        }
+        let (queue, owner) = (self.queue, self.inner.owner.clone());
+        // Asking for one that another node has would cost all nodes a commit.
+        if self.read(move |c| store::is_taken(c, queue, &owner, now_ms())).await? {
+            return Ok(false);
+        }
+        let (answer, wait) = oneshot::channel();
+        self.inner.change(Change::Lease(self.queue, answer));
+        match wait.await {
+            Ok(Some(until_ms)) => {
+                self.lease_until_ms = until_ms;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Waits until the outcomes of before are durable; `false` when some were lost.
+    async fn flush(&self) -> bool {
+        let (answer, wait) = oneshot::channel();
+        self.outcomes.send(Change::Flush(answer)).is_ok() && wait.await.unwrap_or(false)
+    }
+
+    /// Runs one job; `false` when the node had no room for it.
+    async fn one(&mut self, owner: &QueueOwner, job: Job, message: Message) -> bool {
+        let QueueOwner { namespace, function } = owner;
+        let bytes = message.data.len() as u64;
+        let attempt = job.attempts.saturating_add(1);
+        let ran = match event(namespace, &message) {
+            Ok(event) => {
+                let (namespace, function) = (namespace.clone(), function.clone());
+                let _running = Running::enter(&self.inner);
+                (self.run)(Triggered { namespace, function, event, depth: message.depth, attempt }).await
+            }
+            Err(error) => Ran::Failed {
+                error: format!("the stored event is damaged: {error}"),
+                request_id: String::new(),
+                retry_count: 0,
+                retry_delay: Duration::ZERO,
+            },
+        };
+        let counters = &self.inner.counters;
+        let fate = match ran {
+            Ran::NoRoom => return false,
+            Ran::Succeeded => {
+                counters.delivered.fetch_add(1, Ordering::Relaxed);
+                Fate::Gone
+            }
+            Ran::NoFunction => {
+                tracing::info!(%namespace, %function, topic = message.topic, "an event was dropped: its function is deleted");
+                Fate::Gone
+            }
+            Ran::Failed { retry_count, retry_delay, .. } if attempt <= retry_count => {
+                counters.retried.fetch_add(1, Ordering::Relaxed);
+                let delay_ms = i64::try_from(retry_delay.as_millis()).unwrap_or(i64::MAX);
+                let due_ms = now_ms().saturating_add(delay_ms).max(1);
+                self.due_ms = Some(self.due_ms.map_or(due_ms, |known| known.min(due_ms)));
+                Fate::Retry { due_ms }
+            }
+            Ran::Failed { error, request_id, .. } => {
+                counters.dead.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%namespace, %function, topic = message.topic, request_id, "an event became a dead letter");
+                Fate::Dead { error, request_id }
+            }
+        };
+        let namespace = namespace.clone();
+        // An error means that the node ends; the job runs again.
+        let _gone = self.outcomes.send(Change::Settle(Settled { namespace, job: job.id, bytes, fate }));
+        true
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        let database = Arc::clone(&self.inner.database);
+        let read = tokio::task::spawn_blocking(move || database.read(work)).await;
+        read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+}
+
+fn event(namespace: &Namespace, message: &Message) -> Result<Bytes, serde_json::Error> {
+    let event = EventJson {
+        topic: &message.topic,
+        data: serde_json::from_str(&message.data)?,
+        namespace: namespace.as_str(),
+        trigger_depth: message.depth,
+        timestamp: message.published_at_ms / 1000,
+    };
+    serde_json::to_vec(&event).map(Bytes::from)
+}
+
+/// Counts a job as running as long as it is.
+struct Running<'a>(&'a Inner);
+
+impl<'a> Running<'a> {
+    fn enter(inner: &'a Inner) -> Self {
+        inner.counters.running.fetch_add(1, Ordering::Relaxed);
+        Self(inner)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.counters.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}

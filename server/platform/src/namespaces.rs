@@ -1,0 +1,154 @@
+//! Use cases on namespaces: make one, and delete one with everything in it.
+//!
+//! A deletion first takes keys and functions away; the data go when nothing acts in the namespace any more, and only then its name
+//! is free. So whoever makes a namespace of the same name finds nothing of the old one, also when a crash came in between: the
+//! next start resumes the deletion.
+
+use crate::Platform;
+use crate::clean::clean;
+use crate::limits::NAMESPACE_DELETION_PATIENCE;
+use crate::registry::{NamespaceEntry, RegistryError};
+use orama_runtime::names::Namespace;
+use orama_store::part::PartError;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinError;
+
+/// How often a deletion looks whether an invocation of the namespace is still under way.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Pause before a removal that failed is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(10);
+
+/// Requests of the control plane under way, by the namespace of their credential.
+#[derive(Default)]
+pub struct Visitors(Mutex<HashMap<Namespace, usize>>);
+
+/// A request under way; it counts until it is dropped.
+pub struct Visit(Arc<Visitors>, Namespace);
+
+impl Visitors {
+    /// Counts a request that acts with a credential of `namespace`.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, namespace: &Namespace) -> Visit {
+        *self.0.lock().entry(namespace.clone()).or_default() += 1;
+        Visit(Arc::clone(self), namespace.clone())
+    }
+
+    fn is_in(&self, namespace: &Namespace) -> bool {
+        self.0.lock().contains_key(namespace)
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let mut all = self.0.0.lock();
+        if let Some(count) = all.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.1);
+            }
+        }
+    }
+}
+
+/// Why a namespace was not made or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// One of this name is there.
+    #[error("there is a namespace {:?} already", .0.as_str())]
+    Exists(Namespace),
+    /// None of this name is there.
+    #[error("there is no namespace {:?}", .0.as_str())]
+    NotFound(Namespace),
+    /// The registry failed, or still removes one of this name.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The deletion's task ended early.
+    #[error("a task of the node failed")]
+    Task(#[from] JoinError),
+}
+
+/// What a deletion has done when its caller is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// Everything is gone.
+    Done,
+    /// Keys and functions are gone; the data follow when what still runs there has ended.
+    UnderWay,
+}
+
+/// Makes a namespace. Blocks.
+///
+/// # Errors
+/// [`NamespaceError`].
+pub fn create(platform: &Platform, namespace: &Namespace) -> Result<NamespaceEntry, NamespaceError> {
+    let made = platform.registry.create_namespace(namespace)?;
+    made.ok_or_else(|| NamespaceError::Exists(namespace.clone()))
+}
+
+/// Deletes a namespace and waits a while for the end. The deletion goes on when its caller leaves.
+///
+/// # Errors
+/// [`NamespaceError`].
+pub async fn delete(platform: Arc<Platform>, namespace: Namespace) -> Result<Deletion, NamespaceError> {
+    let (of, deleted) = (Arc::clone(&platform), namespace.clone());
+    tokio::task::spawn_blocking(move || begin(&of, deleted)).await??;
+    let rest = tokio::spawn(finish(platform, namespace));
+    match tokio::time::timeout(NAMESPACE_DELETION_PATIENCE, rest).await {
+        Ok(ended) => ended.map(|()| Deletion::Done).map_err(NamespaceError::from),
+        Err(_) => Ok(Deletion::UnderWay),
+    }
+}
+
+fn begin(platform: &Platform, namespace: Namespace) -> Result<(), NamespaceError> {
+    let Some(modules) = platform.registry.begin_namespace_deletion(&namespace)? else {
+        return Err(NamespaceError::NotFound(namespace));
+    };
+    modules.iter().for_each(|module| clean(platform, module));
+    Ok(())
+}
+
+/// Ends a deletion that has begun. Retries until it has succeeded; a failure is logged.
+async fn finish(platform: Arc<Platform>, namespace: Namespace) {
+    while platform.visitors.is_in(&namespace) || (platform.runs_in)(namespace.clone()).await {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    // Records of what has just ended, which the cores still hold.
+    (platform.flush_cores)().await;
+    loop {
+        let (of, name) = (Arc::clone(&platform), namespace.clone());
+        match tokio::task::spawn_blocking(move || remove(&of, &name)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => {
+                tracing::error!(%namespace, %error, "data of a deleted namespace could not be removed; the node retries");
+            }
+            Err(error) => {
+                tracing::error!(%namespace, %error, "removing a deleted namespace's data failed; the node retries");
+            }
+        }
+        tokio::time::sleep(RETRY_EVERY).await;
+    }
+}
+
+fn remove(platform: &Platform, namespace: &Namespace) -> Result<(), PartError> {
+    platform.forget(namespace)?;
+    Ok(platform.registry.finish_namespace_deletion(namespace)?)
+}
+
+/// Resumes deletions that the node's last run did not end.
+pub async fn resume_deletions(platform: Arc<Platform>) {
+    let registry = platform.registry.clone();
+    match tokio::task::spawn_blocking(move || registry.namespaces_being_deleted()).await {
+        Ok(Ok(namespaces)) => {
+            for namespace in namespaces {
+                tracing::info!(%namespace, "resuming the deletion of a namespace");
+                tokio::spawn(finish(Arc::clone(&platform), namespace));
+            }
+        }
+        Ok(Err(error)) => tracing::error!(%error, "deleted namespaces could not be looked up"),
+        Err(error) => tracing::error!(%error, "deleted namespaces could not be looked up"),
+    }
+}

@@ -1,0 +1,380 @@
+//! Peers, the other nodes of a cluster: which nodes exist, and what ran on them.
+//!
+//! Nodes talk to each other over pubsub. Each announces itself regularly. A question goes to all peers, and each
+//! answers the node that asked. Records stay on the node where a function ran.
+
+use crate::limits::{PEER_ANSWER_MAX_BYTES, PEER_ANSWERS_MAX, PEER_PATIENCE, PEER_QUESTIONS_MAX, PEERS_MAX};
+use crate::platform::FlushCores;
+use crate::records::{Filter, Function, Record, Records, TRIGGER_TYPES};
+use bytes::Bytes;
+use orama_runtime::invocation::{LogMessage, Status};
+use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::limits::{PEER_ALIVE_EVERY, PEER_GONE_AFTER};
+use orama_store::pubsub::{Heard, PubSub};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, mpsc};
+use uuid::Uuid;
+
+/// The topic that all nodes listen to.
+const ALL: &str = "neighbours";
+
+/// Pause before a subscription that failed is tried again.
+const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
+
+/// What nodes tell each other.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Message {
+    Alive { node: String, name: String, is_new: bool },
+    Question(Question),
+    Answer(Answer),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Question {
+    id: u64,
+    /// The node that asks.
+    from: String,
+    namespace: String,
+    function: String,
+    limit: u32,
+    since_ms: Option<i64>,
+    status: Option<Status>,
+    request_id: Option<String>,
+    version: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    id: u64,
+    node: String,
+    records: Vec<Told>,
+    /// There are older ones, for which the message had no room.
+    is_cut: bool,
+}
+
+/// A [`Record`] on its way.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    request_id: String,
+    version: u32,
+    trigger_type: String,
+    attempt: u32,
+    status: Status,
+    duration_us: u64,
+    input_size: u64,
+    output_size: u64,
+    error: Option<String>,
+    started_at_ms: i64,
+    messages: Vec<LogMessage>,
+}
+
+/// What a question brought.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// Records of the other nodes.
+    pub records: Vec<Record>,
+    /// Where records are cut off, as a node had no room for older ones: none before this time is complete.
+    pub complete_since_ms: Option<i64>,
+    /// Names of the nodes that did not answer.
+    pub missing: Vec<String>,
+}
+
+struct Peer {
+    name: String,
+    heard: Instant,
+}
+
+/// A node's view of the others. Clones share it.
+#[derive(Clone)]
+pub struct Peers(Arc<Inner>);
+
+struct Inner {
+    id: String,
+    name: String,
+    pubsub: Arc<dyn PubSub>,
+    records: Records,
+    flush_cores: FlushCores,
+    known: Mutex<HashMap<String, Peer>>,
+    waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
+    next_question: AtomicU64,
+    /// Questions of this node under way.
+    asking: Semaphore,
+    /// Answers that are being made.
+    answering: Arc<Semaphore>,
+}
+
+impl Peers {
+    /// A view in which nobody is known yet. `name` is for people.
+    #[must_use]
+    pub fn new(name: String, pubsub: Arc<dyn PubSub>, records: Records, flush_cores: FlushCores) -> Self {
+        Self(Arc::new(Inner {
+            id: Uuid::new_v4().to_string(),
+            name,
+            pubsub,
+            records,
+            flush_cores,
+            known: Mutex::default(),
+            waiting: Mutex::default(),
+            next_question: AtomicU64::new(0),
+            asking: Semaphore::new(PEER_QUESTIONS_MAX),
+            answering: Arc::new(Semaphore::new(PEER_ANSWERS_MAX)),
+        }))
+    }
+
+    /// Tells the others that this node is there, and hears and answers them, as long as it runs.
+    pub async fn run(self) {
+        let own = format!("{ALL}/{}", self.0.id);
+        tokio::join!(self.tell(), self.listen(ALL), self.listen(&own));
+    }
+
+    async fn tell(&self) {
+        let mut is_new = true;
+        loop {
+            self.0.say(ALL, &self.0.alive(is_new)).await;
+            is_new = false;
+            tokio::time::sleep(PEER_ALIVE_EVERY).await;
+        }
+    }
+
+    async fn listen(&self, topic: &str) {
+        loop {
+            let Ok(mut subscription) = self.0.pubsub.subscribe(topic).await else {
+                tokio::time::sleep(SUBSCRIBE_AGAIN).await;
+                continue;
+            };
+            loop {
+                // What was lost is asked or said again.
+                let Heard::Message(message) = subscription.next().await else { continue };
+                match serde_json::from_slice(&message) {
+                    Ok(message) => self.hear(message).await,
+                    Err(error) => tracing::debug!(%error, "a message between nodes could not be read"),
+                }
+            }
+        }
+    }
+
+    async fn hear(&self, message: Message) {
+        match message {
+            Message::Alive { node, name, is_new } if node != self.0.id => {
+                self.0.remember(node, name);
+                if is_new {
+                    self.0.say(ALL, &self.0.alive(false)).await;
+                }
+            }
+            Message::Question(question) if question.from != self.0.id => {
+                // Whoever asks says who did not answer.
+                let Ok(turn) = Arc::clone(&self.0.answering).try_acquire_owned() else { return };
+                let this = self.clone();
+                tokio::spawn(async move {
+                    let to = format!("{ALL}/{}", question.from);
+                    if let Some(answer) = this.answer(question).await {
+                        this.0.say(&to, &Message::Answer(answer)).await;
+                    }
+                    drop(turn);
+                });
+            }
+            Message::Answer(answer) => {
+                if let Some(waiting) = self.0.waiting().get(&answer.id) {
+                    let _ = waiting.send(answer);
+                }
+            }
+            Message::Alive { .. } | Message::Question(_) => {}
+        }
+    }
+
+    async fn answer(&self, question: Question) -> Option<Answer> {
+        // So that it has what has just ended here.
+        (self.0.flush_cores)().await;
+        let (records, id, node) = (self.0.records.clone(), question.id, self.0.id.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let namespace = Namespace::new(&question.namespace).ok()?;
+            let name = FunctionName::new(&question.function).ok()?;
+            records.flush();
+            let found = records.query(&namespace, &name, &question.filter());
+            found
+                .inspect_err(|error| tracing::warn!(%error, "records could not be read for another node"))
+                .ok()
+        });
+        let found = found.await.ok()??;
+        let (mut bytes, count) = (0, found.len());
+        let records: Vec<_> = found
+            .into_iter()
+            .map(Told::from)
+            .take_while(|told| {
+                bytes += told.bytes();
+                bytes <= PEER_ANSWER_MAX_BYTES
+            })
+            .collect();
+        Some(Answer { id, node, is_cut: records.len() < count, records })
+    }
+
+    /// Asks the other nodes for records of a function. Ends within [`PEER_PATIENCE`].
+    pub async fn ask(&self, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Gathered {
+        let mut missing: HashMap<String, String> = self
+            .0
+            .known()
+            .iter()
+            .filter(|(_, peer)| peer.heard.elapsed() < PEER_GONE_AFTER)
+            .map(|(node, peer)| (node.clone(), peer.name.clone()))
+            .collect();
+        let mut gathered = Gathered::default();
+        if !missing.is_empty() {
+            let asked = self.gather(namespace, name, filter, &mut missing, &mut gathered);
+            // Who has not answered by then is told of.
+            let _ = tokio::time::timeout(PEER_PATIENCE, asked).await;
+        }
+        gathered.missing = missing.into_values().collect();
+        gathered.missing.sort();
+        gathered
+    }
+
+    async fn gather(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        filter: &Filter,
+        missing: &mut HashMap<String, String>,
+        gathered: &mut Gathered,
+    ) {
+        let Ok(_turn) = self.0.asking.acquire().await else { return };
+        let id = self.0.next_question.fetch_add(1, Ordering::Relaxed);
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let _waiting = Waiting::new(&self.0, id, sender);
+        let question = Question::new(id, self.0.id.clone(), namespace, name, filter);
+        self.0.say(ALL, &Message::Question(question)).await;
+        let function = Arc::new(Function { namespace: namespace.clone(), name: name.clone() });
+        while !missing.is_empty() {
+            let Some(answer) = answers.recv().await else { return };
+            if missing.remove(&answer.node).is_none() {
+                continue;
+            }
+            if answer.is_cut {
+                let oldest = answer.records.last().map_or(i64::MAX, |told| told.started_at_ms);
+                gathered.complete_since_ms = gathered.complete_since_ms.max(Some(oldest));
+            }
+            gathered.records.extend(answer.records.into_iter().map(|told| told.into_record(&function)));
+        }
+    }
+}
+
+/// A question that waits for answers.
+struct Waiting<'a>(&'a Inner, u64);
+
+impl<'a> Waiting<'a> {
+    fn new(inner: &'a Inner, id: u64, sender: mpsc::UnboundedSender<Answer>) -> Self {
+        inner.waiting().insert(id, sender);
+        Self(inner, id)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting().remove(&self.1);
+    }
+}
+
+impl Inner {
+    fn alive(&self, is_new: bool) -> Message {
+        Message::Alive { node: self.id.clone(), name: self.name.clone(), is_new }
+    }
+
+    fn remember(&self, node: String, name: String) {
+        let mut known = self.known();
+        known.retain(|_, peer| peer.heard.elapsed() < PEER_GONE_AFTER);
+        if known.len() < PEERS_MAX || known.contains_key(&node) {
+            known.insert(node, Peer { name, heard: Instant::now() });
+        }
+    }
+
+    /// Sends a message, or not: who misses it asks or hears again.
+    async fn say(&self, topic: &str, message: &Message) {
+        let sent = match serde_json::to_vec(message) {
+            Ok(bytes) => {
+                self.pubsub.publish(topic, Bytes::from(bytes)).await.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(error, "a message to other nodes could not be sent");
+        }
+    }
+
+    // Nothing that can panic leaves the maps half changed.
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Peer>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<Answer>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Question {
+    fn new(id: u64, from: String, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Self {
+        let Filter { limit, since_ms, status, request_id, version } = filter.clone();
+        let (namespace, function) = (namespace.to_string(), name.to_string());
+        Self { id, from, namespace, function, limit, since_ms, status, request_id, version }
+    }
+
+    fn filter(&self) -> Filter {
+        Filter {
+            limit: self.limit,
+            since_ms: self.since_ms,
+            status: self.status,
+            request_id: self.request_id.clone(),
+            version: self.version,
+        }
+    }
+}
+
+impl Told {
+    /// About what it takes in a message.
+    fn bytes(&self) -> usize {
+        let messages: usize = self.messages.iter().map(|message| message.message.len() + 80).sum();
+        300 + self.error.as_ref().map_or(0, String::len) + messages
+    }
+
+    fn into_record(self, function: &Arc<Function>) -> Record {
+        let trigger_type = TRIGGER_TYPES.into_iter().find(|known| *known == self.trigger_type);
+        Record {
+            request_id: self.request_id.as_str().into(),
+            function: Arc::clone(function),
+            version: self.version,
+            trigger_type: trigger_type.unwrap_or("other"),
+            attempt: self.attempt,
+            status: self.status,
+            duration_us: self.duration_us,
+            input_size: self.input_size,
+            output_size: self.output_size,
+            error: self.error,
+            started_at_ms: self.started_at_ms,
+            messages: self.messages,
+        }
+    }
+}
+
+impl From<Record> for Told {
+    fn from(record: Record) -> Self {
+        Self {
+            request_id: record.request_id.as_str().to_owned(),
+            version: record.version,
+            trigger_type: record.trigger_type.to_owned(),
+            attempt: record.attempt,
+            status: record.status,
+            duration_us: record.duration_us,
+            input_size: record.input_size,
+            output_size: record.output_size,
+            error: record.error,
+            started_at_ms: record.started_at_ms,
+            messages: record.messages,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

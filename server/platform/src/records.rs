@@ -1,0 +1,290 @@
+//! What became of each invocation: a queue off the hot path, a writer in batches, and the log that tenants read.
+//!
+//! A record is on its way from [`Records::submit`] to the file for at most about 20 ms, so that is what a killed process
+//! loses. When more arrives than can be written, records are dropped and counted; invocations never wait.
+
+use crate::limits::RECORDS_QUEUE_MAX_BYTES;
+use orama_runtime::invocation::{LogMessage, Status};
+use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::sqlite::{Database, Durability, SqliteError};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+mod layout;
+mod retention;
+mod store;
+mod writer;
+
+pub use retention::Retention;
+
+/// The file's name in the data folder.
+const FILE: &str = "records.db";
+
+/// Whose records are kept together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Function {
+    /// The tenant.
+    pub namespace: Namespace,
+    /// The function's name.
+    pub name: FunctionName,
+}
+
+/// A request's id, without memory of its own. A UUID fits; of a longer text only the beginning is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId {
+    text: [u8; Self::MAX_BYTES],
+    len: u8,
+}
+
+impl RequestId {
+    /// Bytes of a UUID's text.
+    const MAX_BYTES: usize = 36;
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.text.get(..self.len.into()).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+impl From<&str> for RequestId {
+    fn from(id: &str) -> Self {
+        let mut text = [0; Self::MAX_BYTES];
+        let len = id.floor_char_boundary(Self::MAX_BYTES);
+        for (to, from) in text.iter_mut().zip(&id.as_bytes()[..len]) {
+            *to = *from;
+        }
+        Self { text, len: len as u8 }
+    }
+}
+
+impl std::fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// One invocation that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// As in the response's `X-Request-ID`.
+    pub request_id: RequestId,
+    /// The function.
+    pub function: Arc<Function>,
+    /// The version that ran.
+    pub version: u32,
+    /// What caused it; one of [`TRIGGER_TYPES`].
+    pub trigger_type: &'static str,
+    /// Counts from 1; more than 1 when it is another try after a failure, under the same request id.
+    pub attempt: u32,
+    /// How it ended.
+    pub status: Status,
+    /// From its start to its end, in microseconds.
+    pub duration_us: u64,
+    /// Bytes of standard input.
+    pub input_size: u64,
+    /// Bytes of standard output.
+    pub output_size: u64,
+    /// Why it failed, in words.
+    pub error: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub started_at_ms: i64,
+    /// What it logged, in order.
+    pub messages: Vec<LogMessage>,
+}
+
+/// What can cause an invocation. A record with another word is read back as `other`.
+pub const TRIGGER_TYPES: [&str; 3] = ["http", "websocket", "pubsub"];
+
+impl Record {
+    /// Bytes of memory that it takes while it waits, roughly.
+    fn cost_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.error.as_ref().map_or(0, String::len)
+            + self.messages.iter().map(|m| size_of::<LogMessage>() + m.message.len()).sum::<usize>()
+    }
+}
+
+/// Which records of a function to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// At most so many, the newest.
+    pub limit: u32,
+    /// Started at this time or later, in milliseconds since the Unix epoch.
+    pub since_ms: Option<i64>,
+    /// Ended so.
+    pub status: Option<Status>,
+    /// Of this request.
+    pub request_id: Option<String>,
+    /// Of this version.
+    pub version: Option<u32>,
+}
+
+/// Why the records failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordsError {
+    /// The file cannot be opened or read.
+    #[error("records: {0}")]
+    Sqlite(#[from] SqliteError),
+    /// The writer's thread cannot be started.
+    #[error("records: cannot start the writer: {0}")]
+    Thread(std::io::Error),
+    /// A row holds what no version of this program writes.
+    #[error("records: a stored record is damaged")]
+    Damaged,
+}
+
+impl From<rusqlite::Error> for RecordsError {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sqlite(e.into())
+    }
+}
+
+/// What the writer is sent.
+enum Job {
+    Write(Vec<Record>),
+    Flush(mpsc::SyncSender<()>),
+}
+
+/// What is shared with the writer.
+#[derive(Default)]
+struct Counters {
+    /// Bytes waiting in the queue.
+    waiting_bytes: AtomicUsize,
+    /// Records that were not kept since the start.
+    dropped: AtomicU64,
+    /// Records that were committed since the start.
+    written: AtomicU64,
+}
+
+struct Inner {
+    database: Arc<Database>,
+    counters: Arc<Counters>,
+    /// Gone when the last clone is dropped, which tells the writer to finish.
+    jobs: Option<Sender<Job>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// The records of a node. Clones share them; the last one to go writes what is still waiting.
+#[derive(Clone)]
+pub struct Records {
+    inner: Arc<Inner>,
+}
+
+impl Records {
+    /// Opens the records of a data folder and starts their writer.
+    ///
+    /// # Errors
+    /// [`RecordsError`]
+    pub fn open(dir: &Path) -> Result<Self, RecordsError> {
+        Self::open_with(dir, Retention::default())
+    }
+
+    /// [`Self::open`] with a choice of what is kept.
+    ///
+    /// # Errors
+    /// [`RecordsError`]
+    pub fn open_with(dir: &Path, retention: Retention) -> Result<Self, RecordsError> {
+        let database = Arc::new(Database::open(dir, FILE, Durability::Process, &layout::migrations())?);
+        let counters = Arc::new(Counters::default());
+        let (jobs, queue) = mpsc::channel();
+        let writer = writer::Writer::new(Arc::clone(&database), Arc::clone(&counters), retention)?;
+        let writer = std::thread::Builder::new()
+            .name("records".to_owned())
+            .spawn(move || writer.run(&queue))
+            .map_err(RecordsError::Thread)?;
+        let writer = Mutex::new(Some(writer));
+        Ok(Self { inner: Arc::new(Inner { database, counters, jobs: Some(jobs), writer }) })
+    }
+
+    /// Hands over records that have ended. Never blocks: what does not fit in the queue is dropped and counted.
+    pub fn submit(&self, batch: Vec<Record>) {
+        let cost: usize = batch.iter().map(Record::cost_bytes).sum();
+        let counters = &self.inner.counters;
+        let before = counters.waiting_bytes.fetch_add(cost, Ordering::Relaxed);
+        let records = batch.len() as u64;
+        let fits = before.saturating_add(cost) <= RECORDS_QUEUE_MAX_BYTES;
+        let sent = fits && self.inner.jobs.as_ref().is_some_and(|jobs| jobs.send(Job::Write(batch)).is_ok());
+        if !sent {
+            counters.waiting_bytes.fetch_sub(cost, Ordering::Relaxed);
+            counters.dropped.fetch_add(records, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until everything submitted before is committed. Blocks for one commit, some milliseconds.
+    pub fn flush(&self) {
+        let (done, wait) = mpsc::sync_channel(1);
+        if let Some(jobs) = &self.inner.jobs
+            && jobs.send(Job::Flush(done)).is_ok()
+        {
+            // An error means that the writer is gone, and with it what there was to wait for.
+            let _gone = wait.recv();
+        }
+    }
+
+    /// Records of one function, newest first. Blocks.
+    ///
+    /// # Errors
+    /// [`RecordsError`]
+    pub fn query(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        filter: &Filter,
+    ) -> Result<Vec<Record>, RecordsError> {
+        self.inner.database.read(|c| store::query(c, namespace, name, filter))
+    }
+
+    /// Deletes every record of a namespace. What was submitted and not yet written stays; see [`Self::flush`]. Blocks.
+    ///
+    /// # Errors
+    /// [`RecordsError`]
+    pub fn remove(&self, namespace: &Namespace) -> Result<(), RecordsError> {
+        while !self.inner.database.write(|t| store::remove(t, namespace))? {}
+        Ok(())
+    }
+
+    /// Records that were not kept since the start, because the queue was full or the disk failed.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.inner.counters.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Records that were committed since the start.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.inner.counters.written.load(Ordering::Relaxed)
+    }
+
+    /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
+    ///
+    /// # Errors
+    /// [`RecordsError::Sqlite`]
+    pub fn checkpoint(&self) -> Result<(), RecordsError> {
+        Ok(self.inner.database.checkpoint()?)
+    }
+
+    /// Whether the file can be read now.
+    ///
+    /// # Errors
+    /// [`RecordsError::Sqlite`]
+    pub fn check(&self) -> Result<(), RecordsError> {
+        Ok(self.inner.database.check()?)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.jobs = None;
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if writer.is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the writer of invocation records ended with a panic");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

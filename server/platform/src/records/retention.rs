@@ -1,0 +1,208 @@
+//! Deletes old records in small steps: by age, by count and size of each function, and by size of all.
+
+use super::store::{self, Added};
+use super::{Function, RecordsError};
+use crate::limits::{RECORD_RETENTION, RECORDS_MAX_BYTES, RECORDS_PER_FUNCTION, RECORDS_PER_FUNCTION_BYTES};
+use jiff::Timestamp;
+use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::sqlite::Database;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Blocks that one step deletes at least; about 2 ms of the writer's time.
+const STEP_BLOCKS: u64 = 500;
+
+/// How often ages and the whole size are looked at.
+const AGE_EVERY: Duration = Duration::from_secs(60);
+
+/// Which records are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Older ones are deleted.
+    pub age: Duration,
+    /// The newest of each function that are kept. It may have a tenth more for a while.
+    pub per_function: u32,
+    /// The bytes of each function's newest records that are kept, and also a tenth more for a while.
+    pub per_function_bytes: u64,
+    /// The bytes of all records; the oldest go first.
+    pub total_bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            age: RECORD_RETENTION,
+            per_function: RECORDS_PER_FUNCTION,
+            per_function_bytes: RECORDS_PER_FUNCTION_BYTES,
+            total_bytes: RECORDS_MAX_BYTES,
+        }
+    }
+}
+
+/// Knows what may have to be deleted, and deletes a little of it at a time.
+pub(super) struct Cleaner {
+    retention: Retention,
+    /// Records of a function since it was last trimmed, and their bytes.
+    fresh: HashMap<Arc<Function>, (u64, u64)>,
+    /// Functions to trim.
+    over: VecDeque<Arc<Function>>,
+    /// Blocks written since the last step.
+    wrote: u64,
+    /// When ages are looked at next.
+    age_due: Instant,
+}
+
+impl Cleaner {
+    /// Starts with every function that has records, as what was written before the start is not known.
+    pub(super) fn new(database: &Database, retention: Retention) -> Result<Self, RecordsError> {
+        let over = database.read(functions)?;
+        Ok(Self { retention, fresh: HashMap::new(), over, wrote: 0, age_due: Instant::now() })
+    }
+
+    /// Takes note of what was committed.
+    pub(super) fn wrote(&mut self, added: Vec<Added>) {
+        // Trimming walks the function's index, so it is done once for every tenth of what it may keep.
+        let slack = u64::from(self.retention.per_function / 10).max(1);
+        let slack_bytes = (self.retention.per_function_bytes / 10).max(1);
+        for Added { function, blocks, records, bytes } in added {
+            self.wrote += blocks;
+            let fresh = self.fresh.entry(Arc::clone(&function)).or_default();
+            *fresh = (fresh.0 + records, fresh.1 + bytes);
+            if fresh.0 >= slack || fresh.1 >= slack_bytes {
+                *fresh = (0, 0);
+                self.over.push_back(function);
+            }
+        }
+    }
+
+    /// Whether there is something to do now.
+    pub(super) fn has_work(&self) -> bool {
+        !self.over.is_empty() || self.age_due <= Instant::now()
+    }
+
+    /// Deletes a little, but twice as much as was written since the last step, so that it cannot fall behind.
+    pub(super) fn step(&mut self, database: &Database) -> Result<(), RecordsError> {
+        let mut budget = STEP_BLOCKS + 2 * std::mem::take(&mut self.wrote);
+        if self.age_due <= Instant::now() {
+            let age_ms = i64::try_from(self.retention.age.as_millis()).unwrap_or(i64::MAX);
+            let too_old_ms = Timestamp::now().as_millisecond().saturating_sub(age_ms);
+            // Put off first: after an error the next try is in a minute, not at once and for ever.
+            self.age_due = Instant::now() + AGE_EVERY;
+            let excess = database.read(stored_bytes)?.saturating_sub(self.retention.total_bytes);
+            let deleted = database.write(|t| {
+                let by_size = if excess > 0 { delete_oldest(t, excess, budget)? } else { 0 };
+                Ok::<_, RecordsError>(by_size + delete_older(t, too_old_ms, budget)?)
+            })?;
+            if excess > 0 || deleted >= budget {
+                self.age_due = Instant::now();
+            }
+            budget = budget.saturating_sub(deleted);
+        }
+        while budget > 0
+            && let Some(function) = self.over.pop_front()
+        {
+            let deleted = database.write(|t| trim(t, &function, &self.retention, budget))?;
+            if deleted >= budget {
+                self.over.push_back(function);
+            }
+            // A step that finds nothing costs time as well.
+            budget = budget.saturating_sub(deleted.max(STEP_BLOCKS / 10));
+        }
+        Ok(())
+    }
+}
+
+/// Every function that has records, by jumps along the index rather than a walk over all of it.
+fn functions(c: &Connection) -> Result<VecDeque<Arc<Function>>, RecordsError> {
+    let mut next = c.prepare(
+        "SELECT namespace, name FROM blocks WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT 1",
+    )?;
+    let mut found = VecDeque::new();
+    let mut last = (String::new(), String::new());
+    while let Some(row) =
+        next.query_row(params![last.0, last.1], |row| Ok((row.get(0)?, row.get(1)?))).optional()?
+    {
+        last = row;
+        if let (Ok(namespace), Ok(name)) = (Namespace::new(&last.0), FunctionName::new(&last.1)) {
+            found.push_back(Arc::new(Function { namespace, name }));
+        }
+    }
+    Ok(found)
+}
+
+/// Deletes what started before `cutoff_ms`, at most `max` blocks.
+fn delete_older(t: &Transaction<'_>, cutoff_ms: i64, max: u64) -> Result<u64, RecordsError> {
+    let deleted = t
+        .prepare_cached(
+            "DELETE FROM blocks WHERE id IN (SELECT id FROM blocks WHERE last_ms < ?1 ORDER BY last_ms LIMIT ?2)",
+        )?
+        .execute(params![cutoff_ms, i64::try_from(max).unwrap_or(i64::MAX)])?;
+    Ok(deleted as u64)
+}
+
+/// Deletes the oldest of all until they had `excess` bytes together, at most `max` blocks.
+fn delete_oldest(t: &Transaction<'_>, excess: u64, max: u64) -> Result<u64, RecordsError> {
+    let mut statement = t.prepare_cached("SELECT id, bytes FROM blocks ORDER BY last_ms LIMIT ?1")?;
+    let mut rows = statement.query([i64::try_from(max).unwrap_or(i64::MAX)])?;
+    let (mut oldest, mut bytes) = (Vec::new(), 0);
+    while bytes < excess
+        && let Some(row) = rows.next()?
+    {
+        oldest.push(row.get(0)?);
+        bytes += u64::from(row.get::<_, u32>(1)?);
+    }
+    delete(t, &oldest)
+}
+
+fn delete(t: &Transaction<'_>, blocks: &[i64]) -> Result<u64, RecordsError> {
+    let mut statement = t.prepare_cached("DELETE FROM blocks WHERE id = ?1")?;
+    for id in blocks {
+        statement.execute([id])?;
+    }
+    Ok(blocks.len() as u64)
+}
+
+/// Bytes of the file that hold something.
+fn stored_bytes(c: &Connection) -> Result<u64, RecordsError> {
+    let pages = |pragma| c.query_row(pragma, [], |row| row.get::<_, u32>(0)).map(u64::from);
+    let used = pages("PRAGMA page_count")?.saturating_sub(pages("PRAGMA freelist_count")?);
+    Ok(used * pages("PRAGMA page_size")?)
+}
+
+/// A function's blocks, the newest first; all from the index.
+const NEWEST: &str = "
+SELECT id, records, bytes FROM blocks WHERE namespace = ?1 AND name = ?2 ORDER BY last_ms DESC, id DESC";
+
+/// Deletes records of a function beyond its newest, the oldest first, at most `max` blocks. Returns how many blocks.
+fn trim(
+    t: &Transaction<'_>,
+    function: &Function,
+    retention: &Retention,
+    max: u64,
+) -> Result<u64, RecordsError> {
+    let (mut records, mut bytes, mut over, mut shorten) = (0, 0, Vec::new(), None);
+    {
+        let mut statement = t.prepare_cached(NEWEST)?;
+        let mut rows = statement.query(params![function.namespace.as_str(), function.name.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let (id, of_block) = (row.get(0)?, u64::from(row.get::<_, u32>(1)?));
+            let left = u64::from(retention.per_function).saturating_sub(records);
+            bytes += u64::from(row.get::<_, u32>(2)?);
+            if left == 0 || (bytes > retention.per_function_bytes && records > 0) {
+                over.push(id);
+            } else if of_block > left {
+                shorten = Some((id, left as usize));
+                records += left;
+            } else {
+                records += of_block;
+            }
+        }
+    }
+    if let Some((id, keep)) = shorten {
+        store::shorten(t, id, function, keep)?;
+    }
+    let begin = over.len().saturating_sub(usize::try_from(max).unwrap_or(usize::MAX));
+    delete(t, over.get(begin..).unwrap_or_default())
+}

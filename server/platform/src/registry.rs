@@ -1,0 +1,387 @@
+//! What is deployed and who may use it: namespaces, API keys and function versions, in one SQLite file.
+//!
+//! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
+
+use jiff::Timestamp;
+use namespaces::namespace_exists;
+use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
+use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::replica::Shared;
+use orama_store::sqlite::{Database, Durability};
+use row::{Stored, stored};
+use rusqlite::{OptionalExtension, params};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use uuid::Uuid;
+
+mod error;
+mod keys;
+mod namespaces;
+mod objects;
+mod row;
+pub(crate) mod schema;
+pub(crate) mod secrets;
+mod triggers;
+
+pub use error::RegistryError;
+pub use keys::KeyEntry;
+pub use namespaces::NamespaceEntry;
+pub(crate) use objects::StoreError;
+pub use triggers::{AddedTrigger, Trigger};
+
+/// The file's name in the data folder.
+const FILE: &str = "registry.db";
+
+/// The name of the copy of a registry that is shared; what the node had for itself stays beside it.
+pub(crate) const COPY: &str = "registry-copy.db";
+
+/// Tables whose changes do not move [`Registry::generation`].
+const APART: [&str; 2] = ["secrets", "stored_objects"];
+
+/// What a deploy adds. The registry gives it its number, id and times.
+#[derive(Clone)]
+pub struct NewVersion {
+    /// The tenant; it must exist.
+    pub namespace: Namespace,
+    /// The function.
+    pub name: FunctionName,
+    /// The module.
+    pub wasm_hash: WasmHash,
+    /// Where the module is stored.
+    pub wasm_cid: String,
+    /// What its author chose.
+    pub settings: VersionSettings,
+}
+
+/// What the author of a version chooses. Every value was checked.
+#[derive(Clone)]
+pub struct VersionSettings {
+    /// In MB.
+    pub memory_limit_mb: u32,
+    /// In seconds.
+    pub timeout_seconds: u32,
+    /// Whether it may be invoked without a credential.
+    pub is_public: bool,
+    /// Further attempts after a failure.
+    pub retry_count: u32,
+    /// Seconds between attempts.
+    pub retry_delay_seconds: u32,
+    /// How its instances come to their invocation.
+    pub start: StartMode,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A module that a deleted version ran. Another version may still run it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModuleRef {
+    /// Its identity for the runtime.
+    pub wasm_hash: WasmHash,
+    /// Its place in the blob store.
+    pub wasm_cid: String,
+}
+
+/// What a delete took away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many versions; 0 when there was nothing.
+    pub versions: usize,
+    /// Their modules, each once.
+    pub modules: Vec<ModuleRef>,
+    /// Whether the function is gone: no version was left, and its triggers went with the last one.
+    pub whole: bool,
+}
+
+/// The registry. Clones share it.
+#[derive(Clone)]
+pub struct Registry {
+    database: Arc<Database>,
+    generation: Arc<AtomicU64>,
+    secrets_generation: Arc<AtomicU64>,
+}
+
+impl Registry {
+    /// Opens the registry in a data folder, recovering what a crash left, or makes an empty one.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], which names the file.
+    pub fn open(dir: &Path) -> Result<Self, RegistryError> {
+        let database = Database::open(dir, FILE, Durability::Power, &schema::migrations())?;
+        Ok(Self {
+            database: Arc::new(database),
+            generation: Arc::default(),
+            secrets_generation: Arc::default(),
+        })
+    }
+
+    /// Opens this node's copy of a registry that other nodes share, and keeps it up to date. The counts of changes move with
+    /// those of other nodes too.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], which names the file or the key of the config.
+    pub fn open_shared(dir: &Path, shared: Shared) -> Result<Self, RegistryError> {
+        let database = Database::open_shared(dir, COPY, schema::SHARED, shared)?;
+        let registry = Self { database, generation: Arc::default(), secrets_generation: Arc::default() };
+        let (generation, secrets) = (registry.generation(), registry.secrets_generation());
+        registry.database.on_applied(move |applied| {
+            if applied.is_whole || applied.tables.iter().any(|table| !APART.contains(&table.as_str())) {
+                generation.fetch_add(1, Ordering::Release);
+            }
+            if applied.is_whole || applied.tables.contains("secrets") {
+                secrets.fetch_add(1, Ordering::Release);
+            }
+        });
+        Ok(registry)
+    }
+
+    /// Counts the changes. It moves (Release) after a change was committed and before it is acknowledged: whoever
+    /// keeps a copy of anything read here loads it (Acquire) before the read, and drops the copy when it moved.
+    #[must_use]
+    pub fn generation(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.generation)
+    }
+
+    /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn checkpoint(&self) -> Result<(), RegistryError> {
+        Ok(self.database.checkpoint()?)
+    }
+
+    /// Whether the registry can be read now.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn check(&self) -> Result<(), RegistryError> {
+        Ok(self.database.check()?)
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Adds the next version of a function. Numbers count from 1 and are never given twice, also after a delete.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], or a failure to store it.
+    pub fn deploy(&self, new: NewVersion) -> Result<Arc<FunctionVersion>, RegistryError> {
+        let id = Uuid::now_v7().to_string();
+        let updated_at_ms = now_ms();
+        let env =
+            serde_json::to_string(&new.settings.env).map_err(|_| RegistryError::Damaged("environment"))?;
+        let (version, created_at_ms) = self.database.write(|t| {
+            if !namespace_exists(t, &new.namespace)? {
+                return Err(RegistryError::NoNamespace(new.namespace.to_string()));
+            }
+            let (version, created_at_ms) = t
+                .prepare_cached(schema::NEXT_VERSION)?
+                .query_row(params![new.namespace.as_str(), new.name.as_str(), updated_at_ms], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                })?;
+            let version =
+                u32::try_from(version).map_err(|_| RegistryError::NoVersionsLeft(new.name.to_string()))?;
+            t.prepare_cached(schema::INSERT_VERSION)?.execute(params![
+                id,
+                new.namespace.as_str(),
+                new.name.as_str(),
+                version,
+                new.wasm_hash.as_bytes(),
+                new.wasm_cid,
+                new.settings.memory_limit_mb,
+                new.settings.timeout_seconds,
+                new.settings.is_public,
+                new.settings.retry_count,
+                new.settings.retry_delay_seconds,
+                env,
+                updated_at_ms,
+                new.settings.start.as_str(),
+            ])?;
+            Ok((version, created_at_ms))
+        })?;
+        self.changed();
+        Ok(Arc::new(FunctionVersion {
+            id,
+            namespace: new.namespace,
+            name: new.name,
+            version,
+            wasm_hash: new.wasm_hash,
+            wasm_cid: new.wasm_cid,
+            memory_limit_mb: new.settings.memory_limit_mb,
+            timeout_seconds: new.settings.timeout_seconds,
+            is_public: new.settings.is_public,
+            retry_count: new.settings.retry_count,
+            retry_delay_seconds: new.settings.retry_delay_seconds,
+            env: new.settings.env,
+            start: new.settings.start,
+            created_at_ms,
+            updated_at_ms,
+        }))
+    }
+
+    /// One version of a function; `None` as the version means the newest.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
+    pub fn function(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u32>,
+    ) -> Result<Option<Arc<FunctionVersion>>, RegistryError> {
+        self.database.read(|c| {
+            c.prepare_cached(schema::FUNCTION)?
+                .query_row(params![namespace.as_str(), name.as_str(), version], stored)
+                .optional()?
+                .map(Stored::check)
+                .transpose()
+        })
+    }
+
+    /// The newest version of each function of a namespace, by name.
+    ///
+    /// # Errors
+    /// As [`Self::function`].
+    pub fn functions(&self, namespace: &Namespace) -> Result<Vec<Arc<FunctionVersion>>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare_cached(schema::FUNCTIONS)?;
+            let rows = statement.query_map([namespace.as_str()], stored)?;
+            rows.map(|row| row?.check()).collect()
+        })
+    }
+
+    /// Every version of a function, newest first; none when there is no such function.
+    ///
+    /// # Errors
+    /// As [`Self::function`].
+    pub fn versions(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+    ) -> Result<Vec<Arc<FunctionVersion>>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare_cached(schema::VERSIONS)?;
+            let rows = statement.query_map([namespace.as_str(), name.as_str()], stored)?;
+            rows.map(|row| row?.check()).collect()
+        })
+    }
+
+    /// Deletes one version, or all of them. The triggers go with the last version.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn delete(
+        &self,
+        namespace: &Namespace,
+        name: &FunctionName,
+        version: Option<u32>,
+    ) -> Result<Deleted, RegistryError> {
+        let (modules, whole) = self.database.write(|t| {
+            let mut statement = t.prepare_cached(schema::DELETE)?;
+            let rows = statement.query_map(params![namespace.as_str(), name.as_str(), version], |row| {
+                Ok(ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? })
+            })?;
+            let modules = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            let whole = !modules.is_empty() && !triggers::function_exists(t, namespace, name)?;
+            if whole {
+                triggers::delete_all_of(t, namespace, name)?;
+            }
+            Ok::<_, RegistryError>((modules, whole))
+        })?;
+        let versions = modules.len();
+        if versions > 0 {
+            self.changed();
+        }
+        let mut seen = HashSet::new();
+        let modules = modules.into_iter().filter(|module| seen.insert(module.clone())).collect();
+        Ok(Deleted { versions, modules, whole })
+    }
+
+    /// Whether any version runs the module stored under a content id.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn is_wasm_referenced(&self, wasm_cid: &str) -> Result<bool, RegistryError> {
+        let found = self.database.read(|c| {
+            c.prepare_cached("SELECT EXISTS (SELECT 1 FROM function_versions WHERE wasm_cid = ?1)")?
+                .query_row([wasm_cid], |row| row.get(0))
+        });
+        found.map_err(RegistryError::from)
+    }
+
+    /// Whether anything names a blob, as a module or as an object, by what every node of the cluster had acknowledged before
+    /// this call.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn is_blob_named(&self, cid: &str) -> Result<bool, RegistryError> {
+        // A write that changes nothing: it catches up with the other nodes first.
+        self.database.write(|t| {
+            let found = t
+                .prepare_cached(
+                    "SELECT EXISTS (SELECT 1 FROM function_versions WHERE wasm_cid = ?1)
+                         OR EXISTS (SELECT 1 FROM stored_objects WHERE cid = ?1)",
+                )?
+                .query_row([cid], |row| row.get(0))?;
+            Ok(found)
+        })
+    }
+
+    /// Every module that some version runs, with one such version.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
+    pub fn modules_in_use(
+        &self,
+    ) -> Result<HashMap<ModuleRef, (Namespace, FunctionName, u32)>, RegistryError> {
+        const DAMAGED: RegistryError = RegistryError::Damaged("function");
+        self.database.read(|c| {
+            let mut statement = c.prepare_cached(
+                "SELECT wasm_hash, wasm_cid, namespace, name, max(version) FROM function_versions GROUP BY wasm_cid",
+            )?;
+            let rows = statement.query_map([], |row| {
+                let module = ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? };
+                Ok((module, row.get::<_, String>(2)?, row.get::<_, String>(3)?, row.get(4)?))
+            })?;
+            rows.map(|row| {
+                let (module, namespace, name, version) = row?;
+                let namespace = Namespace::new(&namespace).map_err(|_| DAMAGED)?;
+                Ok((module, (namespace, FunctionName::new(&name).map_err(|_| DAMAGED)?, version)))
+            })
+            .collect()
+        })
+    }
+
+    /// The content ids of all objects that some namespace stored.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub(crate) fn objects_in_use(&self) -> Result<HashSet<String>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare("SELECT DISTINCT cid FROM stored_objects")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.map(|row| row.map_err(RegistryError::from)).collect()
+        })
+    }
+
+    /// The content ids of all modules that some version runs.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`]
+    pub fn wasm_cids_in_use(&self) -> Result<HashSet<String>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare("SELECT DISTINCT wasm_cid FROM function_versions")?;
+            let rows = statement.query_map([], |row| row.get(0))?;
+            rows.map(|row| row.map_err(RegistryError::from)).collect()
+        })
+    }
+}
+
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! Who may read which object: what guests stored, by namespace and content id. The bytes are in a blob store.
+
+use super::{Registry, RegistryError, namespace_exists, now_ms};
+use crate::limits::{STORAGE_OBJECTS_MAX, STORAGE_TOTAL_MAX_BYTES};
+use orama_runtime::names::Namespace;
+use orama_store::sqlite::SqliteError;
+use rusqlite::{Connection, params};
+
+/// Why an object was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error("the namespace has {STORAGE_OBJECTS_MAX} stored objects, and may have no more")]
+    TooMany,
+    #[error(
+        "the namespace's stored objects have {used_bytes} bytes; with this one they would have more than {STORAGE_TOTAL_MAX_BYTES}"
+    )]
+    TooLarge { used_bytes: u64 },
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl From<SqliteError> for StoreError {
+    fn from(error: SqliteError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+impl Registry {
+    /// Whether [`Self::store_object`] would take an object now. Asked before its bytes are written.
+    pub(crate) fn check_object(&self, namespace: &Namespace, cid: &str, size: u64) -> Result<(), StoreError> {
+        self.database.read(|c| has_room(c, namespace, cid, size).map(drop))
+    }
+
+    /// Lets a namespace read an object, whose bytes are durable already. Once more is as good as once.
+    pub(crate) fn store_object(&self, namespace: &Namespace, cid: &str, size: u64) -> Result<(), StoreError> {
+        self.database.write(|t| {
+            if has_room(t, namespace, cid, size)? {
+                t.prepare_cached(
+                    "INSERT INTO stored_objects (namespace, cid, size_bytes, created_at_ms) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![namespace.as_str(), cid, i64::try_from(size).unwrap_or(i64::MAX), now_ms()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Rows of many small objects without bytes, in one transaction.
+    #[cfg(test)]
+    pub(crate) fn fill_objects(&self, namespace: &Namespace, count: u64) {
+        let filled: Result<(), StoreError> = self.database.write(|t| {
+            for cid in 0..count {
+                t.prepare_cached("INSERT INTO stored_objects VALUES (?1, ?2, 1, 0)")?
+                    .execute(params![namespace.as_str(), cid.to_string()])?;
+            }
+            Ok(())
+        });
+        filled.unwrap();
+    }
+
+    /// Whether a namespace stored an object.
+    pub(crate) fn has_object(&self, namespace: &Namespace, cid: &str) -> Result<bool, RegistryError> {
+        self.database.read(|c| Ok(has_object(c, namespace, cid)?))
+    }
+
+    /// Whether any namespace stored an object.
+    pub(crate) fn is_object_referenced(&self, cid: &str) -> Result<bool, RegistryError> {
+        self.database.read(|c| {
+            let found = c
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM stored_objects WHERE cid = ?1)")?
+                .query_row([cid], |row| row.get(0))?;
+            Ok(found)
+        })
+    }
+
+    /// Takes all of a namespace's objects from it; which they were.
+    pub(crate) fn remove_objects(&self, namespace: &Namespace) -> Result<Vec<String>, RegistryError> {
+        self.database.write(|t| {
+            let mut statement =
+                t.prepare_cached("DELETE FROM stored_objects WHERE namespace = ?1 RETURNING cid")?;
+            let cids = statement.query_map([namespace.as_str()], |row| row.get(0))?;
+            Ok(cids.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+}
+
+/// Whether an object is new; an error when there is no room for it.
+fn has_room(c: &Connection, namespace: &Namespace, cid: &str, size: u64) -> Result<bool, StoreError> {
+    if !namespace_exists(c, namespace)? {
+        return Err(RegistryError::NoNamespace(namespace.to_string()).into());
+    }
+    if has_object(c, namespace, cid)? {
+        return Ok(false);
+    }
+    let (count, used): (i64, i64) = c
+        .prepare_cached(
+            "SELECT count(*), coalesce(sum(size_bytes), 0) FROM stored_objects WHERE namespace = ?1",
+        )?
+        .query_row([namespace.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // Neither is ever negative.
+    let (count, used_bytes) = (count.unsigned_abs(), used.unsigned_abs());
+    if count >= STORAGE_OBJECTS_MAX {
+        return Err(StoreError::TooMany);
+    }
+    if used_bytes.saturating_add(size) > STORAGE_TOTAL_MAX_BYTES {
+        return Err(StoreError::TooLarge { used_bytes });
+    }
+    Ok(true)
+}
+
+fn has_object(c: &Connection, namespace: &Namespace, cid: &str) -> rusqlite::Result<bool> {
+    c.prepare_cached("SELECT EXISTS (SELECT 1 FROM stored_objects WHERE namespace = ?1 AND cid = ?2)")?
+        .query_row([namespace.as_str(), cid], |row| row.get(0))
+}

@@ -1,0 +1,155 @@
+//! The registry's tables and statements.
+
+use orama_store::replica::Layout;
+use rusqlite_migration::{M, Migrations};
+
+/// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
+const STEPS: &[&str] = &[FIRST, SERVICES, START];
+
+/// The same where all nodes share the data.
+pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
+
+pub(crate) fn migrations() -> Migrations<'static> {
+    Migrations::new(STEPS.iter().map(|step| M::up(step)).collect())
+}
+
+const FIRST: &str = "
+CREATE TABLE namespaces (
+    name TEXT PRIMARY KEY,
+    created_at_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY,
+    key_hash BLOB NOT NULL UNIQUE,
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    role TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL
+) STRICT;
+
+-- A row outlives its function's deletion, so that version numbers are never given twice.
+CREATE TABLE functions (
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    last_version INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE function_versions (
+    id TEXT PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    wasm_hash BLOB NOT NULL,
+    wasm_cid TEXT NOT NULL,
+    memory_limit_mb INTEGER NOT NULL,
+    timeout_seconds INTEGER NOT NULL,
+    is_public INTEGER NOT NULL,
+    retry_count INTEGER NOT NULL,
+    retry_delay_seconds INTEGER NOT NULL,
+    env TEXT NOT NULL,
+    deployed_at_ms INTEGER NOT NULL,
+    UNIQUE (namespace, name, version),
+    FOREIGN KEY (namespace, name) REFERENCES functions (namespace, name) ON DELETE CASCADE
+) STRICT;
+
+CREATE INDEX function_versions_by_cid ON function_versions (wasm_cid);
+";
+
+// Secrets are encrypted; `key_id` says with which key. A version is one more than the one it replaces. A table with row
+// ids, as values of up to 64 KiB would make a key's tree deep.
+const SERVICES: &str = "
+-- Set while a namespace is being deleted; until that is done, its name is taken.
+ALTER TABLE namespaces ADD COLUMN deleted_at_ms INTEGER;
+
+CREATE INDEX api_keys_by_namespace ON api_keys (namespace);
+
+CREATE TABLE secrets (
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    nonce BLOB NOT NULL,
+    ciphertext BLOB NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (namespace, name)
+) STRICT;
+
+CREATE INDEX secrets_by_key ON secrets (key_id);
+
+CREATE TABLE triggers (
+    id TEXT PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    function TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    UNIQUE (namespace, topic, function),
+    FOREIGN KEY (namespace, function) REFERENCES functions (namespace, name) ON DELETE CASCADE
+) STRICT;
+
+CREATE INDEX triggers_by_function ON triggers (namespace, function);
+
+-- What guests stored: who may read which blob.
+CREATE TABLE stored_objects (
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    cid TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (namespace, cid)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX stored_objects_by_cid ON stored_objects (cid);
+";
+
+// How instances come to their invocation; `auto` is what all versions did before.
+const START: &str = "
+ALTER TABLE function_versions ADD COLUMN start TEXT NOT NULL DEFAULT 'auto';
+";
+
+/// Takes the next number of (namespace ?1, name ?2) at the time ?3. The function's creation is its first deploy, or
+/// the first after all of it was deleted.
+pub(super) const NEXT_VERSION: &str = "
+INSERT INTO functions (namespace, name, last_version, created_at_ms) VALUES (?1, ?2, 1, ?3)
+ON CONFLICT (namespace, name) DO UPDATE SET
+    last_version = last_version + 1,
+    created_at_ms = CASE
+        WHEN EXISTS (SELECT 1 FROM function_versions v WHERE v.namespace = ?1 AND v.name = ?2)
+        THEN created_at_ms ELSE excluded.created_at_ms END
+RETURNING last_version, created_at_ms";
+
+pub(super) const INSERT_VERSION: &str = "
+INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
+    timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
+/// The columns that `stored` reads, in its order.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT v.id, v.namespace, v.name, v.version, v.wasm_hash, v.wasm_cid, v.memory_limit_mb, ",
+            "v.timeout_seconds, v.is_public, v.retry_count, v.retry_delay_seconds, v.env, v.deployed_at_ms, ",
+            "f.created_at_ms, v.start FROM function_versions v JOIN functions f USING (namespace, name) ",
+            $rest
+        )
+    };
+}
+
+/// Version ?3 of (?1, ?2), or the newest when ?3 is NULL.
+pub(super) const FUNCTION: &str = select!(
+    "WHERE v.namespace = ?1 AND v.name = ?2 AND v.version = coalesce(?3,
+        (SELECT max(version) FROM function_versions WHERE namespace = ?1 AND name = ?2))"
+);
+
+pub(super) const FUNCTIONS: &str = select!(
+    "WHERE v.namespace = ?1 AND v.version =
+        (SELECT max(w.version) FROM function_versions w WHERE w.namespace = ?1 AND w.name = v.name)
+     ORDER BY v.name"
+);
+
+pub(super) const VERSIONS: &str = select!("WHERE v.namespace = ?1 AND v.name = ?2 ORDER BY v.version DESC");
+
+/// Deletes version ?3 of (?1, ?2), or all when ?3 is NULL.
+pub(super) const DELETE: &str = "
+DELETE FROM function_versions WHERE namespace = ?1 AND name = ?2 AND (?3 IS NULL OR version = ?3)
+RETURNING wasm_hash, wasm_cid";

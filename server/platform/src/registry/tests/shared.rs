@@ -1,0 +1,171 @@
+//! A registry that several nodes share, on a real rqlite.
+
+use super::*;
+use crate::registry::secrets::Sealed;
+use orama_runtime::names::SecretName;
+use orama_store::pubsub::memory::MemoryPubSub;
+use orama_store::rqlite::RqliteClient;
+use orama_store::settings::RqliteAt;
+use orama_test_support::backends::Rqlite;
+use orama_test_support::children::eventually;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+struct Cluster {
+    rqlite: Rqlite,
+    runtime: Runtime,
+    pubsub: Arc<MemoryPubSub>,
+}
+
+impl Cluster {
+    fn new() -> Option<Self> {
+        let rqlite = Rqlite::single().ok()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        Some(Self { rqlite, runtime, pubsub: Arc::default() })
+    }
+
+    fn node(&self) -> (TempDir, Registry) {
+        let dir = tempfile::tempdir().unwrap();
+        let urls = self.rqlite.urls().iter().map(|url| url.parse().unwrap()).collect();
+        let shared = Shared {
+            client: RqliteClient::new("test", &RqliteAt { urls, user: None, password: None }).unwrap(),
+            pubsub: self.pubsub.clone(),
+            backplane: self.runtime.handle().clone(),
+            node: "n".to_owned(),
+        };
+        let registry = Registry::open_shared(dir.path(), shared).unwrap();
+        (dir, registry)
+    }
+}
+
+fn sealed(text: &str) -> Sealed {
+    Sealed { key_id: "k".to_owned(), nonce: [7; 12], ciphertext: text.as_bytes().to_vec() }
+}
+
+#[test]
+fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
+    let Some(cluster) = Cluster::new() else { return };
+    let (_dirs, [a, b]) = {
+        let ((da, a), (db, b)) = (cluster.node(), cluster.node());
+        ([da, db], [a, b])
+    };
+    let (ns, f) = (namespace("a"), function("f"));
+    let counts = |registry: &Registry| {
+        (registry.generation().load(Ordering::Acquire), registry.secrets_generation().load(Ordering::Acquire))
+    };
+    let moves = |what: &str, change: &dyn Fn(), is_seen: &dyn Fn() -> bool, expected: (bool, bool)| {
+        // What came before has come by now.
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        let before = counts(&b);
+        change();
+        eventually(what, is_seen);
+        eventually("the counts move", || {
+            let now = counts(&b);
+            (!expected.0 || now.0 > before.0) && (!expected.1 || now.1 > before.1)
+        });
+        let now = counts(&b);
+        assert_eq!((now.0 > before.0, now.1 > before.1), expected, "{what}");
+    };
+    moves(
+        "a namespace",
+        &|| drop(a.create_namespace(&ns).unwrap()),
+        &|| b.namespace_exists(&ns).unwrap(),
+        (true, false),
+    );
+    let key = std::cell::OnceCell::new();
+    moves(
+        "a key",
+        &|| drop(key.set(a.create_key(&ns, Role::Admin).unwrap())),
+        &|| b.credential(&key_hash(key.get().unwrap().1.reveal())).unwrap().is_some(),
+        (true, false),
+    );
+    moves(
+        "a version",
+        &|| drop(a.deploy(new_version("a", "f", "w")).unwrap()),
+        &|| b.function(&ns, &f, None).unwrap().is_some_and(|found| found.env["KEY"] == "välue\n\""),
+        (true, false),
+    );
+    moves(
+        "a trigger",
+        &|| drop(a.add_trigger(&ns, &f, "t").unwrap()),
+        &|| b.triggers_on(&ns, "t").unwrap().len() == 1,
+        (true, false),
+    );
+    let name = SecretName::new("s").unwrap();
+    for value in ["one", "two"] {
+        moves(
+            "a secret",
+            &|| a.set_secret(&ns, &name, |_| Ok(sealed(value))).unwrap(),
+            &|| b.secret(&ns, &name).unwrap().is_some_and(|found| found.sealed == sealed(value)),
+            (false, true),
+        );
+    }
+    moves(
+        "an object",
+        &|| a.store_object(&ns, "cid", 3).unwrap(),
+        &|| b.has_object(&ns, "cid").unwrap(),
+        (false, false),
+    );
+    moves(
+        "a key that is deleted",
+        &|| assert!(a.delete_key(&key.get().unwrap().0).unwrap()),
+        &|| b.key(&key.get().unwrap().0).unwrap().is_none(),
+        (true, false),
+    );
+    moves(
+        "a function that is deleted",
+        &|| assert!(a.delete(&ns, &f, None).unwrap().whole),
+        &|| b.function(&ns, &f, None).unwrap().is_none() && b.triggers_on(&ns, "t").unwrap().is_empty(),
+        (true, false),
+    );
+    assert_eq!(b.deploy(new_version("a", "f", "x")).unwrap().version, 2, "numbers are never given twice");
+    moves(
+        "a namespace that is deleted",
+        &|| assert!(a.begin_namespace_deletion(&ns).unwrap().is_some()),
+        &|| !b.namespace_exists(&ns).unwrap() && b.secret(&ns, &name).unwrap().is_none(),
+        (true, true),
+    );
+}
+
+#[test]
+fn deploys_of_two_nodes_race_for_numbers_and_each_gets_its_own() {
+    let Some(cluster) = Cluster::new() else { return };
+    let nodes = [cluster.node(), cluster.node()];
+    nodes[0].1.create_namespace(&namespace("a")).unwrap();
+    let mut numbers: Vec<u32> = thread::scope(|scope| {
+        let threads: Vec<_> = nodes
+            .iter()
+            .map(|(_, registry)| {
+                scope.spawn(move || {
+                    (0..25)
+                        .map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().version)
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
+    for (_, registry) in &nodes {
+        eventually("both have all", || {
+            registry.versions(&namespace("a"), &function("f")).unwrap().len() == 50
+        });
+    }
+}
+
+#[test]
+fn without_rqlite_a_change_is_unavailable_and_reads_go_on() {
+    let Some(cluster) = Cluster::new() else { return };
+    let (_dir, registry) = cluster.node();
+    registry.create_namespace(&namespace("a")).unwrap();
+    registry.deploy(new_version("a", "f", "w")).unwrap();
+    cluster.rqlite.node(0).kill();
+    let error = registry.deploy(new_version("a", "f", "x")).unwrap_err();
+    let words = error.unavailable().map(|why| why.words()).unwrap();
+    assert!(!words.contains("127.0.0.1"), "{words}");
+    assert_eq!(registry.function(&namespace("a"), &function("f"), None).unwrap().unwrap().version, 1);
+    cluster.rqlite.node(0).start();
+    eventually("it heals", || registry.deploy(new_version("a", "f", "x")).is_ok());
+}

@@ -1,0 +1,223 @@
+//! What guests store: bytes in a blob store of their own, and in the registry who may read them.
+//!
+//! A put holds its blob from before the bytes are written until the registry names it. A removal looks at the registry
+//! and removes while no hold can be taken. So neither takes away what the other has just named.
+
+use crate::limits::STORAGE_THREADS_MAX;
+use crate::registry::{Registry, RegistryError, StoreError};
+use bytes::Bytes;
+use orama_runtime::limits::STORAGE_MAX_BYTES;
+use orama_runtime::names::Namespace;
+use orama_runtime::services::{Answer, ErrorCode, ServiceError, Storage};
+use orama_store::blob::{BlobError, Blobs, cid};
+use orama_store::limits::START_CLEANING_MAX;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+/// The objects of all namespaces. Clones share them.
+#[derive(Clone)]
+pub struct ObjectStorage {
+    store: Store,
+    /// Where it waits for the disk.
+    backplane: Handle,
+    /// Bounds the objects in memory.
+    threads: Arc<Semaphore>,
+}
+
+#[derive(Clone)]
+struct Store {
+    registry: Registry,
+    blobs: Arc<dyn Blobs>,
+}
+
+impl ObjectStorage {
+    /// Storage over a blob store that nothing else uses.
+    pub fn new(registry: Registry, blobs: Arc<dyn Blobs>, backplane: Handle) -> Self {
+        let threads = Arc::new(Semaphore::new(STORAGE_THREADS_MAX));
+        Self { store: Store { registry, blobs }, backplane, threads }
+    }
+
+    /// Forgets what a namespace stored, and removes what no other one stored. A blob that cannot be removed is logged, and
+    /// the next start tries again. Blocks.
+    ///
+    /// # Errors
+    /// When the registry fails; nothing is forgotten then.
+    pub fn remove(&self, namespace: &Namespace) -> Result<(), RegistryError> {
+        for cid in self.store.registry.remove_objects(namespace)? {
+            self.store.clean(&cid);
+        }
+        Ok(())
+    }
+
+    /// Removes blobs that nobody stored: what a crash left. Looks at a bounded number of them. Blocks; it may run while
+    /// the node serves.
+    pub fn clean_unreferenced(&self) {
+        match self.store.blobs.list(START_CLEANING_MAX) {
+            Ok(cids) => cids.iter().for_each(|cid| self.store.clean(cid)),
+            Err(error) => tracing::warn!(%error, "stored objects could not be listed"),
+        }
+    }
+
+    /// Tries removals again that failed.
+    pub fn retry_removals(&self) {
+        self.store.blobs.retry_removals();
+    }
+
+    /// Sees to it that servers have what is stored.
+    pub fn repair(&self) -> Result<usize, String> {
+        let in_use = self.store.registry.objects_in_use().map_err(|error| error.to_string())?;
+        self.store.blobs.repair(&in_use).map_err(|error| error.to_string())
+    }
+
+    /// Whether the blob store can be used.
+    ///
+    /// # Errors
+    /// The blob store's own.
+    pub fn check(&self) -> Result<(), BlobError> {
+        self.store.blobs.check()
+    }
+
+    /// Runs work with the disk when it has its turn.
+    fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Answer<Result<T, ServiceError>> {
+        let (threads, backplane, store) =
+            (Arc::clone(&self.threads), self.backplane.clone(), self.store.clone());
+        Box::pin(async move {
+            let stopping = || ServiceError::unavailable("the node is stopping");
+            let turn = threads.acquire_owned().await.map_err(|_| stopping())?;
+            let done = backplane.spawn_blocking(move || {
+                let result = work(&store);
+                drop(turn);
+                result
+            });
+            done.await.unwrap_or_else(|error| {
+                if error.is_cancelled() {
+                    return Err(stopping());
+                }
+                Err(failed(&error))
+            })
+        })
+    }
+}
+
+impl Storage for ObjectStorage {
+    fn put(&self, namespace: &Namespace, bytes: Bytes) -> Answer<Result<String, ServiceError>> {
+        if bytes.len() > STORAGE_MAX_BYTES {
+            let message =
+                format!("the object has {} bytes; at most {STORAGE_MAX_BYTES} are possible", bytes.len());
+            let refused = Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
+            return Box::pin(std::future::ready(refused));
+        }
+        let namespace = namespace.clone();
+        self.on_disk(move |store| store.put(&namespace, &bytes))
+    }
+
+    fn get(&self, namespace: &Namespace, cid: &str) -> Answer<Result<Option<Bytes>, ServiceError>> {
+        if !cid::is_valid(cid) {
+            return Box::pin(std::future::ready(Ok(None)));
+        }
+        let (namespace, cid) = (namespace.clone(), cid.to_owned());
+        self.on_disk(move |store| store.get(&namespace, &cid))
+    }
+}
+
+impl Store {
+    fn put(&self, namespace: &Namespace, bytes: &Bytes) -> Result<String, ServiceError> {
+        let (cid, size) = (cid::of(bytes), bytes.len() as u64);
+        self.registry.check_object(namespace, &cid, size).map_err(refused)?;
+        let hold = self.blobs.holds().hold(&cid);
+        let stored = self
+            .blobs
+            .put_as(&cid, bytes)
+            .map_err(not_kept)
+            .and_then(|()| self.registry.store_object(namespace, &cid, size).map_err(refused));
+        if stored.is_ok() {
+            confirm(&*self.blobs, &cid);
+        }
+        drop(hold);
+        // Also what was taken away again meanwhile, and left alone because it was held.
+        self.clean(&cid);
+        stored.map(|()| cid)
+    }
+
+    fn get(&self, namespace: &Namespace, cid: &str) -> Result<Option<Bytes>, ServiceError> {
+        if !self.registry.has_object(namespace, cid).map_err(|error| failed(&error))? {
+            return Ok(None);
+        }
+        match self.blobs.get(cid) {
+            Ok(Some(bytes)) => Ok(Some(bytes)),
+            // The namespace may have gone meanwhile; else the store lost it.
+            Ok(None) => match self.registry.has_object(namespace, cid) {
+                Ok(false) => Ok(None),
+                Ok(true) => Err(failed(&format_args!("stored object {cid} is lost"))),
+                Err(error) => Err(failed(&error)),
+            },
+            Err(error @ BlobError::Damaged { .. }) => {
+                tracing::error!(%error, "a stored object is damaged");
+                Err(ServiceError::new(ErrorCode::Internal, "the object is damaged; put the same bytes again"))
+            }
+            Err(error) => Err(not_kept(error)),
+        }
+    }
+
+    /// Removes a blob that nobody stored.
+    fn clean(&self, cid: &str) {
+        let outcome = self.blobs.holds().unless_held(cid, || match self.registry.is_object_referenced(cid) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.blobs.remove(cid).map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        });
+        if let Some(Err(error)) = outcome {
+            tracing::warn!(error, cid, "a stored object that nobody may read could not be removed");
+        }
+    }
+}
+
+fn refused(error: StoreError) -> ServiceError {
+    match error {
+        StoreError::TooMany | StoreError::TooLarge { .. } => {
+            ServiceError::new(ErrorCode::PayloadTooLarge, error.to_string())
+        }
+        StoreError::Registry(RegistryError::NoNamespace(_)) => {
+            ServiceError::unavailable("the namespace is being deleted")
+        }
+        StoreError::Registry(error) => match error.unavailable() {
+            Some(why) => {
+                tracing::warn!(%error, "an object could not be stored");
+                ServiceError::unavailable(why.words())
+            }
+            None => failed(&error),
+        },
+    }
+}
+
+/// Tells the store that a blob is named now. It was kept before, so a failure is no reason to take anything back.
+pub fn confirm(blobs: &dyn Blobs, cid: &str) {
+    if let Err(error) = blobs.confirm(cid) {
+        tracing::warn!(%error, cid, "it is not certain that a blob is still pinned; that is looked at again");
+    }
+}
+
+fn not_kept(error: BlobError) -> ServiceError {
+    match error {
+        BlobError::Unavailable(_) => {
+            tracing::warn!(%error, "the object storage cannot be reached");
+            ServiceError::unavailable("the object storage cannot be reached now")
+        }
+        error => failed(&error),
+    }
+}
+
+/// The cause is for the node's log: it may name files.
+fn failed(error: &dyn std::fmt::Display) -> ServiceError {
+    tracing::error!(%error, "the object storage failed");
+    ServiceError::new(ErrorCode::Internal, "the storage failed")
+}
+
+#[cfg(test)]
+mod suite;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Brings an archive into an empty home or an empty cluster.
+//!
+//! Everything is checked before anything is written: the archive's hashes, that each target is empty, that each namespace has
+//! somewhere to go, that the secrets can be read there. Then a note in the home folder says that an import is under way. With it,
+//! the same command goes on after a crash, as each step can be done twice; and no node starts before it is done.
+
+use super::platform::{self, PLATFORM, Tables};
+use super::{
+    DATABASES, MODULES, Manifest, OBJECTS, RECORDS, REGISTRY, SECRETS_KEY, TransferError, archive, snapshot,
+};
+use crate::limits::TRANSFER_DATABASE_TIMEOUT;
+use crate::registry::Registry;
+use crate::secrets::SecretStore;
+use crate::settings::Places;
+use bytes::Bytes;
+use orama_runtime::names::Namespace;
+use orama_store::blob::{Blobs, cid};
+use orama_store::files::{self, HomeLock};
+use orama_store::rqlite::{Level, Options, RqliteClient, Statement, Value};
+use orama_store::settings::{NamespaceDatabase, RqliteAt};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+
+/// The note that an import is under way, in the home folder.
+pub(super) const UNFINISHED_FILE: &str = "import.json";
+
+/// Where the archive is unpacked, in the home folder.
+const STAGING: &str = "import.parts";
+
+/// How long a server may take to say whether it is empty.
+const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Note {
+    /// The archive's id.
+    archive: String,
+}
+
+/// Whether an import into this home was begun and not finished, so that no node may start there.
+#[must_use]
+pub fn is_unfinished(home: &Path) -> bool {
+    home.join(UNFINISHED_FILE).exists()
+}
+
+/// Brings everything of an archive to where `places` says.
+///
+/// # Errors
+/// [`TransferError`]; what it says tells whether anything was written.
+pub fn import(places: &Places, from: &Path) -> Result<Manifest, TransferError> {
+    let _lock = HomeLock::acquire(&places.home).map_err(|error| TransferError::Refused(error.to_string()))?;
+    let staging = places.home.join(STAGING);
+    remove_dir(&staging)?;
+    files::private_dir(&staging).map_err(TransferError::file(&staging))?;
+    let imported = run(places, from, &staging);
+    remove_dir(&staging)?;
+    imported
+}
+
+fn run(places: &Places, from: &Path, staging: &Path) -> Result<Manifest, TransferError> {
+    let runtime = platform::runtime()?;
+    let backplane = runtime.handle();
+    let (manifest, id) = archive::unpack(from, staging)?;
+    let note = places.home.join(UNFINISHED_FILE);
+    let tables = platform::files().map(|(file, tables)| Tables::open_any(staging, file, tables));
+    let [events, registry] = tables;
+    let (events, registry) = (events?, registry?);
+    check_counts(from, &manifest, &events, &registry)?;
+    check_places(places, &manifest)?;
+    check_secrets(places, staging)?;
+    match read_note(&note)? {
+        Some(begun) if begun.archive == id => {}
+        Some(_) => {
+            return Err(TransferError::Refused(format!(
+                "an import of another archive into {} was begun and not finished; finish it first, or begin with an empty home, and \
+                 with empty servers",
+                places.home.display()
+            )));
+        }
+        None => check_empty(places, &manifest, backplane)?,
+    }
+    let text = serde_json::to_vec(&Note { archive: id })
+        .map_err(|error| TransferError::store("the note", &error))?;
+    files::write_atomic(&note, &text).map_err(TransferError::file(&note))?;
+
+    let data = places.data();
+    files::private_dir(&data).map_err(TransferError::file(&data))?;
+    place_blobs(places, &manifest, staging, backplane)?;
+    for name in &manifest.databases {
+        place_database(places, name, &staging.join(DATABASES).join(format!("{name}.db")), backplane)?;
+    }
+    if manifest.parts.contains_key(RECORDS) {
+        place_file(&staging.join(RECORDS), &data.join(RECORDS))?;
+    }
+    let has_own_key = places.secrets_keys.is_none() && places.secrets_key_file.is_none();
+    if has_own_key && staging.join(SECRETS_KEY).exists() {
+        place_file(&staging.join(SECRETS_KEY), &data.join(SECRETS_KEY))?;
+    }
+    // Triggers come after the jobs that wait for them, and functions last: nothing can be called before all is there.
+    for ((file, _), from) in platform::files().into_iter().zip([&events, &registry]) {
+        let target = platform::open_target(places, file, backplane)?;
+        from.copy_to(&target)?;
+        if file != REGISTRY {
+            from.copy_sequences(&target)?;
+        }
+        verify(file, from, &target)?;
+    }
+    fs::remove_file(&note).map_err(TransferError::file(&note))?;
+    Ok(manifest)
+}
+
+fn read_note(path: &Path) -> Result<Option<Note>, TransferError> {
+    match fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|_| TransferError::Refused(format!("{} is not a note of an import", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(TransferError::file(path)(error)),
+    }
+}
+
+/// The copies must have what the manifest says.
+fn check_counts(
+    from: &Path,
+    manifest: &Manifest,
+    events: &Tables,
+    registry: &Tables,
+) -> Result<(), TransferError> {
+    for (table, count) in events.counts()?.into_iter().chain(registry.counts()?) {
+        if manifest.counts.get(&table).is_some_and(|expected| *expected != count) {
+            let problem = format!("{table} has {count} rows, which is not what the manifest says");
+            return Err(TransferError::Archive { path: from.to_owned(), problem });
+        }
+    }
+    Ok(())
+}
+
+/// Each namespace with a database needs a place for it.
+fn check_places(places: &Places, manifest: &Manifest) -> Result<(), TransferError> {
+    if !places.backends.databases_are_mapped() {
+        return Ok(());
+    }
+    let is_placed = |name: &&String| {
+        Namespace::new(name).is_ok_and(|namespace| places.backends.namespaces.contains_key(&namespace))
+    };
+    let lost: Vec<_> = manifest.databases.iter().filter(|name| !is_placed(name)).collect();
+    match lost[..] {
+        [] => Ok(()),
+        _ => {
+            let keys: Vec<_> = lost.iter().map(|name| format!("database.namespaces.{name}")).collect();
+            Err(TransferError::Refused(format!(
+                "these namespaces have a database and no place for it; name their servers: {}",
+                keys.join(", ")
+            )))
+        }
+    }
+}
+
+/// The node that comes must be able to read the secrets.
+fn check_secrets(places: &Places, staging: &Path) -> Result<(), TransferError> {
+    let registry = Registry::open(staging).map_err(|error| TransferError::store(REGISTRY, &error))?;
+    SecretStore::open(&registry, places, staging)
+        .map(drop)
+        .map_err(|error| TransferError::Refused(format!("the archive's secrets could not be read: {error}")))
+}
+
+/// Nothing may be where something is to go.
+fn check_empty(places: &Places, manifest: &Manifest, backplane: &Handle) -> Result<(), TransferError> {
+    let data = places.data();
+    if fs::read_dir(&data).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(TransferError::Refused(format!(
+            "{} is not empty; import into a new home, before a node has started on it",
+            data.display()
+        )));
+    }
+    if let Some(at) = &places.backends.platform {
+        let tables =
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name IN ('namespaces', 'messages')";
+        if !ask(PLATFORM, at, tables, backplane)?.is_empty() {
+            let names = ask(PLATFORM, at, "SELECT name FROM namespaces ORDER BY name LIMIT 5", backplane)?;
+            if !names.is_empty() {
+                return Err(TransferError::Refused(format!(
+                    "database.platform is not empty: it has the namespaces {}",
+                    names.join(", ")
+                )));
+            }
+        }
+    }
+    for name in &manifest.databases {
+        if let Some((key, at)) = servers(places, name) {
+            let found = ask(
+                &key,
+                at,
+                "SELECT name FROM sqlite_schema WHERE name NOT LIKE 'sqlite%' LIMIT 5",
+                backplane,
+            )?;
+            if !found.is_empty() {
+                return Err(TransferError::Refused(format!(
+                    "{key} is not empty: it has {}",
+                    found.join(", ")
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The servers of a namespace, and the key that names them.
+fn servers<'a>(places: &'a Places, name: &str) -> Option<(String, &'a RqliteAt)> {
+    let namespace = Namespace::new(name).ok()?;
+    match places.backends.namespaces.get(&namespace)? {
+        NamespaceDatabase::Rqlite(at) => Some((format!("database.namespaces.{name}"), at)),
+        NamespaceDatabase::Sqlite => None,
+    }
+}
+
+fn ask(key: &str, at: &RqliteAt, sql: &str, backplane: &Handle) -> Result<Vec<String>, TransferError> {
+    let refused = |error: &dyn std::fmt::Display| TransferError::Refused(format!("{key}: {error}"));
+    let client = RqliteClient::new(key, at).map_err(|error| refused(&error))?;
+    let options = Options { level: Level::Linearizable, ..Options::default() };
+    let statements = [Statement::new(sql, [])];
+    let asked = client.query(&statements, &options, Instant::now() + ASK_TIMEOUT);
+    let rows = backplane.block_on(asked).map_err(|error| refused(&error))?;
+    let texts = rows.into_iter().flat_map(|rows| rows.values).flatten();
+    Ok(texts.filter_map(|value| if let Value::Text(text) = value { Some(text) } else { None }).collect())
+}
+
+fn place_blobs(
+    places: &Places,
+    manifest: &Manifest,
+    staging: &Path,
+    backplane: &Handle,
+) -> Result<(), TransferError> {
+    let stores = platform::blobs(places, &places.data(), staging, backplane)?;
+    for name in manifest.parts.keys() {
+        let store: &dyn Blobs = match name.split_once('/') {
+            Some((MODULES, _)) => &*stores.modules,
+            Some((OBJECTS, _)) => &*stores.objects,
+            _ => continue,
+        };
+        let path = staging.join(name);
+        let bytes = Bytes::from(fs::read(&path).map_err(TransferError::file(&path))?);
+        let id = cid::of(&bytes);
+        if !name.ends_with(&id) {
+            return Err(TransferError::store(name.as_str(), &"its bytes are not those of its content id"));
+        }
+        store.put_as(&id, &bytes).map_err(|error| TransferError::store(name.as_str(), &error))?;
+    }
+    Ok(())
+}
+
+fn place_database(places: &Places, name: &str, from: &Path, backplane: &Handle) -> Result<(), TransferError> {
+    let Some((key, at)) = servers(places, name) else {
+        let dir = places.data().join(DATABASES);
+        files::private_dir(&dir).map_err(TransferError::file(&dir))?;
+        return place_file(from, &dir.join(format!("{name}.db")));
+    };
+    let failed = |error: &dyn std::fmt::Display| TransferError::store(key.as_str(), error);
+    // What the servers take has no log beside it.
+    let mode =
+        || snapshot::open(from)?.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
+    mode().map_err(|error| failed(&error))?;
+    let file = fs::read(from).map_err(TransferError::file(from))?;
+    let client = RqliteClient::new(&key, at).map_err(|error| failed(&error))?;
+    let loaded = client.load(file.into(), Instant::now() + TRANSFER_DATABASE_TIMEOUT);
+    backplane.block_on(loaded).map_err(|error| failed(&error))
+}
+
+/// Moves a file to its place; both are in the home folder.
+fn place_file(from: &Path, to: &Path) -> Result<(), TransferError> {
+    let placed = || {
+        fs::File::open(from)?.sync_all()?;
+        fs::rename(from, to)?;
+        to.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+    };
+    placed().map_err(TransferError::file(to))
+}
+
+/// Every row must be there.
+fn verify(file: &str, from: &Tables, target: &orama_store::sqlite::Database) -> Result<(), TransferError> {
+    for (table, expected) in from.counts()? {
+        let sql = format!("SELECT count(*) FROM {table}");
+        let counted = target.read(|c| c.query_row(&sql, [], |row| row.get::<_, i64>(0)));
+        let found = counted.map_err(|error: rusqlite::Error| TransferError::store(file, &error))?;
+        if u64::try_from(found).ok() != Some(expected) {
+            let message = format!("{table} has {found} rows, and should have {expected}");
+            return Err(TransferError::store(file, &message));
+        }
+    }
+    Ok(())
+}
+
+fn remove_dir(dir: &Path) -> Result<(), TransferError> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(TransferError::file(dir)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,290 @@
+//! The platform's tables: read from a copy, and stored row by row in a file of the node or in rqlite.
+
+use super::{EVENTS, REGISTRY, TransferError, snapshot};
+use crate::blob_stores::BlobStores;
+use crate::events::schema as events;
+use crate::limits::TRANSFER_ROWS_MAX;
+use crate::limits::TRANSFER_ROWS_MAX_BYTES;
+use crate::registry::{Registry, schema as registry};
+use crate::settings::Places;
+use orama_store::pubsub::memory::MemoryPubSub;
+use orama_store::replica::{Layout, Shared};
+use orama_store::rqlite::RqliteClient;
+use orama_store::settings::RqliteAt;
+use orama_store::sqlite::{Database, Durability, SqliteError};
+use rusqlite::types::Value;
+use rusqlite::{Connection, Transaction, params, params_from_iter};
+use rusqlite_migration::Migrations;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::{Handle, Runtime};
+
+/// The registry's tables; those that others refer to come first.
+pub(super) const TABLES_OF_REGISTRY: &[&str] =
+    &["namespaces", "api_keys", "functions", "function_versions", "secrets", "triggers", "stored_objects"];
+
+/// The events' tables, likewise. All of them give ids that never come again.
+pub(super) const TABLES_OF_EVENTS: &[&str] = &["messages", "queues", "jobs", "dead_letters"];
+
+/// Where calls to servers are made.
+pub(super) fn runtime() -> Result<Runtime, TransferError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| TransferError::store("threads", &error))
+}
+
+/// What the client of the platform's servers is called.
+pub(super) const PLATFORM: &str = "database.platform";
+
+/// The name of a file's copy of what is in rqlite, and its layout.
+fn copy_of(file: &str) -> (&'static str, Layout) {
+    if file == EVENTS {
+        (crate::events::COPY, events::SHARED)
+    } else {
+        (crate::registry::COPY, registry::SHARED)
+    }
+}
+
+fn migrations(file: &str) -> Migrations<'static> {
+    if file == EVENTS { events::migrations() } else { registry::migrations() }
+}
+
+fn shared(at: &RqliteAt, backplane: &Handle) -> Result<Shared, TransferError> {
+    let client = RqliteClient::new(PLATFORM, at).map_err(|error| TransferError::store(PLATFORM, &error))?;
+    Ok(Shared {
+        client,
+        pubsub: Arc::new(MemoryPubSub::default()),
+        backplane: backplane.clone(),
+        node: "transfer".to_owned(),
+    })
+}
+
+/// Copies one of the platform's two files, as it is now, to a file in `parts`.
+pub(super) fn snapshot(
+    places: &Places,
+    file: &str,
+    parts: &Path,
+    backplane: &Handle,
+) -> Result<(), TransferError> {
+    let Some(at) = &places.backends.platform else {
+        // A node that never had an event has no tables for them yet.
+        if !snapshot::take(&places.data().join(file), &parts.join(file))? {
+            Database::open(parts, file, Durability::Process, &migrations(file))
+                .map_err(|e| failed(file, &e))?;
+        }
+        return Ok(());
+    };
+    // A copy of its own: the one in the home folder may be in use.
+    let (dir, to) = (parts.join("copy"), parts.join(file));
+    let (copy, layout) = copy_of(file);
+    let database = Database::open_shared(&dir, copy, layout, shared(at, backplane)?);
+    drop(database.map_err(|error| failed(file, &error))?);
+    snapshot::take(&dir.join(copy), &to)?;
+    // A copy's layout is written down in rqlite.
+    let steps = layout.steps.len();
+    let noted = snapshot::open(&to).and_then(|c| c.pragma_update(None, "user_version", steps as i64));
+    noted.map_err(|error| TransferError::store(file, &error))
+}
+
+fn failed(file: &str, error: &SqliteError) -> TransferError {
+    TransferError::store(file, error)
+}
+
+/// Where blobs are, with `dir` in front of servers; `parts` has a copy of the registry.
+pub(super) fn blobs(
+    places: &Places,
+    dir: &Path,
+    parts: &Path,
+    backplane: &Handle,
+) -> Result<BlobStores, TransferError> {
+    let failed = |error: &dyn std::fmt::Display| TransferError::store("blobs", error);
+    let registry = Registry::open(parts).map_err(|error| failed(&error))?;
+    BlobStores::open(places, dir, &registry, backplane).map_err(|error| failed(&error))
+}
+
+/// The tables of a copy.
+pub(super) struct Tables {
+    connection: Connection,
+    tables: &'static [&'static str],
+}
+
+impl Tables {
+    /// Opens a copy that has this version's layout.
+    pub(super) fn open(path: &Path, tables: &'static [&'static str]) -> Result<Self, TransferError> {
+        let connection = snapshot::open(path).map_err(|error| TransferError::store(name_of(path), &error))?;
+        Ok(Self { connection, tables })
+    }
+
+    /// Opens a copy that another version may have made, and brings it to this version's layout.
+    pub(super) fn open_any(
+        dir: &Path,
+        file: &str,
+        tables: &'static [&'static str],
+    ) -> Result<Self, TransferError> {
+        let migrated = Database::open(dir, file, Durability::Process, &migrations(file));
+        drop(migrated.map_err(|error| failed(file, &error))?);
+        Self::open(&dir.join(file), tables)
+    }
+
+    /// How many rows each table has.
+    pub(super) fn counts(&self) -> Result<BTreeMap<String, u64>, TransferError> {
+        let count = |table: &&str| {
+            let sql = format!("SELECT count(*) FROM {table}");
+            let rows: i64 = self.connection.query_row(&sql, [], |row| row.get(0))?;
+            Ok(((*table).to_owned(), u64::try_from(rows).unwrap_or(0)))
+        };
+        self.tables.iter().map(count).collect::<rusqlite::Result<_>>().map_err(|error| damaged(&error))
+    }
+
+    /// The first column of a query.
+    pub(super) fn texts(&self, sql: &str) -> Result<Vec<String>, TransferError> {
+        let read = || -> rusqlite::Result<Vec<String>> {
+            self.connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+        };
+        read().map_err(|error| damaged(&error))
+    }
+
+    /// Stores every row, some at a time. A row that is there already stays, so that it can be run again.
+    pub(super) fn copy_to(&self, target: &Database) -> Result<(), TransferError> {
+        for table in self.tables {
+            self.copy_table(table, target)?;
+        }
+        Ok(())
+    }
+
+    fn copy_table(&self, table: &str, target: &Database) -> Result<(), TransferError> {
+        let sql = format!("SELECT name FROM pragma_table_info('{table}')");
+        let columns = self.texts(&sql)?;
+        let places = vec!["?"; columns.len()].join(", ");
+        let insert = format!("INSERT OR IGNORE INTO {table} ({}) VALUES ({places})", columns.join(", "));
+        let mut statement = self
+            .connection
+            .prepare(&format!("SELECT {} FROM {table}", columns.join(", ")))
+            .map_err(|error| damaged(&error))?;
+        let mut rows = statement.query([]).map_err(|error| damaged(&error))?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        loop {
+            let row = rows.next().map_err(|error| damaged(&error))?;
+            let is_last = row.is_none();
+            if let Some(row) = row {
+                let values = (0..columns.len()).map(|column| row.get::<_, Value>(column));
+                let values: Vec<Value> =
+                    values.collect::<rusqlite::Result<_>>().map_err(|error| damaged(&error))?;
+                bytes += values.iter().map(size_of).sum::<usize>();
+                batch.push(values);
+            }
+            if is_last || batch.len() >= TRANSFER_ROWS_MAX || bytes >= TRANSFER_ROWS_MAX_BYTES {
+                let stored = target.write(|t: &Transaction<'_>| {
+                    let mut statement = t.prepare_cached(&insert)?;
+                    for values in &batch {
+                        statement.execute(params_from_iter(values))?;
+                    }
+                    Ok::<_, SqliteError>(())
+                });
+                stored.map_err(|error| failed(table, &error))?;
+                batch.clear();
+                bytes = 0;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets `target` give no id that was given before. Its rows are there already.
+    pub(super) fn copy_sequences(&self, target: &Database) -> Result<(), TransferError> {
+        let sequence = |table: &str| -> rusqlite::Result<Option<i64>> {
+            self.connection.query_row(
+                "SELECT max(seq) FROM sqlite_sequence WHERE name = ?1",
+                [table],
+                |row| row.get(0),
+            )
+        };
+        let read = || self.tables.iter().map(|table| sequence(table)).collect::<rusqlite::Result<Vec<_>>>();
+        let last = read().map_err(|error| damaged(&error))?;
+        let [Some(message), queue, job, letter] = last[..] else { return Ok(()) };
+        // The numbers move with a row that comes and goes, which other nodes' copies take part in.
+        let moved = target.write(|t: &Transaction<'_>| {
+            let is_free = |table: &str, id: i64| -> rusqlite::Result<bool> {
+                let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {table} WHERE id >= ?1)");
+                t.query_row(&sql, [id], |row| row.get(0))
+            };
+            let mut undo = Vec::new();
+            let mut put = |table: &'static str, id: Option<i64>, sql: &str| -> rusqlite::Result<()> {
+                if let Some(id) = id
+                    && is_free(table, id)?
+                {
+                    t.execute(sql, params![id])?;
+                    undo.push((table, id));
+                }
+                Ok(())
+            };
+            put(
+                "messages",
+                Some(message),
+                "INSERT INTO messages (id, message_id, namespace, topic, data, depth, published_at_ms) VALUES (?1, '', '', '', '', 0, 0)",
+            )?;
+            put(
+                "queues",
+                queue,
+                "INSERT INTO queues (id, trigger_id, namespace, function) VALUES (?1, ' import', '', '')",
+            )?;
+            put(
+                "jobs",
+                job,
+                "INSERT INTO jobs (id, queue, message) SELECT ?1, (SELECT max(id) FROM queues), max(id) FROM messages",
+            )?;
+            put(
+                "dead_letters",
+                letter,
+                "INSERT INTO dead_letters (id, dead_letter_id, namespace, function, trigger_id, message, size_bytes, attempts, error, \
+                 request_id, failed_at_ms) SELECT ?1, ' import', '', '', '', max(id), 0, 0, '', '', 0 FROM messages",
+            )?;
+            for (table, id) in undo.into_iter().rev() {
+                t.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id])?;
+            }
+            // Whoever held a lease is another node.
+            t.execute("UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE lease_owner IS NOT NULL", [])?;
+            Ok::<_, SqliteError>(())
+        });
+        moved.map_err(|error| failed(EVENTS, &error))
+    }
+}
+
+/// Opens what is to be filled: a file in the home folder, or the tables in rqlite with their copy there.
+pub(super) fn open_target(
+    places: &Places,
+    file: &str,
+    backplane: &Handle,
+) -> Result<Arc<Database>, TransferError> {
+    let data = places.data();
+    let opened = match &places.backends.platform {
+        None => Database::open(&data, file, Durability::Power, &migrations(file)).map(Arc::new),
+        Some(at) => {
+            let (copy, layout) = copy_of(file);
+            Database::open_shared(&data, copy, layout, shared(at, backplane)?)
+        }
+    };
+    opened.map_err(|error| failed(file, &error))
+}
+
+fn size_of(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+        Value::Null | Value::Integer(_) | Value::Real(_) => 8,
+    }
+}
+
+fn damaged(error: &rusqlite::Error) -> TransferError {
+    TransferError::store("the copy of the platform's tables", error)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The platform's file that a name stands for.
+pub(super) fn files() -> [(&'static str, &'static [&'static str]); 2] {
+    [(EVENTS, TABLES_OF_EVENTS), (REGISTRY, TABLES_OF_REGISTRY)]
+}

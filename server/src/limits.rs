@@ -1,0 +1,122 @@
+//! Every limit of the node: sockets, requests, cores: default, minimum, maximum and the reason for each.
+
+use orama_runtime::limits::{INSTANCE_SLOTS, Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES};
+use std::time::Duration;
+
+/// Largest deploy request: the module and 1 MiB for the form's other fields.
+pub const DEPLOY_MAX_BYTES: usize = WASM_MAX_BYTES + (1 << 20);
+
+/// Largest body of any other control-plane request, in bytes.
+pub const CONTROL_BODY_MAX_BYTES: usize = 1 << 20;
+
+/// Serving threads of a node; the default is one a core.
+pub const WORKERS: Setting = Setting { name: "workers", default: 1, min: 1, max: 1024, unit: "threads" };
+
+/// The config's choice of [`INSTANCE_SLOTS`]; the upper end is what 47 bits of address space hold.
+pub const INSTANCE_SLOTS_CHOICE: Setting =
+    Setting { name: "instance_slots", default: INSTANCE_SLOTS, min: 1, max: 24_576, unit: "instances" };
+
+/// Loaded native code of all modules together.
+pub const MODULE_CACHE_MB: Setting =
+    Setting { name: "module_cache_mb", default: 1024, min: 16, max: 1 << 20, unit: "MB" };
+
+/// How long a stopping node lets accepted requests finish; the longest invocation takes 300 s.
+pub const DRAIN_GRACE_SECONDS: Setting =
+    Setting { name: "drain_grace_seconds", default: 30, min: 0, max: 600, unit: "seconds" };
+
+/// From the first byte of a request to the end of its headers.
+pub const HEADER_TIMEOUT_SECONDS: Setting =
+    Setting { name: "header_timeout_seconds", default: 10, min: 1, max: 300, unit: "seconds" };
+
+/// From the end of a request's headers to the end of its body.
+pub const BODY_TIMEOUT_SECONDS: Setting =
+    Setting { name: "body_timeout_seconds", default: 30, min: 1, max: 3600, unit: "seconds" };
+
+/// How long a connection may stay open between requests. Above the 60 s for which common proxies reuse one.
+pub const IDLE_TIMEOUT_SECONDS: Setting =
+    Setting { name: "idle_timeout_seconds", default: 75, min: 1, max: 3600, unit: "seconds" };
+
+/// Invocations that one logs request returns.
+pub const LOGS_LIMIT: Setting =
+    Setting { name: "limit", default: 50, min: 1, max: 1000, unit: "invocations" };
+
+/// Credentials remembered by the control plane, each about 200 bytes.
+pub const CREDENTIAL_CACHE_MAX: u64 = 10_000;
+
+/// Bytes of control-plane requests held in memory at once; at more, a client is told to come back.
+pub const CONTROL_BODIES_MAX_BYTES: usize = 4 * DEPLOY_MAX_BYTES;
+
+/// Records that a core gathers before it hands them over, and the longest it keeps one. Together with
+/// [`RECORD_COMMIT_EVERY`] a crash loses less than 100 ms.
+pub const RECORD_BATCH_MAX: usize = 256;
+/// See [`RECORD_BATCH_MAX`].
+pub const RECORD_BATCH_EVERY: Duration = Duration::from_millis(10);
+
+/// Largest value of a secret, in bytes: a certificate chain fits.
+pub const SECRET_VALUE_MAX_BYTES: usize = 64 << 10;
+
+/// How long one request may last with all its attempts and the pauses between them: the longest timeout of one.
+pub const RETRY_PATIENCE: Duration = Duration::from_secs(TIMEOUT_SECONDS.max as u64);
+
+/// How often it is looked whether that file has changed.
+pub const TOKEN_KEYS_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Memory of the cache that guests share, in MB; the least holds the largest values of a few namespaces.
+pub const CACHE_MEMORY_MB: Setting =
+    Setting { name: "cache.memory_mb", default: 256, min: 16, max: 1 << 20, unit: "MB" };
+
+/// Triggered functions that a node runs at once, as a part of its instance slots: half of them are left for requests.
+pub const TRIGGERED_SHARE: usize = 2;
+
+/// Dead letters that one request returns.
+pub const DEAD_LETTERS_LIMIT: Setting =
+    Setting { name: "limit", default: 50, min: 1, max: 1000, unit: "dead letters" };
+
+/// WebSockets open at once on one core; each holds some 10 kB while it is idle, and up to [`INPUT_MAX_BYTES`] of
+/// messages that wait beside the one that is being read.
+pub const WEBSOCKETS_MAX: usize = 10_000;
+
+/// Messages of one WebSocket that wait for the one under way; with more, or with [`INPUT_MAX_BYTES`] of them,
+/// nothing more is read until it has been answered.
+pub const WEBSOCKET_WAITING_MAX: usize = 16;
+
+/// How often a WebSocket's client is asked whether it is there; below the 60 s after which common proxies close.
+pub const WEBSOCKET_PING_SECONDS: Setting =
+    Setting { name: "websocket.ping_seconds", default: 30, min: 1, max: 300, unit: "seconds" };
+
+/// Pings in a row that a WebSocket's client may leave without a sign of life.
+pub const WEBSOCKET_PINGS_UNANSWERED_MAX: u32 = 2;
+
+/// Linear memory of all parked guests of a node; what they touched of it is less (Go hello: 0.9 of 4.4 MB). Zero parks none.
+pub const PARKED_MEMORY_MB: Setting =
+    Setting { name: "parked_memory_mb", default: 512, min: 0, max: 1 << 20, unit: "MB" };
+
+/// The part of one namespace in [`PARKED_MEMORY_MB`], and in the number of guests that a core parks: one in so many.
+pub const PARKED_NAMESPACE_PART: usize = 4;
+
+/// The part of a core's instances that may be parked: one in so many.
+pub const PARKED_SLOTS_PART: usize = 2;
+
+/// Mappings of a loaded module: its file is mapped, and its code within that is executable.
+pub const MODULE_MAPPINGS: u64 = 3;
+
+/// Mappings of one instance slot: a stack and its guard page, and a memory as its module's image, what was added to it
+/// and what it may still get.
+pub const SLOT_MAPPINGS: u64 = 6;
+
+/// Mappings of everything else: the program, its libraries, its heap and the stacks of its threads.
+pub const MAPPINGS_OF_NODE: u64 = 4096;
+
+/// What a process may map where the system does not tell: Linux' own default.
+pub const MAPPINGS_DEFAULT: u64 = 65_530;
+
+/// Loaded modules take one in so many of the file descriptors; the others are for sockets and files.
+pub const MODULES_DESCRIPTORS_SHARE: u64 = 2;
+
+/// Modules that may be loaded however little the system allows.
+pub const MODULES_FEWEST: usize = 8;
+
+/// Machine code of single functions on disk. A Go module makes some 12 MB, and each edit of it one or two more. Its
+/// index takes 1.5% of that in memory from the first compilation on. A file of the smallest one holds a batch.
+pub const CODE_CACHE_MB: Setting =
+    Setting { name: "code_cache_mb", default: 256, min: 16, max: 16_384, unit: "MB" };

@@ -1,0 +1,281 @@
+//! kubo's HTTP API, as far as the store needs it: every call has a deadline, and goes through the breaker.
+
+use crate::breaker::{Breaker, retry_pause};
+use crate::limits::{
+    IPFS_BYTES_PER_SECOND, IPFS_CONNECT_TIMEOUT, IPFS_LIST_MAX_BYTES, IPFS_RETRIES_MAX, IPFS_SEARCH_PATIENCE,
+    IPFS_TIMEOUT,
+};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use orama_runtime::limits::WASM_MAX_BYTES;
+use reqwest::multipart::{Form, Part};
+use reqwest::{Body, Client, redirect};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+/// Largest blob, in bytes: a module may be larger than any object.
+const BLOB_MAX_BYTES: usize = WASM_MAX_BYTES;
+
+/// Largest answer of a command that returns no blob, in bytes.
+const ANSWER_MAX_BYTES: usize = 64 << 10;
+
+/// How kubo must cut and link a file so that its id is [`super::cid::of`]'s, whatever its own configuration says.
+const ADD: [(&str, &str); 9] = [
+    ("cid-version", "1"),
+    ("raw-leaves", "true"),
+    ("chunker", "size-262144"),
+    ("max-file-links", "174"),
+    ("hash", "sha2-256"),
+    ("inline", "false"),
+    ("trickle", "false"),
+    ("wrap-with-directory", "false"),
+    ("quieter", "true"),
+];
+
+/// One kubo node.
+pub(super) struct Api {
+    http: Client,
+    /// Ends with a slash.
+    base: Url,
+    breaker: Breaker,
+}
+
+/// Why a call brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    /// The breaker is open.
+    #[error("{0}")]
+    Refused(#[from] crate::breaker::Refused),
+    #[error("no answer within {} s", _0.as_secs())]
+    Late(Duration),
+    /// No connection, or one that broke.
+    #[error("{0}")]
+    Broken(String),
+    /// An answer that kubo does not give.
+    #[error("an answer that is not kubo's: {0}")]
+    Strange(String),
+    /// kubo's own error.
+    #[error("{0}")]
+    Said(String),
+}
+
+impl CallError {
+    /// Whether kubo says that it has no block of this id and looked nowhere else.
+    fn is_not_here(&self) -> bool {
+        matches!(self, Self::Said(message) if message.contains("not found locally") || message.contains("could not find"))
+    }
+
+    fn is_not_pinned(&self) -> bool {
+        matches!(self, Self::Said(message) if message.contains("not pinned"))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failed {
+    message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Added {
+    hash: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Pinned {
+    cid: String,
+}
+
+impl Api {
+    /// A client of the API at this address.
+    pub(super) fn new(address: &Url, breaker: Breaker) -> Result<Self, String> {
+        // Refused where another one is installed already, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let http = Client::builder()
+            .connect_timeout(IPFS_CONNECT_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let mut base = address.clone();
+        base.set_query(None);
+        base.set_fragment(None);
+        let path = format!("{}/api/v0/", base.path().trim_end_matches('/').trim_end_matches("/api/v0"));
+        base.set_path(&path);
+        Ok(Self { http, base, breaker })
+    }
+
+    /// Adds a file and pins it; the id that kubo gives it.
+    pub(super) async fn add(&self, bytes: Bytes, pin_name: &str) -> Result<String, CallError> {
+        let patience = IPFS_TIMEOUT + Duration::from_secs(bytes.len() as u64 / IPFS_BYTES_PER_SECOND);
+        let query: Vec<_> = ADD.into_iter().chain([("pin", "true"), ("pin-name", pin_name)]).collect();
+        let answer = self.call("add", &query, Some(&bytes), ANSWER_MAX_BYTES, patience).await?;
+        let added: Vec<Added> = lines(&answer)?;
+        added
+            .into_iter()
+            .next_back()
+            .map(|added| added.hash)
+            .ok_or_else(|| CallError::Strange("nothing".into()))
+    }
+
+    /// Pins what kubo has; `false` when it lacks a block.
+    pub(super) async fn pin(&self, cid: &str, pin_name: &str) -> Result<bool, CallError> {
+        let query = [("arg", cid), ("name", pin_name), ("offline", "true")];
+        match self.call("pin/add", &query, None, ANSWER_MAX_BYTES, IPFS_TIMEOUT).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_here() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Unpins; `false` when it was not pinned.
+    pub(super) async fn unpin(&self, cid: &str) -> Result<bool, CallError> {
+        match self.call("pin/rm", &[("arg", cid)], None, ANSWER_MAX_BYTES, IPFS_TIMEOUT).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_pinned() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All that is pinned.
+    pub(super) async fn pins(&self) -> Result<HashSet<String>, CallError> {
+        let query = [("type", "recursive"), ("stream", "true")];
+        let patience = IPFS_TIMEOUT + IPFS_SEARCH_PATIENCE;
+        let answer = self.call("pin/ls", &query, None, IPFS_LIST_MAX_BYTES, patience).await?;
+        Ok(lines::<Pinned>(&answer)?.into_iter().map(|pinned| pinned.cid).collect())
+    }
+
+    /// The bytes of a file: kubo's own, else what its peers have. `None` when it has none and asks nobody. They are not checked.
+    pub(super) async fn cat(&self, cid: &str) -> Result<Option<Bytes>, CallError> {
+        let length = (BLOB_MAX_BYTES + 1).to_string();
+        let patience = IPFS_TIMEOUT + Duration::from_secs(BLOB_MAX_BYTES as u64 / IPFS_BYTES_PER_SECOND);
+        let here = [("arg", cid), ("length", &length), ("offline", "true")];
+        match self.call("cat", &here, None, BLOB_MAX_BYTES, patience).await {
+            // A file of which kubo has a part ends early.
+            Ok(bytes) if super::cid::of(&bytes) == cid => return Ok(Some(bytes)),
+            Ok(_) => {}
+            Err(error) if error.is_not_here() => {}
+            Err(error) => return Err(error),
+        }
+        // It answers, so what lasts now is its search, which says nothing about it.
+        let asked = self.ask("cat", &here[..2], None, BLOB_MAX_BYTES, IPFS_SEARCH_PATIENCE);
+        match timeout_at(Instant::now() + IPFS_SEARCH_PATIENCE, asked).await {
+            Ok(Ok(bytes)) => Ok(Some(bytes)),
+            Ok(Err(error)) if error.is_not_here() => Ok(None),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(CallError::Said(format!(
+                "neither it nor a peer of it had the blob within {} s",
+                IPFS_SEARCH_PATIENCE.as_secs()
+            ))),
+        }
+    }
+
+    /// Whether it answers.
+    pub(super) async fn check(&self) -> Result<(), CallError> {
+        self.call("version", &[], None, ANSWER_MAX_BYTES, IPFS_TIMEOUT).await.map(drop)
+    }
+
+    /// Calls, and again where nothing came of it: all that is asked here may be done twice.
+    pub(super) async fn call(
+        &self,
+        command: &str,
+        query: &[(&str, &str)],
+        body: Option<&Bytes>,
+        answer_max: usize,
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
+        let deadline = Instant::now() + patience;
+        let mut retry = 0;
+        loop {
+            let attempt = self.breaker.enter()?;
+            // What it says begins soon, whatever is to come; to what it is sent it listens first.
+            let silence = if body.is_some() { patience } else { IPFS_TIMEOUT };
+            let asked = timeout_at(deadline, self.ask(command, query, body, answer_max, silence)).await;
+            let error = match asked.unwrap_or(Err(CallError::Late(patience))) {
+                Ok(bytes) => {
+                    attempt.reached();
+                    return Ok(bytes);
+                }
+                Err(error @ CallError::Said(_)) => {
+                    attempt.reached();
+                    return Err(error);
+                }
+                Err(error) => {
+                    attempt.failed(&error);
+                    error
+                }
+            };
+            retry += 1;
+            let pause = retry_pause(retry);
+            if retry > IPFS_RETRIES_MAX
+                || matches!(error, CallError::Late(_))
+                || Instant::now() + pause >= deadline
+                || !self.breaker.may_retry()
+            {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn ask(
+        &self,
+        command: &str,
+        query: &[(&str, &str)],
+        body: Option<&Bytes>,
+        answer_max: usize,
+        silence: Duration,
+    ) -> Result<Bytes, CallError> {
+        let mut url = self.base.join(command).map_err(|error| CallError::Strange(error.to_string()))?;
+        url.query_pairs_mut().extend_pairs(query);
+        let mut request = self.http.post(url);
+        if let Some(bytes) = body {
+            let part = Part::stream_with_length(Body::from(bytes.clone()), bytes.len() as u64);
+            request = request.multipart(Form::new().part("file", part.file_name("blob")));
+        }
+        let begun = tokio::time::timeout(silence, request.send()).await;
+        let mut response = begun.map_err(|_| CallError::Late(silence))?.map_err(broken)?;
+        let status = response.status();
+        let answer_max = if status == StatusCode::OK { answer_max } else { ANSWER_MAX_BYTES };
+        let mut answer = BytesMut::new();
+        while let Some(piece) = response.chunk().await.map_err(broken)? {
+            if answer.len() + piece.len() > answer_max {
+                return Err(CallError::Strange(format!("more than {answer_max} bytes")));
+            }
+            answer.extend_from_slice(&piece);
+        }
+        if status == StatusCode::OK {
+            return Ok(answer.freeze());
+        }
+        match serde_json::from_slice::<Failed>(&answer) {
+            Ok(failed) => Err(CallError::Said(failed.message)),
+            // Such as one that asks for a password.
+            Err(_) if status.is_client_error() => Err(CallError::Said(format!("it refuses with {status}"))),
+            Err(_) => Err(CallError::Strange(status.to_string())),
+        }
+    }
+}
+
+/// The URL may hold a password.
+fn broken(error: reqwest::Error) -> CallError {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    CallError::Broken(text)
+}
+
+/// An answer of one JSON value after another.
+fn lines<T: DeserializeOwned>(answer: &[u8]) -> Result<Vec<T>, CallError> {
+    let values = serde_json::Deserializer::from_slice(answer).into_iter::<T>();
+    values.collect::<Result<_, _>>().map_err(|error| CallError::Strange(error.to_string()))
+}

@@ -1,0 +1,142 @@
+//! What this node remembers of the cache in Olric, and what it is just asking for.
+//!
+//! A change that is heard of while a value is on its way wins: the value is given to those who wait and not remembered, and who
+//! asks afterwards asks anew. So the fetches under way and what is remembered change under one lock for each part of the keys.
+
+use super::entry::Entry;
+use super::source::Found;
+use crate::cache::memory::MemoryCache;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use orama_runtime::names::Namespace;
+use orama_runtime::services::{Answer, ServiceError};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Parts with a lock each.
+const SHARDS: usize = 16;
+
+/// A value on its way, which all who ask for it share.
+type Fetch = Shared<Answer<Result<Option<Bytes>, ServiceError>>>;
+
+/// Names one fetch among those of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FetchId(u64);
+
+pub(super) struct Near {
+    /// Entries as Olric has them; an empty one says that there is none.
+    kept: MemoryCache,
+    ttl: Duration,
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
+}
+
+#[derive(Default)]
+struct Shard {
+    fetches: HashMap<Namespace, HashMap<Box<str>, (FetchId, Fetch)>>,
+    last: u64,
+}
+
+impl Near {
+    /// Remembers for so long at most; zero remembers nothing.
+    pub(super) fn new(max_bytes: usize, ttl: Duration) -> Self {
+        Self {
+            kept: MemoryCache::new(max_bytes),
+            ttl,
+            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    /// What is remembered: a value, or that there is none.
+    pub(super) fn look(&self, namespace: &Namespace, key: &str) -> Option<Option<Bytes>> {
+        let bytes = self.kept.look(namespace, key)?;
+        Some(Entry::parse(bytes).map(|entry| entry.payload()))
+    }
+
+    /// The fetch under way, or a new one.
+    pub(super) fn join(
+        &self,
+        namespace: &Namespace,
+        key: &str,
+        begin: impl FnOnce(FetchId) -> Answer<Result<Option<Bytes>, ServiceError>>,
+    ) -> Fetch {
+        let mut shard = self.shard(key);
+        if let Some((_, fetch)) = shard.fetches.get(namespace).and_then(|fetches| fetches.get(key)) {
+            return fetch.clone();
+        }
+        shard.last += 1;
+        let id = FetchId(shard.last);
+        let fetch = begin(id).shared();
+        shard.fetches.entry(namespace.clone()).or_default().insert(key.into(), (id, fetch.clone()));
+        fetch
+    }
+
+    /// A fetch has ended. What it found is remembered if nobody told of a change meanwhile.
+    pub(super) fn fetched(&self, namespace: &Namespace, key: &str, id: FetchId, found: Option<&Found>) {
+        let mut shard = self.shard(key);
+        if !shard.remove(namespace, key, Some(id)) {
+            return;
+        }
+        let (bytes, ttl) = match found {
+            Some(Found::Missing) => (Bytes::new(), self.ttl),
+            Some(Found::Kept(entry)) => (
+                entry.bytes().clone(),
+                entry.remaining().map_or(self.ttl, |remaining| remaining.min(self.ttl)),
+            ),
+            Some(Found::Counted(_)) | None => return,
+        };
+        if !ttl.is_zero() {
+            self.kept.keep(namespace, key, bytes, Some(ttl));
+        }
+    }
+
+    pub(super) fn forget(&self, namespace: &Namespace, key: &str) {
+        let mut shard = self.shard(key);
+        shard.remove(namespace, key, None);
+        self.kept.forget(namespace, key);
+    }
+
+    pub(super) fn forget_namespace(&self, namespace: &Namespace) {
+        for shard in &self.shards {
+            lock(shard).fetches.remove(namespace);
+        }
+        self.kept.remove(namespace);
+    }
+
+    pub(super) fn forget_all(&self) {
+        for shard in &self.shards {
+            lock(shard).fetches.clear();
+        }
+        self.kept.clear();
+    }
+
+    fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        // The index is below the length, and an array is never empty.
+        lock(self.shards.get(index).unwrap_or(&self.shards[0]))
+    }
+}
+
+impl Shard {
+    /// Takes a fetch away, if it is this one; `false` when it is not there.
+    fn remove(&mut self, namespace: &Namespace, key: &str, id: Option<FetchId>) -> bool {
+        let Some(fetches) = self.fetches.get_mut(namespace) else { return false };
+        let is_there = fetches.get(key).is_some_and(|(there, _)| id.is_none_or(|id| id == *there));
+        if is_there {
+            fetches.remove(key);
+        }
+        if fetches.is_empty() {
+            self.fetches.remove(namespace);
+        }
+        is_there
+    }
+}
+
+// Nothing that can panic leaves a part half changed.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,140 @@
+//! The databases of namespaces: each a file of the node's, or on servers of its own.
+
+use crate::breaker::Breaker;
+use crate::rqlite::RqliteError;
+use crate::settings::{Backends, NamespaceDatabase};
+use orama_runtime::names::Namespace;
+use orama_runtime::services::{Answer, BatchMode, BatchOutcome, Database, ServiceError, Statement};
+use rqlite::RqliteDatabase;
+use sqlite::SqliteDatabases;
+use std::collections::HashMap;
+use std::future::ready;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::runtime::Handle;
+
+mod batch_check;
+pub mod kept;
+mod rows;
+pub mod rqlite;
+pub mod sqlite;
+
+/// Why databases failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabasesError {
+    /// The disk.
+    #[error("databases: {}: {source}", path.display())]
+    File {
+        /// The folder, or a namespace's file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// SQLite.
+    #[error("databases: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The servers of a namespace.
+    #[error("the database of the namespace {namespace}: {source}")]
+    Remote {
+        /// Whose they are.
+        namespace: Namespace,
+        /// What they said.
+        source: RqliteError,
+    },
+}
+
+impl DatabasesError {
+    fn remote(namespace: &Namespace, source: &RqliteError) -> Self {
+        Self::Remote { namespace: namespace.clone(), source: source.clone() }
+    }
+}
+
+/// The databases of all namespaces, wherever each is. Clones share them.
+#[derive(Clone)]
+pub struct Databases(Arc<Shared>);
+
+struct Shared {
+    files: SqliteDatabases,
+    /// Those that the configuration names; `None` is a file.
+    named: HashMap<Namespace, Option<RqliteDatabase>>,
+    /// Whether one that is not named has none.
+    must_be_named: bool,
+}
+
+impl Databases {
+    /// Opens the folder of the files; servers are connected to when they are needed.
+    ///
+    /// # Errors
+    /// [`DatabasesError`]
+    pub fn open(dir: &Path, backends: &Backends, backplane: &Handle) -> Result<Self, DatabasesError> {
+        let files = SqliteDatabases::open(dir, backplane.clone())?;
+        let named = backends.namespaces.iter().map(|(namespace, at)| {
+            let remote = match at {
+                NamespaceDatabase::Sqlite => None,
+                NamespaceDatabase::Rqlite(at) => Some(RqliteDatabase::new(namespace, at, backplane.clone())?),
+            };
+            Ok((namespace.clone(), remote))
+        });
+        let named = named.collect::<Result<_, DatabasesError>>()?;
+        Ok(Self(Arc::new(Shared { files, named, must_be_named: backends.databases_are_mapped() })))
+    }
+
+    /// Deletes what a namespace has. The next call finds an empty database. Blocks; it can be run again.
+    ///
+    /// # Errors
+    /// [`DatabasesError`]: something may still be there.
+    pub fn remove(&self, namespace: &Namespace) -> Result<(), DatabasesError> {
+        if let Some(Some(remote)) = self.0.named.get(namespace) {
+            remote.remove()?;
+        }
+        // One from before it had servers, or after.
+        self.0.files.remove(namespace)
+    }
+
+    /// Whether the folder can be read; servers are asked for by [`Self::breakers`].
+    ///
+    /// # Errors
+    /// [`DatabasesError::File`]
+    pub fn check(&self) -> Result<(), DatabasesError> {
+        self.0.files.check()
+    }
+
+    /// The circuits of all servers.
+    #[must_use]
+    pub fn breakers(&self) -> Vec<Breaker> {
+        self.remote().map(|remote| remote.breaker().clone()).collect()
+    }
+
+    /// Ends what runs, takes nothing more, and closes every file. Blocks.
+    pub fn close(&self) {
+        self.remote().for_each(RqliteDatabase::close);
+        self.0.files.close();
+    }
+
+    fn remote(&self) -> impl Iterator<Item = &RqliteDatabase> {
+        self.0.named.values().flatten()
+    }
+}
+
+impl Database for Databases {
+    fn run(
+        &self,
+        namespace: &Namespace,
+        mode: BatchMode,
+        statements: Vec<Statement>,
+        deadline: Instant,
+    ) -> Answer<BatchOutcome> {
+        match self.0.named.get(namespace) {
+            Some(Some(remote)) => remote.run(mode, statements, deadline),
+            None if self.0.must_be_named => {
+                let error = ServiceError::unavailable(format!(
+                    "the namespace {namespace} has no database: the node's configuration names none in database.namespaces.{namespace}"
+                ));
+                Box::pin(ready(BatchOutcome { failure: Some(error.into()), ..BatchOutcome::default() }))
+            }
+            Some(None) | None => self.0.files.run(namespace, mode, statements, deadline),
+        }
+    }
+}

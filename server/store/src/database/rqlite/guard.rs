@@ -1,0 +1,268 @@
+//! What tenants' SQL may do on rqlite: the node parses each statement by SQLite's grammar before a server sees it.
+//!
+//! The server executes whatever its SQLite supports, including a second statement behind the first. The text must
+//! therefore be one statement of a kind that is listed here; a statement that cannot be parsed is refused.
+
+use super::tokens::{Tokens, parser, plain, unreadable};
+use orama_runtime::services::{ServiceError, StatementKind};
+use sqlite3_parser::ast::{
+    Cmd, InsertBody, OneSelect, QualifiedName, ResultColumn, Select, Stmt, TriggerCmd,
+};
+use sqlite3_parser::lexer::sql::TokenType;
+use sqlite3_parser::{Bump, FallibleIterator};
+
+/// Pragmas that only tell, and whether their argument names a thing; one given to any other would set it.
+const PRAGMAS: [(&str, bool); 14] = [
+    ("table_info", true),
+    ("table_xinfo", true),
+    ("table_list", true),
+    ("index_info", true),
+    ("index_xinfo", true),
+    ("index_list", true),
+    ("foreign_key_list", true),
+    ("foreign_key_check", true),
+    ("collation_list", false),
+    ("function_list", false),
+    ("user_version", false),
+    ("encoding", false),
+    ("data_version", false),
+    ("page_size", false),
+];
+
+/// Virtual tables that keep their content in the namespace's own database.
+const MODULES: [&str; 4] = ["fts5", "fts5vocab", "rtree", "rtree_i32"];
+
+/// Functions that reach beyond the database, or whose pointers are not for SQL.
+const FUNCTIONS_REFUSED: [&str; 15] = [
+    "load_extension",
+    "fts3_tokenizer",
+    "fts5",
+    "sqlite_log",
+    "edit",
+    "readfile",
+    "writefile",
+    "lsmode",
+    "fsdir",
+    "lsdir",
+    "zipfile",
+    "auth_enabled",
+    "authenticate",
+    "auth_user_add",
+    "auth_user_change",
+];
+
+/// SQLite's own tables that a tenant may change: where sequences stand, and what ANALYZE found.
+const OWN_TABLES_WRITTEN: [&str; 4] = ["sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"];
+
+/// Ends of the names of tables in which FTS5 and R*Tree keep their content.
+const SHADOWS: [&str; 8] = ["_data", "_idx", "_content", "_docsize", "_config", "_node", "_rowid", "_parent"];
+
+/// What kind of statement it is, as far as it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// SELECT or VALUES; how many columns it has, where its text alone says it.
+    Rows { columns: Option<usize> },
+    /// PRAGMA or EXPLAIN: rows that cannot be asked for by a part of another statement.
+    Report,
+    /// INSERT; whether it is one of rows that are written out.
+    Insert { is_plain: bool },
+    /// UPDATE.
+    Update,
+    /// DELETE.
+    Delete,
+    /// What remains in the schema: tables, triggers.
+    Define,
+    /// Everything else that changes something.
+    Other,
+}
+
+impl Kind {
+    /// Whether it changes rows, and so has counts to tell.
+    pub(super) fn changes_rows(self) -> bool {
+        matches!(self, Self::Insert { .. } | Self::Update | Self::Delete)
+    }
+}
+
+/// A statement that may run.
+#[derive(Debug)]
+pub(super) struct Allowed<'a> {
+    pub(super) tokens: Tokens<'a>,
+    pub(super) kind: Kind,
+    /// Tables that it changes which have a name as if they were the inside of a virtual table.
+    pub(super) maybe_shadows: Vec<String>,
+}
+
+/// Reads a statement and refuses what is not for tenants.
+pub(super) fn check(sql: &str, asked_for: StatementKind) -> Result<Allowed<'_>, ServiceError> {
+    let tokens = Tokens::read(sql)?;
+    let memory = Bump::new();
+    let mut parser = parser(&memory, sql);
+    let Some(command) = parser.next().map_err(|error| unreadable(&error))? else {
+        return Err(ServiceError::invalid("there is no SQL statement in the string"));
+    };
+    if !matches!(parser.next(), Ok(None)) {
+        return Err(ServiceError::invalid("there is more than one SQL statement in one string"));
+    }
+    let (kind, maybe_shadows) = match &command {
+        Cmd::Explain(statement) | Cmd::ExplainQueryPlan(statement) => {
+            statement_kind(statement)?;
+            (Kind::Report, Vec::new())
+        }
+        Cmd::Stmt(statement) => statement_kind(statement)?,
+    };
+    check_names(&tokens)?;
+    let is_read = matches!(kind, Kind::Rows { .. } | Kind::Report);
+    if asked_for == StatementKind::Query && !is_read {
+        return Err(ServiceError::invalid("a query may not change anything; run the statement as an exec"));
+    }
+    Ok(Allowed { tokens, kind, maybe_shadows })
+}
+
+fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceError> {
+    let refuse = |why: &str| Err(ServiceError::invalid(why));
+    let written = |table: &QualifiedName<'_>| written(std::iter::once(table));
+    Ok(match statement {
+        Stmt::Select(select) => (Kind::Rows { columns: columns(select) }, Vec::new()),
+        Stmt::Pragma(name, body) => {
+            let name = plain(name.name.0);
+            let allowed =
+                PRAGMAS.iter().any(|(known, takes_name)| *known == name && (body.is_none() || *takes_name));
+            if !allowed {
+                return Err(no_pragma(&name));
+            }
+            (Kind::Report, Vec::new())
+        }
+        Stmt::Insert { tbl_name, body, .. } => {
+            let is_plain = match body {
+                InsertBody::DefaultValues => true,
+                InsertBody::Select(select, upsert) => {
+                    upsert.is_none()
+                        && select.with.is_none()
+                        && select.body.compounds.is_none()
+                        && matches!(select.body.select, OneSelect::Values(_))
+                }
+            };
+            (Kind::Insert { is_plain }, written(tbl_name)?)
+        }
+        Stmt::Update { tbl_name, .. } => (Kind::Update, written(tbl_name)?),
+        Stmt::Delete { tbl_name, .. } => (Kind::Delete, written(tbl_name)?),
+        Stmt::CreateTable { temporary, tbl_name, .. } => {
+            check_place(*temporary, tbl_name)?;
+            (Kind::Define, Vec::new())
+        }
+        Stmt::CreateTrigger { temporary, trigger_name, commands, .. } => {
+            check_place(*temporary, trigger_name)?;
+            let tables = commands.iter().filter_map(|command| match command {
+                TriggerCmd::Update { tbl_name, .. }
+                | TriggerCmd::Insert { tbl_name, .. }
+                | TriggerCmd::Delete { tbl_name, .. } => Some(tbl_name),
+                TriggerCmd::Select(_) => None,
+            });
+            (Kind::Define, self::written(tables)?)
+        }
+        Stmt::CreateView { temporary, view_name, .. } => {
+            check_place(*temporary, view_name)?;
+            (Kind::Other, Vec::new())
+        }
+        Stmt::CreateIndex { idx_name, .. } => {
+            check_place(false, idx_name)?;
+            (Kind::Other, Vec::new())
+        }
+        Stmt::CreateVirtualTable { tbl_name, module_name, .. } => {
+            check_place(false, tbl_name)?;
+            let module = plain(module_name.0);
+            if !MODULES.contains(&module.as_str()) {
+                return Err(ServiceError::invalid(format!(
+                    "virtual tables of the module {module} are not available"
+                )));
+            }
+            (Kind::Other, Vec::new())
+        }
+        Stmt::AlterTable(table, _) => (Kind::Define, written(table)?),
+        Stmt::DropTable { tbl_name, .. } => (Kind::Other, written(tbl_name)?),
+        Stmt::DropIndex { .. }
+        | Stmt::DropTrigger { .. }
+        | Stmt::DropView { .. }
+        | Stmt::Reindex { .. }
+        | Stmt::Analyze(_) => (Kind::Other, Vec::new()),
+        Stmt::Begin(..) | Stmt::Commit(_) | Stmt::Rollback { .. } | Stmt::Savepoint(_) | Stmt::Release(_) => {
+            return refuse(
+                "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not available: the statements of one db_transaction are all or nothing",
+            );
+        }
+        Stmt::Attach { .. } | Stmt::Detach(_) | Stmt::Vacuum(..) => {
+            return refuse("ATTACH, DETACH and VACUUM are not available: a namespace has one database");
+        }
+    })
+}
+
+/// Things are made in the namespace's database and stay there.
+fn check_place(temporary: bool, name: &QualifiedName<'_>) -> Result<(), ServiceError> {
+    let is_main = name.db_name.as_ref().is_none_or(|database| plain(database.0) == "main");
+    if temporary || !is_main {
+        return Err(ServiceError::invalid(
+            "temporary tables, views and triggers are not available: nothing would remain of them for the next call",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses changes to SQLite's own tables; gives those tables back that may be the inside of a virtual one.
+fn written<'a, 'b: 'a>(
+    tables: impl Iterator<Item = &'a QualifiedName<'b>>,
+) -> Result<Vec<String>, ServiceError> {
+    let mut maybe_shadows = Vec::new();
+    for table in tables {
+        let name = plain(table.name.0);
+        if name.starts_with("sqlite_") && !OWN_TABLES_WRITTEN.contains(&name.as_str()) {
+            return Err(ServiceError::invalid(format!("table {name} may not be modified")));
+        }
+        if SHADOWS.iter().any(|end| name.ends_with(end)) {
+            maybe_shadows.push(name);
+        }
+    }
+    Ok(maybe_shadows)
+}
+
+/// How many columns a SELECT has, where no star hides some.
+fn columns(select: &Select<'_>) -> Option<usize> {
+    match &select.body.select {
+        OneSelect::Values(rows) => rows.first().map(|row| row.len()),
+        OneSelect::Select { columns, .. } => {
+            columns.iter().all(|column| matches!(column, ResultColumn::Expr(..))).then_some(columns.len())
+        }
+    }
+}
+
+/// Functions and tables that are refused wherever they stand: also within views, triggers, defaults and checks.
+fn check_names(tokens: &Tokens<'_>) -> Result<(), ServiceError> {
+    use TokenType::{TK_COMMA, TK_DOT, TK_FROM, TK_ID, TK_IN, TK_JOIN, TK_LP, TK_STRING, TK_USING};
+    for (index, token) in tokens.all.iter().enumerate() {
+        let before = index.checked_sub(1).and_then(|before| tokens.kind(before));
+        // A module of virtual tables may have a function's name.
+        if before != Some(TK_USING)
+            && let Some(function) = tokens.call(index)
+            && FUNCTIONS_REFUSED.contains(&function.as_str())
+        {
+            return Err(ServiceError::invalid(format!("the function {function}() is not available")));
+        }
+        // A table's name may be written as a text too.
+        let is_name = token.kind == TK_ID
+            || (token.kind == TK_STRING
+                && matches!(before, Some(TK_FROM | TK_JOIN | TK_COMMA | TK_LP | TK_DOT | TK_IN)));
+        if is_name
+            && let Some(pragma) = plain(tokens.text(index)).strip_prefix("pragma_")
+            && !PRAGMAS.iter().any(|(known, _)| *known == pragma)
+        {
+            return Err(no_pragma(pragma));
+        }
+    }
+    Ok(())
+}
+
+fn no_pragma(name: &str) -> ServiceError {
+    ServiceError::invalid(format!("PRAGMA {name} is not available in this form"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,359 @@
+//! What a server is sent instead of the tenant's text, so that every server of a cluster stores the same.
+//!
+//! A cluster's servers each run the statements of its log, and run some of them again when they start. So what a statement that
+//! changes something asks of the clock, of randomness and of the connection is put into its text here, once for all of them.
+
+use super::guard::{Allowed, Kind};
+use super::tokens::{Tokens, plain};
+use crate::limits::DB_RANDOM_MAX_BYTES;
+use jiff::Timestamp;
+use orama_runtime::services::{ServiceError, SqlValue};
+use rusqlite::types::Value;
+use sqlite3_parser::lexer::sql::TokenType;
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::ops::Range;
+
+/// Functions of time; of each, how many arguments come before the one that may say `'now'`.
+const TIME_FUNCTIONS: [(&str, usize); 7] = [
+    ("date", 0),
+    ("time", 0),
+    ("datetime", 0),
+    ("julianday", 0),
+    ("unixepoch", 0),
+    ("strftime", 1),
+    ("timediff", 0),
+];
+
+/// What the execs of a batch left on their connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    pub(super) last_insert_id: i64,
+    pub(super) changes: u64,
+}
+
+/// A statement as it is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rewritten {
+    pub(super) sql: String,
+    pub(super) params: Vec<Value>,
+    /// It may change one row at most, as it has one random value for all.
+    pub(super) one_row: bool,
+}
+
+/// Pieces of a text that are replaced, in order.
+struct Edits<'a> {
+    tokens: &'a Tokens<'a>,
+    edits: Vec<(Range<usize>, String)>,
+}
+
+impl Edits<'_> {
+    fn replace(&mut self, first: usize, last: usize, by: String) {
+        let (Some(from), Some(to)) = (self.tokens.all.get(first), self.tokens.all.get(last)) else { return };
+        self.edits.push((from.at.start..to.at.end, by));
+    }
+
+    fn insert_before(&mut self, index: usize, text: String) {
+        let Some(token) = self.tokens.all.get(index) else { return };
+        self.edits.push((token.at.start..token.at.start, text));
+    }
+
+    fn apply(mut self) -> String {
+        self.edits.sort_by_key(|(range, _)| range.start);
+        let Range { start: mut from, end } = self.tokens.statement();
+        let mut sql = String::with_capacity(end - from + 64);
+        for (range, by) in self.edits {
+            sql.push_str(self.tokens.sql.get(from..range.start).unwrap_or_default());
+            sql.push_str(&by);
+            from = range.end;
+        }
+        sql.push_str(self.tokens.sql.get(from..end).unwrap_or_default());
+        sql
+    }
+}
+
+/// A query: only what it asks of the connection is put in, where the batch had execs.
+pub(super) fn query(
+    allowed: &Allowed<'_>,
+    args: Vec<SqlValue>,
+    left: Option<Left>,
+) -> Result<Rewritten, ServiceError> {
+    let mut edits = Edits { tokens: &allowed.tokens, edits: Vec::new() };
+    if let Some(left) = left {
+        connection_functions(&mut edits, |function| {
+            Some(match function {
+                "last_insert_rowid" => left.last_insert_id.to_string(),
+                _ => left.changes.to_string(),
+            })
+        });
+    }
+    let params = bind(&mut edits, args, &HashSet::new(), "")?;
+    Ok(Rewritten { sql: edits.apply(), params, one_row: false })
+}
+
+/// A statement that may change something. `is_first` says that no statement of its batch changed rows before it.
+pub(super) fn exec(
+    allowed: &Allowed<'_>,
+    args: Vec<SqlValue>,
+    is_first: bool,
+    now: Timestamp,
+) -> Result<Rewritten, ServiceError> {
+    let tokens = &allowed.tokens;
+    let mut edits = Edits { tokens, edits: Vec::new() };
+    // What a view, a trigger or a default says is run later, each time anew.
+    let is_kept = matches!(allowed.kind, Kind::Define | Kind::Other) && !makes_rows(tokens);
+    let now = moment(now);
+    let times = if is_kept { HashSet::new() } else { time(&mut edits, &now) };
+    let one_row = random(&mut edits, allowed)?;
+    if !is_kept {
+        let mut refused = false;
+        connection_functions(&mut edits, |function| {
+            refused |= is_first || function == "total_changes";
+            None
+        });
+        if refused {
+            return Err(ServiceError::invalid(
+                "last_insert_rowid(), changes() and total_changes() of an earlier call are not available: \
+                 the servers of the database need not have the same connection; use the result of that call",
+            ));
+        }
+    }
+    let params = bind(&mut edits, args, &times, &now)?;
+    Ok(Rewritten { sql: edits.apply(), params, one_row })
+}
+
+/// Whether it makes a table of a query's rows.
+fn makes_rows(tokens: &Tokens<'_>) -> bool {
+    use TokenType::{TK_BEGIN, TK_SELECT, TK_TRIGGER, TK_VIEW};
+    let has = |kind| tokens.all.iter().take(6).any(|token| token.kind == kind);
+    !has(TK_VIEW) && !has(TK_TRIGGER) && !tokens.has(TK_BEGIN) && tokens.has(TK_SELECT)
+}
+
+/// A moment as SQLite reads it, to the millisecond that its own clock has.
+fn moment(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+/// Puts the time in. Gives the parameters back that stand where `'now'` may.
+fn time(edits: &mut Edits<'_>, now: &str) -> HashSet<usize> {
+    use TokenType::{TK_COMMA, TK_CTIME_KW, TK_ID, TK_LP, TK_RP, TK_STRING, TK_VARIABLE};
+    let tokens = edits.tokens;
+    let mut parameters = HashSet::new();
+    // Of each open parenthesis: the function of time that it belongs to, and its commas so far.
+    let mut open: Vec<(Option<&str>, usize)> = Vec::new();
+    for (index, token) in tokens.all.iter().enumerate() {
+        match token.kind {
+            TK_CTIME_KW => {
+                let (day, rest) = now.split_at_checked(10).unwrap_or((now, ""));
+                let time = rest.get(1..9).unwrap_or_default();
+                let text = match plain(tokens.text(index)).as_str() {
+                    "current_date" => format!("'{day}'"),
+                    "current_time" => format!("'{time}'"),
+                    _ => format!("'{day} {time}'"),
+                };
+                edits.replace(index, index, text);
+            }
+            TK_LP => {
+                let called = index.checked_sub(1).and_then(|before| tokens.call(before));
+                let known = called
+                    .and_then(|called| TIME_FUNCTIONS.iter().find(|(name, _)| **name == *called))
+                    .map(|(name, _)| *name);
+                open.push((known, 0));
+            }
+            TK_RP => {
+                let Some((function, commas)) = open.pop() else { continue };
+                let is_empty = tokens.kind(index.saturating_sub(1)) == Some(TK_LP);
+                match function {
+                    Some("strftime") if commas == 0 && !is_empty => {
+                        edits.insert_before(index, format!(", '{now}'"));
+                    }
+                    Some("date" | "time" | "datetime" | "julianday" | "unixepoch") if is_empty => {
+                        edits.insert_before(index, format!("'{now}'"));
+                    }
+                    _ => {}
+                }
+            }
+            TK_COMMA => {
+                if let Some((_, commas)) = open.last_mut() {
+                    *commas += 1;
+                }
+            }
+            TK_STRING | TK_ID | TK_VARIABLE if matches!(open.last(), Some((Some(_), _))) => {
+                if token.kind == TK_VARIABLE {
+                    parameters.insert(index);
+                } else if (token.kind == TK_STRING || tokens.text(index).starts_with('"'))
+                    && plain(tokens.text(index)) == "now"
+                {
+                    edits.replace(index, index, format!("'{now}'"));
+                }
+            }
+            _ => {}
+        }
+    }
+    parameters
+}
+
+/// Puts random values in; `true` when the one put in is right for one row alone.
+fn random(edits: &mut Edits<'_>, allowed: &Allowed<'_>) -> Result<bool, ServiceError> {
+    use TokenType::{TK_INTEGER, TK_RP, TK_SELECT, TK_VIEW};
+    let tokens = edits.tokens;
+    let is_view = tokens.all.iter().take(4).any(|token| token.kind == TK_VIEW);
+    let mut one_row = false;
+    for index in 0..tokens.all.len() {
+        let bytes = match tokens.call(index).as_deref() {
+            // Who reads a view asks one server.
+            _ if is_view => continue,
+            Some("random") => None,
+            Some("randomblob") => Some(tokens.text(index + 2).parse::<usize>()),
+            _ => continue,
+        };
+        let can_put_in = match allowed.kind {
+            Kind::Insert { is_plain } => is_plain && !tokens.has(TK_SELECT),
+            Kind::Update => !tokens.has(TK_SELECT),
+            _ => false,
+        };
+        if !can_put_in {
+            return Err(ServiceError::invalid(
+                "random() and randomblob() are available in INSERT … VALUES and in an UPDATE of one row: the servers of the \
+                 database would each have other values here; give the value as an argument",
+            ));
+        }
+        let (last, text) = match bytes {
+            None => (index + 2, format!("({})", i64::from_ne_bytes(random_bytes()?))),
+            Some(Ok(count)) if count <= DB_RANDOM_MAX_BYTES && tokens.kind(index + 2) == Some(TK_INTEGER) => {
+                let mut bytes = vec![0; count.max(1)];
+                getrandom::fill(&mut bytes).map_err(|_| no_randomness())?;
+                (index + 3, blob_literal(&bytes))
+            }
+            Some(_) => {
+                return Err(ServiceError::invalid(format!(
+                    "randomblob() is available with a number up to {DB_RANDOM_MAX_BYTES}; give the value as an argument"
+                )));
+            }
+        };
+        if tokens.kind(last) != Some(TK_RP) {
+            return Err(ServiceError::invalid("a wrong number of arguments to a function of randomness"));
+        }
+        edits.replace(index, last, text);
+        one_row |= allowed.kind == Kind::Update;
+    }
+    Ok(one_row)
+}
+
+fn random_bytes() -> Result<[u8; 8], ServiceError> {
+    getrandom::u64().map(u64::to_ne_bytes).map_err(|_| no_randomness())
+}
+
+fn no_randomness() -> ServiceError {
+    ServiceError::new(orama_runtime::services::ErrorCode::Internal, "the system has no random numbers")
+}
+
+/// Calls `put` for each function over the connection's state; what it gives stands there instead.
+fn connection_functions(edits: &mut Edits<'_>, mut put: impl FnMut(&str) -> Option<String>) {
+    let tokens = edits.tokens;
+    for index in 0..tokens.all.len() {
+        if let Some(function @ ("last_insert_rowid" | "changes" | "total_changes")) =
+            tokens.call(index).as_deref()
+            && tokens.kind(index + 2) == Some(TokenType::TK_RP)
+            && let Some(text) = put(function)
+        {
+            edits.replace(index, index + 2, format!("({text})"));
+        }
+    }
+}
+
+/// Checks the arguments against the parameters, and writes those out that cannot be sent.
+fn bind(
+    edits: &mut Edits<'_>,
+    args: Vec<SqlValue>,
+    times: &HashSet<usize>,
+    now: &str,
+) -> Result<Vec<Value>, ServiceError> {
+    let tokens = edits.tokens;
+    // The place of each parameter among the arguments, as SQLite counts them.
+    let (mut names, mut count) = (Vec::<String>::new(), 0_usize);
+    let mut uses: Vec<(usize, usize)> = Vec::new();
+    for (index, token) in tokens.all.iter().enumerate() {
+        if token.kind != TokenType::TK_VARIABLE {
+            continue;
+        }
+        let text = tokens.text(index);
+        let number = match text.strip_prefix('?') {
+            Some("") => count + 1,
+            Some(number) => match number.parse::<usize>() {
+                Ok(number @ 1..=32_766) => number,
+                _ => return Err(ServiceError::invalid("variable number must be between ?1 and ?32766")),
+            },
+            None => match names.iter().position(|name| name == text) {
+                Some(place) => {
+                    uses.push((index, place));
+                    continue;
+                }
+                None => count + 1,
+            },
+        };
+        count = count.max(number);
+        names.resize(count, String::new());
+        if !text.starts_with('?')
+            && let Some(name) = names.get_mut(number - 1)
+        {
+            text.clone_into(name);
+        }
+        uses.push((index, number - 1));
+    }
+    if count != args.len() {
+        return Err(ServiceError::invalid(format!(
+            "the statement has {count} parameters, but {} arguments were given",
+            args.len()
+        )));
+    }
+    let mut params = Vec::with_capacity(args.len());
+    for (place, arg) in args.into_iter().enumerate() {
+        let here = || uses.iter().filter(move |(_, of)| *of == place).map(|(index, _)| *index);
+        params.push(match arg {
+            SqlValue::Null => Value::Null,
+            SqlValue::Integer(number) => Value::Integer(number),
+            SqlValue::Real(number) if number.is_nan() => Value::Null,
+            SqlValue::Real(number) if number.is_infinite() => {
+                let text = if number > 0.0 { "(9e999)" } else { "(-9e999)" };
+                here().for_each(|index| edits.replace(index, index, keeping(tokens.text(index), text)));
+                Value::Null
+            }
+            SqlValue::Real(number) => Value::Real(number),
+            SqlValue::Text(text) => {
+                let is_now = text.eq_ignore_ascii_case("now") && here().any(|index| times.contains(&index));
+                if is_now {
+                    Value::Text(now.to_owned())
+                } else if crate::rqlite::is_taken_for_blob(&text) {
+                    // Its bytes, made a text again by the server.
+                    here().for_each(|index| {
+                        let by = format!("(CAST({} AS TEXT) || '')", tokens.text(index));
+                        edits.replace(index, index, by);
+                    });
+                    Value::Blob(text.into_bytes())
+                } else {
+                    Value::Text(text)
+                }
+            }
+            SqlValue::Blob(bytes) => Value::Blob(bytes),
+        });
+    }
+    Ok(params)
+}
+
+/// A value instead of a parameter, which is still counted.
+fn keeping(parameter: &str, value: &str) -> String {
+    format!("iif({parameter} IS NULL, {value}, NULL)")
+}
+
+/// Bytes as SQL has them.
+pub(super) fn blob_literal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len() + 3);
+    text.push_str("x'");
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.push('\'');
+    text
+}

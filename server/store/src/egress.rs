@@ -1,0 +1,220 @@
+//! `http_fetch`: HTTP from guests to the outside.
+//!
+//! Guests reach public addresses and what the operator allows, and this is decided for the very addresses that are
+//! connected to: names are looked up here (`resolver`), an address in a URL is checked here, and each redirect is a hop of
+//! its own that is checked like the first. A namespace's connections, and the state of its TLS, are its own.
+
+use crate::limits::{
+    DNS_THREADS_MAX, FETCH_IDLE_TIMEOUT, FETCH_NAMESPACES_MAX, FETCH_REDIRECTS_MAX, FETCHES_MAX,
+    FETCHES_PER_NAMESPACE,
+};
+use addresses::not_public;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use orama_runtime::limits::FETCH_TIMEOUT;
+use orama_runtime::names::Namespace;
+use orama_runtime::services::{Answer, ErrorCode, FetchRequest, FetchResponse, Http, ServiceError};
+use request::Hop;
+use resolver::{LookUp, system_look_up};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tenant::Tenant;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
+use url::{Host, Url};
+
+mod addresses;
+mod allow;
+mod errors;
+mod request;
+mod resolver;
+mod response;
+mod tenant;
+pub mod tls;
+
+pub use allow::AllowEntry;
+
+/// A namespace that fetched nothing for so long has no connection left, and nothing under way.
+const TENANT_IDLE: Duration = FETCH_TIMEOUT.saturating_add(FETCH_IDLE_TIMEOUT).saturating_mul(2);
+
+/// HTTP of all guests.
+#[derive(Clone)]
+pub struct Egress {
+    shared: Arc<Shared>,
+    backplane: Handle,
+}
+
+/// See [`Shared::tls`].
+type Tls = OnceLock<Result<rustls::ClientConfig, rustls::Error>>;
+
+struct Shared {
+    rules: Rules,
+    look_up: LookUp,
+    /// Look-ups of names under way, each on a thread.
+    look_ups: Arc<Semaphore>,
+    tls: Tls,
+    tenants: Cache<Namespace, Arc<Tenant>>,
+    running: Semaphore,
+}
+
+impl Egress {
+    /// Guests' HTTP on the backplane, for a node that serves at `own`; `allow` names the private targets that they may reach.
+    #[must_use]
+    pub fn new(allow: Vec<AllowEntry>, own: SocketAddr, backplane: Handle) -> Self {
+        let rules = Rules { allow, own };
+        Self::with(rules, Arc::new(system_look_up), OnceLock::new(), backplane)
+    }
+
+    /// Reads what this machine trusts, so that no fetch has to wait for it. Blocks for milliseconds.
+    pub fn prepare(&self) {
+        if let Err(error) = self.shared.tls() {
+            tracing::error!(%error, "TLS for functions cannot be set up");
+        }
+    }
+
+    fn with(rules: Rules, look_up: LookUp, tls: Tls, backplane: Handle) -> Self {
+        let tenants = Cache::builder()
+            .max_capacity(FETCH_NAMESPACES_MAX)
+            .time_to_idle(TENANT_IDLE)
+            .eviction_policy(EvictionPolicy::lru())
+            .build();
+        let running = Semaphore::new(FETCHES_MAX);
+        let look_ups = Arc::new(Semaphore::new(DNS_THREADS_MAX));
+        Self { shared: Arc::new(Shared { rules, look_up, look_ups, tls, tenants, running }), backplane }
+    }
+
+    /// Closes the connections of a namespace that are not in use.
+    pub fn remove(&self, namespace: &Namespace) {
+        self.shared.tenants.invalidate(namespace);
+    }
+}
+
+impl Http for Egress {
+    fn fetch(
+        &self,
+        namespace: &Namespace,
+        request: FetchRequest,
+        deadline: Instant,
+    ) -> Answer<Result<FetchResponse, ServiceError>> {
+        let (shared, namespace) = (Arc::clone(&self.shared), namespace.clone());
+        Box::pin(Fetching(
+            self.backplane.spawn(async move { shared.fetch(&namespace, request, deadline).await }),
+        ))
+    }
+}
+
+/// A fetch on the backplane, which ends when nobody waits for it any more.
+struct Fetching(JoinHandle<Result<FetchResponse, ServiceError>>);
+
+impl Future for Fetching {
+    type Output = Result<FetchResponse, ServiceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(ready!(Pin::new(&mut self.0).poll(cx)).unwrap_or_else(|error| {
+            if error.is_panic() {
+                return Err(ServiceError::new(ErrorCode::Internal, "the node failed to fetch"));
+            }
+            Err(ServiceError::unavailable("the node is stopping"))
+        }))
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Shared {
+    /// What all TLS connections begin from; read from the machine by whoever needs it first.
+    fn tls(&self) -> Result<&rustls::ClientConfig, rustls::Error> {
+        self.tls.get_or_init(tls::config).as_ref().map_err(Clone::clone)
+    }
+
+    async fn fetch(
+        self: &Arc<Self>,
+        namespace: &Namespace,
+        request: FetchRequest,
+        deadline: Instant,
+    ) -> Result<FetchResponse, ServiceError> {
+        let hop = Hop::first(request)?;
+        let tenant = self.tenants.get_with_by_ref(namespace, || Arc::new(Tenant::new(self)));
+        let _places = (
+            place(&tenant.running, || {
+                format!("this namespace has {FETCHES_PER_NAMESPACE} fetches under way, which is the most")
+            })?,
+            place(&self.running, || "too many fetches are under way on this node".to_owned())?,
+        );
+        let patience = deadline.saturating_duration_since(Instant::now()).min(FETCH_TIMEOUT);
+        tokio::time::timeout(patience, self.follow(&tenant, hop)).await.unwrap_or_else(|_| {
+            let message = format!("timed out after {:.1} s", patience.as_secs_f64());
+            Err(ServiceError::new(ErrorCode::DeadlineExceeded, message))
+        })
+    }
+
+    /// Sends a request, and again wherever the answer points to.
+    async fn follow(&self, tenant: &Tenant, mut hop: Hop) -> Result<FetchResponse, ServiceError> {
+        for _ in 0..=FETCH_REDIRECTS_MAX {
+            let (host, port) = self.rules.target(&hop.url)?;
+            let client = tenant.client(host, port)?;
+            let response = hop.send(&client).await.map_err(|error| errors::explain(&error))?;
+            if !hop.redirect(response.status(), response.headers())? {
+                return response::read(response).await;
+            }
+        }
+        Err(ServiceError::invalid(format!("more than {FETCH_REDIRECTS_MAX} redirects")))
+    }
+}
+
+fn place(of: &Semaphore, message: impl Fn() -> String) -> Result<SemaphorePermit<'_>, ServiceError> {
+    of.try_acquire().map_err(|_| ServiceError::unavailable(message()))
+}
+
+/// Where guests may connect to.
+struct Rules {
+    allow: Vec<AllowEntry>,
+    /// Where the node serves. Its own API is no target, also when it is public.
+    own: SocketAddr,
+}
+
+impl Rules {
+    /// The host and the port of a URL. An address in it is checked here, as nobody will look it up.
+    fn target<'a>(&self, url: &'a Url) -> Result<(&'a str, u16), ServiceError> {
+        let incomplete = || ServiceError::invalid("the URL has no host");
+        let port = url.port_or_known_default().ok_or_else(incomplete)?;
+        match url.host().ok_or_else(incomplete)? {
+            Host::Domain(_) => {}
+            Host::Ipv4(address) => self.check(None, address.into(), port)?,
+            Host::Ipv6(address) => self.check(None, address.into(), port)?,
+        }
+        Ok((url.host_str().ok_or_else(incomplete)?, port))
+    }
+
+    /// Whether guests may connect to an address, under the name that it was looked up by.
+    fn check(&self, name: Option<&str>, address: IpAddr, port: u16) -> Result<(), ServiceError> {
+        if self.allow.iter().any(|entry| entry.allows(name, address, port)) {
+            return Ok(());
+        }
+        let word = if self.is_own(address, port) { Some("this node's own") } else { not_public(address) };
+        let Some(word) = word else { return Ok(()) };
+        let of = name.map(|name| format!(" of host {name}")).unwrap_or_default();
+        Err(ServiceError::invalid(format!(
+            "address {address}{of} is {word}; the operator may allow it with egress.allow"
+        )))
+    }
+
+    fn is_own(&self, address: IpAddr, port: u16) -> bool {
+        let address = address.to_canonical();
+        port == self.own.port()
+            && (address == self.own.ip().to_canonical()
+                // The system binds to the machine's own addresses alone.
+                || (self.own.ip().is_unspecified() && UdpSocket::bind((address, 0)).is_ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

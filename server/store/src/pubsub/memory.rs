@@ -1,0 +1,84 @@
+//! Messages within one process.
+
+use super::{Answer, Heard, PubSub, PubSubError, Subscription};
+use crate::limits::PUBSUB_BACKLOG_MAX;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::future::{pending, ready};
+use std::sync::{Mutex, PoisonError};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+/// Topics of this process that somebody listens to.
+#[derive(Default)]
+pub struct MemoryPubSub {
+    topics: Mutex<HashMap<String, broadcast::Sender<Bytes>>>,
+}
+
+impl PubSub for MemoryPubSub {
+    fn publish(&self, topic: &str, message: Bytes) -> Answer<'static, Result<(), PubSubError>> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        // An error says that the last listener has gone, and the topic goes with it.
+        if topics.get(topic).is_some_and(|sender| sender.send(message).is_err()) {
+            topics.remove(topic);
+        }
+        Box::pin(ready(Ok(())))
+    }
+
+    fn subscribe(&self, topic: &str) -> Answer<'static, Result<Box<dyn Subscription>, PubSubError>> {
+        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender =
+            topics.entry(topic.to_owned()).or_insert_with(|| broadcast::channel(PUBSUB_BACKLOG_MAX).0);
+        let listener: Box<dyn Subscription> = Box::new(Listener(sender.subscribe()));
+        Box::pin(ready(Ok(listener)))
+    }
+}
+
+struct Listener(broadcast::Receiver<Bytes>);
+
+impl Subscription for Listener {
+    fn next(&mut self) -> Answer<'_, Heard> {
+        Box::pin(async move {
+            match self.0.recv().await {
+                Ok(message) => Heard::Message(message),
+                Err(RecvError::Lagged(_)) => Heard::Lagged,
+                // The sender goes with the whole pubsub: there is nothing to hear any more.
+                Err(RecvError::Closed) => pending().await,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_keeps_the_promises_of_every_pubsub() {
+        conformance::pubsub::suite(&MemoryPubSub::default()).await;
+    }
+
+    #[tokio::test]
+    async fn topics_that_nobody_listens_to_are_forgotten() {
+        let pubsub = MemoryPubSub::default();
+        drop(pubsub.subscribe("a").await.unwrap());
+        assert_eq!(pubsub.topics.lock().unwrap().len(), 1);
+        pubsub.publish("a", Bytes::new()).await.unwrap();
+        pubsub.publish("b", Bytes::new()).await.unwrap();
+        assert_eq!(pubsub.topics.lock().unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_too_slow_is_told_and_goes_on_with_the_newest() {
+        let pubsub = MemoryPubSub::default();
+        let mut listener = pubsub.subscribe("a").await.unwrap();
+        let sent = 2 * PUBSUB_BACKLOG_MAX;
+        for n in 0..sent {
+            pubsub.publish("a", Bytes::from(n.to_string())).await.unwrap();
+        }
+        assert_eq!(listener.next().await, Heard::Lagged);
+        for n in sent - PUBSUB_BACKLOG_MAX..sent {
+            assert_eq!(listener.next().await, Heard::Message(Bytes::from(n.to_string())));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Keeps a copy up to date: asks for what other nodes did, at once when one of them says so and else every half second.
+
+use super::Replica;
+use super::log::Pulled;
+use crate::limits::{PLATFORM_PULL_EVERY, PLATFORM_PULL_TIMEOUT};
+use crate::pubsub::Heard;
+use crate::rqlite::Level;
+use crate::sqlite::Database;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether the copy is still there, and tried to listen anew.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
+
+/// The pause after a copy could not be made anew.
+const COPY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs until the database is dropped. Blocks.
+pub(super) fn run(database: &Weak<Database>, kicks: &Receiver<()>) {
+    let mut told = None;
+    loop {
+        match kicks.recv_timeout(PLATFORM_PULL_EVERY) {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        let Some(database) = database.upgrade() else { return };
+        let Some(replica) = database.replica() else { return };
+        match look(&database, replica) {
+            Ok(()) => told = None,
+            Err(error) => {
+                let stream = replica.layout.stream;
+                // Once for each kind of cause, not twice a second: a server that is down is refused, or not asked, in turns.
+                let kind = std::mem::discriminant(&error);
+                if told.replace(kind) != Some(kind) {
+                    tracing::warn!(stream, %error, "changes of other nodes cannot be read");
+                }
+            }
+        }
+    }
+}
+
+fn look(database: &Database, replica: &Replica) -> Result<(), super::ReplicaError> {
+    let deadline = Instant::now() + PLATFORM_PULL_TIMEOUT;
+    if let Some(found) = replica.state().newer {
+        return Err(replica.newer(found));
+    }
+    let (is_elsewhere, seen) = {
+        let state = replica.state();
+        (state.is_elsewhere, state.position.clone())
+    };
+    if !is_elsewhere {
+        match replica.pull(Level::Weak, deadline)? {
+            Pulled::Entries(entries) if entries.is_empty() => {
+                replica.state().fresh = Some(Instant::now());
+                return Ok(());
+            }
+            Pulled::Entries(entries) => {
+                let mut connection = database.writer().lock().unwrap_or_else(PoisonError::into_inner);
+                // Whoever held the connection may have taken them meanwhile.
+                if replica.state().position == seen {
+                    replica.apply(&mut connection, &entries)?;
+                    replica.kick();
+                }
+                return Ok(());
+            }
+            // A leader that was deposed and does not know it yet may say so too.
+            Pulled::Empty | Pulled::Elsewhere => match replica.pull(Level::Strong, deadline)? {
+                Pulled::Entries(_) => return Ok(()),
+                Pulled::Empty => {
+                    return Err(super::unavailable(
+                        "rqlite has nothing of the platform's data any more; restore it from a backup",
+                    ));
+                }
+                Pulled::Elsewhere => {
+                    if replica.state().position != seen {
+                        return Ok(());
+                    }
+                    replica.state().is_elsewhere = true;
+                }
+            },
+        }
+    }
+    let copied = replica.copy_anew(database.writer());
+    if copied.is_err() {
+        std::thread::sleep(COPY_PAUSE);
+    }
+    copied
+}
+
+/// Listens to what other nodes say until the database is dropped.
+pub(super) async fn listen(database: Weak<Database>) {
+    let mut subscription = None;
+    loop {
+        let Some((pubsub, topic)) = database.upgrade().and_then(|database| {
+            let replica = database.replica()?;
+            Some((replica.shared.pubsub.clone(), replica.topic.clone()))
+        }) else {
+            return;
+        };
+        let Some(listener) = &mut subscription else {
+            match pubsub.subscribe(&topic).await {
+                Ok(listener) => subscription = Some(listener),
+                // Without it changes are seen half a second later.
+                Err(_) => tokio::time::sleep(LISTEN_EVERY).await,
+            }
+            continue;
+        };
+        let heard = tokio::time::timeout(LISTEN_EVERY, listener.next()).await;
+        let Some(database) = database.upgrade() else { return };
+        let Some(replica) = database.replica() else { return };
+        let is_news = match heard {
+            Err(_) => false,
+            Ok(Heard::Lagged) => true,
+            Ok(Heard::Message(message)) => {
+                let generation = std::str::from_utf8(&message).ok().and_then(|text| text.parse::<i64>().ok());
+                generation.is_none_or(|generation| generation > replica.state().position.generation)
+            }
+        };
+        if is_news {
+            replica.kick();
+        }
+    }
+}
