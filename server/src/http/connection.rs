@@ -105,14 +105,10 @@ pub(crate) async fn serve_connection<H: Handler>(
             connections.enter(&state, Phase::Handling);
             state.knows_interim.set(request.version() >= Version::HTTP_11);
             let has_body = !request.body().is_end_stream();
-            let Handled { mut response, then } = handler.handle(request, peer).await;
-            match then {
-                Then::Unread if has_body => {
-                    state.unread_body.set(true);
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Then::Next | Then::Unread => {}
-                Then::TakeOver(taken_over) => session.set(Some(taken_over)),
+            let handled = handler.handle(request, peer).await;
+            let (response, taken_over) = response_of(handled, has_body, &state);
+            if taken_over.is_some() {
+                session.set(taken_over);
             }
             connections.enter(&state, Phase::Sending);
             Ok::<_, Infallible>(response)
@@ -163,6 +159,23 @@ pub(crate) async fn serve_connection<H: Handler>(
         (None, None) => drop(socket),
     }
     connections.closed(&state);
+}
+
+/// The answer as it is sent, and the session of one that takes the connection over.
+fn response_of<S>(
+    Handled { mut response, then }: Handled<S>,
+    has_body: bool,
+    state: &ConnectionState,
+) -> (Response, Option<S>) {
+    match then {
+        Then::Unread if has_body => {
+            state.unread_body.set(true);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            (response, None)
+        }
+        Then::Next | Then::Unread => (response, None),
+        Then::TakeOver(session) => (response, Some(session)),
+    }
 }
 
 /// Tells a client that there is no room for its connection, and closes it. Who does not hear it at once will not be waited for.

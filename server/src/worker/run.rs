@@ -103,7 +103,7 @@ pub(super) async fn ready(
     let tenant = core.callers.namespace(namespace);
     let ready = Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, _user: user });
     // Of code that was thrown out meanwhile, cores were told already.
-    if !ready.module.is_thrown_out() {
+    if !ready.module.is_evicted() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
     }
     Ok(ready)
