@@ -394,11 +394,11 @@ fn memory_of_guests_stays_within_the_nodes_budget() {
 #[test]
 fn requests_that_come_too_often_are_told_when_to_come_back() {
     let place = Place::new(
-        "[rates]\nrequests_per_key = \"2/s burst 30\"\ndeploys_per_namespace = \"6/min burst 3\"\n\
+        "[rates]\nrequests_per_key = \"2/s burst 30\"\ndeploys_per_namespace = \"6/h burst 3\"\n\
          publishes_per_key = \"1/h burst 1\"\n",
     );
-    let limited = |request: Request, scope: &str| {
-        let answer = request.send().expect(429);
+    let limited = |answer: Answer, scope: &str| {
+        let answer = answer.expect(429);
         let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
         assert_eq!(answer.json()["scope"], scope);
         answer.refusal(429, "RATE_LIMITED");
@@ -408,12 +408,16 @@ fn requests_that_come_too_often_are_told_when_to_come_back() {
     let tired = key(&place.node, "hostile", "invoke");
     let call = |key: &str| place.node.request_as(key, "POST", "/v1/functions/echo/invoke").body("[1]");
     let (begun, mut served) = (Instant::now(), 0);
-    while call(&tired).send().status == 200 {
+    let refused = loop {
+        let answer = call(&tired).send();
+        if answer.status != 200 {
+            break answer;
+        }
         served += 1;
-    }
+    };
     let most = 30 + 2 * (begun.elapsed().as_secs() + 1);
     assert!((30..=most).contains(&served), "{served} of at most {most}");
-    assert_eq!(limited(call(&tired), "key"), 1);
+    assert_eq!(limited(refused, "key"), 1);
     call(&other).send().expect(200);
     sleep(Duration::from_millis(1_100));
     call(&tired).send().expect(200);
@@ -424,7 +428,7 @@ fn requests_that_come_too_often_are_told_when_to_come_back() {
         request.body("{\"topic\":\"t\",\"data\":1}")
     };
     publish().send().expect(202);
-    assert!((3_000..=3_600).contains(&limited(publish(), "key")));
+    assert!((3_000..=3_600).contains(&limited(publish().send(), "key")));
 
     // One deploy of each namespace was made before. Another key does not help.
     for name in ["a", "b"] {
@@ -433,7 +437,7 @@ fn requests_that_come_too_often_are_told_when_to_come_back() {
     let fresh = key(&place.node, "hostile", "deploy");
     let form: [(&str, &[u8]); 2] = [("name", b"c"), ("wasm", &guests::wat("echo"))];
     let deploy = place.node.request_as(&fresh, "POST", "/v1/functions").form(&form);
-    assert!((1..=10).contains(&limited(deploy, "namespace")));
+    assert!((1..=600).contains(&limited(deploy.send(), "namespace")));
     place.deploy(&place.honest, "c", &guests::wat("echo"), &[]).expect(201);
 }
 
