@@ -24,6 +24,7 @@ mod functions;
 mod go_guests;
 mod harness;
 mod homes;
+mod hostile_edge;
 mod http;
 mod invoke;
 mod isolation;

@@ -251,10 +251,11 @@ fn a_client_that_leaves_is_recorded_and_frees_its_place() {
         let mut connection = node.connect();
         connection.write(node.invoke_bytes("sleepy", "[1]"));
         eventually("it has begun", || node.metric("orama_invocations_running") == 1.0);
-        // Nobody can tell a client that only ends what it sends from one that is gone.
+        // One that only ends what it sends is still there, until it leaves.
         if n == 0 {
             connection.close_sending_half();
-            connection.expect_closed();
+            std::thread::sleep(Duration::from_millis(500));
+            assert_eq!(node.metric("orama_invocations_running"), 1.0);
         }
         drop(connection);
         eventually("it has ended", || node.metric("orama_invocations_running") == 0.0);

@@ -96,6 +96,7 @@ fn read_input(
     memory.write(u64::from(read_at), &(total as u32).to_le_bytes())?;
     state.input_read += total;
     state.limiter.denied &= total == 0;
+    state.limiter.no_room &= total == 0;
     Ok(errno::SUCCESS)
 }
 
