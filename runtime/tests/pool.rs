@@ -4,10 +4,10 @@
 
 mod common;
 
-use orama_runtime::limits::{PARKED_DEPTH_MAX, PARKED_IDLE, PARKING_PAUSE_MAX};
 use common::{block_on, function, invocation, node};
 use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::invocation::Failure;
+use orama_runtime::limits::{PARKED_DEPTH_MAX, PARKED_IDLE, PARKING_PAUSE_MAX};
 use orama_runtime::pool::{Pool, Totals};
 use orama_runtime::{LoadedModule, NotParked};
 use std::rc::Rc;

@@ -4,9 +4,9 @@
 
 mod common;
 
-use orama_runtime::limits::{MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
 use common::{function, node};
 use orama_runtime::ModuleError;
+use orama_runtime::limits::{MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
 use orama_test_support::guests;
 use std::fmt::Write;
 use std::time::{Duration, Instant};

@@ -4,9 +4,9 @@
 
 mod common;
 
-use orama_runtime::limits::{LOG_MESSAGE_MAX_BYTES, LOG_MESSAGES_MAX, LOG_TOTAL_MAX_BYTES, OUTPUT_MAX_BYTES};
 use common::{function, log, node, text};
 use orama_runtime::invocation::{Failure, Outcome};
+use orama_runtime::limits::{LOG_MESSAGE_MAX_BYTES, LOG_MESSAGES_MAX, LOG_TOTAL_MAX_BYTES, OUTPUT_MAX_BYTES};
 use orama_test_support::guests;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -2,9 +2,9 @@
 
 use crate::common::Turns;
 use crate::guest::{Arg, BUMP, FUNCTIONS, call, call_from, good, run_at_depth, s, text};
-use orama_runtime::limits::{CACHE_TTL_MAX, STORAGE_MAX_BYTES};
 use crate::recorder::{Call, Recorder};
 use bytes::Bytes;
+use orama_runtime::limits::{CACHE_TTL_MAX, STORAGE_MAX_BYTES};
 use orama_runtime::services::{
     BatchMode, BatchOutcome, Consistency, ErrorCode, Event, FetchRequest, ServiceError, SqlValue, Statement,
     StatementKind, StatementResult,

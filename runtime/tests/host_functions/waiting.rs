@@ -4,10 +4,10 @@ use crate::common::{Turns, block_on, function, invocation, node, thread_cpu_ns};
 use crate::guest::{
     Arg, BUMP, FUNCTIONS, Got, call, good, import_and_call, input, module, run_at_depth, s, text,
 };
-use orama_runtime::limits::{DB_ARGUMENTS_MAX_BYTES, FETCH_RESPONSE_MAX_BYTES, STORAGE_MAX_BYTES};
 use crate::recorder::{Recorder, When};
 use bytes::Bytes;
 use orama_runtime::invocation::{Failure, Outcome};
+use orama_runtime::limits::{DB_ARGUMENTS_MAX_BYTES, FETCH_RESPONSE_MAX_BYTES, STORAGE_MAX_BYTES};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{FetchResponse, Scheduler, ThreadScheduler, Wait};
 use std::pin::Pin;

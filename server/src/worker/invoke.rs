@@ -2,7 +2,7 @@
 
 use super::cache::Ready;
 use super::core::Core;
-use super::run::{Cause, Running, ready, run_with_retries};
+use super::run::{Cause, NotReady, Running, ready, run_with_retries};
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Response, read_body};
 use bytes::Bytes;
@@ -74,8 +74,8 @@ pub(super) async fn permitted(
         Ok(ready) if may || ready.function.is_public => Ok(ready),
         // Whether a function is there is nobody's business but its namespace's.
         Ok(_) => Err(not_yours(credential.is_some())),
-        Err(error) if !may && error.status == StatusCode::NOT_FOUND => Err(not_yours(credential.is_some())),
-        Err(error) => Err(error),
+        Err(NotReady::Unknown { .. }) if !may => Err(not_yours(credential.is_some())),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -11,18 +11,58 @@ use orama_platform::records::{self, Record};
 use orama_runtime::Ended;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
-use orama_runtime::names::Namespace;
+use orama_runtime::names::{FunctionName, Namespace};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Why no code of a function is ready to run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotReady {
+    /// The name or the version cannot be one.
+    #[error(transparent)]
+    Name(ApiError),
+    /// The node's registry names no such function or version.
+    #[error("the function is not known")]
+    Unknown {
+        /// Its name.
+        name: FunctionName,
+        /// The version that was asked for.
+        version: Option<u32>,
+    },
+    /// Its code cannot be loaded.
+    #[error(transparent)]
+    Code(#[from] LoadError),
+    /// The registry cannot be read, or a task failed.
+    #[error(transparent)]
+    Node(ApiError),
+}
+
+impl From<NotReady> for ApiError {
+    fn from(error: NotReady) -> Self {
+        match error {
+            NotReady::Name(error) | NotReady::Node(error) => error,
+            NotReady::Unknown { name, version } => Self::function_not_found(name.as_str(), version),
+            NotReady::Code(error @ LoadError::NoRoom(_)) => {
+                tracing::warn!(%error, "a function cannot be called now");
+                Self::overloaded("the node has no room to load the function's code")
+            }
+            NotReady::Code(error @ LoadError::Later(_)) => {
+                tracing::warn!(%error, "a function cannot be called now");
+                Self::unavailable("the function's code is not on this node yet; try again soon")
+            }
+            NotReady::Code(error @ LoadError::Failed(_)) => Self::code_unavailable(&error),
+        }
+    }
+}
 
 /// The function and its code: from this core's memory, else from the registry and the disk.
 pub(super) async fn ready(
     core: &Rc<Core>,
     namespace: &Namespace,
     path_name: &str,
-) -> Result<Rc<Ready>, ApiError> {
+) -> Result<Rc<Ready>, NotReady> {
     let generation = {
         let mut cache = core.cache.borrow_mut();
         let generation = cache.refresh(&core.shared.registry_generation);
@@ -32,25 +72,25 @@ pub(super) async fn ready(
         }
         generation
     };
-    let Target { name, version } = Target::parse(path_name)?;
+    let Target { name, version } = Target::parse(path_name).map_err(NotReady::Name)?;
     let user = core.users.borrow_mut().enter(namespace);
     let (shared, wanted) = (Arc::clone(&core.shared), (namespace.clone(), name.clone()));
     let (function, module) = core
         .ask(move || {
             let function = shared.registry.function(&wanted.0, &wanted.1, version);
-            let function = function.map_err(|error| ApiError::internal(&error))?;
-            let function =
-                function.ok_or_else(|| ApiError::function_not_found(wanted.1.as_str(), version))?;
-            let module = shared.modules.load(&function).map_err(not_loaded)?;
-            Ok::<_, ApiError>((function, module))
+            let function = function.map_err(|error| NotReady::Node(ApiError::internal(&error)))?;
+            let function = function.ok_or(NotReady::Unknown { name: wanted.1, version })?;
+            let module = shared.modules.load(&function)?;
+            Ok::<_, NotReady>((function, module))
         })
-        .await??;
+        .await
+        .map_err(NotReady::Node)??;
     let module = match module {
         Some(module) => module,
         None => {
             let (modules, wanted) = (core.shared.modules.clone(), Arc::clone(&function));
             let made = core.shared.backplane.spawn(async move { modules.make(wanted).await });
-            made.await.map_err(|error| ApiError::internal(&error))?.map_err(not_loaded)?
+            made.await.map_err(|error| NotReady::Node(ApiError::internal(&error)))??
         }
     };
     // Counting who uses it is a write each time, so each core counts for itself.
@@ -65,20 +105,6 @@ pub(super) async fn ready(
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
     }
     Ok(ready)
-}
-
-fn not_loaded(error: LoadError) -> ApiError {
-    match error {
-        LoadError::NoRoom(_) => {
-            tracing::warn!(%error, "a function cannot be called now");
-            ApiError::overloaded("the node has no room to load the function's code")
-        }
-        LoadError::Later(_) => {
-            tracing::warn!(%error, "a function cannot be called now");
-            ApiError::unavailable("the function's code is not on this node yet; try again soon")
-        }
-        LoadError::Failed(_) => ApiError::code_unavailable(&error),
-    }
 }
 
 /// Tells the node's cache of loaded code, once in each of its ages, that this code is in use.
