@@ -5,6 +5,7 @@ use orama_runtime::names::Namespace;
 use orama_runtime::services::{
     Answer, BatchFailure, BatchMode, BatchOutcome, Cache, Database, Event, Events, FetchRequest,
     FetchResponse, Host, Http, Published, Scheduler, SecretValue, Secrets, ServiceError, Statement, Storage,
+    Unbounded,
 };
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,7 +51,7 @@ pub struct Recorder {
     pub deleted: bool,
     pub sum: i64,
     pub response: FetchResponse,
-    pub held_back: usize,
+    pub suppressed_triggers: usize,
 }
 
 impl Default for Recorder {
@@ -66,7 +67,7 @@ impl Default for Recorder {
             deleted: false,
             sum: 0,
             response: FetchResponse { status: 200, headers: Vec::new(), body: Bytes::new() },
-            held_back: 0,
+            suppressed_triggers: 0,
         }
     }
 }
@@ -97,6 +98,7 @@ impl Recorder {
             http: self.clone(),
             storage: self.clone(),
             events: self.clone(),
+            memory: Arc::new(Unbounded),
         })
     }
 
@@ -222,6 +224,9 @@ impl Storage for Recorder {
 impl Events for Recorder {
     fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>> {
         self.note(namespace, Call::Publish(event));
-        self.answer(Published { message_id: "message-1".to_owned(), held_back: self.held_back })
+        self.answer(Published {
+            message_id: "message-1".to_owned(),
+            suppressed_triggers: self.suppressed_triggers,
+        })
     }
 }

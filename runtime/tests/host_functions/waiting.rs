@@ -203,7 +203,7 @@ fn reading_that_goes_wrong_elsewhere_fails_the_call_or_ends_at_the_deadline() {
         assert_eq!(recorder.calls(), []);
         got
     };
-    assert_eq!(run(Offload::Lost, 60).json()["error"], "the argument list could not be read");
+    assert_eq!(run(Offload::Lost, 60).json()["error"], "the argument list could not be parsed");
     assert_eq!(run(Offload::Never, 1).result, Err(Failure::Timeout(1)));
 }
 

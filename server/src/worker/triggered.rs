@@ -1,7 +1,7 @@
 //! Runs functions for events, on the core that has the least to do.
 
 use super::core::Core;
-use super::run::{Cause, NotReady, Running, ready, run};
+use super::run::{Access, Cause, NotReady, Running, ready, run};
 use super::{Command, Peer};
 use crate::error::ApiError;
 use orama_platform::events::{Ran, Run, Triggered};
@@ -40,7 +40,7 @@ pub(crate) fn runner(cores: impl Iterator<Item = Peer>) -> Run {
             let (answer, wait) = oneshot::channel();
             place.handed.fetch_add(1, Ordering::Relaxed);
             let sent = place.core.commands.try_send(Command::Run(triggered, answer));
-            // A core that ends answers nothing, and one whose queue is full has no room.
+            // A core that ends answers nothing.
             let ran = if sent.is_ok() { wait.await.unwrap_or(Ran::NoRoom) } else { Ran::NoRoom };
             place.handed.fetch_sub(1, Ordering::Relaxed);
             ran
@@ -87,12 +87,11 @@ pub(super) async fn serve(core: Rc<Core>, triggered: Triggered, answer: oneshot:
 
 async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ran {
     let Triggered { namespace, function, event, depth, attempt } = triggered;
-    let ready = match ready(core, &namespace, function.as_str()).await {
+    let ready = match ready(core, &namespace, function.as_str(), Access::All).await {
         Ok(ready) => ready,
         Err(error) => return not_ready(error, request_id),
     };
-    // The core has no room for another run.
-    let Ok(running) = Running::enter(core) else { return Ran::NoRoom };
+    let Ok(running) = Running::enter(core, &ready.tenant, None) else { return Ran::NoRoom };
     let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None };
     let outcome = run(&running, &ready, event, request_id, &cause, attempt).await;
     core.hand_over_records();
@@ -111,12 +110,12 @@ async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ra
 /// What it means that a run could not begin.
 fn not_ready(error: NotReady, request_id: &str) -> Ran {
     match error {
-        NotReady::Unknown { .. } => Ran::UnknownFunction,
+        NotReady::Unknown(_) => Ran::UnknownFunction,
         NotReady::Code(error @ (LoadError::NoRoom(_) | LoadError::Later(_))) => {
             tracing::warn!(%error, request_id, "an event waits: the code of its function cannot be loaded now");
             Ran::NoRoom
         }
-        NotReady::Name(_) | NotReady::Code(LoadError::Failed(_)) | NotReady::Node(_) => {
+        NotReady::Refused(_) | NotReady::Code(LoadError::Failed(_)) | NotReady::Node(_) => {
             let error = ApiError::from(error);
             error.log(request_id);
             node_failed(error.message, request_id)

@@ -37,7 +37,7 @@ pub(super) trait Code {
     /// Its size.
     fn bytes(&self) -> usize;
     /// Says that it is not kept any more.
-    fn throw_out(&self);
+    fn evict(&self);
 }
 
 impl Code for LoadedModule {
@@ -45,8 +45,8 @@ impl Code for LoadedModule {
         self.image_bytes()
     }
 
-    fn throw_out(&self) {
-        LoadedModule::throw_out(self);
+    fn evict(&self) {
+        LoadedModule::evict(self);
     }
 }
 
@@ -188,7 +188,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
             return;
         }
         // First, so that whoever looks it up now and is told before it keeps it does not keep it.
-        gone.iter().for_each(|(_, module)| module.throw_out());
+        gone.iter().for_each(|(_, module)| module.evict());
         if let Some(tell) = self.on_evicted.get() {
             tell(&gone.iter().map(|(hash, _)| *hash).collect());
         }

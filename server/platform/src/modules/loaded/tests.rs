@@ -11,7 +11,7 @@ impl Stub {
         Self(bytes, AtomicBool::new(false))
     }
 
-    fn is_thrown_out(&self) -> bool {
+    fn is_evicted(&self) -> bool {
         self.1.load(Ordering::Relaxed)
     }
 }
@@ -21,7 +21,7 @@ impl Code for Stub {
         self.0
     }
 
-    fn throw_out(&self) {
+    fn evict(&self) {
         self.1.store(true, Ordering::Relaxed);
     }
 }
@@ -84,7 +84,7 @@ fn bytes_are_bounded_and_one_module_may_be_larger_than_all_the_room() {
 }
 
 #[test]
-fn what_is_noted_in_each_age_is_never_thrown_out() {
+fn what_is_noted_in_each_age_is_never_evicted() {
     let loaded = bounded();
     let used = load(&loaded, 0, 1);
     let mut noted = loaded.age();
@@ -96,7 +96,7 @@ fn what_is_noted_in_each_age_is_never_thrown_out() {
             loaded.get(&hash(0)).unwrap();
         }
     }
-    assert!(!used.is_thrown_out());
+    assert!(!used.is_evicted());
     assert!(noted <= 20 * MODULES_AGES, "told {noted} times in 20 rounds");
 }
 
@@ -145,9 +145,9 @@ fn room_is_made_from_the_oldest_and_code_in_use_lives_on() {
     }
     assert_eq!(loaded.make_room(), 4);
     assert_eq!(*told.lock(), [0, 1, 2, 3].map(hash));
-    assert!(running.is_thrown_out());
+    assert!(running.is_evicted());
     // Loaded again, it is other code than that which still runs.
-    assert!(!load(&loaded, 0, 1).is_thrown_out());
+    assert!(!load(&loaded, 0, 1).is_evicted());
     loaded.remove(&hash(0));
     assert!(loaded.get(&hash(0)).is_none());
     assert_eq!(bounded().make_room(), 0);
