@@ -17,6 +17,7 @@ mod platform;
 pub mod reconciler;
 pub mod records;
 pub mod registry;
+mod rotation;
 pub mod secrets;
 pub mod settings;
 pub mod start_notes;

@@ -8,10 +8,11 @@ use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use keys::Keys;
 use orama_runtime::invocation::Caller;
 use orama_runtime::names::Namespace;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 mod keys;
 
@@ -65,7 +66,7 @@ impl Tokens {
     /// Reads the file again if it has changed. One that cannot be used is logged, and the keys stay as they were.
     /// Blocks.
     pub fn reload(&self) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let now = keys::Seen::now(&self.path);
         if *seen == now {
             return;
@@ -73,7 +74,7 @@ impl Tokens {
         *seen = now;
         match Keys::read(&self.path) {
             Ok(keys) => {
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+                *self.keys.write() = Arc::new(keys);
                 self.generation.fetch_add(1, Ordering::Release);
                 tracing::info!(file = %self.path.display(), "the keys of tokens were read again");
             }
@@ -109,7 +110,7 @@ impl Tokens {
         if !matches!(header.alg, Algorithm::EdDSA | Algorithm::ES256 | Algorithm::RS256) {
             return Err(Refusal::Algorithm);
         }
-        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
+        let keys = Arc::clone(&self.keys.read());
         let validation = validation(header.alg);
         let mut refusal = if keys.has(header.alg) { Refusal::UnknownKey } else { Refusal::Algorithm };
         for key in keys.fitting(header.alg, header.kid.as_deref()) {
