@@ -15,6 +15,7 @@ mod crowds;
 mod damage;
 mod density;
 mod deploy;
+mod descriptors;
 mod draining;
 mod durability;
 mod events;
