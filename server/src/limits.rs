@@ -146,6 +146,9 @@ pub const WEBSOCKET_PINGS_UNANSWERED_MAX: u32 = 2;
 pub const PARKED_MEMORY_MB: Setting =
     Setting { name: "parked_memory_mb", default: 512, min: 0, max: 1 << 20, unit: "MB" };
 
+/// The part of [`GUEST_MEMORY_MB`] that parked guests may have, whatever [`PARKED_MEMORY_MB`] says: one in so many.
+pub const PARKED_MEMORY_PART: usize = 4;
+
 /// The part of one namespace in [`PARKED_MEMORY_MB`], and in the number of guests that a core parks: one in so many.
 pub const PARKED_NAMESPACE_PART: usize = 4;
 

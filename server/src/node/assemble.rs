@@ -3,12 +3,12 @@
 use super::StartError;
 use crate::config::Config;
 use crate::http::Timeouts;
-use crate::limits::TOKEN_KEYS_LOOK_EVERY;
+use crate::limits::{PARKED_MEMORY_PART, TOKEN_KEYS_LOOK_EVERY};
 use crate::metrics::Metrics;
 use crate::process::Allowed;
 use crate::routes::{self, App};
 use crate::services::Services;
-use crate::shares::Shares;
+use crate::shares::{Kind, Shares};
 use crate::worker::{AllowedOrigins, Command, Peers as Cores, Shared, WebSocketSettings};
 use orama_platform::auth::Authority;
 use orama_platform::auth::jwt::Tokens;
@@ -256,6 +256,9 @@ impl Assembly<'_> {
             metrics: Arc::clone(self.metrics),
             shares: Arc::clone(&shares),
         };
+        // Guests that only wait leave most of the memory to those that run.
+        let guests_bytes = shares.limit(Kind::GuestMemoryBytes);
+        let parked_bytes = ((config.parked_memory_mb as usize) << 20).min(guests_bytes / PARKED_MEMORY_PART);
         let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
         Ok(Shared {
             engine,
@@ -277,7 +280,7 @@ impl Assembly<'_> {
             body_timeout: config.body_timeout,
             drain_grace: config.drain_grace,
             running_max,
-            parked_max_bytes: ((config.parked_memory_mb as usize) << 20) / config.workers.get(),
+            parked_max_bytes: parked_bytes / config.workers.get(),
             start_notes: Arc::clone(&platform.start_notes),
             peers: Arc::clone(self.cores),
             websockets: WebSocketSettings {
