@@ -8,7 +8,7 @@ use keys::{Given, KEYS};
 use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_platform::settings::Places;
 use orama_runtime::limits::Setting;
-use orama_store::egress::AllowEntry;
+use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
 use orama_store::settings::Backends;
 use raw::RawConfig;
@@ -71,7 +71,9 @@ pub struct Config {
     /// How long what was read of a shared cache is remembered; zero is not at all.
     pub cache_near: Duration,
     /// Private targets that guests may reach by HTTP: hosts, hosts with a port, or address ranges.
-    pub egress_allow: Vec<AllowEntry>,
+    pub egress_allow: Vec<EgressTarget>,
+    /// Targets that guests may not reach by HTTP, whatever [`Self::egress_allow`] says.
+    pub egress_deny: Vec<EgressTarget>,
     /// The keys of `ORAMA_SECRETS_KEY`; they win over any file. Never a key of the config file, which others may read.
     pub secrets_keys: Option<MasterKeys>,
     /// The file with the key that encrypts secrets; without it one in the home folder.
@@ -282,6 +284,7 @@ impl Config {
             cache_memory_mb: CACHE_MEMORY_MB.default,
             cache_near: seconds(CACHE_NEAR_SECONDS),
             egress_allow: Vec::new(),
+            egress_deny: Vec::new(),
             secrets_keys: None,
             secrets_key_file: None,
             auth_jwt: None,

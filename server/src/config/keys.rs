@@ -10,6 +10,7 @@ use crate::worker::AllowedOrigins;
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::Setting;
 use orama_runtime::names::Namespace;
+use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -150,14 +151,8 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key { name: "cache.memory_mb", set: |c, v| v.setting(CACHE_MEMORY_MB).map(|n| c.cache_memory_mb = n) },
     Key { name: "cache.near_seconds", set: |c, v| v.seconds(CACHE_NEAR_SECONDS).map(|d| c.cache_near = d) },
-    Key {
-        name: "egress.allow",
-        set: |c, v| {
-            let entries = v.list()?;
-            c.egress_allow = entries.iter().map(|entry| entry.parse()).collect::<Result<_, _>>()?;
-            Ok(())
-        },
-    },
+    Key { name: "egress.allow", set: |c, v| targets(v).map(|targets| c.egress_allow = targets) },
+    Key { name: "egress.deny", set: |c, v| targets(v).map(|targets| c.egress_deny = targets) },
     Key {
         name: "cluster",
         set: |c, v| {
@@ -182,6 +177,10 @@ pub(super) const KEYS: &[Key] = &[
         set: |c, v| v.seconds(WEBSOCKET_PING_SECONDS).map(|d| c.websocket_ping = d),
     },
 ];
+
+fn targets(given: &Given<'_>) -> Result<Vec<EgressTarget>, String> {
+    given.list()?.iter().map(|entry| entry.parse()).collect()
+}
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     SocketAddr::from_str(text)

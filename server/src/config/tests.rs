@@ -39,7 +39,7 @@ fn every_key_of_the_file_is_taken() {
                 code_cache_mb = 98\n\
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
                 idle_timeout_seconds = 4\ncache.memory_mb = 77\ncache.near_seconds = 6\n\
-                egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
+                egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\negress.deny = [\"10.1.0.0/16\"]\nsecrets.key_file = \"/key\"\n\
                 cluster = \"blue\"\n\
                 [auth]\njwt = \"/jwks.json\"\n\
                 [websocket]\nallowed_origins = [\"https://a.example\"]\nping_seconds = 5\n";
@@ -66,6 +66,7 @@ fn every_key_of_the_file_is_taken() {
         cache_memory_mb: 77,
         cache_near: Duration::from_secs(6),
         egress_allow: vec!["10.0.0.0/8".parse().unwrap(), "push.internal:90".parse().unwrap()],
+        egress_deny: vec!["10.1.0.0/16".parse().unwrap()],
         secrets_keys: None,
         secrets_key_file: Some("/key".into()),
         auth_jwt: Some("/jwks.json".into()),
@@ -160,6 +161,7 @@ fn mistakes_in_tables_are_told_with_the_whole_key() {
         ("[egres]\nallow = []", ":1: unknown key `egres`"),
         ("listen.port = 1", ":1: bad value for `listen`: expected a text in quotes, got table"),
         ("[egress]\nallow = \"10.0.0.1\"", ":2: bad value for `egress.allow`: expected a list"),
+        ("[egress]\ndeny = [\"a b\"]", ":2: bad value for `egress.deny`: \"a b\" is no target"),
         ("egress = { allow = [1] }", "bad value for `egress.allow`: expected texts in the list, got integer"),
         ("egress = 1", ":1: unknown key `egress`"),
     ] {

@@ -185,7 +185,12 @@ impl Assembly<'_> {
                 backplane.clone(),
             ),
             secrets,
-            http: Egress::new(config.egress_allow.clone(), self.address, backplane.clone()),
+            http: Egress::new(
+                config.egress_allow.clone(),
+                config.egress_deny.clone(),
+                config.backends.hosts(),
+                backplane.clone(),
+            ),
             events: Arc::clone(&stores.events),
             backplane: backplane.clone(),
         })
