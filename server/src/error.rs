@@ -4,11 +4,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use orama_platform::auth::jwt::Refusal;
 use orama_platform::auth::{CredentialError, Forbidden};
 use orama_platform::deploy::DeployError;
 use orama_platform::events::EventsError;
 use orama_platform::modules::PrepareError;
 use orama_platform::namespaces::NamespaceError;
+use orama_platform::quotas::QuotaExceeded;
 use orama_platform::registry::RegistryError;
 use orama_store::blob::BlobError;
 use serde::Serialize;
@@ -99,6 +101,12 @@ impl ApiError {
             "METHOD_NOT_ALLOWED",
             "this path does not take the method; the Allow header lists those it takes",
         )
+    }
+
+    /// 409: the namespace may have no more of something.
+    #[must_use]
+    pub fn quota_exceeded(told: &QuotaExceeded) -> Self {
+        Self::new(StatusCode::CONFLICT, "QUOTA_EXCEEDED", told.to_string())
     }
 
     /// 413: over a limit, in bytes.
@@ -219,6 +227,7 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         match &error {
             RegistryError::NoNamespace(name) => Self::namespace_not_found(name),
+            RegistryError::QuotaExceeded(told) => Self::quota_exceeded(told),
             RegistryError::NoVersionsLeft(_) => {
                 Self::new(StatusCode::CONFLICT, "NO_VERSIONS_LEFT", error.to_string())
             }
@@ -249,6 +258,8 @@ impl From<CredentialError> for ApiError {
         match error {
             // Not its `From`: what a credential names and is not there says nothing to its bearer.
             CredentialError::Registry(error) => Self::internal(&error),
+            CredentialError::Refused(Refusal::OtherNamespace) => Self::forbidden(error.to_string()),
+            CredentialError::Refused(Refusal::NoKeysYet) => Self::unavailable(error.to_string()),
             error => Self::unauthorized(error.to_string()),
         }
     }
@@ -268,6 +279,9 @@ impl From<DeployError> for ApiError {
             }
             DeployError::Store(error) => Self::internal(&error),
             DeployError::Registry(error) => error.into(),
+            DeployError::Disk(error) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE", error.to_string())
+            }
             error @ (DeployError::Stopping(_) | DeployError::Task(_)) => Self::internal(&error),
         }
     }

@@ -7,7 +7,7 @@ use crate::worker::{self, Command, Peers, Start, Worker};
 use assemble::{Assembly, Stores, compiler};
 use listen::{listen, reachable};
 use orama_platform::auth;
-use orama_platform::auth::jwt::KeyFileError;
+use orama_platform::auth::jwt::KeysError;
 use orama_platform::clean::clean_unreferenced;
 use orama_platform::reconciler::reconcile;
 use orama_platform::transfer;
@@ -63,9 +63,9 @@ pub enum StartError {
     /// A part of the node cannot be opened.
     #[error(transparent)]
     Part(PartError),
-    /// The file with the keys of tokens.
+    /// The keys of tokens.
     #[error(transparent)]
-    TokenKeys(#[from] KeyFileError),
+    TokenKeys(#[from] KeysError),
     /// Only a part of an archive is there.
     #[error("an import into {} is not finished; run the same `orama import` again", .0.display())]
     UnfinishedImport(PathBuf),

@@ -2,11 +2,12 @@
 
 use super::{Config, IoDriver};
 use crate::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
-    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, WEBSOCKET_PING_SECONDS,
-    WORKERS,
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DISK_RESERVE_MB, DRAIN_GRACE_SECONDS,
+    HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
+    WEBSOCKET_PING_SECONDS, WORKERS,
 };
 use crate::worker::AllowedOrigins;
+use orama_platform::settings::TokenIssuer;
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::Setting;
 use orama_runtime::names::Namespace;
@@ -133,6 +134,7 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    Key { name: "disk_reserve_mb", set: |c, v| v.setting(DISK_RESERVE_MB).map(|n| c.disk_reserve_mb = n) },
     Key {
         name: "drain_grace_seconds",
         set: |c, v| v.seconds(DRAIN_GRACE_SECONDS).map(|d| c.drain_grace = d),
@@ -162,7 +164,7 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key { name: "secrets.key_file", set: |c, v| v.path().map(|path| c.secrets_key_file = Some(path)) },
-    Key { name: "auth.jwt", set: |c, v| v.path().map(|path| c.auth_jwt = Some(path)) },
+    Key { name: "auth.jwt", set: |c, v| v.path().map(|path| set_token_file(&mut c.issuers, path)) },
     Key {
         name: "websocket.allowed_origins",
         set: |c, v| {
@@ -177,6 +179,12 @@ pub(super) const KEYS: &[Key] = &[
         set: |c, v| v.seconds(WEBSOCKET_PING_SECONDS).map(|d| c.websocket_ping = d),
     },
 ];
+
+/// `auth.jwt` is one issuer: a variable replaces what the file says of it.
+fn set_token_file(issuers: &mut Vec<TokenIssuer>, path: PathBuf) {
+    issuers.retain(|issuer| issuer.issuer.is_some());
+    issuers.insert(0, TokenIssuer::file(path));
+}
 
 fn targets(given: &Given<'_>) -> Result<Vec<EgressTarget>, String> {
     given.list()?.iter().map(|entry| entry.parse()).collect()

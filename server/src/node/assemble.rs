@@ -10,8 +10,9 @@ use crate::routes::{self, App};
 use crate::services::Services;
 use crate::worker::{AllowedOrigins, Command, Peers as Cores, Shared, WebSocketSettings};
 use orama_platform::auth::Authority;
-use orama_platform::auth::jwt::Tokens;
+use orama_platform::auth::jwt::{Issuer, Tokens};
 use orama_platform::blob_stores::BlobStores;
+use orama_platform::disk::DiskReserve;
 use orama_platform::events::NodeEvents;
 use orama_platform::limits::DEPLOYS_STORING_MAX;
 use orama_platform::modules::Modules;
@@ -135,14 +136,14 @@ impl Assembly<'_> {
     }
 
     fn authority(&self, registry: &Registry) -> Result<Authority, StartError> {
-        let tokens = match &self.config.auth_jwt {
-            Some(path) => Some(Arc::new(Tokens::open(path, registry.generation())?)),
-            None => None,
-        };
-        if let Some(tokens) = &tokens {
-            self.backplane.spawn(watch(Arc::clone(tokens), Tokens::reload));
+        if self.config.issuers.is_empty() {
+            return Ok(Authority::new(registry.clone(), None));
         }
-        Ok(Authority::new(registry.clone(), tokens))
+        let tokens = Tokens::open(self.config.issuers.clone(), &registry.generation(), self.backplane)?;
+        for issuer in tokens.issuers() {
+            self.backplane.spawn(watch(Arc::clone(issuer), Issuer::refresh));
+        }
+        Ok(Authority::new(registry.clone(), Some(Arc::new(tokens))))
     }
 
     fn secrets(&self, registry: &Registry, data: &Path) -> Result<Arc<SecretStore>, StartError> {
@@ -182,6 +183,7 @@ impl Assembly<'_> {
             storage: ObjectStorage::new(
                 stores.registry.clone(),
                 Arc::clone(&blobs.objects),
+                self.disk(),
                 backplane.clone(),
             ),
             secrets,
@@ -194,6 +196,10 @@ impl Assembly<'_> {
             events: Arc::clone(&stores.events),
             backplane: backplane.clone(),
         })
+    }
+
+    fn disk(&self) -> DiskReserve {
+        DiskReserve::new(self.config.home.join("data"), u64::from(self.config.disk_reserve_mb) << 20)
     }
 
     fn modules(&self, compiler: Compiler, blobs: &BlobStores) -> Modules {
@@ -242,6 +248,7 @@ impl Assembly<'_> {
             runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
             visitors: Arc::default(),
             storing: Arc::new(Semaphore::new(DEPLOYS_STORING_MAX)),
+            disk: self.disk(),
             parts: parts(services, stores, blobs),
         })
     }
@@ -318,11 +325,11 @@ fn node_name(address: SocketAddr) -> String {
 /// Sees to it that keys are those that the operator's file holds now.
 async fn watch<T: Send + Sync + 'static>(keys: Arc<T>, reload: fn(&T)) {
     loop {
-        tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
         let keys = Arc::clone(&keys);
         if let Err(error) = tokio::task::spawn_blocking(move || reload(&keys)).await {
-            tracing::error!(%error, "reading a file with keys failed");
+            tracing::error!(%error, "the keys could not be read again");
         }
+        tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
     }
 }
 
