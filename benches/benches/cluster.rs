@@ -1,11 +1,12 @@
-//! What rqlite, Olric and kubo behind a node cost: a warm invocation beside that of an embedded node, and each host function
-//! embedded, with local caches warm, and without them.
+//! The cost of rqlite, Olric and kubo behind a node. A warm invocation is compared with one on an embedded node. Each host
+//! function is measured on an embedded node, on servers with warm local caches, and on servers without the near cache.
 
-// A benchmark says by panicking that it could not be set up.
+// A benchmark that cannot be set up panics.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use orama_benches::client::{Connection, post};
 use orama_benches::host_calls::measure;
+use orama_benches::is_dry_run;
 use orama_benches::process::{Role, Server, become_role};
 use orama_test_support::backends::{Kubo, Olric, Rqlite};
 use orama_test_support::guests;
@@ -13,12 +14,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The two nodes take turns, so that what else the machine does meets both.
+/// Rounds in which the two nodes take turns, so that other load on the machine affects both.
 const ROUNDS: usize = 31;
 const REQUESTS: usize = 1_000;
 const INPUT: &[u8] = br#"{"name":"World","path":"/api/v1/hello"}"#;
 
-/// The servers of one node, and what tells it of them.
+/// The servers of one node.
 struct Servers {
     platform: Rqlite,
     database: Rqlite,
@@ -73,7 +74,7 @@ impl Target {
         Self { server, request, connection }
     }
 
-    /// Latency at the middle, and CPU a request.
+    /// Measures the median latency and the CPU time per request.
     fn round(&mut self) -> (Duration, Duration) {
         let before = self.server.cpu();
         let mut times: Vec<_> = (0..REQUESTS)
@@ -106,7 +107,7 @@ fn invocations(servers: &Servers) {
         let mut cpu = [Vec::new(), Vec::new()];
         for round in 0..ROUNDS {
             for turn in 0..2 {
-                // Whoever comes second in one round comes first in the next.
+                // The node that is second in one round is first in the next.
                 let index = (round + turn) % 2;
                 let (p50, used) = targets[index].round();
                 times[index].push(p50);
@@ -116,7 +117,8 @@ fn invocations(servers: &Servers) {
         let [embedded, cluster] = times.map(median);
         let [embedded_cpu, cluster_cpu] = cpu.map(median);
         println!(
-            "{name:<14} p50 {embedded:>7.1} us embedded {cluster:>7.1} us on servers, ratio {:.3}; CPU {embedded_cpu:>6.1} us and {cluster_cpu:>6.1} us, ratio {:.3}",
+            "{name:<14} p50 {embedded:>7.1} us embedded {cluster:>7.1} us on servers, ratio {:.3}; \
+             CPU {embedded_cpu:>6.1} us and {cluster_cpu:>6.1} us, ratio {:.3}",
             cluster / embedded,
             cluster_cpu / embedded_cpu,
         );
@@ -125,13 +127,12 @@ fn invocations(servers: &Servers) {
 
 fn main() {
     become_role();
-    // `cargo test` and `--list` only look whether a benchmark runs.
-    let quick = std::env::args().any(|argument| argument == "--test" || argument == "--list");
+    let quick = is_dry_run();
     let Some(servers) = Servers::start() else { return };
     if !quick {
         invocations(&servers);
     }
-    // A cluster has one home's data, so each column has servers of its own.
+    // A cluster holds the data of one home, so each column has its own servers.
     let cold = Servers::start().unwrap();
     let homes = [(); 3].map(|()| tempfile::tempdir().unwrap());
     let nodes = [
@@ -141,7 +142,7 @@ fn main() {
     ];
     let columns: Vec<_> =
         nodes.iter().zip(&homes).map(|(node, home)| measure(node, home.path(), quick)).collect();
-    println!("\nhost calls, us a call: {:>26} {:>12} {:>14}", "embedded", "on servers", "no near-cache");
+    println!("\nhost calls, us per call: {:>26} {:>12} {:>14}", "embedded", "on servers", "no near-cache");
     for ((name, embedded), rest) in columns[0].iter().zip(columns[1].iter().zip(&columns[2])) {
         let us = |time: &Duration| time.as_nanos() as f64 / 1e3;
         println!("{name:<28} {:>20.2} {:>12.2} {:>14.2}", us(embedded), us(&rest.0.1), us(&rest.1.1));

@@ -1,15 +1,15 @@
-//! Many functions on one node: how long it takes to start, what it holds in memory, what the first call of a cold
-//! function costs, and what calls over all of them cost while their code comes and goes.
+//! Many functions on one node: the time of a start, the memory, the cost of a cold function's first call, and the cost of calls
+//! to all functions while their code is loaded and evicted.
 //!
-//! `ORAMA_DENSITY_FUNCTIONS=1000` deploys so many instead of 10,000; `ORAMA_DENSITY_HOME=PATH` keeps the node's folder
-//! there, and finds the functions again in the next run.
+//! `ORAMA_DENSITY_FUNCTIONS=1000` sets the number of functions (10,000 by default). `ORAMA_DENSITY_HOME=PATH` keeps the node's
+//! folder there, so that the next run need not deploy again.
 
-// A benchmark says by panicking that it could not be set up.
+// A benchmark that cannot be set up panics.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use orama_benches::built;
 use orama_benches::client::{Connection, deploy, get, post};
 use orama_benches::process::{Role, Server, become_role};
+use orama_benches::{built, is_dry_run, with_note};
 use orama_runtime::function::WasmHash;
 use orama_test_support::guests;
 use rustix::fs::{Advice, fadvise};
@@ -21,21 +21,21 @@ use std::time::{Duration, Instant};
 
 const INPUT: &[u8] =
     br#"{"name":"World","path":"/api/v1/hello","headers":{"host":"example.com","accept":"*/*"}}"#;
-/// Functions on the node, unless it is said otherwise.
+/// Functions on the node by default.
 const FUNCTIONS: usize = 10_000;
 /// Connections that deploy.
 const DEPLOYING: usize = 8;
-/// Starts of each line.
+/// Starts in each line of the output.
 const STARTS: usize = 15;
 /// Functions of each kind whose first call is measured.
 const FIRST_CALLS: usize = 100;
 /// Connections of the load over all functions, and its length.
 const CONNECTIONS: usize = 16;
 const RUN: Duration = Duration::from_secs(10);
-/// How skewed the choice among all functions is: the one at rank r is called in proportion to 1 / r.
+/// The exponent of the Zipf distribution of calls: the function at rank r is called in proportion to 1 / r.
 const ZIPF_EXPONENT: f64 = 1.0;
 
-/// A guest, and every how many functions there is one of it.
+/// A guest, and its share: one of every `every` functions.
 struct Kind {
     name: &'static str,
     wasm: Vec<u8>,
@@ -53,6 +53,16 @@ fn kinds() -> Vec<Kind> {
     kinds
 }
 
+/// The kind of the function with a number.
+fn kind_of(kinds: &[Kind], index: usize) -> &Kind {
+    kinds.iter().find(|kind| index.is_multiple_of(kind.every)).expect("every function can be echo")
+}
+
+/// The module of the function with a number, which no other function has.
+fn module(kinds: &[Kind], index: usize) -> Vec<u8> {
+    with_note(&kind_of(kinds, index).wasm, u32::try_from(index).expect("fewer functions"))
+}
+
 /// A deployed function.
 struct Function {
     kind: &'static str,
@@ -60,7 +70,7 @@ struct Function {
     artifact: PathBuf,
 }
 
-/// A node's folder, and what is deployed there.
+/// A node's folder and its deployed functions.
 struct Deployed {
     home: PathBuf,
     functions: Vec<Function>,
@@ -72,63 +82,34 @@ impl Deployed {
     }
 }
 
-/// The module with a custom section that holds a number, which makes it a module of its own.
-fn with_note(wasm: &[u8], number: usize) -> Vec<u8> {
-    let mut noted = wasm.to_vec();
-    // Section 0, 9 bytes: a name of 4 bytes with its length, and the number.
-    noted.extend_from_slice(&[0, 9, 4, b'n', b'o', b't', b'e']);
-    noted.extend_from_slice(&u32::try_from(number).expect("fewer functions").to_le_bytes());
-    noted
-}
-
-/// Deploys what is not there yet.
+/// Deploys the functions that the node does not have.
 fn deployed(home: &Path, kinds: &[Kind], count: usize) -> Deployed {
     let node = Server::start(Role::Node, home);
     let api_key = Server::api_key(home);
     let begun = Instant::now();
     let (next, added) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let kind =
-        |index: usize| kinds.iter().find(|kind| index.is_multiple_of(kind.every)).expect("echo is every one");
     std::thread::scope(|scope| {
         for _ in 0..DEPLOYING {
             scope.spawn(|| {
                 let mut connection = Connection::open(node.address);
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
-                        return;
-                    }
-                    let name = format!("f{index}");
-                    if connection.call(&get(&format!("/v1/functions/{name}"), &api_key)).status == 200 {
-                        continue;
-                    }
-                    let wasm = with_note(&kind(index).wasm, index);
-                    let answer = connection.call(&deploy(&name, &api_key, &wasm, "{}"));
-                    assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(answer.body));
-                    added.fetch_add(1, Ordering::Relaxed);
+                let indexes = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+                for index in indexes.take_while(|index| *index < count) {
+                    let new = deploy_missing(&mut connection, &api_key, kinds, index);
+                    added.fetch_add(usize::from(new), Ordering::Relaxed);
                 }
             });
         }
     });
     let artifacts = artifacts(home);
-    let functions: Vec<Function> = (0..count)
-        .map(|index| {
-            let Kind { name, wasm, .. } = kind(index);
-            let hash = WasmHash::of(&with_note(wasm, index)).to_string();
-            let artifact = artifacts.get(&hash).unwrap_or_else(|| panic!("f{index} has no code")).clone();
-            Function {
-                kind: name,
-                request: post(&format!("/v1/functions/f{index}/invoke"), &api_key, INPUT),
-                artifact,
-            }
-        })
-        .collect();
-    let deployed = Deployed { home: home.to_owned(), functions };
-    println!(
-        "\ndeployed {} of {count} functions in {:.0} s:",
-        added.into_inner(),
-        begun.elapsed().as_secs_f64()
-    );
+    let functions = (0..count).map(|index| {
+        let hash = WasmHash::of(&module(kinds, index)).to_string();
+        let artifact = artifacts.get(&hash).unwrap_or_else(|| panic!("f{index} has no code")).clone();
+        let request = post(&format!("/v1/functions/f{index}/invoke"), &api_key, INPUT);
+        Function { kind: kind_of(kinds, index).name, request, artifact }
+    });
+    let deployed = Deployed { home: home.to_owned(), functions: functions.collect() };
+    let (added, took) = (added.into_inner(), begun.elapsed());
+    println!("\ndeployed {added} of {count} functions in {:.0} s:", took.as_secs_f64());
     for Kind { name, .. } in kinds {
         let sizes: Vec<u64> = deployed
             .of_kind(name)
@@ -140,7 +121,18 @@ fn deployed(home: &Path, kinds: &[Kind], count: usize) -> Deployed {
     deployed
 }
 
-/// Files with code, by the hash of their module.
+/// Deploys one function if the node does not have it. Returns whether it did.
+fn deploy_missing(connection: &mut Connection, api_key: &str, kinds: &[Kind], index: usize) -> bool {
+    let name = format!("f{index}");
+    if connection.call(&get(&format!("/v1/functions/{name}"), api_key)).status == 200 {
+        return false;
+    }
+    let answer = connection.call(&deploy(&name, api_key, &module(kinds, index), "{}"));
+    assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(answer.body));
+    true
+}
+
+/// The node's artifacts, by the hash of their module.
 fn artifacts(home: &Path) -> HashMap<String, PathBuf> {
     let entries = fs::read_dir(home.join("data/artifacts")).expect("artifacts");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -151,15 +143,15 @@ fn artifacts(home: &Path) -> HashMap<String, PathBuf> {
     named.collect()
 }
 
-/// Takes a file out of the page cache.
+/// Removes a file from the page cache.
 fn make_cold(path: &Path) {
     let file = File::open(path).expect("a file");
-    // Only pages that are on the disk can be given up.
+    // Only pages that are on the disk can be evicted.
     file.sync_data().expect("a disk");
     fadvise(&file, 0, None, Advice::DontNeed).expect("advice that is taken");
 }
 
-/// Takes everything of a node out of the page cache.
+/// Removes all files of a node from the page cache.
 fn make_all_cold(dir: &Path) {
     for entry in fs::read_dir(dir).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -174,62 +166,62 @@ fn percentiles(mut times: Vec<Duration>) -> [f64; 3] {
     [at(0.5), at(0.99), at(1.0)]
 }
 
+fn page_cache(cold: bool) -> &'static str {
+    if cold { "page cache emptied" } else { "page cache warm" }
+}
+
 fn starts(deployed: &Deployed, kinds: &[Kind]) {
     println!("\nstart: from starting the process to the first answer of a function, {STARTS} starts each");
-    for Kind { name, .. } in kinds {
-        for cold in [false, true] {
-            let (mut answers, mut servings) = (Vec::new(), Vec::new());
-            for function in deployed.of_kind(name).take(STARTS) {
-                if cold {
-                    make_all_cold(&deployed.home);
-                }
-                let begun = Instant::now();
-                let node = Server::start(Role::Node, &deployed.home);
-                servings.push(begun.elapsed());
-                let status = Connection::open(node.address).call(&function.request).status;
-                answers.push(begun.elapsed());
-                assert_eq!(status, 200);
+    for (kind, cold) in kinds.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let (mut answers, mut servings) = (Vec::new(), Vec::new());
+        for function in deployed.of_kind(kind.name).take(STARTS) {
+            if cold {
+                make_all_cold(&deployed.home);
             }
-            let ([median, _, longest], [serving, ..]) = (percentiles(answers), percentiles(servings));
-            println!(
-                "{name:<14} {:<22} median {median:>6.1} ms ({serving:.1} ms of it until the node serves), longest {longest:.1} ms",
-                if cold { "page cache emptied" } else { "page cache warm" },
-            );
+            let begun = Instant::now();
+            let node = Server::start(Role::Node, &deployed.home);
+            servings.push(begun.elapsed());
+            let status = Connection::open(node.address).call(&function.request).status;
+            answers.push(begun.elapsed());
+            assert_eq!(status, 200);
         }
+        let ([median, _, longest], [serving, ..]) = (percentiles(answers), percentiles(servings));
+        println!(
+            "{:<14} {:<22} median {median:>6.1} ms ({serving:.1} ms of it until the node serves), longest {longest:.1} ms",
+            kind.name,
+            page_cache(cold),
+        );
     }
 }
 
 fn first_calls(deployed: &Deployed, kinds: &[Kind]) {
     println!("\nfirst call of a function whose code is not loaded, one client");
-    for Kind { name, .. } in kinds {
-        for cold in [false, true] {
-            let node = Server::start(Role::Node, &deployed.home);
-            let mut connection = Connection::open(node.address);
-            // What the node itself does for the first time is not the function's.
-            let mut functions = deployed.of_kind(name);
-            connection.call(&functions.next().expect("one").request);
-            let times: Vec<Duration> = functions
-                .take(FIRST_CALLS)
-                .map(|function| {
-                    if cold {
-                        make_cold(&function.artifact);
-                    }
-                    let begun = Instant::now();
-                    assert_eq!(connection.call(&function.request).status, 200);
-                    begun.elapsed()
-                })
-                .collect();
-            let count = times.len();
-            let [median, p99, longest] = percentiles(times);
-            println!(
-                "{name:<14} {:<22} median {median:>6.2} ms, p99 {p99:>6.2} ms, longest {longest:>6.2} ms of {count}",
-                if cold { "page cache emptied" } else { "page cache warm" },
-            );
+    for (kind, cold) in kinds.iter().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let node = Server::start(Role::Node, &deployed.home);
+        let mut connection = Connection::open(node.address);
+        // One call first, so that the node's own first-time work is not counted.
+        let mut functions = deployed.of_kind(kind.name);
+        connection.call(&functions.next().expect("one").request);
+        let mut times = Vec::new();
+        for function in functions.take(FIRST_CALLS) {
+            if cold {
+                make_cold(&function.artifact);
+            }
+            let begun = Instant::now();
+            assert_eq!(connection.call(&function.request).status, 200);
+            times.push(begun.elapsed());
         }
+        let count = times.len();
+        let [median, p99, longest] = percentiles(times);
+        println!(
+            "{:<14} {:<22} median {median:>6.2} ms, p99 {p99:>6.2} ms, longest {longest:>6.2} ms of {count}",
+            kind.name,
+            page_cache(cold),
+        );
     }
 }
 
-/// What the system knows of a process.
+/// Describes the memory, mappings and descriptors of a node's process.
 fn footprint(node: &Server) -> String {
     let proc = PathBuf::from(format!("/proc/{}", node.id()));
     let rollup = fs::read_to_string(proc.join("smaps_rollup")).expect("smaps_rollup");
@@ -254,7 +246,7 @@ fn metric(node: &Server, name: &str) -> f64 {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok()).unwrap_or(f64::NAN)
 }
 
-/// Numbers that look random, the same in each run.
+/// A pseudo-random sequence, the same in each run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -267,21 +259,46 @@ impl Numbers {
     }
 }
 
-/// Calls over all functions, few of which are called often.
-fn skewed_calls(deployed: &Deployed) {
-    let weights: Vec<f64> =
-        (1..=deployed.functions.len()).map(|rank| (rank as f64).powf(-ZIPF_EXPONENT)).collect();
+/// The cumulative distribution of calls over `count` ranks.
+fn zipf(count: usize) -> Vec<f64> {
+    let weights: Vec<f64> = (1..=count).map(|rank| (rank as f64).powf(-ZIPF_EXPONENT)).collect();
     let all: f64 = weights.iter().sum();
-    let mut sum = 0.0;
-    let ends: Vec<f64> = weights
-        .iter()
-        .map(|weight| {
-            sum += weight / all;
-            sum
-        })
-        .collect();
+    let sums = weights.iter().scan(0.0, |sum, weight| {
+        *sum += weight / all;
+        Some(*sum)
+    });
+    sums.collect()
+}
+
+/// Calls functions at random on one connection until told to stop. Returns the times of the calls.
+fn call_at_random(
+    deployed: &Deployed,
+    node: &Server,
+    ends: &[f64],
+    seed: u64,
+    stop: &AtomicBool,
+) -> Vec<Duration> {
+    let mut numbers = Numbers(seed);
+    let mut connection = Connection::open(node.address);
+    let mut times = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let chosen = numbers.next();
+        let rank = ends.partition_point(|end| *end < chosen).min(ends.len() - 1);
+        // Ranks in another order than the deploys.
+        let index = rank.wrapping_mul(7919) % ends.len();
+        let begun = Instant::now();
+        let answer = connection.call(&deployed.functions[index].request);
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(answer.body));
+        times.push(begun.elapsed());
+    }
+    times
+}
+
+/// Measures calls to all functions, a few of which are called often, with caches of several sizes.
+fn skewed_calls(deployed: &Deployed) {
+    let ends = zipf(deployed.functions.len());
     println!(
-        "\ncalls over {} functions, the one at rank r in proportion to 1/r; one core, {CONNECTIONS} connections, {} s",
+        "\ncalls to {} functions, the one at rank r in proportion to 1/r; one core, {CONNECTIONS} connections, {} s",
         deployed.functions.len(),
         RUN.as_secs()
     );
@@ -290,26 +307,10 @@ fn skewed_calls(deployed: &Deployed) {
         let stop = AtomicBool::new(false);
         let begun = Instant::now();
         let times: Vec<Duration> = std::thread::scope(|scope| {
-            let clients: Vec<_> = (0..CONNECTIONS)
-                .map(|client| {
-                    let (ends, stop, node) = (&ends, &stop, &node);
-                    scope.spawn(move || {
-                        let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ client as u64);
-                        let mut connection = Connection::open(node.address);
-                        let mut times = Vec::new();
-                        while !stop.load(Ordering::Relaxed) {
-                            let chosen = numbers.next();
-                            let rank = ends.partition_point(|end| *end < chosen).min(ends.len() - 1);
-                            // Ranks in another order than the deploys.
-                            let index = rank.wrapping_mul(7919) % ends.len();
-                            let begun = Instant::now();
-                            let answer = connection.call(&deployed.functions[index].request);
-                            assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(answer.body));
-                            times.push(begun.elapsed());
-                        }
-                        times
-                    })
-                })
+            let (ends, stop, node) = (&ends, &stop, &node);
+            let seeds = (0..CONNECTIONS as u64).map(|client| 0x9e37_79b9_7f4a_7c15 ^ client);
+            let clients: Vec<_> = seeds
+                .map(|seed| scope.spawn(move || call_at_random(deployed, node, ends, seed, stop)))
                 .collect();
             std::thread::sleep(RUN);
             stop.store(true, Ordering::Relaxed);
@@ -319,7 +320,7 @@ fn skewed_calls(deployed: &Deployed) {
         let [median, p99, longest] = percentiles(times);
         println!(
             "{cache_mb:>5} MB of code   {rate:>7.0} calls/s, median {median:.2} ms, p99 {p99:.2} ms, longest {longest:.1} ms; \
-             {} loads, {} thrown out, {} loaded at the end",
+             {} loads, {} evictions, {} loaded at the end",
             metric(&node, "orama_module_load_seconds_count"),
             metric(&node, "orama_module_evictions_total"),
             metric(&node, "orama_modules_loaded"),
@@ -330,8 +331,7 @@ fn skewed_calls(deployed: &Deployed) {
 
 fn main() {
     become_role();
-    // `cargo test` and `--list` only look whether a benchmark runs.
-    if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+    if is_dry_run() {
         return;
     }
     let count =

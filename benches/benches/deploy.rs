@@ -1,12 +1,12 @@
-//! What a deploy costs: from its request to the function's first answer, how much memory its start gets, and what
-//! those who are served meanwhile notice of it.
+//! The cost of a deploy: the time from its request to the function's first answer, the extra memory that a start is given, and
+//! the effect of a compilation on requests that are served meanwhile.
 
-// A benchmark says by panicking that it could not be set up.
+// A benchmark that cannot be set up panics.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use orama_benches::client::{Connection, post};
 use orama_benches::process::{Role, Server, become_role};
-use orama_benches::{Node, built, function};
+use orama_benches::{Node, built, function, is_dry_run, with_note};
 use orama_test_support::guests;
 use orama_test_support::tools;
 use std::path::Path;
@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 3;
-/// How long requests are counted without a compilation, and at most beside one.
+/// How long requests are counted without a compilation. Beside one they are counted for at most four times as long.
 const RUN: Duration = Duration::from_secs(2);
 const NO_CODE_CACHE: (&str, &str) = ("ORAMA_CODE_CACHE_MB", "0");
 const TWO_CORES: (&str, &str) = ("ORAMA_BENCH_WORKERS", "2");
 const PAGES: [u32; 9] = [0, 1, 2, 3, 4, 8, 16, 32, 64];
 
-/// The hello of the tests with another text in it, as somebody who edits it would build it.
+/// Builds the tests' hello with a changed text, as a user who edits it does.
 fn edited(wasm_of: &str) -> Option<Vec<u8>> {
     let go = tools::require_or_report(wasm_of).ok()?;
     let source = guests::dir().join("hello");
@@ -42,16 +42,7 @@ fn edited(wasm_of: &str) -> Option<Vec<u8>> {
     Some(std::fs::read(dir.path().join("edited.wasm")).unwrap())
 }
 
-/// The module with a custom section that holds a number: another module with the same functions.
-fn with_note(wasm: &[u8], number: u32) -> Vec<u8> {
-    let mut noted = wasm.to_vec();
-    // Section 0, 9 bytes: a name of 4 bytes with its length, and the number.
-    noted.extend_from_slice(&[0, 9, 4, b'n', b'o', b't', b'e']);
-    noted.extend_from_slice(&number.to_le_bytes());
-    noted
-}
-
-/// Time on the clock, and of the node's processors, from the deploy's request to the first answer.
+/// Wall-clock time and the node's CPU time, from the deploy's request to the first answer.
 fn to_first_answer(node: &Server, home: &Path, name: &str, wasm: &[u8]) -> (Duration, Duration) {
     let api_key = Server::api_key(home);
     let (begun, cpu) = (Instant::now(), node.cpu());
@@ -72,7 +63,7 @@ fn deploys() {
         let steps: [(&str, Vec<u8>); 4] = [
             ("a new module", wasm.clone()),
             ("the same one edited", edited),
-            ("another one of the same functions", with_note(&wasm, 1)),
+            ("another one with the same functions", with_note(&wasm, 1)),
             ("the first one again", wasm),
         ];
         for (env, cache) in [(vec![TWO_CORES], "with"), (vec![TWO_CORES, NO_CODE_CACHE], "without")] {
@@ -97,7 +88,7 @@ fn deploys() {
     }
 }
 
-/// Requests of one connection, one at a time, until told to stop: their times, sorted, and requests a second.
+/// Sends requests on one connection, one at a time, until told to stop. Returns their sorted times and requests per second.
 fn answers(node: &Server, request: &[u8], stop: &AtomicBool) -> (Vec<Duration>, f64) {
     let mut connection = Connection::open(node.address);
     let (mut times, begun) = (Vec::new(), Instant::now());
@@ -113,9 +104,7 @@ fn answers(node: &Server, request: &[u8], stop: &AtomicBool) -> (Vec<Duration>, 
 
 fn beside_a_compilation() {
     let Ok(go) = guests::go("hello", &[]) else { return };
-    println!(
-        "\necho, one core, one connection, while nothing and while a Go module is compiled by one thread"
-    );
+    println!("\necho, one core, one connection: idle, and while one thread compiles a Go module");
     let home = tempfile::tempdir().unwrap();
     let node = Server::start_with(Role::Node, home.path(), &[NO_CODE_CACHE]);
     let api_key = Server::api_key(home.path());
@@ -149,10 +138,10 @@ fn beside_a_compilation() {
     }
 }
 
-/// The shortest of many starts and runs with each number of pages more, in turns.
+/// Prints the shortest of many starts and runs with each number of extra pages, in turns.
 fn pages() {
     println!(
-        "\nextra pages: a start and a run by the pages of memory that it has from the begin, us, and what was chosen"
+        "\nextra pages: a start and a run with so many pages of memory more at its start, us, and the node's choice"
     );
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(dir.path());
@@ -184,8 +173,7 @@ fn pages() {
 
 fn main() {
     become_role();
-    // `cargo test` and `--list` only look whether a benchmark runs.
-    if !std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+    if !is_dry_run() {
         pages();
         deploys();
         beside_a_compilation();

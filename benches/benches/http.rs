@@ -1,15 +1,15 @@
-//! What a whole request costs, from the client's socket and back: latency, CPU beside a server that runs no function,
-//! and the way from a process's start to its first answer.
+//! The cost of a whole request, from the client's socket and back: latency, CPU time beside a server that runs no function, and
+//! the time from a process's start to its first answer.
 //!
-//! `ORAMA_BENCH_BINARIES=before=PATH,after=PATH` compares builds of `orama` in one run instead.
+//! With `ORAMA_BENCH_BINARIES=before=PATH,after=PATH` it compares builds of `orama` in one run instead.
 
-// A benchmark says by panicking that it could not be set up.
+// A benchmark that cannot be set up panics.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use criterion::Criterion;
 use orama_benches::client::{Connection, post};
 use orama_benches::process::{Role, Server, become_role};
-use orama_benches::{built, group};
+use orama_benches::{built, group, is_dry_run, with_note};
 use orama_server::{Config, Node, Overrides};
 use orama_test_support::guests;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ const INPUT: &[u8] =
     br#"{"name":"World","path":"/api/v1/hello","headers":{"host":"example.com","accept":"*/*"}}"#;
 /// Connections of the saturating load.
 const CONNECTIONS: usize = 16;
-/// Length of each saturating run, and how often the servers take turns.
+/// Length of each saturating run, and the number of rounds in which the servers take turns.
 const RUN: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
 /// Functions on the node that is restarted.
@@ -55,7 +55,7 @@ fn latency(criterion: &mut Criterion) {
     let mut group = group(
         criterion,
         "http invoke",
-        "one client, one request at a time: what a caller on the same machine waits for an answer",
+        "one client, one request at a time: how long a caller on the same machine waits for an answer",
     );
     for (name, wasm) in functions() {
         let deployed = connection.call(&orama_benches::client::deploy(name, &api_key, &wasm, "{}")).status;
@@ -67,7 +67,7 @@ fn latency(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// CPU that a server spends on one request while `CONNECTIONS` clients keep it busy, and requests a second.
+/// Measures a server that `CONNECTIONS` clients keep busy: its CPU time per request, and requests per second.
 fn saturate(server: &Server, request: &[u8]) -> (Duration, f64) {
     let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let before = server.cpu();
@@ -97,10 +97,10 @@ fn median(mut values: Vec<Duration>) -> Duration {
     values[values.len() / 2]
 }
 
-/// Both servers in turns, so that a change of the machine's speed meets both.
+/// Measures both servers in turns, so that a change of the machine's speed affects both.
 fn cpu_beside_bare_http() {
     println!(
-        "\ncpu per request: what an operator pays; one core, {CONNECTIONS} connections, median of {ROUNDS} runs, \
+        "\ncpu per request: the operator's cost; one core, {CONNECTIONS} connections, median of {ROUNDS} runs, \
          beside may_minihttp answering the same request without a function"
     );
     let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -129,7 +129,7 @@ fn cpu_beside_bare_http() {
     }
 }
 
-/// Builds of `orama` in turns, each line's ratio to the first.
+/// Measures builds of `orama` in turns, and prints each one's ratio to the first.
 fn builds_side_by_side(builds: &str) {
     println!(
         "\ncpu per request of each build: one core, {CONNECTIONS} connections, median of {ROUNDS} runs in turns"
@@ -168,7 +168,7 @@ fn builds_side_by_side(builds: &str) {
     }
 }
 
-/// From the start of the process to the first answer of a function, its code on disk.
+/// Measures the time from the start of the process to the first answer of a function whose code is on disk.
 fn restart() {
     println!("\nrestart: from starting the process to the first answer, with {DEPLOYED} functions deployed");
     for (name, wasm) in functions() {
@@ -177,7 +177,7 @@ fn restart() {
         let api_key = Server::api_key(home.path());
         let mut distinct = wasm;
         for index in 0..DEPLOYED {
-            // A custom section makes each a module of its own; the compiler has seen its functions, the store has not.
+            // Each is a different module. The code cache has its functions; the artifact store does not have the module.
             if index > 0 && name == "echo" {
                 distinct = with_note(&distinct, index as u32);
             }
@@ -204,15 +204,6 @@ fn restart() {
     }
 }
 
-/// The module with a custom section that holds a number.
-fn with_note(wasm: &[u8], number: u32) -> Vec<u8> {
-    let mut noted = wasm.to_vec();
-    // Section 0, 9 bytes: a name of 4 bytes with its length, and the number.
-    noted.extend_from_slice(&[0, 9, 4, b'n', b'o', b't', b'e']);
-    noted.extend_from_slice(&number.to_le_bytes());
-    noted
-}
-
 fn main() {
     become_role();
     if let Ok(builds) = std::env::var("ORAMA_BENCH_BINARIES") {
@@ -220,8 +211,7 @@ fn main() {
     }
     let mut criterion = Criterion::default().configure_from_args();
     latency(&mut criterion);
-    // `cargo test` and `--list` only look whether a benchmark runs.
-    if !std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+    if !is_dry_run() {
         cpu_beside_bare_http();
         restart();
     }

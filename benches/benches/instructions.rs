@@ -1,17 +1,17 @@
-//! How many instructions the host spends on one invocation, counted by valgrind's callgrind: a figure that a busy machine
-//! does not move, so small drifts show.
+//! The number of instructions that the host spends on one invocation, counted by valgrind's callgrind. Other load on the
+//! machine does not change it, so it shows small drifts.
 //!
-//! Each case runs in a process of its own under valgrind, with few and with many invocations; the difference is what the
-//! further ones took. What the kernel does is not counted. The counts stand beside those of `instructions.json`, and the
-//! program fails when one is over [`DRIFT`] above; `ORAMA_BENCH_RECORD=1` writes the file anew.
+//! Each case runs in a separate process under valgrind, once with few and once with many invocations; the difference is the
+//! cost of the additional ones. The kernel's instructions are not counted. The program prints the counts beside those of
+//! `instructions.json`, and fails when one is more than [`DRIFT`] above its record. `ORAMA_BENCH_RECORD=1` writes the file.
 
-// A benchmark says by panicking that it could not be set up.
+// A benchmark that cannot be set up panics.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
 use orama_benches::client::{Connection, deploy, post};
 use orama_benches::process::Server;
-use orama_benches::{Node, function};
+use orama_benches::{Node, function, is_dry_run};
 use orama_runtime::EngineConfig;
 use orama_server::config::IoDriver;
 use orama_server::{Config, Overrides};
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
-/// In a process under valgrind: the case to run, and how often.
+/// In a process under valgrind: the case to run, and the number of invocations.
 const CASE: &str = "ORAMA_BENCH_CASE";
 const TIMES: &str = "ORAMA_BENCH_TIMES";
 const RECORD: &str = "ORAMA_BENCH_RECORD";
@@ -35,7 +35,7 @@ const MANY: u64 = 1200;
 /// Calls that a guest makes of a host function.
 const CALLS: u64 = 100;
 
-/// How much above the recorded count is a failure. Threads that meet by chance move a count by up to half a percent.
+/// How far above its record a count fails. Threads that meet by chance change a count by up to half a percent.
 const DRIFT: f64 = 0.02;
 
 /// valgrind holds at most 64 GiB of a program's address space, and each slot reserves 4.
@@ -44,13 +44,13 @@ const SLOTS: u32 = 2;
 const INPUT: &[u8] =
     br#"{"name":"World","path":"/api/v1/hello","headers":{"host":"example.com","accept":"*/*"}}"#;
 
-/// What is counted of a case.
+/// A count, and how it is made.
 struct Line {
     name: &'static str,
     case: &'static str,
-    /// A source file that only the counted thread runs code of; `None` is the first thread.
+    /// A source file whose code only the counted thread runs; `None` counts the first thread.
     thread: Option<&'static str>,
-    /// The case without what is counted, whose instructions are taken off, and how often one run does it.
+    /// The case without the counted operation, whose instructions are subtracted, and how often one run does the operation.
     beside: Option<(&'static str, u64)>,
 }
 
@@ -83,7 +83,7 @@ const LINES: [Line; 6] = [
     },
 ];
 
-/// A guest that makes [`CALLS`] calls, or as many times nothing.
+/// A guest that makes [`CALLS`] calls; with an empty `call` its loop does nothing.
 fn caller(imports: &str, call: &str) -> Vec<u8> {
     wat::parse_str(format!(
         r#"(module {imports} (memory (export "memory") 2) (data (i32.const 0) "key")
@@ -96,7 +96,7 @@ fn caller(imports: &str, call: &str) -> Vec<u8> {
     .unwrap()
 }
 
-/// Runs a guest below HTTP, on this thread.
+/// Runs a guest on this thread, without HTTP.
 fn run(wasm: &[u8], times: u64) {
     let dir = tempfile::tempdir().unwrap();
     let node =
@@ -154,10 +154,10 @@ fn run_case(case: &str, times: u64) {
     }
 }
 
-/// What callgrind wrote of one thread, and how many instructions it ran.
+/// Callgrind's output for one thread, and the number of instructions that it ran.
 type Thread = (String, u64);
 
-/// Runs a case under valgrind.
+/// Runs a case under valgrind and reads its threads, the first one first.
 fn threads_of(case: &str, times: u64) -> Vec<Thread> {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
@@ -186,7 +186,7 @@ fn threads_of(case: &str, times: u64) -> Vec<Thread> {
 fn count(threads: &[Thread], only: Option<&str>) -> u64 {
     match only {
         None => threads.first().map_or(0, |thread| thread.1),
-        // The first thread made the others, and knows of everything.
+        // The first thread started the others, so its file names every source file.
         Some(file) => {
             threads.iter().skip(1).filter(|thread| thread.0.contains(file)).map(|thread| thread.1).sum()
         }
@@ -217,15 +217,14 @@ fn main() -> ExitCode {
         run_case(&case, std::env::var(TIMES).unwrap().parse().unwrap());
         return ExitCode::SUCCESS;
     }
-    // `cargo test` and `--list` only look whether a benchmark runs.
-    if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+    if is_dry_run() {
         return ExitCode::SUCCESS;
     }
     if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("\ninstructions of an invocation: left out, as there is no valgrind");
+        println!("\ninstructions of an invocation: left out, as valgrind is not installed");
         return ExitCode::SUCCESS;
     }
-    println!("\ninstructions of an invocation: the host's work and the guest's few, without the kernel's");
+    println!("\ninstructions of an invocation: the host's and the guest's, without the kernel's");
     let counts = measure();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
     if std::env::var_os(RECORD).is_some() {
@@ -245,7 +244,7 @@ fn main() -> ExitCode {
     }
     if drifted {
         println!(
-            "more than {:.0} % above what was recorded; {RECORD}=1 records what is so now",
+            "a count is more than {:.0} % above its record; set {RECORD}=1 to record the new counts",
             DRIFT * 100.0
         );
         return ExitCode::FAILURE;

@@ -1,6 +1,6 @@
-//! What running a function costs below HTTP: instances, artifacts, compiling, and starting again.
+//! The cost of running a function without HTTP: instances, artifacts, compilation and restarts.
 
-// A benchmark says by panicking that it could not be set up.
+// A benchmark that cannot be set up panics.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-/// Ends as every Go program does.
+/// A guest that ends with `proc_exit`, as every Go program does.
 const EXITS: &str = r#"(module
     (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
     (memory (export "memory") 1)
@@ -20,7 +20,7 @@ const EXITS: &str = r#"(module
     (func $rt0 (call $main))
     (func (export "_start") (call $rt0)))"#;
 
-/// The same, but for the exit.
+/// The same guest, which returns instead.
 const RETURNS: &str = r#"(module
     (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
     (memory (export "memory") 1)
@@ -37,7 +37,7 @@ fn run(criterion: &mut Criterion) {
     let mut group = group(
         criterion,
         "run",
-        "one invocation in fresh memory, from input to output; what a request costs besides HTTP",
+        "one invocation in fresh memory, from input to output: the cost of a request without HTTP",
     );
     let mut cases = vec![
         ("empty", guests::wat("empty")),
@@ -55,7 +55,7 @@ fn run(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Asks the kernel to drop what it has of the store's files, as after a reboot.
+/// Removes the store's files from the page cache, as a reboot does.
 fn forget_pages(dir: &Path) {
     for entry in std::fs::read_dir(dir.join("artifacts")).unwrap() {
         let file = File::open(entry.unwrap().path()).unwrap();
@@ -70,7 +70,7 @@ fn load(criterion: &mut Criterion) {
     let mut group = group(
         criterion,
         "load",
-        "verify and map compiled code; what a function's first invocation since the node's start waits for (cold: also since the machine's)",
+        "verify and map compiled code: the wait of a function's first invocation after the node's start (cold: after the machine's)",
     );
     for (name, wasm) in hellos() {
         let hash = WasmHash::of(&wasm);
@@ -96,7 +96,7 @@ fn compile(criterion: &mut Criterion) {
     let mut group = group(
         criterion,
         "compile",
-        "check a module, compile it on all cores and store it; what the first deploy of a module waits for",
+        "check a module, compile it on all cores and store it: the wait of a module's first deploy",
     );
     group.sample_size(10).measurement_time(Duration::from_secs(10));
     for (name, wasm) in hellos() {
@@ -117,7 +117,7 @@ fn restart(criterion: &mut Criterion) {
     let mut group = group(
         criterion,
         "restart",
-        "a new engine, an artifact from disk and one run; a restarted node's part of its first answer",
+        "a new engine, an artifact from disk and one run: a restarted node's part of its first answer",
     );
     group.sample_size(20);
     for (name, wasm) in hellos() {

@@ -1,5 +1,5 @@
-//! Builds and installs what can be had from registries, each at one version, in a folder outside of git. What is there
-//! already is used without the network.
+//! Builds and installs the peers, each at a pinned version, in a folder outside of git. A program that is installed already is
+//! used without the network.
 
 use crate::options::Options;
 use orama_test_support::tools;
@@ -10,19 +10,20 @@ use std::process::Command;
 
 /// The wasmtime that the node is built with, so that both run the same code generator.
 const WASMTIME: &str = "48.0.8";
-/// What `wasmtime serve` needs, without what only costs time to compile.
-const WASMTIME_FEATURES: &str = "run,serve,compile,cranelift,pooling-allocator,parallel-compilation,component-model,component-model-async";
+/// The features that `wasmtime serve` needs; others only take time to compile.
+const WASMTIME_FEATURES: &str = "run,serve,compile,cranelift,pooling-allocator,parallel-compilation,\
+                                 component-model,component-model-async";
 
-/// A program that is ready to run.
+/// An installed program.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// Its path.
     pub path: PathBuf,
-    /// What it calls its version.
+    /// Its version, as it reports it.
     pub version: String,
 }
 
-/// This folder of the repository: what peers are made from.
+/// The folder of this program's sources, which holds those of the peers.
 #[must_use]
 pub fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")
@@ -34,21 +35,25 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Where programs are installed: `peers` in the target folder, unless the command line says otherwise.
+/// The folder for installed programs: `--tools`, or `peers` in the target folder.
 ///
 /// # Errors
-/// When the folder cannot be made.
+/// When the folder cannot be created.
 pub fn tools_dir(options: &Options) -> Result<PathBuf, String> {
     let beside = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("peers"));
-    let dir = options.tools.clone().or_else(beside).ok_or("cannot tell where to install")?;
+    let dir = options
+        .tools
+        .clone()
+        .or_else(beside)
+        .ok_or("there is no folder to install into; name one with --tools")?;
     fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     dir.canonicalize().map_err(|error| format!("{}: {error}", dir.display()))
 }
 
-/// The node, built with the profile of this program.
+/// Builds the node with the profile of this program.
 ///
 /// # Errors
-/// When it does not build.
+/// When the build fails.
 pub fn node(options: &Options) -> Result<Program, String> {
     let path = if let Some(path) = &options.node {
         path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?
@@ -69,10 +74,10 @@ pub fn node(options: &Options) -> Result<Program, String> {
     Ok(Program { version: version.trim().to_owned(), path })
 }
 
-/// A server in Go: `plain` or `wazero`.
+/// Builds a server in Go: `plain` or `wazero`.
 ///
 /// # Errors
-/// When Go is missing, or cannot build it.
+/// When Go is missing or the build fails.
 pub fn go(tools: &Path, name: &str) -> Result<Program, String> {
     let compiler = tools::find("go").ok_or("needs Go 1.25: https://go.dev/dl")?;
     let path = tools.join(format!("go-{name}"));
@@ -94,10 +99,10 @@ pub fn go(tools: &Path, name: &str) -> Result<Program, String> {
     Ok(Program { path, version })
 }
 
-/// workerd, from the binary in its npm package.
+/// Installs workerd from its npm package.
 ///
 /// # Errors
-/// When npm is missing, or cannot install it.
+/// When npm is missing or fails.
 pub fn workerd(tools: &Path) -> Result<Program, String> {
     let platform = match std::env::consts::ARCH {
         "x86_64" => "workerd-linux-64",
@@ -108,7 +113,7 @@ pub fn workerd(tools: &Path) -> Result<Program, String> {
     let path = dir.join("node_modules/@cloudflare").join(platform).join("bin/workerd");
     let wanted = sources().join("workerd/package.json");
     let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-    // It names one version, which names one version of the binary.
+    // The file pins a version of the package, which pins a version of the binary.
     if !path.exists() || read(&dir.join("package.json")) != read(&wanted) {
         let npm = tools::find("npm").ok_or("needs npm: apt-get install npm")?;
         fs::create_dir_all(&dir).map_err(|error| error.to_string())?;
@@ -121,17 +126,17 @@ pub fn workerd(tools: &Path) -> Result<Program, String> {
     Ok(Program { version: version.trim_start_matches("workerd ").to_owned(), path })
 }
 
-/// wasmtime's command line, compiled from crates.io when that is asked for.
+/// Finds wasmtime's command line, and compiles it with `install`.
 ///
 /// # Errors
-/// When it is not there, or cannot be compiled.
+/// When it is not installed, or the build fails.
 pub fn wasmtime(tools: &Path, install: bool) -> Result<Program, String> {
     let root = tools.join("wasmtime");
     let path = root.join("bin/wasmtime");
     if !path.exists() {
         if !install {
             return Err(
-                "not installed: `--install` compiles it, a quarter of an hour on two cores".to_owned()
+                "not installed; --install compiles it in a quarter of an hour on two cores".to_owned()
             );
         }
         eprintln!("compiling wasmtime {WASMTIME}...");
@@ -139,7 +144,7 @@ pub fn wasmtime(tools: &Path, install: bool) -> Result<Program, String> {
         let mut command = Command::new(cargo);
         command.args(["install", "wasmtime-cli", "--version", WASMTIME, "--locked", "--no-default-features"]);
         command.args(["--features", WASMTIME_FEATURES, "--root"]).arg(&root);
-        // Outside of a repository, whose settings are not meant for it; what it was made from is not kept.
+        // Outside the repository, whose settings would apply otherwise. The build folder is removed afterwards.
         let build = root.join("build");
         run(command.arg("--target-dir").arg(&build).current_dir(tools).env_remove("CARGO_TARGET_DIR"))?;
         fs::remove_dir_all(build).map_err(|error| error.to_string())?;
@@ -157,10 +162,10 @@ pub fn locked(package: &str) -> String {
     entry.unwrap_or("unknown").to_owned()
 }
 
-/// Runs a command to its end: what it printed, trimmed.
+/// Runs a command to its end and returns its trimmed output.
 ///
 /// # Errors
-/// The end of what it said, when it cannot be run or fails.
+/// When it cannot be run or fails; with the end of its error output.
 pub fn run(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| format!("{name}: {error}"))?;
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_tells_what_it_said() {
+    fn the_error_of_a_failed_command_has_its_output() {
         assert_eq!(run(Command::new("sh").args(["-c", "echo out; echo no >&2"])), Ok("out".to_owned()));
         let error = run(Command::new("sh").args(["-c", "echo 'it broke' >&2; false"])).unwrap_err();
         assert_eq!(error, "sh failed: it broke");

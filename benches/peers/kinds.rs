@@ -1,4 +1,4 @@
-//! The peers: how each is installed, given functions and started.
+//! The peers: how each is installed, prepared with functions and started.
 
 use crate::install::{self, Program};
 use crate::options::Options;
@@ -11,9 +11,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Threads that serve, where a server lets one choose; workerd, which has one, runs as often.
+/// Threads that serve, where a server has such an option. workerd has one thread, so it runs in as many processes.
 pub const WORKERS: NonZeroUsize = NonZeroUsize::new(2).unwrap();
-/// Flags of `wasmtime serve`: instances in slots that are made once, of which what a request touches stays resident.
+/// Flags of `wasmtime serve`: pooled instances, whose slots keep the memory that a request touched.
 const WASMTIME_SERVE: [&str; 12] = [
     "-Opooling-allocator=y",
     "-Omemory-init-cow=y",
@@ -47,11 +47,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All, ours first.
+    /// All peers, this node first.
     pub const ALL: [Self; 6] =
         [Self::Orama, Self::Wazero, Self::Workerd, Self::Wasmtime, Self::Go, Self::MayMinihttp];
 
-    /// What `--only` and tables call it.
+    /// The name for `--only` and for tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// What it is, for the table of versions.
+    /// A description for the table of versions.
     #[must_use]
     pub fn what(self) -> &'static str {
         match self {
@@ -83,13 +83,13 @@ impl Kind {
         }
     }
 
-    /// Whether it runs this function.
+    /// Whether the peer runs this function.
     #[must_use]
     pub fn runs(self, function: &Function) -> bool {
         function.name == "echo" || !matches!(self, Self::Wasmtime | Self::MayMinihttp)
     }
 
-    /// Whether it runs guests in WebAssembly.
+    /// Whether the peer runs guests in WebAssembly.
     #[must_use]
     pub fn sandboxed(self) -> bool {
         !matches!(self, Self::Go | Self::MayMinihttp)
@@ -99,17 +99,17 @@ impl Kind {
 /// A peer that can be started.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Which one.
+    /// The kind of peer.
     pub kind: Kind,
-    /// What is started.
+    /// Its installed program.
     pub program: Program,
 }
 
 impl Peer {
-    /// Builds or installs it.
+    /// Builds or installs the peer.
     ///
     /// # Errors
-    /// Says what is missing and how to get it.
+    /// When a tool is missing; the message says how to get it.
     pub fn install(kind: Kind, tools: &Path, options: &Options) -> Result<Self, String> {
         let program = match kind {
             Kind::Orama => install::node(options),
@@ -124,7 +124,7 @@ impl Peer {
         program.map(|program| Self { kind, program })
     }
 
-    /// Lays out what a first start finds in `state`: for a node nothing, as it gets its functions over HTTP.
+    /// Writes the files of a first start into `state`: for a node none, as it gets its functions over HTTP.
     ///
     /// # Errors
     /// When files cannot be written.
@@ -148,10 +148,10 @@ impl Peer {
         }
     }
 
-    /// Makes `state` what a server that ran before has left: functions deployed and compiled, where it can keep that.
+    /// Prepares `state` for a restart: with functions deployed and compiled, where the peer keeps that on disk.
     ///
     /// # Errors
-    /// When it cannot be run.
+    /// When the peer cannot be run.
     pub fn prime(&self, functions: &[Function], state: &Path) -> Result<(), String> {
         self.prepare(functions, state)?;
         match self.kind {
@@ -172,10 +172,10 @@ impl Peer {
         }
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the peer and waits until it listens.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not start.
     pub fn start(&self, functions: &[Function], state: &Path) -> Result<Server, String> {
         let path = &self.program.path;
         let mut server = Server::new(self.kind);
@@ -231,7 +231,7 @@ impl Peer {
     }
 }
 
-/// workerd's configuration: each function a worker with a socket of its own.
+/// workerd's configuration: a worker with its own socket for each function.
 fn workerd_config(functions: &[Function]) -> String {
     let mut services = String::new();
     let mut sockets = String::new();
@@ -251,14 +251,14 @@ fn workerd_config(functions: &[Function]) -> String {
     )
 }
 
-/// An address from a line of workerd's control stream.
+/// Reads an address from a line of workerd's control stream.
 fn workerd_address(line: &str) -> Option<(String, SocketAddr)> {
     let event: serde_json::Value = serde_json::from_str(line).ok()?;
     let port = u16::try_from(event["port"].as_u64()?).ok()?;
     Some((event["socket"].as_str()?.to_owned(), SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
-/// The address of a server that has one, from the line that tells it.
+/// Reads the address of a server from a line that begins with `prefix`.
 fn after(prefix: &str, line: &str) -> Option<(String, SocketAddr)> {
     Some((String::new(), line.strip_prefix(prefix)?.trim_end_matches('/').parse().ok()?))
 }
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_that_tell_an_address_are_understood() {
+    fn addresses_are_read_from_the_lines_of_servers() {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let line = r#"{"event":"listen","socket":"go-hello","port":34989}"#;
         assert_eq!(workerd_address(line), Some(("go-hello".to_owned(), at(34989))));

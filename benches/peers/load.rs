@@ -1,5 +1,5 @@
-//! The load: connections that send the next request when the answer has come, or one request at each tick of a clock.
-//! Every answer is compared with what it must be, every latency is kept.
+//! The load: connections that send a request after each answer, or one request at each tick of a clock. Every answer is
+//! compared with the right one, and every latency is kept.
 
 use crate::stats::percentile;
 use orama_benches::client::Connection;
@@ -9,38 +9,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A function of a server, as its clients see it.
+/// A function of a server, as clients call it.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where it is served: connections are dealt to these in turns.
+    /// The server's addresses; connections use them in turns.
     pub addresses: Vec<SocketAddr>,
     /// The request's bytes.
     pub request: Vec<u8>,
-    /// The body that is right.
+    /// The right body of an answer.
     pub answer: Vec<u8>,
 }
 
-/// What one run of load measured.
+/// The results of one run of load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Run {
-    /// Right answers in a second.
+    /// Right answers per second.
     pub rate: f64,
-    /// Latency of right answers.
+    /// Median latency of right answers.
     pub p50_us: f64,
-    /// Latency of right answers.
+    /// 99th percentile of the latency of right answers.
     pub p99_us: f64,
-    /// What the server's processes used, by right answers.
+    /// CPU time of the server's processes per right answer.
     pub cpu_us: f64,
-    /// Requests without a right answer, of all.
+    /// Share of requests without a right answer.
     pub failed: f64,
 }
 
-/// How long connections are busy before it counts.
+/// How long connections are busy before the measurement.
 const WARM_UP: Duration = Duration::from_millis(200);
-/// Waits before a server that refused a connection is asked again.
+/// Wait before the next attempt after a server refused a connection.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// One client: its connection, made again after it broke.
+/// One client, which opens a new connection after one broke.
 struct Client<'a> {
     target: &'a Target,
     address: SocketAddr,
@@ -53,7 +53,7 @@ impl<'a> Client<'a> {
         Self { target, address, connection: Connection::try_open(address).ok() }
     }
 
-    /// Sends the request: from its last byte to the answer's first, when the answer is right.
+    /// Sends the request. Returns the time from its last byte to the answer's first, if the answer is right.
     fn call(&mut self) -> Option<Duration> {
         if self.connection.is_none() {
             self.connection = Connection::try_open(self.address).ok();
@@ -73,7 +73,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Keeps `connections` busy for `length`; `cpu` tells what the server has used so far.
+/// Keeps `connections` busy for `length`. `cpu` returns the CPU time that the server has used so far.
 pub fn saturate(target: &Target, connections: usize, length: Duration, cpu: impl Fn() -> Duration) -> Run {
     let (counts, stop, ready) =
         (AtomicBool::new(false), AtomicBool::new(false), Barrier::new(connections + 1));
@@ -112,7 +112,7 @@ pub fn saturate(target: &Target, connections: usize, length: Duration, cpu: impl
     latencies.sort_unstable();
     let us = |percent| percentile(&latencies, percent).map_or(f64::NAN, micros);
     let right = latencies.len() as f64;
-    // Nothing came at all: nothing is right.
+    // Without any answer all requests failed.
     let failed = if failed == 0 && right == 0.0 { 1.0 } else { failed as f64 / (right + failed as f64) };
     Run {
         rate: right / elapsed.as_secs_f64(),
@@ -123,18 +123,18 @@ pub fn saturate(target: &Target, connections: usize, length: Duration, cpu: impl
     }
 }
 
-/// What a slow and steady caller sees.
+/// The results of a slow and steady load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Paced {
-    /// From the request's last byte to the answer's first.
+    /// Median time from the request's last byte to the answer's first.
     pub p50_us: f64,
-    /// From the request's last byte to the answer's first.
+    /// 99th percentile of that time.
     pub p99_us: f64,
-    /// Requests without a right answer, of all.
+    /// Share of requests without a right answer.
     pub failed: f64,
 }
 
-/// One connection, a request at each multiple of `every` (at once when the answer before it came later).
+/// Sends a request at each multiple of `every` on one connection; at once when the previous answer came later than that.
 pub fn pace(target: &Target, every: Duration, length: Duration) -> Paced {
     let mut client = Client::new(target, 0);
     let (mut latencies, mut failed) = (Vec::new(), 0_u64);
@@ -154,10 +154,10 @@ pub fn pace(target: &Target, every: Duration, length: Duration) -> Paced {
     Paced { p50_us: us(50), p99_us: us(99), failed: failed as f64 / total }
 }
 
-/// Calls until the answer is right.
+/// Calls until an answer is right.
 ///
 /// # Errors
-/// When it is not within `limit`.
+/// When there is none within `limit`.
 pub fn first_answer(target: &Target, limit: Duration) -> Result<(), String> {
     let begun = Instant::now();
     let mut client = Client::new(target, 0);
@@ -177,7 +177,7 @@ fn micros(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 
@@ -188,22 +188,23 @@ mod tests {
         let count = Arc::new(AtomicUsize::new(0));
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (mut stream, count) = (stream.unwrap(), Arc::clone(&count));
-                thread::spawn(move || {
-                    let mut request = [0; 4];
-                    while stream.read_exact(&mut request).is_ok() {
-                        let wrong = count.fetch_add(1, Ordering::Relaxed) % 4 == 3;
-                        let body = if wrong { "WRONG" } else { "PONG" };
-                        let answer =
-                            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-                        if stream.write_all(answer.as_bytes()).is_err() {
-                            break;
-                        }
-                    }
-                });
+                let (stream, count) = (stream.unwrap(), Arc::clone(&count));
+                thread::spawn(move || serve(stream, &count));
             }
         });
         Target { addresses: vec![address], request: b"PING".to_vec(), answer: b"PONG".to_vec() }
+    }
+
+    fn serve(mut stream: TcpStream, count: &AtomicUsize) {
+        let mut request = [0; 4];
+        while stream.read_exact(&mut request).is_ok() {
+            let wrong = count.fetch_add(1, Ordering::Relaxed) % 4 == 3;
+            let body = if wrong { "WRONG" } else { "PONG" };
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
     }
 
     #[test]
@@ -217,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn a_paced_caller_sends_as_often_as_it_was_told() {
+    fn a_paced_caller_sends_at_its_pace() {
         let paced = pace(&server(), Duration::from_millis(5), Duration::from_millis(200));
         assert_eq!(paced.failed, 0.25);
         assert!(paced.p99_us >= paced.p50_us && paced.p50_us > 0.0, "{paced:?}");
     }
 
     #[test]
-    fn a_server_that_is_not_there_fails_every_request() {
+    fn without_a_server_every_request_fails() {
         let mut target = server();
         target.addresses = vec![TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()];
         let run = saturate(&target, 2, Duration::from_millis(50), || Duration::ZERO);

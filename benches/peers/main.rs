@@ -1,7 +1,7 @@
-//! Compares ways to run functions over HTTP: one command that installs what it can, measures all in turns, prints tables
-//! and writes them with plots. README.md beside it says how.
+//! Compares ways to run functions over HTTP: installs the peers, measures them in turns, prints tables, and writes them with
+//! plots. README.md in this folder describes the options.
 
-// A comparison says by panicking that the machine it runs on is not what it needs.
+// A comparison panics on a machine that it cannot run on.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod install;
@@ -50,7 +50,7 @@ fn compare(options: &Options) -> Result<(), String> {
     if let Some(unknown) = options.only.iter().find(|name| Kind::ALL.iter().all(|kind| kind.name() != **name))
     {
         return Err(format!(
-            "no peer is called {unknown:?}; there are {}",
+            "there is no peer {unknown:?}; the peers are {}",
             Kind::ALL.map(Kind::name).join(", ")
         ));
     }
@@ -59,7 +59,7 @@ fn compare(options: &Options) -> Result<(), String> {
     eprintln!("installing into {}...", tools.display());
     let installed: Vec<_> = kinds.iter().map(|kind| Peer::install(*kind, &tools, options)).collect();
     if let (Some(Err(error)), Kind::Orama) = (installed.first(), kinds[0]) {
-        return Err(format!("without a node there is nothing to compare: {error}"));
+        return Err(format!("there is no node to compare with: {error}"));
     }
     let machine = machine();
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -99,7 +99,7 @@ fn compare(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// What it ran on.
+/// Describes the machine.
 fn machine() -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {

@@ -1,4 +1,4 @@
-//! What is measured, in which order: everything in turns, so that a change of the machine's speed meets all.
+//! Measures all peers in turns, so that a change of the machine's speed affects all of them.
 
 use crate::kinds::{Kind, Peer};
 use crate::load::{self, Paced, Run};
@@ -14,22 +14,22 @@ use std::time::{Duration, Instant};
 pub const CONNECTIONS: [usize; 2] = [1, 32];
 /// Starts with a new module, and restarts, of each function on each peer.
 const STARTS: usize = 3;
-/// Distance of two requests of the paced load, and how long it is per run beside the other load.
+/// Time between two requests of the paced load, and its length as a multiple of a run.
 const PACE: Duration = Duration::from_millis(5);
 const PACED_LENGTH: u32 = 2;
 const PACED_ROUNDS: usize = 3;
-/// Requests that show that no instance serves twice.
+/// Requests that check that no instance serves twice.
 const ISOLATION_CALLS: usize = 20;
 
-/// The name of a function and something beside it.
+/// The name of a function and a property of the measurement.
 pub type Key<T> = (&'static str, T);
 
-/// What one peer showed. What failed or does not apply is absent.
+/// The results of one peer. A measurement that failed or does not apply is absent.
 #[derive(Debug, Default, Clone)]
 pub struct Showing {
-    /// From a module that was never seen to the first answer.
+    /// From a new module to the first answer.
     pub cold_ms: BTreeMap<&'static str, f64>,
-    /// From the start of the process to the first answer, what it keeps on disk being there.
+    /// From the start of the process to the first answer, with the files of an earlier run on disk.
     pub restart_ms: BTreeMap<&'static str, f64>,
     /// Under load, by function and connections: medians of the runs.
     pub load: BTreeMap<Key<usize>, Run>,
@@ -37,62 +37,40 @@ pub struct Showing {
     pub paced: BTreeMap<Key<&'static str>, Paced>,
     /// Resident memory at rest and after the load.
     pub memory_mb: Option<(f64, f64)>,
-    /// What went wrong.
+    /// What failed.
     pub notes: Vec<String>,
 }
 
-/// Measures all peers; one showing for each.
+impl Showing {
+    /// The value, or a note of why there is none.
+    fn note<T>(&mut self, peer: &Peer, result: Result<T, String>) -> Option<T> {
+        let error = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        eprintln!("{}: {error}", peer.kind.name());
+        self.notes.push(error);
+        None
+    }
+}
+
+/// Measures all peers. Returns one [`Showing`] for each.
 pub fn all(peers: &[Peer], functions: &[Function], dir: &Path, options: &Options) -> Vec<Showing> {
     let mut showings = vec![Showing::default(); peers.len()];
-    let note = |showings: &mut Vec<Showing>, index: usize, result: Result<(), String>| {
-        if let Err(error) = result {
-            eprintln!("{}: {error}", peers[index].kind.name());
-            showings[index].notes.push(error);
-        }
-    };
-
-    eprintln!("isolation: {ISOLATION_CALLS} calls, none sees what another left...");
-    for (index, peer) in peers.iter().enumerate().filter(|(_, peer)| peer.kind.sandboxed()) {
-        note(&mut showings, index, isolation(peer, dir));
+    eprintln!("isolation: {ISOLATION_CALLS} calls, none sees the memory of another...");
+    for (peer, showing) in peers.iter().zip(&mut showings).filter(|(peer, _)| peer.kind.sandboxed()) {
+        showing.note(peer, isolation(peer, dir));
     }
-
     eprintln!("starts...");
-    let mut states = Vec::new();
-    for (index, peer) in peers.iter().enumerate() {
-        let state = folder(dir);
-        let primed = state
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|state| peer.prime(&of(peer, functions), state.path()));
-        note(&mut showings, index, primed);
-        states.push(state);
-    }
+    let states: Vec<_> =
+        peers.iter().zip(&mut showings).map(|it| primed(it.0, functions, dir, it.1)).collect();
     for function in functions {
-        let mut times = vec![(Vec::new(), Vec::new()); peers.len()];
-        for round in 0..STARTS {
-            for index in turns(peers.len(), round).filter(|index| peers[*index].kind.runs(function)) {
-                let Ok(state) = &states[index] else { continue };
-                let cold = cold_start(&peers[index], function, dir).map(|ms| times[index].0.push(ms));
-                note(&mut showings, index, cold);
-                let restart = restart(&peers[index], functions, function, state.path());
-                note(&mut showings, index, restart.map(|ms| times[index].1.push(ms)));
-            }
-        }
-        for (showing, (cold, restart)) in showings.iter_mut().zip(times) {
-            showing.cold_ms.extend(median(cold).map(|ms| (function.name, ms)));
-            showing.restart_ms.extend(median(restart).map(|ms| (function.name, ms)));
-        }
+        starts(peers, functions, function, &states, dir, &mut showings);
     }
-
     let mut servers = Vec::new();
-    for (index, (peer, state)) in peers.iter().zip(&states).enumerate() {
-        let server = state
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|state| peer.start(&of(peer, functions), state.path()));
-        let (server, error) = server.map_or_else(|error| (None, Err(error)), |server| (Some(server), Ok(())));
-        note(&mut showings, index, error);
-        servers.push(server);
+    for ((peer, state), showing) in peers.iter().zip(&states).zip(&mut showings) {
+        let started = state.as_ref().map(|state| peer.start(&of(peer, functions), state.path()));
+        servers.push(started.and_then(|server| showing.note(peer, server)));
     }
     std::thread::sleep(Duration::from_millis(500));
     let at_rest: Vec<_> = servers.iter().map(|server| server.as_ref().map(Server::memory)).collect();
@@ -103,6 +81,43 @@ pub fn all(peers: &[Peer], functions: &[Function], dir: &Path, options: &Options
     }
     paced(peers, functions, &servers, &mut showings, options);
     showings
+}
+
+/// Makes a folder in which the peer has its functions. `None` when that failed, which is noted.
+fn primed(
+    peer: &Peer,
+    functions: &[Function],
+    dir: &Path,
+    showing: &mut Showing,
+) -> Option<tempfile::TempDir> {
+    let state = showing.note(peer, folder(dir))?;
+    let result = peer.prime(&of(peer, functions), state.path());
+    showing.note(peer, result);
+    Some(state)
+}
+
+/// Measures starts with a new module, and restarts, of one function.
+fn starts(
+    peers: &[Peer],
+    functions: &[Function],
+    function: &Function,
+    states: &[Option<tempfile::TempDir>],
+    dir: &Path,
+    showings: &mut [Showing],
+) {
+    let mut times = vec![(Vec::new(), Vec::new()); peers.len()];
+    for round in 0..STARTS {
+        for index in turns(peers.len(), round).filter(|index| peers[*index].kind.runs(function)) {
+            let (Some(state), peer) = (&states[index], &peers[index]) else { continue };
+            let (cold, restarts) = &mut times[index];
+            cold.extend(showings[index].note(peer, cold_start(peer, function, dir)));
+            restarts.extend(showings[index].note(peer, restart(peer, functions, function, state.path())));
+        }
+    }
+    for (showing, (cold, restart)) in showings.iter_mut().zip(times) {
+        showing.cold_ms.extend(median(cold).map(|ms| (function.name, ms)));
+        showing.restart_ms.extend(median(restart).map(|ms| (function.name, ms)));
+    }
 }
 
 fn saturate(
@@ -132,7 +147,7 @@ fn saturate(
     }
 }
 
-/// The hello functions at a steady pace; on the node once for each way of starting.
+/// Measures the hello functions at a steady pace; on the node once for each `start` setting.
 fn paced(
     peers: &[Peer],
     functions: &[Function],
@@ -166,7 +181,7 @@ fn paced(
         eprintln!("{} requests a second, round {} of {PACED_ROUNDS}...", 1000 / PACE.as_millis(), round + 1);
         for case in turns(cases.len(), round) {
             let (_, _, target, runs) = &mut cases[case];
-            // Pools fill and caches warm before it counts.
+            // Not counted: pools fill and caches warm up.
             load::pace(target, PACE, options.run / 4);
             runs.push(load::pace(target, PACE, options.run * PACED_LENGTH));
         }
@@ -182,7 +197,7 @@ fn paced(
     }
 }
 
-/// From a module that was never seen to the first answer: a node is running and gets it, another server starts with it.
+/// Measures from a new module to the first answer: a running node gets it, another server starts with it.
 fn cold_start(peer: &Peer, function: &Function, dir: &Path) -> Result<f64, String> {
     let state = folder(dir)?;
     let only = std::slice::from_ref(function);
@@ -200,7 +215,7 @@ fn cold_start(peer: &Peer, function: &Function, dir: &Path) -> Result<f64, Strin
     Ok(millis(begun.elapsed()))
 }
 
-/// From the start of the process, with all functions, to the first answer of one.
+/// Measures from the start of the process, with all functions, to the first answer of one.
 fn restart(peer: &Peer, functions: &[Function], function: &Function, state: &Path) -> Result<f64, String> {
     let begun = Instant::now();
     let server = peer.start(&of(peer, functions), state)?;
@@ -208,8 +223,8 @@ fn restart(peer: &Peer, functions: &[Function], function: &Function, state: &Pat
     Ok(millis(begun.elapsed()))
 }
 
-/// Runs a guest that tells whether its memory was used before, and leaves it used. (The component of `wasmtime serve`
-/// fails when it is called again, so for it any answers will do.)
+/// Runs a guest that reports whether its memory was used before, and then writes to it. (The component of `wasmtime serve` fails
+/// when an instance is called twice, so any answer of it is proof enough.)
 fn isolation(peer: &Peer, dir: &Path) -> Result<(), String> {
     let state = folder(dir)?;
     let wasm = state.path().join("guest.wasm");
@@ -228,7 +243,7 @@ fn isolation(peer: &Peer, dir: &Path) -> Result<(), String> {
     for body in server.bodies(&function, ISOLATION_CALLS)? {
         let clean = if peer.kind == Kind::Wasmtime { "World" } else { "clean" };
         if !body.contains(clean) {
-            return Err(format!("an instance saw what another left, or failed: {body}"));
+            return Err(format!("an instance saw the memory of another, or failed: {body}"));
         }
     }
     Ok(())
@@ -239,7 +254,7 @@ fn of(peer: &Peer, functions: &[Function]) -> Vec<Function> {
     functions.iter().filter(|function| peer.kind.runs(function)).cloned().collect()
 }
 
-/// A run whose figures are the medians of the runs', and whose failures are those of all.
+/// Combines runs: the medians of their figures, and the mean of their failures.
 fn middle(runs: &[Run]) -> Run {
     let field = |field: fn(&Run) -> f64| median(runs.iter().map(field)).unwrap_or(f64::NAN);
     Run {

@@ -1,45 +1,45 @@
-//! What the command line may say.
+//! The options of the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Shown for `--help` and beside what is wrong.
+/// Shown for `--help` and after an error.
 pub const USAGE: &str = "\
 Compares ways to run functions over HTTP, prints the tables, and writes them with plots to docs/peers.
 
 usage: peers [OPTIONS]
-  --only NAME[,NAME]  only these peers (orama is always there); writes no files unless --out is given
+  --only NAME[,NAME]  only these peers, and always orama; writes no files unless --out is given
   --seconds N         length of each run of load, 0.1 to 60 (1)
-  --rounds N          runs of each, of which the median counts, 1 to 50 (5)
-  --install           also installs what takes long: wasmtime compiles for a quarter of an hour
-  --tools DIR         where peers are installed (beside the build: target/peers)
+  --rounds N          runs of each load, of which the median counts, 1 to 50 (5)
+  --install           also install wasmtime, which compiles for a quarter of an hour
+  --tools DIR         folder for installed peers (target/peers)
   --node PATH         the orama binary to measure, instead of building it with this program's profile
-  --out DIR           where results.md, results.json and the plots go (docs/peers)";
+  --out DIR           folder for results.md, results.json and the plots (docs/peers)";
 
-/// What was asked for.
+/// The chosen options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Names of peers; empty means all.
     pub only: Vec<String>,
     /// Length of one run of load.
     pub run: Duration,
-    /// Runs of each.
+    /// Number of runs of each load.
     pub rounds: usize,
-    /// Whether to install what takes long.
+    /// Whether to install wasmtime, which takes long.
     pub install: bool,
-    /// Where peers are installed.
+    /// Folder for installed peers.
     pub tools: Option<PathBuf>,
     /// The node's binary.
     pub node: Option<PathBuf>,
-    /// Where results are written.
+    /// Folder for the results.
     pub out: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads the arguments after the program's name; none when help was asked for.
+    /// Reads the arguments after the program's name; `None` for `--help`.
     ///
     /// # Errors
-    /// Says which argument is wrong.
+    /// Names the argument that is wrong.
     pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options = Self {
             only: Vec::new(),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_argument_is_understood() {
+    fn every_option_is_read() {
         let options = parse(
             "--only wazero,workerd --only go --seconds 0.5 --rounds 3 --install --tools t --node n --out o",
         );
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_argument() {
         for (line, said) in [
             ("--rounds", "--rounds needs a value"),
             ("--rounds 0", "--rounds takes a number from 1 to 50, not \"0\""),

@@ -1,4 +1,4 @@
-//! Plots of a report as SVG: bars, each panel with a scale of its own, values beside them.
+//! Plots of a report as SVG: bars with their values, in panels that each have their own scale.
 
 use crate::measure::Showing;
 use crate::report::Report;
@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
-/// The plots' files and titles, in the order in which they are shown.
+/// Files and titles of the plots, in the order of the report.
 pub const PLOTS: [(&str, &str); 6] = [
     ("cpu.svg", "CPU time of the server per request, 32 connections (us)"),
     ("throughput.svg", "Requests per second, 32 connections, load generator on the same cores"),
@@ -23,13 +23,13 @@ const WIDTH: u32 = 920;
 const LINE: i32 = 20;
 const HEAD: i32 = 34;
 const PANEL_HEAD: i32 = 28;
-/// Where bars begin and how long the longest is.
+/// Where bars begin, and the length of the longest.
 const BARS_AT: i32 = 190;
 const BARS_LONG: f64 = 560.0;
 const OURS: RGBColor = RGBColor(0x0b, 0x72, 0x85);
 const OTHERS: RGBColor = RGBColor(0x86, 0x8e, 0x96);
 
-/// A bar, and a second value shown in pale on the same line.
+/// A bar, and a second value that is shown pale below it.
 struct Bar {
     label: String,
     ours: bool,
@@ -128,7 +128,7 @@ fn draw(path: &Path, title: &str, panels: &[Panel]) -> Result<(), Box<dyn std::e
             let bar_of = |value: f64, from: i32, until: i32, color: RGBAColor| {
                 area.draw(&Rectangle::new([(BARS_AT, y + from), (to(value), y + until)], color.filled()))
             };
-            // Both values have half of the line; one alone has all of it.
+            // Two values share the line; one alone takes all of it.
             let split = if bar.second.is_some() { LINE / 2 } else { LINE - 3 };
             bar_of(bar.value, 3, split, color.mix(1.0))?;
             if let Some(second) = bar.second {
@@ -149,7 +149,7 @@ fn draw(path: &Path, title: &str, panels: &[Panel]) -> Result<(), Box<dyn std::e
     Ok(())
 }
 
-/// A value as people say it: three digits matter.
+/// Formats a value with three digits.
 fn short(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),

@@ -1,35 +1,35 @@
-//! Tables of what was measured, with ratios to ours, as Markdown that reads well on a terminal too, and as JSON.
+//! The results as tables with ratios to this node, in Markdown that is readable on a terminal, and as JSON.
 
 use crate::measure::Showing;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// All that a report says.
+/// The content of a report.
 pub struct Report {
-    /// What was measured on: a word and its value.
+    /// The machine: properties and their values.
     pub machine: Vec<(&'static str, String)>,
-    /// How: length of a run, number of runs.
+    /// The method: length and number of runs.
     pub method: String,
     /// The functions' names.
     pub functions: Vec<&'static str>,
-    /// Peers in the order of the tables, ours first.
+    /// Peers in the order of the tables, this node first.
     pub peers: Vec<Entry>,
 }
 
 /// A peer in a report.
 pub struct Entry {
-    /// Its name.
+    /// The peer's name.
     pub name: &'static str,
-    /// What it is.
+    /// The peer's description.
     pub what: &'static str,
-    /// Its version, or why it was not measured.
+    /// The peer's version, or why it was not measured.
     pub version: Result<String, String>,
-    /// What it showed.
+    /// The peer's results.
     pub showing: Showing,
 }
 
 impl Report {
-    /// The whole as Markdown; plots are named as they lie beside it.
+    /// The report as Markdown, which refers to plots in the same folder.
     #[must_use]
     pub fn markdown(&self, plots: &[(&str, &str)]) -> String {
         let mut text = String::from("# Beside other ways to run functions\n\nWritten by the command in ");
@@ -81,7 +81,7 @@ impl Report {
         self.peers.first().and_then(|peer| value(&peer.showing))
     }
 
-    /// A value of a peer and its ratio to ours, as two cells.
+    /// Two cells: a value of a peer, and its ratio to this node's.
     fn cells(&self, entry: &Entry, digits: usize, value: impl Fn(&Showing) -> Option<f64>) -> [String; 2] {
         let theirs = value(&entry.showing);
         [number(theirs, digits), ratio(theirs, self.ours(value))]
@@ -156,30 +156,24 @@ impl Report {
         let mut rows = Vec::new();
         for function in &self.functions {
             let base = |showing: &Showing| Some(showing.paced.get(&(*function, "command"))?.p50_us);
-            for entry in self.measured() {
-                for ((_, start), paced) in
-                    entry.showing.paced.iter().filter(|((name, _), _)| name == function)
-                {
-                    let who = if start.is_empty() {
-                        entry.name.to_owned()
-                    } else {
-                        format!("{}, start: {start}", entry.name)
-                    };
-                    rows.push(vec![
-                        (*function).to_owned(),
-                        who,
-                        number(Some(paced.p50_us), 0),
-                        ratio(Some(paced.p50_us), self.ours(base)),
-                        number(Some(paced.p99_us), 0),
-                        number(Some(100.0 * paced.failed), 1),
-                    ]);
-                }
+            let of_all =
+                self.measured().flat_map(|entry| entry.showing.paced.iter().map(move |it| (entry, it)));
+            for (entry, ((_, start), paced)) in of_all.filter(|(_, ((name, _), _))| name == function) {
+                let start = if start.is_empty() { String::new() } else { format!(", start: {start}") };
+                rows.push(vec![
+                    (*function).to_owned(),
+                    format!("{}{start}", entry.name),
+                    number(Some(paced.p50_us), 0),
+                    ratio(Some(paced.p50_us), self.ours(base)),
+                    number(Some(paced.p99_us), 0),
+                    number(Some(100.0 * paced.failed), 1),
+                ]);
             }
         }
         table(&["function", "who", "first byte p50 us", "to start: command", "p99 us", "failed %"], &rows)
     }
 
-    /// All figures for programs.
+    /// All results as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let machine: Value =
@@ -218,20 +212,20 @@ impl Entry {
     }
 }
 
-/// A value with its digits, or a dash.
+/// Formats a value with a number of decimals, or a dash.
 fn number(value: Option<f64>, digits: usize) -> String {
     value
         .filter(|value| value.is_finite())
         .map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-/// How many times ours a value is.
+/// Formats the ratio of a value to this node's, or a dash.
 fn ratio(theirs: Option<f64>, ours: Option<f64>) -> String {
     let ratio = theirs.zip(ours).map(|(theirs, ours)| theirs / ours).filter(|ratio| ratio.is_finite());
     ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
 }
 
-/// A Markdown table whose columns are aligned: the first to the left, figures to the right.
+/// Formats a Markdown table with aligned columns: text to the left, figures to the right.
 fn table<T: AsRef<str>>(heads: &[T], rows: &[Vec<String>]) -> String {
     let is_figure = |cell: &String| cell.starts_with(|first: char| first.is_ascii_digit() || first == '-');
     let figures: Vec<bool> = (0..heads.len())

@@ -1,3 +1,5 @@
+//! Tests of the tables and the JSON.
+
 use super::*;
 use crate::load::{Paced, Run};
 
@@ -26,7 +28,7 @@ fn entry(name: &'static str, factor: f64) -> Entry {
     Entry { name, what: "a server", version: Ok("1.2".to_owned()), showing }
 }
 
-/// Ours, one that costs three times as much, and one that is not there.
+/// This node, a peer that costs three times as much, and one that is not installed.
 pub fn report() -> Report {
     let missing = Entry {
         name: "workerd",
@@ -65,7 +67,7 @@ fn values_stand_beside_their_ratio_to_ours() {
 }
 
 #[test]
-fn who_is_not_there_is_said_and_has_no_figures() {
+fn a_missing_peer_is_named_and_has_no_figures() {
     let text = report().markdown(&[("cpu.svg", "CPU")]);
     assert!(text.contains("left out: needs npm"), "{text}");
     assert!(text.contains("![CPU](cpu.svg)"), "{text}");
@@ -73,7 +75,7 @@ fn who_is_not_there_is_said_and_has_no_figures() {
 }
 
 #[test]
-fn what_was_not_measured_is_a_dash() {
+fn a_missing_value_is_a_dash() {
     let mut report = report();
     report.peers[0].showing = Showing::default();
     let text = report.tables();
@@ -82,7 +84,7 @@ fn what_was_not_measured_is_a_dash() {
 }
 
 #[test]
-fn programs_get_every_figure() {
+fn the_json_has_every_figure() {
     let json = report().json();
     let peer = &json["peers"][1];
     assert_eq!(peer["load"][1]["cpu_us"], 45.0);

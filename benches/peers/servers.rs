@@ -1,4 +1,4 @@
-//! A running server: its processes, how its functions are called, what it costs.
+//! A running server: its processes, calls of its functions, and its cost.
 
 use crate::kinds::Kind;
 use crate::load::{self, Target};
@@ -17,12 +17,13 @@ use std::time::Duration;
 /// The body of every request.
 const INPUT: &[u8] =
     br#"{"name":"World","path":"/api/v1/hello","headers":{"host":"example.com","accept":"*/*"}}"#;
-/// No server takes as long to answer for the first time.
+/// Longest wait for a first answer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What is deployed.
+
+/// A function to deploy.
 #[derive(Debug, Clone)]
 pub struct Function {
-    /// Its name in paths and tables.
+    /// The name in paths and tables.
     pub name: &'static str,
     /// The module.
     pub wasm: PathBuf,
@@ -30,7 +31,7 @@ pub struct Function {
     pub answer: Vec<u8>,
 }
 
-/// The functions that are compared. Those whose compiler is missing are left out, as a line on standard error says.
+/// The functions to compare. A function whose compiler is missing is left out; a line on standard error says so.
 ///
 /// # Errors
 /// When one cannot be written.
@@ -51,23 +52,23 @@ pub fn functions(dir: &Path) -> Result<Vec<Function>, String> {
 pub struct Server {
     kind: Kind,
     processes: Vec<Child>,
-    /// By function; under an empty name where all share one.
+    /// Addresses by function; under an empty name where all functions share them.
     addresses: HashMap<String, Vec<SocketAddr>>,
-    /// What calls and deploys are authorised with; other servers than a node are sent it too and pass it over.
+    /// The key for calls and deploys. Other peers than a node ignore it.
     pub api_key: String,
 }
 
 impl Server {
-    /// One that has no process yet.
+    /// Makes a server without processes.
     #[must_use]
     pub fn new(kind: Kind) -> Self {
         Self { kind, processes: Vec::new(), addresses: HashMap::new(), api_key: "none".to_owned() }
     }
 
-    /// Starts one process, which says `count` addresses in lines that `parse` knows.
+    /// Starts one process, which prints `count` lines from which `parse` reads addresses.
     ///
     /// # Errors
-    /// When it ends or says something else.
+    /// When the process ends or prints something else.
     pub fn spawn(
         &mut self,
         command: &mut Command,
@@ -75,7 +76,7 @@ impl Server {
         parse: impl Fn(&str) -> Option<(String, SocketAddr)>,
     ) -> Result<(), String> {
         let name = self.kind.name();
-        // wasmtime says its address on standard error.
+        // wasmtime prints its address on standard error.
         let on_stderr = self.kind == Kind::Wasmtime;
         let (stdout, stderr) =
             if on_stderr { (Stdio::null(), Stdio::piped()) } else { (Stdio::piped(), Stdio::inherit()) };
@@ -93,7 +94,6 @@ impl Server {
             let mut line = String::new();
             output.read_line(&mut line).map_err(|error| error.to_string())?;
             if line.is_empty() {
-                // The rest of what it said, if it was more than one line.
                 return Err(format!("{name} ended before it served: {}", said.trim()));
             }
             let (function, address) = parse(line.trim())
@@ -101,18 +101,18 @@ impl Server {
             self.addresses.entry(function).or_default().push(address);
             said.push_str(&line);
         }
-        // What it says later must not fill the pipe.
+        // Later output must not fill the pipe.
         thread::spawn(move || io::copy(&mut output, &mut io::sink()));
         Ok(())
     }
 
-    /// How a function that was given to it at its start, or deployed, is called.
+    /// How to call a function under its own name.
     #[must_use]
     pub fn target(&self, function: &Function) -> Target {
         self.target_named(function, function.name)
     }
 
-    /// How a function that was deployed under another name is called.
+    /// How to call a function that was deployed under another name.
     #[must_use]
     pub fn target_named(&self, function: &Function, name: &str) -> Target {
         let addresses = self.addresses.get(name).or_else(|| self.addresses.get(""));
@@ -131,7 +131,7 @@ impl Server {
     /// Deploys a function on a node, with settings as a JSON object.
     ///
     /// # Errors
-    /// What the node says against it.
+    /// The node's refusal.
     pub fn deploy(&self, function: &Function, name: &str, metadata: &str) -> Result<(), String> {
         let wasm = fs::read(&function.wasm).map_err(|error| error.to_string())?;
         let address = self.addresses.get("").and_then(|addresses| addresses.first()).ok_or("no address")?;
@@ -148,13 +148,13 @@ impl Server {
     /// Waits for the first right answer of a function.
     ///
     /// # Errors
-    /// When it does not come.
+    /// When there is none in time.
     pub fn first_answer(&self, function: &Function) -> Result<(), String> {
         load::first_answer(&self.target(function), PATIENCE)
             .map_err(|error| format!("{}: {error}", self.kind.name()))
     }
 
-    /// Calls a function `count` times, on two connections in turns: the answers.
+    /// Calls a function `count` times, on two connections in turns. Returns the answers.
     ///
     /// # Errors
     /// When a connection breaks or a status is not 200.
@@ -171,13 +171,13 @@ impl Server {
         (0..count).map(&mut call).collect()
     }
 
-    /// CPU time used so far by its processes and all that they started.
+    /// CPU time used so far by the server's processes and their descendants.
     #[must_use]
     pub fn cpu(&self) -> Duration {
         self.all_processes().filter_map(|process| cpu_of(process).ok()).sum()
     }
 
-    /// Resident memory of the same, in bytes.
+    /// Resident memory of these processes, in bytes.
     #[must_use]
     pub fn memory(&self) -> u64 {
         self.all_processes().filter_map(|process| memory_of(process).ok()).sum()
@@ -191,7 +191,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         for child in &mut self.processes {
-            // Gone already is as good.
+            // Both fail when the process has ended, which is fine.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,13 +1,13 @@
 //! Medians and percentiles of exact values.
 
-/// The value that `percent` of the sorted values are not above (the nearest rank); none of no values.
+/// The percentile of sorted values (nearest rank); `None` without values.
 #[must_use]
 pub fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }
 
-/// The middle value, or the mean of both; none of no values.
+/// The median, which for an even count is the mean of the two middle values; `None` without values.
 #[must_use]
 pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
@@ -16,7 +16,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(*below, *above))
 }
 
-/// The order in which `count` take their turns in a round: each round begins with another, as position biases.
+/// The order of `count` participants in a round. Each round begins with another one, as the position biases a measurement.
 pub fn turns(count: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| (turn + round) % count)
 }
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn each_round_begins_with_another_and_leaves_nobody_out() {
+    fn each_round_begins_with_another_and_has_everyone() {
         let orders: Vec<Vec<usize>> = (0..3).map(|round| turns(3, round).collect()).collect();
         assert_eq!(orders, [[0, 1, 2], [1, 2, 0], [2, 0, 1]]);
     }

@@ -1,19 +1,19 @@
-//! The smallest HTTP client that can drive a server to its limit: one connection, requests that are ready as bytes.
+//! A minimal HTTP client that can drive a server to its limit: one connection, and requests prepared as bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A server that says nothing for as long is broken; compiling a module for a deploy takes seconds.
+/// Longest wait for bytes of an answer. A deploy compiles a module for some seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A kept connection.
+/// A connection that is kept open.
 pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// An answer's status and body, and how long it was waited for.
+/// An answer: its status, its body, and the time until it came.
 pub struct Answer<'a> {
     /// The status code.
     pub status: u16,
@@ -55,7 +55,7 @@ impl Connection {
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// When the connection breaks, or the answer is not HTTP with a `content-length`. The connection is of no use then.
+    /// When the connection breaks, or the answer is not HTTP with a `content-length`. The connection cannot be used again.
     pub fn try_call(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
         self.stream.write_all(request)?;
         let sent = Instant::now();
@@ -78,7 +78,7 @@ impl Connection {
     }
 }
 
-/// Status, where the body begins and its length, when the head is whole.
+/// The status, the start of the body and its length; `None` while the head is incomplete.
 fn head(bytes: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let known = std::str::from_utf8(&bytes[..end]).ok().and_then(|text| {
@@ -88,9 +88,9 @@ fn head(bytes: &[u8]) -> io::Result<Option<(u16, usize, usize)>> {
         });
         Some((status, end + 4, length?.1.trim().parse().ok()?))
     });
-    known
-        .map(Some)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no status or no content-length"))
+    known.map(Some).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "the answer has no status or no content-length")
+    })
 }
 
 /// A request with an API key and a JSON body.

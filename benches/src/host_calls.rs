@@ -1,25 +1,24 @@
-//! What a guest's call of each host function costs, measured on a node: an invocation that makes many beside one that
-//! makes none.
+//! Measures the cost of a guest's call of each host function, on a node: an invocation with many calls compared with one without.
 
 use crate::client::{Connection, get, post, put};
 use crate::process::Server;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Invocations of each guest; the fastest half of them counts.
+/// Invocations of each guest. The faster half counts.
 const INVOCATIONS: usize = 60;
 
-/// A host function and the calls that one invocation makes of it.
+/// A host function and the number of calls in one invocation.
 struct Case {
     name: &'static str,
     /// Its imports, as WAT.
     imports: &'static str,
-    /// One call, as WAT, which leaves nothing on the stack.
+    /// One call, as WAT, that leaves nothing on the stack.
     call: &'static str,
     calls: u32,
 }
 
-// Where the guest keeps its texts. The update changes the row each time: SQLite writes nothing for one that does not.
+// The guest's texts. The update changes the row each time, as SQLite writes nothing for an unchanged row.
 const DATA: &str = r#"
     (data (i32.const 0) "key")
     (data (i32.const 16) "some value of forty bytes, as caches hold")
@@ -34,9 +33,9 @@ const fn case(name: &'static str, calls: u32, imports: &'static str, call: &'sta
     Case { name, imports, call, calls }
 }
 
-/// The empty call comes first: the others are told beside it.
+/// The cases. The empty call is first, as the others are compared with it.
 const CASES: [Case; 11] = [
-    // Without a token there is no wallet: nothing is read, nothing is given.
+    // Without a token there is no wallet, so the call does nothing.
     case(
         "empty call",
         100,
@@ -105,12 +104,13 @@ const CASES: [Case; 11] = [
     ),
 ];
 
-/// A guest that makes `calls` calls.
+/// Makes a guest with `calls` calls.
 fn guest(imports: &str, call: &str, calls: u32) -> Vec<u8> {
     let body = match calls {
         0 => String::new(),
         _ => format!(
-            "(loop $again {call} (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const {calls}))))"
+            "(loop $again {call} (br_if $again \
+             (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const {calls}))))"
         ),
     };
     wat::parse_str(format!(
@@ -121,7 +121,7 @@ fn guest(imports: &str, call: &str, calls: u32) -> Vec<u8> {
     .unwrap()
 }
 
-/// Makes the table that the database cases use.
+/// Creates the table of the database cases.
 const SETUP: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEXT)",
     "DELETE FROM users",
@@ -146,7 +146,7 @@ fn setup_guest() -> Vec<u8> {
     .unwrap()
 }
 
-/// Time from a request to its answer, the median of the faster half of many.
+/// Time from a request to its answer: the median of the faster half of many.
 fn time(connection: &mut Connection, request: &[u8]) -> Duration {
     let mut times: Vec<_> = (0..INVOCATIONS)
         .map(|_| {
@@ -159,7 +159,7 @@ fn time(connection: &mut Connection, request: &[u8]) -> Duration {
     times[INVOCATIONS / 4]
 }
 
-/// Fails when an invocation logged an error: what is timed must have worked.
+/// Fails when the last invocation logged an error, as only calls that work are timed.
 fn assert_no_errors(connection: &mut Connection, api_key: &str, name: &str) {
     let path = format!("/v1/functions/{name}/logs?limit=1");
     let answer = connection.call(&get(&path, api_key));
@@ -168,8 +168,8 @@ fn assert_no_errors(connection: &mut Connection, api_key: &str, name: &str) {
     assert!(failed.is_none(), "{name}: {failed:?}");
 }
 
-/// Deploys a guest for each host function and measures what one call costs; a `quick` run only looks whether it works. The empty
-/// call comes first.
+/// Deploys a guest for each host function and measures one call. The empty call is first. A `quick` run only checks that each
+/// call works, and measures nothing.
 ///
 /// # Panics
 /// When a call fails.

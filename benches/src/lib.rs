@@ -1,6 +1,6 @@
-//! What the benchmarks share: nodes without a network, guests to run on them, and words for what a line means.
+//! Shared by the benchmarks: nodes without a network, guests to run on them, and groups of criterion.
 
-// A benchmark says by panicking that it could not be set up.
+// A benchmark that cannot be set up panics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod client;
@@ -21,7 +21,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-/// Allocates as the product's binary does.
+/// The allocator of the product's binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -29,14 +29,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub struct Node {
     /// The engine.
     pub engine: Engine,
-    /// Keeps its artifacts in the folder it was made with.
+    /// The compiler, which keeps its artifacts in the folder that the node was started on.
     pub compiler: Compiler,
-    /// What guests reach.
+    /// The host services of guests: none.
     pub host: Arc<Host>,
 }
 
 impl Node {
-    /// Starts on a folder that may have artifacts.
+    /// Starts a node on a folder, which may have artifacts of an earlier one.
     ///
     /// # Panics
     /// When the engine or the folder cannot be used.
@@ -45,7 +45,7 @@ impl Node {
         Self::start_with(dir, &EngineConfig::default())
     }
 
-    /// [`Self::start`] with other settings of the engine.
+    /// Starts a node as [`Self::start`] does, with other settings of the engine.
     ///
     /// # Panics
     /// When the engine or the folder cannot be used.
@@ -109,15 +109,34 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Begins a group and says in one line what its figures mean to a user.
+/// Begins a group and prints in one line what its figures mean to a user.
 pub fn group<'a>(criterion: &'a mut Criterion, name: &str, meaning: &str) -> BenchmarkGroup<'a, WallTime> {
     println!("\n{name}: {meaning}");
     criterion.benchmark_group(name)
 }
 
-/// The guests that real toolchains built. One whose toolchain is missing is left out, as a line on standard error says.
+/// Reads guests that TinyGo or Go built. A guest whose compiler is missing is left out; a line on standard error says so.
+///
+/// # Panics
+/// When a built guest cannot be read.
 #[must_use]
 pub fn built(guests: Vec<(&'static str, Result<PathBuf, Missing>)>) -> Vec<(&'static str, Vec<u8>)> {
     let read = |path: PathBuf| std::fs::read(path).expect("a guest that was just built");
     guests.into_iter().filter_map(|(name, guest)| Some((name, read(guest.ok()?)))).collect()
+}
+
+/// Makes a different module with the same functions: the same bytes and a custom section that holds a number.
+#[must_use]
+pub fn with_note(wasm: &[u8], number: u32) -> Vec<u8> {
+    let mut noted = wasm.to_vec();
+    // Section 0, 9 bytes: a name of 4 bytes with its length, and the number.
+    noted.extend_from_slice(&[0, 9, 4, b'n', b'o', b't', b'e']);
+    noted.extend_from_slice(&number.to_le_bytes());
+    noted
+}
+
+/// Whether `cargo test` or `--list` started the benchmark, which then measures nothing.
+#[must_use]
+pub fn is_dry_run() -> bool {
+    std::env::args().any(|argument| argument == "--test" || argument == "--list")
 }

@@ -1,4 +1,4 @@
-//! Servers in processes of their own, so that what they cost can be told from what their clients cost.
+//! Servers in separate processes, so that their cost is measured apart from that of their clients.
 
 use crate::client::{Connection, deploy};
 use may_minihttp::{HttpServer, HttpService, Request, Response};
@@ -10,24 +10,24 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Says which server a child process is to be; its absence means the benchmark itself.
+/// The variable that makes a child process a server. The benchmark itself runs without it.
 const ROLE: &str = "ORAMA_BENCH_ROLE";
 const HOME: &str = "ORAMA_BENCH_HOME";
 const WORKERS: &str = "ORAMA_BENCH_WORKERS";
 
-/// What can be measured.
+/// The servers that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// An Orama node.
     Node,
-    /// `may_minihttp`, which answers each request with its body: HTTP without any function.
+    /// `may_minihttp`, which answers each request with its body: HTTP without a function.
     BareHttp,
 }
 
 /// A server in a child process.
 pub struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address on which the server listens.
     pub address: SocketAddr,
 }
 
@@ -84,16 +84,16 @@ impl Server {
         self.child.id()
     }
 
-    /// CPU time that the process has used, from the scheduler's own count in nanoseconds.
+    /// CPU time that the process has used, as the scheduler counts it in nanoseconds.
     ///
     /// # Panics
-    /// When the system does not tell.
+    /// When the system does not report it.
     #[must_use]
     pub fn cpu(&self) -> Duration {
         cpu_of(self.child.id()).expect("a running process")
     }
 
-    /// The key of the node's first start.
+    /// The API key of the node's first start.
     ///
     /// # Panics
     /// When there is none.
@@ -117,16 +117,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Gone already is as good.
+        // Both fail when the process has ended, which is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The command that starts this program as a server, which prints its address in a line when it serves.
+/// The command that starts this program as a server. The server prints its address in a line when it serves.
 ///
 /// # Panics
-/// When the system does not tell this program's path.
+/// When the system does not report this program's path.
 #[must_use]
 pub fn role_command(role: Role, home: &Path, workers: NonZeroUsize) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program's path"));
@@ -134,7 +134,7 @@ pub fn role_command(role: Role, home: &Path, workers: NonZeroUsize) -> Command {
     command
 }
 
-/// CPU time that a process's living threads have used, from the scheduler's own count in nanoseconds.
+/// CPU time that a process's running threads have used, as the scheduler counts it in nanoseconds.
 ///
 /// # Errors
 /// When there is no such process.
@@ -147,7 +147,7 @@ pub fn cpu_of(process: u32) -> io::Result<Duration> {
     Ok(Duration::from_nanos(tasks.filter_map(of_task).sum()))
 }
 
-/// A process and all that descend from it.
+/// A process and its descendants.
 #[must_use]
 pub fn tree(process: u32) -> Vec<u32> {
     let mut found = vec![process];
@@ -164,7 +164,7 @@ pub fn tree(process: u32) -> Vec<u32> {
     found
 }
 
-/// Bytes of memory that a process has resident; of pages that it shares with others, its share.
+/// Resident memory of a process in bytes. Shared pages count by the process's share.
 ///
 /// # Errors
 /// When there is no such process.
@@ -176,7 +176,7 @@ pub fn memory_of(process: u32) -> io::Result<u64> {
     kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// In a child process: becomes the server that was asked for, and does not return. Else does nothing.
+/// Runs the server in a child process, and does not return. Does nothing in the benchmark itself.
 ///
 /// # Panics
 /// When the server cannot be started.
@@ -218,7 +218,7 @@ impl HttpService for Echo {
 
 fn bare_http(workers: NonZeroUsize) -> ! {
     may::config().set_workers(workers.get());
-    // It takes an address and does not tell a port that it chose, so one that was free a moment ago is used.
+    // The server does not report a port that it chose itself, so a port that was just free is used.
     let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     let address = address.expect("a free port");
     let server = HttpServer(Echo).start(address).expect("a server");

@@ -23,17 +23,17 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the 
 #[derive(Parser)]
 #[command(name = "orama", version, propagate_version = true, after_help = EXIT_CODES, after_long_help = concat!("\
 First steps:
-  orama demo                                 see it work: a node, a function, an answer
+  orama demo                                 start a node, deploy a function and invoke it
   orama serve                                run a node
-  orama function init hello && cd hello      a new function
-  orama function deploy                      build it and hand it to the node
+  orama function init hello && cd hello      write a new function
+  orama function deploy                      build it and deploy it to the node
   orama function invoke hello --data '{\"name\": \"World\"}'
 
 Environment:
-  ORAMA_HOME         where a node keeps its data and credentials.json [default: ~/.orama]
-  ORAMA_GATEWAY_URL  the node that the function commands talk to
-  ORAMA_API_KEY      the key that they show it
-  ORAMA_NAMESPACE    the namespace that they ask for
+  ORAMA_HOME         the folder of a node's data and credentials.json [default: ~/.orama]
+  ORAMA_GATEWAY_URL  the address of the node to use
+  ORAMA_API_KEY      the API key to send
+  ORAMA_NAMESPACE    the namespace to use
 
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the node cannot be reached"))]
 pub struct Args {
@@ -42,7 +42,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Whether results and errors are to be JSON.
+    /// Whether results and errors are printed as JSON.
     pub fn json(&self) -> bool {
         match &self.command {
             Command::Serve(_) | Command::Demo(_) => false,
@@ -61,9 +61,9 @@ impl Args {
 pub enum Command {
     /// Run a node: serve functions over HTTP until SIGTERM or Ctrl-C
     #[command(after_help = "\
-Every option can also stand in the config file (TOML) or in an ORAMA_... variable; a flag wins over a variable, a variable \
-over the file. `listening on http://ADDR` is printed once requests are served; logs go to standard error (ORAMA_LOG sets \
-the filter, for example ORAMA_LOG=debug). The first start writes credentials.json into the home folder.
+Every option is also a key of the config file (TOML) and an ORAMA_... variable; a flag overrides a variable, and a variable \
+overrides the file. The node prints `listening on http://ADDR` when it serves requests. It logs to standard error; ORAMA_LOG \
+sets the filter, for example ORAMA_LOG=debug. The first start writes credentials.json into the home folder.
 
 Examples:
   orama serve
@@ -71,44 +71,44 @@ Examples:
   orama serve --config /etc/orama.toml --workers 4
   orama serve --config /etc/orama.toml --check")]
     Serve(Serve),
-    /// See it work: start a node, deploy a bundled Go function, invoke it, go on serving
+    /// Start a node, deploy a bundled Go function, invoke it, and keep serving
     #[command(after_help = "\
-The function is built from its Go source when TinyGo or Go is installed; otherwise the copy that was built with this \
-program is deployed. When the default port is taken, a free one is used.
+The demo builds the function from its Go source when TinyGo or Go is installed; otherwise it deploys a bundled module. When \
+the default port is in use, it takes a free one.
 
 Examples:
   orama demo
   orama demo --home /tmp/orama-demo --listen 127.0.0.1:7000")]
     Demo(Demo),
-    /// Write everything that a node keeps to one file, also while it runs
+    /// Write all data of a node to one file; the node may run meanwhile
     #[command(after_help = "\
-The file holds all namespaces, keys, functions with every version, their code, secrets, triggers, waiting and dead jobs, \
-stored objects, invocation records and the namespaces' databases. Secrets stay encrypted; their master key is in the file \
-only with --with-secrets-key. With a config that names servers, what they keep is exported.
+The file holds all namespaces, API keys, functions with every version, modules, secrets, triggers, waiting jobs, dead letters, \
+stored objects, invocation records and the namespaces' databases. Secrets stay encrypted; the file holds their master key \
+only with --with-secrets-key. With a config that names servers, the command exports the data of those servers.
 
 Examples:
   orama export --output node.tar
   orama export --home /var/lib/orama --output node.tar --with-secrets-key
   orama export --config /etc/orama.toml --output cluster.tar")]
     Export(Export),
-    /// Bring an exported file into an empty home or an empty cluster
+    /// Import an exported file into an empty home or an empty cluster
     #[command(after_help = "\
-Everything is checked before anything is written. When it was interrupted, run the same command again. Start nodes afterwards.
+The command checks the whole file before it writes anything. If it is interrupted, run it again. Start nodes afterwards.
 
 Examples:
   orama import --home /var/lib/orama2 node.tar
   orama import --config /etc/orama.toml node.tar")]
     Import(Import),
-    /// Write, build, deploy, invoke and inspect functions, their secrets and triggers
+    /// Create, build, deploy, invoke and inspect functions, their secrets and triggers
     #[command(visible_alias = "fn")]
     Function(Group<FunctionCommand>),
-    /// Publish messages, which run the functions with a trigger on their topic
+    /// Publish messages; functions with a trigger on the topic run for each
     Pubsub(Group<PubsubCommand>),
-    /// Create, list and delete namespaces (with an operator's key)
+    /// Create, list and delete namespaces (needs an operator's key)
     Namespace(Group<NamespaceCommand>),
     /// Create, list and delete API keys
     Keys(Group<KeysCommand>),
-    /// Change the key under which secrets are stored (with an operator's key); `orama function secrets` sets secrets
+    /// Rotate the master key of all secrets (needs an operator's key); see `orama function secrets` to set secrets
     Secrets(Group<MasterKeyCommand>),
 }
 
@@ -117,31 +117,31 @@ pub struct Serve {
     /// Config file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address to serve on; port 0 takes any free one [default: 127.0.0.1:6001]
+    /// Address to listen on; port 0 takes a free port [default: 127.0.0.1:6001]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
-    /// Where data and credentials.json are kept [default: $ORAMA_HOME or ~/.orama]
+    /// Folder of the data and credentials.json [default: $ORAMA_HOME or ~/.orama]
     #[arg(long, value_name = "DIR")]
     pub home: Option<PathBuf>,
-    /// Cores that serve requests [default: all]
+    /// Number of cores that serve requests [default: all]
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
-    /// Check the configuration, say what it means, and end: nothing is started and nothing is asked
+    /// Check the configuration, print it, and exit; nothing is started and no server is contacted
     #[arg(long)]
     pub check: bool,
 }
 
 #[derive(ClapArgs)]
 pub struct Demo {
-    /// Address to serve on [default: 127.0.0.1:6001, or a free port when that is taken]
+    /// Address to listen on [default: 127.0.0.1:6001, or a free port when that is in use]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
-    /// Where data and credentials.json are kept [default: $ORAMA_HOME or ~/.orama]
+    /// Folder of the data and credentials.json [default: $ORAMA_HOME or ~/.orama]
     #[arg(long, value_name = "DIR")]
     pub home: Option<PathBuf>,
 }
 
-/// Commands that talk about one thing, all of which can print JSON.
+/// A group of commands. Each can print JSON.
 #[derive(ClapArgs)]
 #[command(after_help = EXIT_CODES)]
 pub struct Group<C: Subcommand> {
@@ -154,31 +154,31 @@ pub struct Group<C: Subcommand> {
 
 #[derive(Subcommand)]
 pub enum FunctionCommand {
-    /// Start a new function: a folder with Go code and function.yaml
+    /// Create a new function: a folder with Go code and function.yaml
     #[command(after_help = "\
-Names start with a letter and go on with letters, digits, '-' and '_', at most 63 characters. Nothing is overwritten.
+A name starts with a letter, continues with letters, digits, '-' and '_', and has at most 63 characters. Nothing is overwritten.
 
 Example:
   orama function init hello")]
     Init {
-        /// The function's name, and the folder's
+        /// Name of the function and of its folder
         #[arg(value_parser = FunctionName::new)]
         name: FunctionName,
     },
     /// Compile a function's Go code to function.wasm
     #[command(after_help = "\
-TinyGo is used where it is installed (small modules that start fast), standard Go otherwise. A failed build leaves no \
-function.wasm behind, so that an old one is not deployed by mistake.
+The command uses TinyGo when it is installed (small modules that start fast), and standard Go otherwise. A failed build \
+removes function.wasm, so that an outdated one is not deployed.
 
 Examples:
   orama function build
   orama function build ./hello --compiler go")]
     Build(Build),
-    /// Deploy a function: build it if its code changed, upload it, get a new version
+    /// Deploy a function: build it if its sources changed, and upload it as a new version
     #[command(after_help = "\
-function.yaml says the name and the limits. The module is built first when a source is newer than function.wasm. A folder \
-without Go code but with a function.wasm (made by any compiler for WASI preview1) is deployed as it is. Each deploy makes a \
-new version; older ones can still be invoked as name@version.
+function.yaml holds the name and the limits. The command builds the module first when a source is newer than function.wasm. A \
+folder without Go code but with a function.wasm (from any compiler for WASI preview1) is deployed as it is. Each deploy creates \
+a new version; older versions can still be invoked as name@version.
 
 Examples:
   orama function deploy
@@ -189,18 +189,18 @@ Examples:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Invoke a function and print what it answers
+    /// Invoke a function and print its output
     #[command(after_help = "\
-The input is --data, else what stands on standard input. The answer goes to standard output as the function wrote it.
+The input is --data, else standard input. The output is printed exactly as the function wrote it.
 
 Examples:
   orama function invoke hello --data '{\"name\": \"World\"}'
   orama function invoke hello@2 --data @input.json
   echo '{\"name\": \"World\"}' | orama function invoke hello")]
     Invoke {
-        /// The function, with @VERSION for another than the newest
+        /// The function; @VERSION names an older version
         function: Target,
-        /// The input: JSON (any text), or @FILE to read it from a file
+        /// The input: JSON or any other text, or @FILE to read a file
         #[arg(long, short, value_name = "JSON|@FILE")]
         data: Option<String>,
         #[command(flatten)]
@@ -211,20 +211,20 @@ Examples:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Show one function: version, content id, limits
+    /// Show a function: version, content id, limits
     #[command(after_help = "\
 Examples:
   orama function get hello
   orama function get hello@2 --json")]
     Get {
-        /// The function, with @VERSION for another than the newest
+        /// The function; @VERSION names an older version
         function: Target,
         #[command(flatten)]
         connection: Connection,
     },
     /// Delete a function with all its versions, or one version
     #[command(after_help = "\
-Asks on a terminal; anywhere else --force is needed.
+The command asks for confirmation on a terminal; without a terminal it needs --force.
 
 Examples:
   orama function delete hello
@@ -232,16 +232,16 @@ Examples:
     Delete {
         /// The function, with @VERSION to delete that version only
         function: Target,
-        /// Do not ask
+        /// Delete without confirmation
         #[arg(long, short)]
         force: bool,
         #[command(flatten)]
         connection: Connection,
     },
-    /// Show a function's invocations and what they logged, newest first
+    /// Show a function's invocations and their log messages, newest first
     #[command(after_help = "\
-With --follow the latest invocations come oldest first, and then each as it ends, until Ctrl-C (exit code 0). With --json \
-that is one object a line for each invocation. While the node restarts the command waits for it.
+With --follow the command shows the latest invocations, oldest first, and then each new one when it ends, until Ctrl-C (exit \
+code 0). With --json each invocation is one object on a line. If the node restarts, the command waits for it.
 
 Examples:
   orama function logs hello
@@ -249,27 +249,27 @@ Examples:
   orama function logs hello --since 15m --status error
   orama function logs hello --request-id 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
     Logs {
-        /// The function, with @VERSION for one version's invocations
+        /// The function; @VERSION selects one version's invocations
         function: Target,
-        /// Go on showing invocations as they end
+        /// Keep showing invocations when they end
         #[arg(long, short)]
         follow: bool,
-        /// How many invocations at most, with --follow of those that are there already [default: the node's]
+        /// Largest number of invocations; with --follow, of earlier ones [default: the node's]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
-        /// Only what started after: a time (2026-02-23T19:00:00Z) or how long ago (90s, 15m, 2h, 1d)
+        /// Only invocations that started after a time (2026-02-23T19:00:00Z) or an age (90s, 15m, 2h, 1d)
         #[arg(long, value_name = "TIME|AGO")]
         since: Option<Since>,
-        /// Only invocations that ended so
+        /// Only invocations with this outcome
         #[arg(long)]
         status: Option<Status>,
-        /// Only this invocation
+        /// Only the invocation with this request id
         #[arg(long, value_name = "ID")]
         request_id: Option<String>,
         #[command(flatten)]
         connection: Connection,
     },
-    /// List a function's versions, all of which can be invoked
+    /// List a function's versions; each can be invoked
     Versions {
         /// The function
         #[arg(value_parser = FunctionName::new)]
@@ -277,12 +277,12 @@ Examples:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Set, list and delete the encrypted secrets that functions of the namespace read with get_secret
+    /// Set, list and delete the namespace's encrypted secrets; functions read them with get_secret
     Secrets {
         #[command(subcommand)]
         command: SecretsCommand,
     },
-    /// Run a function for each message to a topic; look at and replay messages on which it failed
+    /// Run a function for each message to a topic; show and replay its dead letters
     Triggers {
         #[command(subcommand)]
         command: TriggersCommand,
@@ -294,7 +294,7 @@ pub struct Build {
     /// The function's folder
     #[arg(default_value = ".")]
     pub dir: PathBuf,
-    /// What compiles the Go code
+    /// Compiler for the Go code
     #[arg(long, value_enum, default_value_t = CompilerChoice::Auto)]
     pub compiler: CompilerChoice,
     /// How goroutines run in a module that TinyGo builds
@@ -305,42 +305,42 @@ pub struct Build {
 /// How goroutines run in a module that TinyGo builds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum SchedulerChoice {
-    /// None where the function has neither goroutines nor timers, else asyncify
+    /// None if the function uses neither goroutines nor timers, else asyncify
     Auto,
     /// No goroutines: smaller modules that start faster; a timer makes the function fail
     None,
-    /// TinyGo's own default: everything it supports
+    /// TinyGo's default: goroutines and timers work
     Asyncify,
 }
 
-/// What compiles the Go code.
+/// The compiler for the Go code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum CompilerChoice {
-    /// TinyGo when it is installed, else standard Go
+    /// TinyGo if it is installed, else standard Go
     Auto,
-    /// TinyGo: small modules that start fast, not all of the standard library
+    /// TinyGo: small modules that start fast; parts of the standard library are missing
     Tinygo,
-    /// Standard Go: everything Go has, larger modules
+    /// Standard Go: the whole language and library; larger modules
     Go,
 }
 
-/// Which node to talk to, with which key.
+/// Which node to use, with which key.
 #[derive(ClapArgs, Default)]
 pub struct NodeAccess {
     /// The node's address [env: ORAMA_GATEWAY_URL] [default: credentials.json, else http://127.0.0.1:6001]
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     pub gateway_url: Option<String>,
-    /// The API key [env: ORAMA_API_KEY] [default: credentials.json]
+    /// The API key [env: ORAMA_API_KEY] [default: credentials.json, for the node that it names]
     #[arg(long, value_name = "KEY", help_heading = "Connection")]
     pub api_key: Option<String>,
 }
 
-/// The same, and which namespace to act in.
+/// Which node and namespace to use, with which key.
 #[derive(ClapArgs, Default)]
 pub struct Connection {
     #[command(flatten)]
     pub node: NodeAccess,
-    /// The namespace, where the key may choose one [env: ORAMA_NAMESPACE] [default: the key's]
+    /// The namespace, if the key permits a choice [env: ORAMA_NAMESPACE] [default: the key's]
     #[arg(long, value_name = "NAME", help_heading = "Connection")]
     pub namespace: Option<String>,
 }
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_form_and_flags_behind_the_command_work() {
+    fn the_short_form_and_flags_after_the_command_work() {
         for arguments in [
             &["fn", "list", "--json", "--api-key", "k"][..],
             &["fn", "secrets", "set", "A", "v", "--json"],

@@ -1,4 +1,4 @@
-//! One module a command; this one hands over to it.
+//! Runs each command: one module per command.
 
 mod build;
 mod confirm;
@@ -56,7 +56,9 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
         F::Build(build) => build::run(&build, json),
         F::Deploy { build, connection } => deploy::run(&build, &connect(&connection)?, json),
         F::Invoke { function, data, connection } => {
-            invoke::run(&connect(&connection)?, &function, data.as_deref(), json)
+            // A public function needs no key, so a node that the saved key is not for may answer as well.
+            let client = Client::new(Credentials::find(&connection)?)?;
+            invoke::run(&client, &function, data.as_deref(), json)
         }
         F::List { connection } => inspect::list(&connect(&connection)?, json),
         F::Get { function, connection } => inspect::get(&connect(&connection)?, &function, json),
@@ -80,7 +82,7 @@ fn run_secrets(command: SecretsCommand, json: bool) -> Result<()> {
     use SecretsCommand as S;
     match command {
         S::Set { name, value, from_file, connection } => {
-            // The value first: a file that cannot be read needs no node.
+            // The value is read first, so that a file that cannot be read is reported before anything else.
             let value = secrets::value(value, from_file.as_deref())?;
             secrets::set(&connect(&connection)?, &name, &value, json)
         }
@@ -128,16 +130,17 @@ fn run_keys(command: KeysCommand, json: bool) -> Result<()> {
     }
 }
 
+/// Prepares requests to the chosen node. A key that was saved for another node is refused before anything is sent.
 fn connect(connection: &Connection) -> Result<Client> {
-    Client::new(Credentials::find(connection)?)
+    Client::new(Credentials::find(connection)?.require_own_key()?)
 }
 
-/// For commands about the node, where a namespace plays no part.
+/// Does the same for commands that are about the node and take no namespace.
 fn connect_to(node: NodeAccess) -> Result<Client> {
     connect(&Connection { node, namespace: None })
 }
 
-/// The function object of the API, as far as it is shown.
+/// The fields of the API's function object that commands show.
 #[derive(Deserialize)]
 struct FunctionInfo {
     name: String,

@@ -1,36 +1,36 @@
-//! Go to WebAssembly: finds TinyGo or standard Go and runs it, so that `function.wasm` is either current or gone.
+//! Builds Go code with TinyGo or standard Go. After a build `function.wasm` is either current or removed.
 
 use crate::args::{CompilerChoice, SchedulerChoice};
 use crate::error::{CliError, Result, io};
 use crate::output::Progress;
 use crate::project::{MODULE, Project};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime};
 
-/// A compiler that is installed.
+/// An installed compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compiler {
-    /// TinyGo, by the path of its program.
+    /// TinyGo, with the path of its program.
     TinyGo(PathBuf),
-    /// Standard Go, by the path of its program.
+    /// Standard Go, with the path of its program.
     Go(PathBuf),
 }
 
-/// How goroutines run in a module of TinyGo's; the word is the one of its `-scheduler`.
+/// How goroutines run in a module that TinyGo builds: a value of its `-scheduler`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheduler {
-    /// They cannot be started.
+    /// There are no goroutines.
     None,
-    /// By rewriting the code so that it can be left and entered again.
+    /// TinyGo rewrites the code so that a goroutine can be suspended and resumed.
     Asyncify,
 }
 
 impl Scheduler {
-    /// TinyGo's word for it.
+    /// The value of TinyGo's `-scheduler`.
     pub fn word(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -39,26 +39,29 @@ impl Scheduler {
     }
 }
 
-/// What TinyGo links into a module without a scheduler when it uses timers: they fail at run time with this message.
-/// Goroutines need no such look, as the compiler refuses them.
+/// TinyGo links this message into a module that was built without a scheduler and uses timers, which then fail at run time.
+/// Goroutines need no such check: the compiler refuses them.
 const TIMERS_FAIL: &[u8] = b"timers not supported without a scheduler";
 
 /// A finished build.
 pub struct Built {
-    /// What compiled it.
+    /// The compiler's name.
     pub compiler: &'static str,
-    /// What TinyGo was told of goroutines.
+    /// The scheduler that TinyGo was given; `None` for standard Go.
     pub scheduler: Option<Scheduler>,
     /// The module's size in bytes.
     pub size_bytes: u64,
-    /// How long it took.
+    /// How long the build took.
     pub took: Duration,
-    /// What the compiler had to say nevertheless.
+    /// The compiler's output.
     pub warnings: String,
 }
 
 impl Compiler {
-    /// Finds the compiler that was asked for.
+    /// Finds the chosen compiler on `PATH`.
+    ///
+    /// # Errors
+    /// When it is not installed.
     pub fn find(choice: CompilerChoice) -> Result<Self> {
         Self::choose(choice, |program| which::which(program).ok())
     }
@@ -100,8 +103,8 @@ impl Compiler {
         let mut command = Command::new(self.program());
         match self {
             Self::TinyGo(_) => {
-                // Without DWARF a hello is 0.5 MB instead of 1.4; the names of functions stay, for traps. Its default
-                // optimisation is already the one for size.
+                // Without DWARF a hello has 0.5 MB instead of 1.4 MB. The names of functions stay, for traps. The default
+                // optimisation level is the one for size.
                 command.args(["build", "-no-debug", "-target", "wasi"]);
                 if let Some(scheduler) = scheduler {
                     command.arg(format!("-scheduler={}", scheduler.word()));
@@ -110,9 +113,9 @@ impl Compiler {
                 command.env_remove("GOOS").env_remove("GOARCH");
             }
             Self::Go(_) => {
-                // No `-ldflags=-s`: it makes a hello 2% smaller (3.27 MB for 3.34) and drops the name section with it,
-                // and traps would show bare numbers. Without paths and version control, the same code gives the same
-                // module, which a node then need not compile again.
+                // No `-ldflags=-s`: it makes a hello 2% smaller (3.27 MB instead of 3.34 MB) and drops the name section,
+                // so traps would show numbers. Without paths and version control data the same code gives the same
+                // module, which a node does not compile again.
                 command.args(["build", "-trimpath", "-buildvcs=false", "-o"]).arg(output);
                 command.env("GOOS", "wasip1").env("GOARCH", "wasm");
             }
@@ -122,15 +125,18 @@ impl Compiler {
 
     /// Builds the project's module.
     ///
-    /// The compiler writes beside the old module and the new one takes its place at once. When that fails, the old one
-    /// is removed: it is not what the sources say.
+    /// The compiler writes a new file, which then replaces the old module in one step. A failed build removes the old module, as
+    /// it no longer matches the sources.
+    ///
+    /// # Errors
+    /// When the compiler fails, with its output, or when a file cannot be read or written.
     pub fn build(&self, project: &Project, scheduler: SchedulerChoice, quiet: bool) -> Result<Built> {
         let built = self.try_build(project, scheduler, quiet);
         if built.is_err() {
             let old = project.module_path();
             match fs::remove_file(&old) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(io("remove the outdated", &old, &error));
+                    return Err(io("remove the outdated", &old, error));
                 }
                 _ => {}
             }
@@ -139,49 +145,24 @@ impl Compiler {
     }
 
     fn try_build(&self, project: &Project, scheduler: SchedulerChoice, quiet: bool) -> Result<Built> {
-        let go_files = project.go_files()?;
-        if go_files.is_empty() {
-            return Err(CliError::failed(format!("there are no Go files in {}", project.dir().display()))
-                .hint("`orama function init <name>` starts a new function"));
-        }
-        // Hidden, so that Go's own search for packages passes by; in the same folder, so that a rename moves it.
+        let sources = sources(project)?;
+        // Hidden, so that Go does not take it for a package. In the same folder, so that a rename moves the module.
         let scratch = tempfile::Builder::new()
             .prefix(".orama-build-")
             .tempdir_in(project.dir())
-            .map_err(|error| io("write to", project.dir(), &error))?;
+            .map_err(|error| io("write to", project.dir(), error))?;
         // Absolute, as the compiler runs in the project's folder.
         let output = std::path::absolute(scratch.path())
-            .map_err(|error| io("find", scratch.path(), &error))?
+            .map_err(|error| io("find", scratch.path(), error))?
             .join(MODULE);
         let progress = Progress::start(&format!("building {MODULE} with {}", self.name()), quiet);
         let (started, clock) = (SystemTime::now(), Instant::now());
         let run = |scheduler| {
             let mut command = self.command(&output, scheduler);
-            command.current_dir(project.dir());
-            if in_go_module(project.dir()) {
-                command.arg(".");
-            } else {
-                // A folder with nothing but function.go builds as well.
-                command.args(go_files.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned));
-            }
-            command.output().map_err(|error| io("run", self.program(), &error))
+            command.current_dir(project.dir()).args(&sources);
+            command.output().map_err(|error| io("run", self.program(), error))
         };
-        let (result, scheduler) = match (self, scheduler) {
-            (Self::Go(_), _) => (run(None)?, None),
-            (Self::TinyGo(_), SchedulerChoice::None) => (run(Some(Scheduler::None))?, Some(Scheduler::None)),
-            (Self::TinyGo(_), SchedulerChoice::Asyncify) => {
-                (run(Some(Scheduler::Asyncify))?, Some(Scheduler::Asyncify))
-            }
-            (Self::TinyGo(_), SchedulerChoice::Auto) => {
-                let result = run(Some(Scheduler::None))?;
-                if result.status.success() && !uses_timers(&output)? {
-                    (result, Some(Scheduler::None))
-                } else {
-                    // Whatever else was wrong with it is told by this one, which knows all of the language.
-                    (run(Some(Scheduler::Asyncify))?, Some(Scheduler::Asyncify))
-                }
-            }
-        };
+        let (result, scheduler) = self.run_with(scheduler, &output, run)?;
         drop(progress);
         let said = [result.stdout, result.stderr].concat();
         let said = String::from_utf8_lossy(&said).trim().to_owned();
@@ -193,18 +174,55 @@ impl Compiler {
             )));
         }
         let size_bytes = take_over(&output, &project.module_path(), started)
-            .map_err(|error| io("write", &project.module_path(), &error))?;
+            .map_err(|error| io("write", &project.module_path(), error))?;
         Ok(Built { compiler: self.name(), scheduler, size_bytes, took: clock.elapsed(), warnings: said })
+    }
+
+    /// Runs the compiler with the chosen scheduler. For `Auto` TinyGo first builds without one, and builds again with one when
+    /// that fails or the module uses timers.
+    fn run_with(
+        &self,
+        choice: SchedulerChoice,
+        output: &Path,
+        run: impl Fn(Option<Scheduler>) -> Result<Output>,
+    ) -> Result<(Output, Option<Scheduler>)> {
+        let scheduler = match (self, choice) {
+            (Self::Go(_), _) => None,
+            (Self::TinyGo(_), SchedulerChoice::None) => Some(Scheduler::None),
+            (Self::TinyGo(_), SchedulerChoice::Asyncify) => Some(Scheduler::Asyncify),
+            (Self::TinyGo(_), SchedulerChoice::Auto) => {
+                let result = run(Some(Scheduler::None))?;
+                if result.status.success() && !uses_timers(output)? {
+                    return Ok((result, Some(Scheduler::None)));
+                }
+                // This build supports the whole language, so it reports every other error.
+                Some(Scheduler::Asyncify)
+            }
+        };
+        Ok((run(scheduler)?, scheduler))
     }
 }
 
-/// Whether a module that was built without a scheduler would miss it.
+/// What the compiler is told to build: the package of a Go module, else the Go files.
+fn sources(project: &Project) -> Result<Vec<OsString>> {
+    let go_files = project.go_files()?;
+    if go_files.is_empty() {
+        return Err(CliError::failed(format!("there are no Go files in {}", project.dir().display()))
+            .hint("start a new function with `orama function init <name>`"));
+    }
+    if in_go_module(project.dir()) {
+        return Ok(vec![".".into()]);
+    }
+    Ok(go_files.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned).collect())
+}
+
+/// Whether a module that was built without a scheduler needs one.
 fn uses_timers(module: &Path) -> Result<bool> {
-    let wasm = fs::read(module).map_err(|error| io("read", module, &error))?;
+    let wasm = fs::read(module).map_err(|error| io("read", module, error))?;
     Ok(wasm.windows(TIMERS_FAIL.len()).any(|window| window == TIMERS_FAIL))
 }
 
-/// Moves the new module into place, dated to the build's start: a source saved while the compiler ran counts as newer.
+/// Moves the new module into place. Its time is the build's start, so that a source saved during the build counts as newer.
 fn take_over(output: &Path, module: &Path, started: SystemTime) -> std::io::Result<u64> {
     let file = File::options().append(true).open(output)?;
     file.set_modified(started)?;
@@ -213,7 +231,7 @@ fn take_over(output: &Path, module: &Path, started: SystemTime) -> std::io::Resu
     Ok(size)
 }
 
-/// Whether a go.mod rules in the folder, its own or one above.
+/// Whether the folder or one above it has a go.mod.
 fn in_go_module(dir: &Path) -> bool {
     std::path::absolute(dir).is_ok_and(|dir| dir.ancestors().any(|dir| dir.join("go.mod").is_file()))
 }

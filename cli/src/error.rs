@@ -1,21 +1,26 @@
-//! How a command fails: a message, what to do next, and the exit code that scripts rely on.
+//! How a command fails: its message, the causes, the next step, and the exit code that scripts rely on.
 
 use crate::output;
 use serde_json::json;
+use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// The exit codes of the contract.
+/// What failed below a command.
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// The exit codes that scripts rely on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// The command could not do what it was asked for.
+    /// The command failed.
     Failed = 1,
-    /// The command was called the wrong way.
+    /// The arguments or the configuration are wrong. Nothing was changed.
     Usage = 2,
-    /// The node knows no such function, version or page.
+    /// The node has no such function, version, secret, trigger, namespace or key.
     NotFound = 3,
-    /// The node wants another credential.
+    /// The credential is missing or does not permit the command.
     NotAuthorised = 4,
-    /// No answer came from the node.
+    /// The node did not answer.
     Unreachable = 5,
 }
 
@@ -42,39 +47,56 @@ impl From<Exit> for ExitCode {
 pub struct CliError {
     exit: Exit,
     message: String,
+    #[source]
+    cause: Option<Cause>,
     hint: Option<String>,
     code: Option<String>,
     request_id: Option<String>,
-    passing: bool,
+    retryable: bool,
 }
 
-/// What a command comes to.
+/// The result of a command.
 pub type Result<T> = std::result::Result<T, CliError>;
 
 impl CliError {
-    /// An error with an exit code of its own.
+    /// Makes an error with the given exit code.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None, code: None, request_id: None, passing: false }
+        Self {
+            exit,
+            message: message.into(),
+            cause: None,
+            hint: None,
+            code: None,
+            request_id: None,
+            retryable: false,
+        }
     }
 
-    /// The command failed.
+    /// Makes an error with exit code 1.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(Exit::Failed, message)
     }
 
-    /// The command was called the wrong way.
+    /// Makes an error with exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// Adds what the user can do about it.
+    /// Adds the error that caused this one.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds the next step for the user.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds the code that the node gave.
+    /// Adds the node's error code.
     #[must_use]
     pub fn code(mut self, code: Option<String>) -> Self {
         self.code = code;
@@ -88,16 +110,16 @@ impl CliError {
         self
     }
 
-    /// Says whether the same request may well succeed later.
+    /// Sets whether the same request may succeed later.
     #[must_use]
-    pub fn passing(mut self, passing: bool) -> Self {
-        self.passing = passing;
+    pub fn retryable(mut self, retryable: bool) -> Self {
+        self.retryable = retryable;
         self
     }
 
-    /// Whether the same request may well succeed later.
-    pub fn is_passing(&self) -> bool {
-        self.passing
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.retryable
     }
 
     /// The exit code.
@@ -105,9 +127,27 @@ impl CliError {
         self.exit
     }
 
-    /// The lines that a person reads.
+    /// The message, followed by its causes on the same line.
+    pub fn described(&self) -> String {
+        let mut text = self.message.clone();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            next = cause.source();
+            let said = output::one_line(&cause.to_string());
+            // reqwest's own text names no reason ("error sending request"); its causes do.
+            let is_vague = cause.is::<reqwest::Error>() && next.is_some();
+            // Some errors repeat their cause in their own text.
+            if !is_vague && !text.contains(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
+        }
+        text
+    }
+
+    /// The lines for a person.
     fn text(&self) -> String {
-        let mut text = format!("error: {}", output::printable(&self.message));
+        let mut text = format!("error: {}", output::printable(&self.described()));
         let details: Vec<String> = [("code", &self.code), ("request id", &self.request_id)]
             .into_iter()
             .filter_map(|(name, value)| Some(format!("{name} {}", output::one_line(value.as_ref()?))))
@@ -121,12 +161,12 @@ impl CliError {
         text
     }
 
-    /// Writes the error to standard error, as one JSON object where the command was asked for JSON.
+    /// Writes the error to standard error: as text, or as one JSON object with `--json`.
     pub fn report(&self, json: bool) {
         if json {
             output::note(
                 &json!({
-                    "error": self.message,
+                    "error": self.described(),
                     "code": self.code,
                     "request_id": self.request_id,
                     "hint": self.hint,
@@ -139,9 +179,9 @@ impl CliError {
     }
 }
 
-/// Says which file an I/O error was about.
-pub fn io(what: &str, path: &std::path::Path, error: &std::io::Error) -> CliError {
-    CliError::failed(format!("cannot {what} {}: {error}", path.display()))
+/// Makes an error of a failed file operation: "cannot {what} {path}", caused by `error`.
+pub fn io(what: &str, path: &Path, error: std::io::Error) -> CliError {
+    CliError::failed(format!("cannot {what} {}", path.display())).caused_by(error)
 }
 
 #[cfg(test)]
@@ -178,6 +218,22 @@ mod tests {
             text,
             "error: the function trapped\n  (code FUNCTION_TRAP, request id r-1)\n  see the logs"
         );
+    }
+
+    #[test]
+    fn an_error_keeps_its_causes_and_says_each_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer: {source}")]
+        struct Repeating {
+            source: std::io::Error,
+        }
+        let cause = Repeating { source: std::io::Error::other("disk\nfull") };
+        let error = CliError::failed("cannot write x").caused_by(cause);
+        assert_eq!(error.described(), "cannot write x: outer: disk\\nfull");
+        let direct = error.source().unwrap();
+        assert!(direct.is::<Repeating>() && direct.source().unwrap().is::<std::io::Error>());
+        let error = io("read", Path::new("/x"), std::io::ErrorKind::NotFound.into());
+        assert_eq!(error.text(), "error: cannot read /x: entity not found");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The command line of Orama Functions: `orama serve`, `orama function …` and the rest.
+//! The command line of Orama Functions: `orama serve`, `orama function …` and the other commands.
 //!
 //! [`run`] is the whole program. [`manifest`] is public so that a fuzz target can reach the parser of `function.yaml`.
 
@@ -8,6 +8,7 @@ mod commands;
 mod compiler;
 mod credentials;
 mod error;
+mod gateway;
 pub mod manifest;
 mod output;
 mod project;
@@ -17,14 +18,14 @@ use std::process::ExitCode;
 
 /// Runs the command that the process was started with.
 ///
-/// Results go to standard output, everything else to standard error. The exit code is 0 when it worked, 1 when it
-/// failed, 2 for wrong usage, 3 when the node knows no such thing, 4 when it refuses the credential, 5 when it cannot
-/// be reached.
+/// Results go to standard output, everything else to standard error. The exit code is 0 when the command succeeded, 1 when it
+/// failed, 2 for wrong usage, 3 when the node does not have what was named, 4 when the credential is missing or refused, 5 when
+/// the node cannot be reached.
 #[must_use]
 pub fn run() -> ExitCode {
     let args = match args::Args::try_parse() {
         Ok(args) => args,
-        Err(error) => return not_understood(&error),
+        Err(error) => return refuse(&error),
     };
     let json = args.json();
     match commands::run(args) {
@@ -36,15 +37,15 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Prints help, a version, or what is wrong with the arguments.
-fn not_understood(error: &clap::Error) -> ExitCode {
+/// Prints the help, the version, or what is wrong with the arguments.
+fn refuse(error: &clap::Error) -> ExitCode {
     let mut words = std::env::args_os();
     let sets_a_secret = words.any(|word| word == "secrets") && words.any(|word| word == "set");
     if error.use_stderr() && sets_a_secret {
-        // clap repeats the argument that it did not expect, which may be a part of the value.
+        // clap repeats an unexpected argument, which may be part of the secret.
         output::note(&format!(
-            "error: {} (in the arguments of `secrets set`, which are not repeated here)\n  \
-             quote a value with spaces; `orama function secrets set --help` has examples",
+            "error: {} in the arguments of `secrets set`, which are not shown here as they may hold the secret\n  \
+             put quotes around a value with spaces; `orama function secrets set --help` has examples",
             error.kind()
         ));
     } else {

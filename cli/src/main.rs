@@ -1,8 +1,8 @@
-//! The `orama` binary: picks the allocator and turns the outcome of a command into an exit code.
+//! The `orama` binary: sets the allocator and runs the command line.
 
 use std::process::ExitCode;
 
-// Deploys and answers allocate in bursts from many threads, where mimalloc beats the system's allocator.
+// Deploys and answers allocate in bursts on many threads, where mimalloc is faster than the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,18 +1,18 @@
-//! `function.yaml`: what a function is called and under which limits it runs, checked strictly.
+//! `function.yaml`: the name, the limits and the environment of a function, checked strictly.
 
 mod yaml;
 
-use orama_runtime::function::StartMode;
+use orama_runtime::function::{StartMode, UnknownStartMode};
 use orama_runtime::limits::{self, Setting};
 use orama_runtime::names::FunctionName;
 use std::collections::BTreeMap;
 use std::fmt;
 use yaml::{Entry, Kind, Node};
 
-/// Largest manifest read, in bytes: the environment's own limit, four times over for comments and quoting.
+/// Largest manifest, in bytes: four times the limit of the environment, for comments and quotes.
 pub const MAX_BYTES: usize = 4 * limits::ENV_MAX_BYTES;
 
-/// A place in the text, both counted from 1 as editors do.
+/// A place in the text. Line and column are counted from 1, as in editors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The line.
@@ -29,9 +29,9 @@ impl Position {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {}, column {}: {message}", at.line, at.column)]
 pub struct ManifestError {
-    /// Where the problem is.
+    /// The place of the problem.
     pub at: Position,
-    /// What is wrong, and what would be right.
+    /// What is wrong and what is valid.
     pub message: String,
 }
 
@@ -41,22 +41,22 @@ impl ManifestError {
     }
 }
 
-/// What `function.yaml` says; what it leaves out has its default.
+/// The content of `function.yaml`. A key that is left out has its default.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// The function's name.
     pub name: FunctionName,
-    /// Whether it may be invoked without a credential.
+    /// Whether anyone may invoke the function without a credential.
     pub public: bool,
     /// Memory limit in MB.
     pub memory_mb: u32,
-    /// Wall time limit in seconds.
+    /// Limit of an invocation's wall-clock time, in seconds.
     pub timeout_seconds: u32,
     /// Further attempts after a failure.
     pub retry_count: u32,
     /// Seconds between attempts.
     pub retry_delay_seconds: u32,
-    /// How instances come to their invocation.
+    /// How instances are started.
     pub start: StartMode,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -81,13 +81,13 @@ impl fmt::Debug for Manifest {
 /// Reads a manifest.
 ///
 /// # Errors
-/// The first problem with its line and column: text that is not YAML, an unknown key, a key that stands twice, a value
-/// of the wrong type or out of range, a name that is not valid, a missing `name`.
+/// The first problem with its line and column: text that is not YAML, an unknown key, a duplicate key, a value of the wrong
+/// type or out of range, an invalid name, a missing `name`.
 pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     if text.len() > MAX_BYTES {
         return Err(ManifestError::new(
             Position::START,
-            format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len()),
+            format!("the file has {} bytes; a manifest has at most {MAX_BYTES}", text.len()),
         ));
     }
     let document = yaml::read(text)?.filter(|node| !node.is_null());
@@ -113,10 +113,7 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
         }
     }
     let name = name.ok_or_else(|| {
-        ManifestError::new(
-            at,
-            "the key \"name\" is missing; every function needs one, for example `name: hello`",
-        )
+        ManifestError::new(at, "the key \"name\" is missing; add one, for example `name: hello`")
     })?;
     Ok(Manifest {
         name,
@@ -155,7 +152,7 @@ impl Retry {
     }
 }
 
-/// The entries of a mapping. `retry:` and `env:` with everything below commented out are empty ones.
+/// The entries of a mapping. A section whose lines are all comments is an empty mapping.
 fn entries<'node>(what: &str, node: &'node Node) -> Result<&'node [Entry], ManifestError> {
     match &node.kind {
         Kind::Map(entries) => Ok(entries),
@@ -168,7 +165,7 @@ fn entries<'node>(what: &str, node: &'node Node) -> Result<&'node [Entry], Manif
 }
 
 fn unknown_key(entry: &Entry, known: &str) -> ManifestError {
-    ManifestError::new(entry.at, format!("unknown key {:?}; known are {known}", yaml::shorten(&entry.key)))
+    ManifestError::new(entry.at, format!("unknown key {:?}; the keys are {known}", yaml::shorten(&entry.key)))
 }
 
 fn function_name(node: &Node) -> Result<FunctionName, ManifestError> {
@@ -183,7 +180,7 @@ fn function_name(node: &Node) -> Result<FunctionName, ManifestError> {
 fn start_mode(node: &Node) -> Result<StartMode, ManifestError> {
     match &node.kind {
         Kind::Scalar { text, .. } if !node.is_null() => {
-            text.parse().map_err(|message: String| ManifestError::new(node.at, message))
+            text.parse().map_err(|error: UnknownStartMode| ManifestError::new(node.at, error.to_string()))
         }
         _ => {
             let known = StartMode::NAMES.join(", ");
@@ -224,17 +221,17 @@ fn whole_number(setting: &Setting, node: &Node) -> Result<u32, ManifestError> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(wrong_type());
     }
-    // What does not fit 64 bits is out of every range as well.
+    // A number that does not fit 64 bits is outside every range.
     let value = text.parse().unwrap_or(if digits.len() < text.len() { i64::MIN } else { i64::MAX });
     setting.check(value).map_err(|message| ManifestError::new(node.at, message))
 }
 
-// Numbers and booleans are taken as they are written (`PORT: 8080`, `VERSION: 1.10`), as existing manifests have them.
+// Numbers and booleans are taken as text (`PORT: 8080`, `VERSION: 1.10`), as existing manifests have them.
 fn environment(node: &Node) -> Result<BTreeMap<String, String>, ManifestError> {
     let entries = entries("env", node)?;
     if entries.len() > limits::ENV_MAX_ENTRIES {
         let message =
-            format!("env has {} variables, at most {} are allowed", entries.len(), limits::ENV_MAX_ENTRIES);
+            format!("env has {} variables; at most {} are allowed", entries.len(), limits::ENV_MAX_ENTRIES);
         return Err(ManifestError::new(node.at, message));
     }
     let mut env = BTreeMap::new();
@@ -245,11 +242,11 @@ fn environment(node: &Node) -> Result<BTreeMap<String, String>, ManifestError> {
             return Err(ManifestError::new(
                 *at,
                 format!(
-                    "env: the name {shown:?} is not valid: it must not be empty nor hold '=' or a zero byte"
+                    "env: the name {shown:?} is not valid: it must not be empty, and must not hold '=' or a zero byte"
                 ),
             ));
         }
-        // The value itself stays out of every message: it may be a secret.
+        // No message repeats the value: it may be a secret.
         let Kind::Scalar { text, .. } = &value.kind else {
             return Err(ManifestError::new(
                 value.at,
@@ -268,7 +265,7 @@ fn environment(node: &Node) -> Result<BTreeMap<String, String>, ManifestError> {
         bytes += key.len() + text.len();
         if bytes > limits::ENV_MAX_BYTES {
             let message =
-                format!("env is larger than {} bytes, names and values together", limits::ENV_MAX_BYTES);
+                format!("env is larger than {} bytes (names and values together)", limits::ENV_MAX_BYTES);
             return Err(ManifestError::new(*at, message));
         }
         env.insert(key.clone(), text.clone());

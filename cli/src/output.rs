@@ -1,4 +1,4 @@
-//! What a command prints: results on standard output, notes and progress on standard error.
+//! Prints results on standard output, and notes and progress on standard error.
 
 use crate::error::{CliError, Result};
 use comfy_table::{Table, presets};
@@ -6,39 +6,46 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
-/// Writes a result to standard output, as it is.
+/// Writes a result to standard output, unchanged.
 ///
-/// A reader that went away (`orama fn list | head`) is not an error.
+/// # Errors
+/// When it cannot be written. A reader that went away (`orama fn list | head`) is not an error.
 pub fn raw(bytes: &[u8]) -> Result<()> {
     write(bytes).map(|_| ())
 }
 
-/// Writes a result of several to standard output; false when its reader went away and no more are wanted.
+/// Writes one of several results to standard output. Returns false when the reader went away, so that the caller can stop.
+///
+/// # Errors
+/// When it cannot be written.
 pub fn write(bytes: &[u8]) -> Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(CliError::failed(format!("cannot write to standard output: {error}"))),
+        Err(error) => Err(CliError::failed("cannot write to standard output").caused_by(error)),
     }
 }
 
 /// Writes a line to standard output.
+///
+/// # Errors
+/// When it cannot be written.
 pub fn line(text: &str) -> Result<()> {
     raw(format!("{text}\n").as_bytes())
 }
 
-/// Writes a line to standard error. When that is closed there is nobody left to tell.
+/// Writes a line to standard error. When that is closed, the line is lost.
 pub fn note(text: &str) {
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-/// Shows what came from elsewhere (a node, a function) without letting it steer the terminal.
+/// Escapes the control characters of foreign text (of a node, a function), except line breaks and tabs.
 pub fn printable(text: &str) -> String {
     escape(text, |c| matches!(c, '\n' | '\t'))
 }
 
-/// The same on one line.
+/// Escapes all control characters, so that the text is one line.
 pub fn one_line(text: &str) -> String {
     escape(text, |_| false)
 }
@@ -55,7 +62,7 @@ fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// The lines of an aligned table, the header first.
+/// Formats an aligned table. The header is the first line.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
@@ -68,21 +75,21 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Ve
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A size for people; 1 kB is 1000 bytes.
+/// Formats a size in bytes for people; 1 kB is 1000 bytes.
 pub fn size(bytes: u64) -> String {
     indicatif::DecimalBytes(bytes).to_string()
 }
 
-/// Seconds with as many digits as matter.
+/// Formats a duration in seconds with one decimal.
 pub fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// Something that may take longer than a second: a spinner on a terminal, one plain line elsewhere.
+/// The progress of an operation that may take longer than a second: a spinner on a terminal, one plain line elsewhere.
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// Starts to show that `what` goes on. Nothing is shown with `quiet`.
+    /// Shows that `what` is under way, until it is dropped. Shows nothing with `quiet`.
     pub fn start(what: &str, quiet: bool) -> Self {
         if quiet {
             return Self(ProgressBar::hidden());
@@ -98,13 +105,13 @@ impl Progress {
         Self(bar)
     }
 
-    /// Goes on as a bar over `total` bytes.
+    /// Changes to a bar over `total` bytes.
     pub fn bytes(&self, total: u64) {
         self.0.set_length(total);
         self.0.set_style(style("{spinner} {msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes}"));
     }
 
-    /// Counts what `reader` hands out, and says `then` once all of it is gone.
+    /// Counts the bytes read from `reader`, and shows the message `then` after the last one.
     pub fn reader<R: io::Read>(&self, reader: R, total: u64, then: &'static str) -> Counting<R> {
         Counting { reader, left: total, bar: self.0.clone(), then }
     }
@@ -116,7 +123,7 @@ impl Drop for Progress {
     }
 }
 
-// The templates are constants; one that did not parse would show the default bar.
+// The templates are constants. One that does not parse shows the default bar.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
@@ -161,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counting_reader_hands_out_every_byte() {
+    fn a_counting_reader_passes_on_every_byte() {
         let progress = Progress::start("reading", true);
         progress.bytes(5);
         let mut read = Vec::new();

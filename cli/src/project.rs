@@ -1,4 +1,4 @@
-//! A function's folder: its manifest, its sources, and whether its module is older than they are.
+//! A function's folder: its manifest, its sources, and whether its module is older than the sources.
 
 use crate::error::{CliError, Result, io};
 use crate::manifest::{self, Manifest};
@@ -14,7 +14,7 @@ pub const MANIFEST: &str = "function.yaml";
 /// The module's file name.
 pub const MODULE: &str = "function.wasm";
 
-/// Depth of folders below the function's own in which sources are looked for.
+/// How many levels of folders below the function's own are searched for sources.
 const MAX_DEPTH: usize = 16;
 
 /// A function's folder.
@@ -22,24 +22,27 @@ pub struct Project {
     dir: PathBuf,
 }
 
-/// What a deploy has to do with the module.
+/// The state of the module.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Module {
-    /// It is newer than every source, or there are no sources.
+    /// The module is newer than every source, or there are no sources.
     Fresh,
-    /// It must be built first; says why.
+    /// The module must be built; the text says why.
     Stale(String),
-    /// Neither a module nor sources.
+    /// There is neither a module nor a source.
     Missing,
 }
 
 impl Project {
-    /// Takes a folder, which must exist.
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// When there is none.
     pub fn open(dir: &Path) -> Result<Self> {
         match fs::metadata(dir) {
             Ok(found) if found.is_dir() => Ok(Self { dir: dir.to_owned() }),
             Ok(_) => Err(CliError::failed(format!("{} is not a folder", dir.display()))),
-            Err(error) => Err(io("open", dir, &error)),
+            Err(error) => Err(io("open", dir, error)),
         }
     }
 
@@ -48,16 +51,19 @@ impl Project {
         &self.dir
     }
 
-    /// Where the module is.
+    /// The path of the module.
     pub fn module_path(&self) -> PathBuf {
         self.dir.join(MODULE)
     }
 
     /// Reads and checks `function.yaml`.
+    ///
+    /// # Errors
+    /// When the file is missing, cannot be read, or is not valid. The message names file, line and column.
     pub fn manifest(&self) -> Result<Manifest> {
         let path = self.dir.join(MANIFEST);
         let mut text = String::new();
-        // One byte more than allowed, so that the parser sees that it is too much.
+        // One byte more than the limit, so that the parser refuses a larger file.
         let limit = manifest::MAX_BYTES as u64 + 1;
         match fs::File::open(&path).and_then(|file| file.take(limit).read_to_string(&mut text)) {
             Ok(_) => {}
@@ -68,9 +74,10 @@ impl Project {
                     ));
             }
             Err(error) if error.kind() == ErrorKind::InvalidData => {
-                return Err(CliError::failed(format!("{} is not UTF-8 text", path.display())));
+                return Err(CliError::failed(format!("{} is not UTF-8 text", path.display()))
+                    .hint("save the file in the encoding UTF-8"));
             }
-            Err(error) => return Err(io("read", &path, &error)),
+            Err(error) => return Err(io("read", &path, error)),
         }
         manifest::parse(&text).map_err(|error| {
             let at = error.at;
@@ -79,6 +86,9 @@ impl Project {
     }
 
     /// The Go files of the folder itself, without tests, sorted.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
     pub fn go_files(&self) -> Result<Vec<PathBuf>> {
         let mut files: Vec<PathBuf> = entries(&self.dir)?
             .into_iter()
@@ -89,12 +99,15 @@ impl Project {
     }
 
     /// Compares the module with the sources.
+    ///
+    /// # Errors
+    /// When a file or folder cannot be read.
     pub fn module(&self) -> Result<Module> {
         let path = self.module_path();
         let built = match fs::metadata(&path).and_then(|found| found.modified()) {
             Ok(time) => Some(time),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(io("read", &path, &error)),
+            Err(error) => return Err(io("read", &path, error)),
         };
         let has_sources = !self.go_files()?.is_empty();
         match built {
@@ -112,26 +125,23 @@ impl Project {
     }
 }
 
-/// A file that may be part of the build and is not older than `built`. Besides Go files that is anything that
-/// `//go:embed` could take in: one build too many costs seconds, one too few ships old code.
+/// Finds a file that may be part of the build and is not older than `built`. Any file counts, as `//go:embed` may include it: an
+/// unnecessary build costs seconds, and a missing one deploys old code.
 fn newer_source(dir: &Path, built: SystemTime, depth: usize) -> Result<Option<PathBuf>> {
     let mut paths = entries(dir)?;
     paths.sort();
     for path in paths {
         let found = match fs::metadata(&path) {
             Ok(found) => found,
-            // An editor's swap file that just went, or a dangling link: no source either way.
+            // A temporary file of an editor that was just removed, or a dangling link: not a source.
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(io("read", &path, &error)),
+            Err(error) => return Err(io("read", &path, error)),
         };
-        if found.is_dir() {
-            if depth < MAX_DEPTH && !path.is_symlink() {
-                let newer = newer_source(&path, built, depth + 1)?;
-                if newer.is_some() {
-                    return Ok(newer);
-                }
+        if found.is_dir() && depth < MAX_DEPTH && !path.is_symlink() {
+            if let Some(newer) = newer_source(&path, built, depth + 1)? {
+                return Ok(Some(newer));
             }
-        } else if is_source(&path) && found.modified().is_ok_and(|time| time >= built) {
+        } else if !found.is_dir() && is_source(&path) && found.modified().is_ok_and(|time| time >= built) {
             return Ok(Some(path));
         }
     }
@@ -147,11 +157,11 @@ fn is_test(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b"_test.go"))
 }
 
-/// What stands in a folder, without hidden files.
+/// The paths in a folder, without hidden files.
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let listed: std::io::Result<Vec<PathBuf>> =
         fs::read_dir(dir).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
-    let mut paths = listed.map_err(|error| io("read", dir, &error))?;
+    let mut paths = listed.map_err(|error| io("read", dir, error))?;
     paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
     Ok(paths)
 }

@@ -1,34 +1,22 @@
-//! The only code that touches guest memory: every pointer and length a guest hands over is checked here.
+//! The only code that touches guest memory. It checks every pointer and length that a guest passes.
 
+use crate::call::{Call, Fault};
 use crate::guest::GuestState;
 use crate::limits::HOST_CHUNK_BYTES;
 use crate::services::{ErrorCode, ServiceError};
 use std::time::Instant;
-use wasmtime::{AsContextMut, Caller, Error, Extern, Result};
+use wasmtime::{AsContextMut, Caller, Error, Extern, Result, TypedFunc};
 
-/// A range that does not lie within the guest's memory.
+/// A pointer and a length as a guest passes them.
+pub(crate) type Range = (i32, i32);
+
+/// A range that is not within the guest's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("pointer {pointer} with length {length} is outside the guest's memory of {memory_bytes} bytes")]
 pub(crate) struct OutOfBounds {
     pointer: u32,
     length: u64,
     memory_bytes: usize,
-}
-
-/// Traps the invocation with a message that names the host function.
-#[derive(Debug, thiserror::Error)]
-#[error("{host_function}: {range}")]
-struct BadPointer {
-    host_function: &'static str,
-    // Not called source: the message of the whole is the one to show.
-    range: OutOfBounds,
-}
-
-impl OutOfBounds {
-    /// The trap for a host function that was handed this range.
-    pub(crate) fn trap(self, host_function: &'static str) -> Error {
-        Error::from(BadPointer { host_function, range: self })
-    }
 }
 
 /// A guest's linear memory.
@@ -45,7 +33,7 @@ impl View<'_> {
         self.0.get(start..start + length as usize).ok_or_else(|| self.out_of_bounds(pointer, length.into()))
     }
 
-    /// `length` bytes at `pointer`, to be written.
+    /// `length` bytes at `pointer`, for writing.
     pub(crate) fn bytes_mut(&mut self, pointer: u32, length: u32) -> Result<&mut [u8], OutOfBounds> {
         let start = pointer as usize;
         let error = self.out_of_bounds(pointer, length.into());
@@ -84,35 +72,26 @@ impl View<'_> {
         Ok(())
     }
 
-    /// What a guest handed to a host function; a range outside its memory traps.
-    pub(crate) fn argument(
-        &self,
-        host_function: &'static str,
-        (pointer, length): (i32, i32),
-    ) -> Result<&[u8]> {
-        self.bytes(pointer as u32, length as u32).map_err(|error| error.trap(host_function))
+    /// The bytes of an argument.
+    pub(crate) fn argument(&self, (pointer, length): Range) -> Result<&[u8], OutOfBounds> {
+        self.bytes(pointer as u32, length as u32)
     }
 
-    /// The beginning of a text handed to a host function, at least `most + 1` bytes if there are so many: it may be as
-    /// long as the memory, and only so much of it is looked at.
-    pub(crate) fn beginning(
-        &self,
-        host_function: &'static str,
-        range: (i32, i32),
-        most: usize,
-    ) -> Result<Result<&str, ServiceError>> {
-        const LONGEST_CHARACTER: usize = 4;
-        let bytes = self.argument(host_function, range)?;
-        let begin = bytes.get(..most + LONGEST_CHARACTER).unwrap_or(bytes);
-        Ok(match std::str::from_utf8(begin) {
+    /// The first `max_bytes + 1` bytes of a text argument, or a few more, or all of it. The argument may be as long as the
+    /// memory; only its prefix is scanned.
+    pub(crate) fn prefix(&self, range: Range, max_bytes: usize) -> Result<&str, Fault> {
+        const LONGEST_CHARACTER_BYTES: usize = 4;
+        let bytes = self.argument(range)?;
+        let prefix = bytes.get(..max_bytes + LONGEST_CHARACTER_BYTES).unwrap_or(bytes);
+        match std::str::from_utf8(prefix) {
             Ok(text) => Ok(text),
-            // Cut within a character.
-            Err(error) if error.error_len().is_none() && begin.len() < bytes.len() => {
-                let valid = begin.get(..error.valid_up_to()).unwrap_or_default();
-                std::str::from_utf8(valid).map_err(|_| not_utf8("the message"))
+            // The prefix ends within a character.
+            Err(error) if error.error_len().is_none() && prefix.len() < bytes.len() => {
+                let valid = prefix.get(..error.valid_up_to()).unwrap_or_default();
+                Ok(std::str::from_utf8(valid).map_err(|_| not_utf8("the message"))?)
             }
-            Err(_) => Err(not_utf8("the message")),
-        })
+            Err(_) => Err(not_utf8("the message").into()),
+        }
     }
 }
 
@@ -120,7 +99,7 @@ fn not_utf8(what: &str) -> ServiceError {
     ServiceError::invalid(format!("{what} is not valid UTF-8"))
 }
 
-/// An argument of at most so many bytes; `what` names it in the error.
+/// Checks that an argument has at most `max_bytes`; `what` names it in the error.
 pub(crate) fn bounded<'a>(what: &str, bytes: &'a [u8], max_bytes: usize) -> Result<&'a [u8], ServiceError> {
     if bytes.len() <= max_bytes {
         return Ok(bytes);
@@ -129,38 +108,12 @@ pub(crate) fn bounded<'a>(what: &str, bytes: &'a [u8], max_bytes: usize) -> Resu
     Err(ServiceError::new(ErrorCode::PayloadTooLarge, why))
 }
 
-/// The same for text.
+/// Checks that an argument is UTF-8 of at most `max_bytes`.
 pub(crate) fn text<'a>(what: &str, bytes: &'a [u8], max_bytes: usize) -> Result<&'a str, ServiceError> {
     std::str::from_utf8(bounded(what, bytes, max_bytes)?).map_err(|_| not_utf8(what))
 }
 
-/// A copy of what a guest handed to a host function. A long one gives way to others.
-pub(crate) async fn take(
-    caller: &mut Caller<'_, GuestState>,
-    host_function: &'static str,
-    (pointer, length): (i32, i32),
-) -> Result<Vec<u8>> {
-    let (memory, _) = view(caller)?;
-    let bytes = memory.argument(host_function, (pointer, length))?;
-    if bytes.len() <= HOST_CHUNK_BYTES {
-        return Ok(bytes.to_vec());
-    }
-    let mut copy = Vec::with_capacity(bytes.len());
-    let mut since = Instant::now();
-    loop {
-        let (memory, state) = view(caller)?;
-        let rest = memory.argument(host_function, (pointer, length))?.get(copy.len()..).unwrap_or_default();
-        copy.extend_from_slice(rest.get(..HOST_CHUNK_BYTES).unwrap_or(rest));
-        if rest.len() <= HOST_CHUNK_BYTES {
-            return Ok(copy);
-        }
-        if let Some(others) = state.give_way(&mut since)? {
-            others.await;
-        }
-    }
-}
-
-/// The guest's memory and state side by side.
+/// The guest's memory and its state, side by side.
 pub(crate) fn view<'a>(caller: &'a mut Caller<'_, GuestState>) -> Result<(View<'a>, &'a mut GuestState)> {
     let memory = match caller.data().memory {
         Some(memory) => memory,
@@ -177,73 +130,88 @@ pub(crate) fn view<'a>(caller: &'a mut Caller<'_, GuestState>) -> Result<(View<'
     Ok((View(bytes), state))
 }
 
-/// Hands `bytes` to the guest in memory that its own allocator gives: `(pointer << 32) | length`, or 0 for nothing.
-pub(crate) async fn give(
-    caller: &mut Caller<'_, GuestState>,
-    host_function: &'static str,
-    bytes: &[u8],
-) -> Result<i64> {
-    give_parts(caller, host_function, &[bytes]).await
-}
+impl Call<'_> {
+    /// A copy of an argument. Copying a long one yields to other guests.
+    pub(crate) async fn take(&mut self, range: Range) -> Result<Vec<u8>, Fault> {
+        let (memory, _) = self.memory()?;
+        let bytes = memory.argument(range)?;
+        if bytes.len() <= HOST_CHUNK_BYTES {
+            return Ok(bytes.to_vec());
+        }
+        let mut copy = Vec::with_capacity(bytes.len());
+        let mut since = Instant::now();
+        loop {
+            let (memory, _) = self.memory()?;
+            let rest = memory.argument(range)?.get(copy.len()..).unwrap_or_default();
+            copy.extend_from_slice(rest.get(..HOST_CHUNK_BYTES).unwrap_or(rest));
+            if rest.len() <= HOST_CHUNK_BYTES {
+                return Ok(copy);
+            }
+            self.yield_if_due(&mut since).await?;
+        }
+    }
 
-/// The same for what lies in several places, which are put together in the guest's memory. Much of it gives way.
-pub(crate) async fn give_parts<T: AsRef<[u8]> + Sync>(
-    caller: &mut Caller<'_, GuestState>,
-    host_function: &'static str,
-    parts: &[T],
-) -> Result<i64> {
-    let length: usize = parts.iter().map(|part| part.as_ref().len()).sum();
-    if length == 0 {
-        return Ok(0);
+    /// Passes `bytes` to the guest in memory from the guest's own allocator: `(pointer << 32) | length`, or 0 for no bytes.
+    pub(crate) async fn give(&mut self, bytes: &[u8]) -> Result<i64, Fault> {
+        self.give_parts(&[bytes]).await
     }
-    let Ok(length) = i32::try_from(length) else {
-        caller.data_mut().log_failure(host_function, "the result is larger than a guest can hold");
-        return Ok(0);
-    };
-    if caller.data().allocating {
-        caller.data_mut().log_failure(host_function, "the guest's allocator may not call it");
-        return Ok(0);
-    }
-    let allocator = match &caller.data().allocator {
-        Some(allocator) => allocator.clone(),
-        None => {
-            let found = ["orama_alloc", "malloc"]
-                .into_iter()
-                .find_map(|name| caller.get_export(name)?.into_func()?.typed::<i32, i32>(&*caller).ok());
-            let Some(allocator) = found else {
-                caller.data_mut().log_failure(
-                    host_function,
-                    "the guest exports neither orama_alloc(i32) -> i32 nor malloc(i32) -> i32, so it cannot be given the result",
-                );
-                return Ok(0);
-            };
-            caller.data_mut().allocator = Some(allocator.clone());
-            allocator
+
+    /// Like [`Self::give`], for bytes in several places: they are joined in the guest's memory. A long copy yields to other
+    /// guests.
+    pub(crate) async fn give_parts<T: AsRef<[u8]> + Sync>(&mut self, parts: &[T]) -> Result<i64, Fault> {
+        let length: usize = parts.iter().map(|part| part.as_ref().len()).sum();
+        if length == 0 {
+            return Ok(0);
         }
-    };
-    caller.data_mut().allocating = true;
-    let pointer = allocator.call_async(&mut *caller, length).await? as u32;
-    caller.data_mut().allocating = false;
-    if pointer == 0 {
-        let why = format!("the guest's allocator gave no memory for {length} bytes");
-        caller.data_mut().log_failure(host_function, &why);
-        return Ok(0);
-    }
-    let (memory, _) = view(caller)?;
-    memory.argument(host_function, (pointer as i32, length))?;
-    let (mut at, mut since) = (pointer, None);
-    for chunk in parts.iter().flat_map(|part| part.as_ref().chunks(HOST_CHUNK_BYTES)) {
-        let (mut memory, state) = view(caller)?;
-        let target = memory.bytes_mut(at, chunk.len() as u32).map_err(|error| error.trap(host_function))?;
-        target.copy_from_slice(chunk);
-        at = at.wrapping_add(chunk.len() as u32);
-        if chunk.len() == HOST_CHUNK_BYTES
-            && let Some(others) = state.give_way(since.get_or_insert_with(Instant::now))?
-        {
-            others.await;
+        let length = i32::try_from(length)
+            .map_err(|_| ServiceError::invalid("the result is larger than a guest's memory"))?;
+        let pointer = self.allocate(length).await?;
+        let (memory, _) = self.memory()?;
+        memory.argument((pointer as i32, length))?;
+        let (mut at, mut since) = (pointer, None);
+        for chunk in parts.iter().flat_map(|part| part.as_ref().chunks(HOST_CHUNK_BYTES)) {
+            let (mut memory, _) = self.memory()?;
+            memory.bytes_mut(at, chunk.len() as u32)?.copy_from_slice(chunk);
+            at = at.wrapping_add(chunk.len() as u32);
+            if chunk.len() == HOST_CHUNK_BYTES {
+                self.yield_if_due(since.get_or_insert_with(Instant::now)).await?;
+            }
         }
+        Ok(((u64::from(pointer) << 32) | length as u64) as i64)
     }
-    Ok(((u64::from(pointer) << 32) | length as u64) as i64)
+
+    /// Calls the guest's allocator.
+    async fn allocate(&mut self, length: i32) -> Result<u32, Fault> {
+        if self.state().allocating {
+            return Err(ServiceError::invalid("the guest's allocator may not call this function").into());
+        }
+        let allocator = self.allocator()?;
+        self.state().allocating = true;
+        let pointer = allocator.call_async(&mut self.caller, length).await? as u32;
+        self.state().allocating = false;
+        if pointer == 0 {
+            let why = format!("the guest's allocator returned 0 for {length} bytes");
+            return Err(ServiceError::invalid(why).into());
+        }
+        Ok(pointer)
+    }
+
+    fn allocator(&mut self) -> Result<TypedFunc<i32, i32>, ServiceError> {
+        if let Some(allocator) = &self.state().allocator {
+            return Ok(allocator.clone());
+        }
+        let caller = &mut self.caller;
+        let found = ["orama_alloc", "malloc"]
+            .into_iter()
+            .find_map(|name| caller.get_export(name)?.into_func()?.typed::<i32, i32>(&*caller).ok())
+            .ok_or_else(|| {
+                ServiceError::invalid(
+                    "the guest cannot receive the result: it exports neither orama_alloc(i32) -> i32 nor malloc(i32) -> i32",
+                )
+            })?;
+        self.state().allocator = Some(found.clone());
+        Ok(found)
+    }
 }
 
 #[cfg(test)]
@@ -272,27 +240,27 @@ mod tests {
     fn text_that_is_not_utf8_is_no_text() {
         let mut bytes = b"ok\xff".to_vec();
         let view = View(&mut bytes);
-        let key = |length| view.argument("get_env", (0, length)).unwrap();
+        let key = |length| view.argument((0, length)).unwrap();
         assert_eq!(text("the key", key(2), 2), Ok("ok"));
         assert_eq!(text("the key", key(3), 3).unwrap_err().message, "the key is not valid UTF-8");
         let long = text("the key", key(3), 2).unwrap_err();
         assert_eq!(long.code, ErrorCode::PayloadTooLarge);
         assert_eq!(long.message, "the key has 3 bytes, more than the limit of 2");
-        assert!(view.beginning("log_info", (0, 3), 8).unwrap().is_err());
-        let message = view.argument("get_env", (1, -1)).unwrap_err().to_string();
-        assert!(message.contains("get_env") && message.contains("4294967295"), "{message}");
+        assert!(view.prefix((0, 3), 8).is_err());
+        let message = view.argument((1, -1)).unwrap_err().to_string();
+        assert!(message.contains("4294967295"), "{message}");
     }
 
     #[test]
-    fn only_the_beginning_of_a_long_text_is_looked_at() {
+    fn only_the_prefix_of_a_long_text_is_scanned() {
         let mut bytes = [0xc3, 0xa4].repeat(1000);
         bytes.push(0xff);
         let all = (0, bytes.len() as i32);
         let view = View(&mut bytes);
         for most in 0..16 {
-            let begin = view.beginning("log_info", all, most).unwrap().unwrap();
+            let begin = view.prefix(all, most).ok().unwrap();
             assert!(begin.len() > most && begin.chars().all(|c| c == 'ä'), "{most}: {begin}");
         }
-        assert!(view.beginning("log_info", all, 5000).unwrap().is_err());
+        assert!(view.prefix(all, 5000).is_err());
     }
 }

@@ -1,5 +1,5 @@
-//! Compiled code on disk. Mapping a forged file would run its code in this process, so every file carries a keyed tag
-//! over its content and its identity, and is checked before it is mapped.
+//! Compiled code on disk. Mapping a forged file would run its code in this process. So every file carries a keyed tag over its
+//! content and its identity, which is verified before the file is mapped.
 
 use crate::engine::Engine;
 use crate::function::WasmHash;
@@ -11,40 +11,40 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Behind the code stand the pages by which the module's memory is grown, the tag, and this mark, which also tells the
-/// file's version.
+/// Ends each file and names the version of its format. A file holds the code, the number of extra pages, the tag, and this
+/// mark.
 const MARK: &[u8; 8] = b"orama-a2";
 const PAGES_BYTES: usize = size_of::<u32>();
 const TAG_BYTES: usize = blake3::OUT_LEN;
 const TRAILER_BYTES: u64 = (PAGES_BYTES + TAG_BYTES + MARK.len()) as u64;
 
-/// The node's artifacts.
+/// The artifacts of a node.
 pub struct ArtifactStore {
     dir: PathBuf,
     key: ArtifactKey,
 }
 
-/// The key of the tags; it never leaves the node.
+/// The key of the tags. It never leaves the node.
 pub struct ArtifactKey([u8; blake3::KEY_LEN]);
 
 impl ArtifactKey {
-    /// Reads the key, or makes one, readable by this user alone. Several processes may do so at once.
+    /// Reads the key, or creates one that only this user can read. Several processes may do so at once.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or has another length than 32 bytes.
+    /// When the file cannot be read or written, or does not have 32 bytes.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::read_or_make(path).map_err(|error| at(path, &error))
+        Self::read_or_create(path).map_err(|error| with_path(path, error))
     }
 
-    /// For keys that are derived from it.
+    /// The key, for deriving others.
     pub(crate) fn bytes(&self) -> &[u8; blake3::KEY_LEN] {
         &self.0
     }
 
-    fn read_or_make(path: &Path) -> io::Result<Self> {
+    fn read_or_create(path: &Path) -> io::Result<Self> {
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        // Held until the key is whole, so that nobody reads half of it or makes another one.
+        // Held until the whole key is written, so that no other process reads a part of it or creates another one.
         file.lock()?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -61,35 +61,35 @@ impl ArtifactKey {
         <[u8; blake3::KEY_LEN]>::try_from(bytes).map(Self).map_err(|bytes| {
             let (found, wanted) = (bytes.len(), blake3::KEY_LEN);
             let what =
-                format!("has {found} bytes instead of {wanted}: remove it, and compiled code is made anew");
+                format!("the key has {found} bytes instead of {wanted}: remove the file, and modules are compiled again");
             io::Error::new(io::ErrorKind::InvalidData, what)
         })
     }
 }
 
 impl ArtifactStore {
-    /// Opens the store in `dir`, which is made if it is not there. Temporary files that a crash left are removed.
+    /// Opens the store in `dir`. Creates the directory if it is missing, and removes temporary files that a crash left.
     ///
     /// # Errors
-    /// When the directory cannot be made or read; the message names it.
+    /// When the directory cannot be created or read. The message names it.
     pub fn open(dir: &Path, key: ArtifactKey) -> io::Result<Self> {
-        fs::create_dir_all(dir).map_err(|error| at(dir, &error))?;
-        for entry in fs::read_dir(dir).map_err(|error| at(dir, &error))? {
-            let path = entry.map_err(|error| at(dir, &error))?.path();
+        fs::create_dir_all(dir).map_err(|error| with_path(dir, error))?;
+        for entry in fs::read_dir(dir).map_err(|error| with_path(dir, error))? {
+            let path = entry.map_err(|error| with_path(dir, error))?.path();
             if path.extension().is_some_and(|extension| extension == TEMPORARY) && is_abandoned(&path) {
-                remove_if_there(&path)?;
+                remove_if_exists(&path)?;
             }
         }
         Ok(Self { dir: dir.to_owned(), key })
     }
 
-    /// Artifacts of engines with other settings have other names, so that nodes and versions can share a directory.
+    /// Engines with other settings use other file names, so nodes and versions can share a directory.
     fn path(&self, engine: &Engine, hash: &WasmHash) -> PathBuf {
         let compatibility = blake3::Hash::from(*engine.compatibility()).to_hex();
         self.dir.join(format!("{hash}-{}.cwasm", &compatibility[..16]))
     }
 
-    /// A tag over the code, the module and the engine it belongs to: a file under another name does not verify.
+    /// The start of a tag, which covers engine, module and code. A file under another name does not verify.
     fn tag(&self, engine: &Engine, hash: &WasmHash) -> blake3::Hasher {
         let mut hasher = blake3::Hasher::new_keyed(&self.key.0);
         hasher.update(MARK).update(engine.compatibility()).update(hash.as_bytes());
@@ -108,57 +108,57 @@ impl ArtifactStore {
         write_atomically(&self.path(engine, hash), &[code, &pages, &tag, MARK])
     }
 
-    /// Loads code that is nowhere but in memory.
+    /// Loads code that exists only in memory.
     ///
     /// # Safety
-    /// It must be what `engine` has made of a module.
-    pub(crate) unsafe fn load_made(engine: &Engine, code: &[u8]) -> Result<LoadedModule, ModuleError> {
-        // SAFETY: the caller's promise.
+    /// `engine` must have compiled the code.
+    pub(crate) unsafe fn load_from_memory(engine: &Engine, code: &[u8]) -> Result<LoadedModule, ModuleError> {
+        // SAFETY: the caller guarantees that the engine compiled it.
         #[allow(clippy::disallowed_methods)]
         let module = unsafe { wasmtime::Module::deserialize(&engine.0.wasmtime, code) };
-        let module = module.map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
-        LoadedModule::link(engine, &module)
+        LoadedModule::link(engine, &module.map_err(ModuleError::Compile)?)
     }
 
-    /// Maps the artifact when it is this node's. One that is damaged, forged or refused by the engine is removed.
+    /// Maps the artifact if this node wrote it. Removes one that is damaged, forged or refused by the engine.
     pub(crate) fn load(&self, engine: &Engine, hash: &WasmHash) -> io::Result<Stored> {
         let path = self.path(engine, hash);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Nothing),
-            Err(error) => return Err(at(&path, &error)),
+            Err(error) => return Err(with_path(&path, error)),
         };
-        let mut found = Stored::Nothing;
-        if let Some(extra_pages) = self.verify(engine, hash, &mut file).map_err(|error| at(&path, &error))? {
-            file.seek(SeekFrom::Start(0)).map_err(|error| at(&path, &error))?;
-            // SAFETY: the tag shows that this node wrote the file, for this module and an engine with these settings;
-            // files are never changed in place, only replaced, and their directory belongs to the node's user alone.
-            let module = unsafe { wasmtime::Module::deserialize_open_file(&engine.0.wasmtime, file) };
-            let module = match module {
-                Ok(module) => module,
-                // Nothing is wrong with the file.
-                Err(error) if trap::is_no_room(&error) => {
-                    let error = io::Error::new(io::ErrorKind::OutOfMemory, format!("{error:#}"));
-                    return Err(at(&path, &error));
-                }
-                Err(error) => {
-                    remove_if_there(&path)?;
-                    return Ok(Stored::Refused(ModuleError::Compile(format!("{error:#}"))));
-                }
-            };
-            found = match LoadedModule::link(engine, &module) {
-                Ok(mut loaded) => {
-                    loaded.extra_pages = extra_pages;
-                    return Ok(Stored::Module(Box::new(loaded)));
-                }
-                Err(why) => Stored::Refused(why),
-            };
+        let Some(extra_pages) =
+            self.verify(engine, hash, &mut file).map_err(|error| with_path(&path, error))?
+        else {
+            remove_if_exists(&path)?;
+            return Ok(Stored::Nothing);
+        };
+        file.seek(SeekFrom::Start(0)).map_err(|error| with_path(&path, error))?;
+        // SAFETY: the tag shows that this node wrote the file, for this module and an engine with these settings. Files are
+        // never changed in place, only replaced, and their directory belongs to the node's user alone.
+        let module = unsafe { wasmtime::Module::deserialize_open_file(&engine.0.wasmtime, file) };
+        let loaded = match module {
+            Ok(module) => LoadedModule::link(engine, &module),
+            // Nothing is wrong with the file.
+            Err(error) if trap::is_out_of_resources(&error) => {
+                let error = io::Error::new(io::ErrorKind::OutOfMemory, MappingError(error));
+                return Err(with_path(&path, error));
+            }
+            Err(error) => Err(ModuleError::Compile(error)),
+        };
+        match loaded {
+            Ok(mut loaded) => {
+                loaded.extra_pages = extra_pages;
+                Ok(Stored::Module(Box::new(loaded)))
+            }
+            Err(why) => {
+                remove_if_exists(&path)?;
+                Ok(Stored::Refused(why))
+            }
         }
-        remove_if_there(&path)?;
-        Ok(found)
     }
 
-    /// The pages that it says, when it is authentic.
+    /// The number of extra pages, if the file is authentic.
     fn verify(&self, engine: &Engine, hash: &WasmHash, file: &mut File) -> io::Result<Option<u32>> {
         let Some(code_bytes) = file.metadata()?.len().checked_sub(TRAILER_BYTES) else { return Ok(None) };
         let mut hasher = self.tag(engine, hash);
@@ -174,51 +174,64 @@ impl ArtifactStore {
     }
 
     pub(crate) fn remove(&self, engine: &Engine, hash: &WasmHash) -> io::Result<()> {
-        remove_if_there(&self.path(engine, hash))
+        remove_if_exists(&self.path(engine, hash))
     }
 }
 
-/// What the store has of a module.
+/// What the store holds for a module.
 pub(crate) enum Stored {
-    /// No artifact, or one that was damaged and is gone now.
+    /// No artifact, or a damaged one, which was removed.
     Nothing,
-    /// This node's artifact, which the engine does not take.
+    /// An authentic artifact that the engine refused, which was removed.
     Refused(ModuleError),
-    /// Code that is mapped and linked.
+    /// Mapped and linked code.
     Module(Box<LoadedModule>),
 }
 
-/// The error with its file. One that says that the process has as many files or mappings as it may is of the kind
-/// `OutOfMemory`.
-fn at(path: &Path, error: &io::Error) -> io::Error {
-    let kind = if trap::no_room(error) { io::ErrorKind::OutOfMemory } else { error.kind() };
-    io::Error::new(kind, format!("{}: {error}", path.display()))
+/// wasmtime could not map a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+struct MappingError(#[source] wasmtime::Error);
+
+/// An error with the file that it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", .path.display())]
+struct FileError {
+    path: PathBuf,
+    #[source]
+    cause: io::Error,
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// Adds the path to an error. The kind is `OutOfMemory` when the process has reached its limit of files or mappings.
+fn with_path(path: &Path, cause: io::Error) -> io::Error {
+    let kind = if trap::is_resource_error(&cause) { io::ErrorKind::OutOfMemory } else { cause.kind() };
+    io::Error::new(kind, FileError { path: path.to_owned(), cause })
+}
+
+fn remove_if_exists(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(with_path(path, error)),
         _ => Ok(()),
     }
 }
 
 const TEMPORARY: &str = "tmp";
 
-/// Whether nobody writes the file any more: a writer holds a lock, which goes with its process.
+/// Whether nothing writes the file any more. A writer holds a lock, which ends with its process.
 fn is_abandoned(path: &Path) -> bool {
     File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
-/// Tries of a write whose temporary file was taken for abandoned in the moment before it was locked.
-const WRITE_TRIES: u32 = 3;
+/// Attempts of a write. Another process may take the temporary file for abandoned in the moment before it is locked.
+const WRITE_ATTEMPTS: u32 = 3;
 
-/// Writes a file that is either whole or not there: also after a power cut, and when two write it at once.
+/// Writes a file atomically, also across a power cut and with several writers at once.
 fn write_atomically(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut tries = 1;
+    let mut attempt = 1;
     loop {
         match try_write(path, parts) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && tries < WRITE_TRIES => tries += 1,
-            result => return result.map_err(|error| at(path, &error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < WRITE_ATTEMPTS => attempt += 1,
+            result => return result.map_err(|error| with_path(path, error)),
         }
     }
 }
@@ -241,7 +254,7 @@ fn try_write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         }
     };
     write().inspect_err(|_| {
-        // The first error is the one worth telling; a leftover is removed at the next start.
+        // The first error is the one to report. The next start removes a leftover file.
         let _ = fs::remove_file(&temporary);
     })
 }

@@ -1,36 +1,37 @@
-//! Machine code of single functions on disk, by what it was made from: a module that was edited, or that shares its
-//! language's runtime with another one, is compiled only where it is new.
+//! Caches the machine code of single functions on disk. An edited module, or one that shares a language runtime with another, is
+//! compiled only where it is new.
 //!
-//! The key of an entry is Cranelift's hash of all that decides a function's code, so an entry says the same whoever
-//! deployed the module it came from. Files of batches are only appended to, and the oldest file goes when there is no
-//! room; what is used of the oldest quarter is written again, so that it stays. Nothing is fsynced: every batch and every
-//! entry carries a keyed tag, and whatever a crash left torn, or somebody changed, is compiled again.
+//! The key of an entry is Cranelift's hash of everything that determines a function's code, so namespaces can share entries. A
+//! file holds batches of entries and is only appended to. When there is no room, the oldest file is evicted; entries of
+//! the oldest quarter that are used are written again. Nothing is fsynced: every batch and every entry carries a keyed tag,
+//! and an entry that a crash tore or that somebody changed is compiled again.
 
 use crate::artifact::ArtifactKey;
 use crate::limits::{CODE_CACHE_BATCH_BYTES, CODE_CACHE_ENTRY_MAX_BYTES, CODE_CACHE_FILES};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
-/// Tells the purpose of the derived key, and the version of the files: what another one wrote does not verify.
+/// The context of the derived key. It includes the version of the file format, so files of another version do not verify.
 const CONTEXT: &str = "orama functions, code cache, version 1";
 /// Begins each batch.
 const MARK: &[u8; 8] = b"orama-c1";
 const TAG_BYTES: usize = blake3::OUT_LEN;
-/// The mark, the number of entries, the bytes of their values with tags, and a tag over these and the index.
+/// The head of a batch: the mark, the number of entries, the bytes of their values with tags, and a tag over these and the index.
 const HEAD_BYTES: usize = MARK.len() + 4 + 4 + TAG_BYTES;
-/// In a batch's index: the key, and the length of its value.
+/// An entry of a batch's index: the key and the length of the value.
 const INDEX_ENTRY_BYTES: usize = KEY_BYTES + 4;
 const KEY_BYTES: usize = 32;
 const EXTENSION: &str = "code";
 
 type Key = [u8; KEY_BYTES];
 
-/// The node's cache of machine code. Nothing is read before the first compilation.
+/// A node's cache of machine code. The first compilation reads its index.
 pub struct CodeCache {
     dir: PathBuf,
     key: [u8; blake3::KEY_LEN],
@@ -39,21 +40,21 @@ pub struct CodeCache {
     batch: Mutex<Batch>,
 }
 
-/// Where everything is.
+/// The locations of all entries.
 #[derive(Default)]
 struct Index {
     places: HashMap<Key, Place>,
     /// The oldest first.
     files: VecDeque<CodeFile>,
-    /// What is used of files before this one is written again.
-    young_from: u32,
+    /// The first young file. Used entries of older files are written again.
+    first_young_file: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
     file: u32,
     offset: u32,
-    /// Of the value; its tag stands behind it.
+    /// Length of the value. Its tag follows it.
     length: u32,
 }
 
@@ -63,43 +64,44 @@ struct CodeFile {
     bytes: u64,
 }
 
-/// Entries that are not written yet.
+/// Entries that are not yet written.
 #[derive(Default)]
 struct Batch {
     index: Vec<(Key, u32)>,
     keys: HashSet<Key>,
-    /// Values, each with its tag behind it.
+    /// Values, each followed by its tag.
     data: Vec<u8>,
 }
 
 impl CodeCache {
-    /// A cache in `dir` of at most `max_bytes`, whose tags are made with a key derived from the artifacts' one.
+    /// A cache of at most `max_bytes` in `dir`. The key of its tags is derived from that of the artifacts.
     #[must_use]
     pub fn new(dir: PathBuf, key: &ArtifactKey, max_bytes: u64) -> Self {
-        // Cranelift looks at its own version only after it was handed an entry; so files of another one are none at all.
+        // Cranelift checks the version of an entry only after it received it. With the version in the key, files of another
+        // version do not verify at all.
         let material = [key.bytes().as_slice(), cranelift_codegen::VERSION.as_bytes()].concat();
         let key = blake3::derive_key(CONTEXT, &material);
         Self { dir, key, max_bytes, index: OnceLock::new(), batch: Mutex::default() }
     }
 
-    /// Writes what was gathered; called when a module is compiled.
+    /// Writes the current batch. Called after each compilation of a module.
     pub(crate) fn flush(&self) {
         let batch = std::mem::take(&mut *self.batch());
         self.write(&batch);
     }
 
     fn batch(&self) -> MutexGuard<'_, Batch> {
-        self.batch.lock().unwrap_or_else(PoisonError::into_inner)
+        self.batch.lock()
     }
 
     fn index(&self) -> &RwLock<Index> {
         self.index.get_or_init(|| RwLock::new(Index::read(self)))
     }
 
-    /// A batch that cannot be written is lost, which costs its compilation some other time.
+    /// Writes a batch. One that cannot be written is lost, and its functions are compiled again another time.
     fn write(&self, batch: &Batch) {
         if !batch.index.is_empty() {
-            let mut index = self.index().write().unwrap_or_else(PoisonError::into_inner);
+            let mut index = self.index().write();
             let _ = index.append(self, batch);
         }
     }
@@ -112,7 +114,7 @@ impl CodeCache {
         self.dir.join(format!("{number:08x}.{EXTENSION}"))
     }
 
-    /// The first byte tells an entry's tag from an index's.
+    /// The first hashed byte separates the tags of entries from those of indexes.
     fn entry_tag(&self, key: &Key, value: &[u8]) -> blake3::Hash {
         blake3::Hasher::new_keyed(&self.key).update(&[0]).update(key).update(value).finalize()
     }
@@ -134,10 +136,10 @@ impl wasmtime::CacheStore for CodeCache {
     fn get(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
         let key = Key::try_from(key).ok()?;
         let (file, place, is_old) = {
-            let index = self.index().read().unwrap_or_else(PoisonError::into_inner);
+            let index = self.index().read();
             let place = *index.places.get(&key)?;
             let file = index.files.iter().find(|file| file.number == place.file)?;
-            (Arc::clone(&file.file), place, place.file < index.young_from)
+            (Arc::clone(&file.file), place, place.file < index.first_young_file)
         };
         let value = self.read(&file, &key, place);
         match &value {
@@ -146,7 +148,7 @@ impl wasmtime::CacheStore for CodeCache {
             }
             Some(_) => {}
             None => {
-                let mut index = self.index().write().unwrap_or_else(PoisonError::into_inner);
+                let mut index = self.index().write();
                 if index.places.get(&key) == Some(&place) {
                     index.places.remove(&key);
                 }
@@ -184,7 +186,7 @@ impl std::fmt::Debug for CodeCache {
 
 impl Batch {
     fn push(&mut self, key: Key, value: &[u8], tag: &blake3::Hash) {
-        // Some functions of a module are the same, and threads may meet at one.
+        // A module may contain equal functions, and two threads may compile the same one.
         if !self.keys.insert(key) {
             return;
         }
@@ -207,7 +209,7 @@ impl Batch {
 }
 
 impl Index {
-    /// Takes what is there, up to the first batch of a file that does not verify; the rest of such a file is cut off.
+    /// Reads the index of every file up to its first batch that does not verify, and truncates the file there.
     fn read(cache: &CodeCache) -> Self {
         let mut index = Self::default();
         let mut numbers: Vec<u32> = fs::read_dir(&cache.dir)
@@ -227,13 +229,13 @@ impl Index {
             }
             index.files.push_back(CodeFile { number, file: Arc::new(file), bytes });
         }
-        // The bound may be lower than it was.
+        // The configured size may be lower than before.
         index.make_room(cache, 0);
-        index.set_young(cache);
+        index.update_first_young_file(cache);
         index
     }
 
-    /// The bytes of the batches at the file's begin that verify.
+    /// Reads the leading batches that verify, and returns their length in bytes.
     fn read_file(&mut self, cache: &CodeCache, number: u32, file: &File) -> u64 {
         let length = file.metadata().map_or(0, |found| found.len()).min(u64::from(u32::MAX));
         let mut at = 0;
@@ -284,7 +286,7 @@ impl Index {
         }
         let Some(last) = self.files.back_mut() else { return Err(io::ErrorKind::NotFound.into()) };
         last.file.write_all_at(&bytes, last.bytes).inspect_err(|_| {
-            // What stays of it is cut off when the file is read again.
+            // A part that stays is truncated when the file is read again.
             let _ = last.file.set_len(last.bytes);
         })?;
         let mut offset = last.bytes + length - batch.data.len() as u64;
@@ -294,7 +296,7 @@ impl Index {
             offset += u64::from(*length) + TAG_BYTES as u64;
         }
         last.bytes += length;
-        self.set_young(cache);
+        self.update_first_young_file(cache);
         Ok(())
     }
 
@@ -317,13 +319,13 @@ impl Index {
         }
     }
 
-    fn set_young(&mut self, cache: &CodeCache) {
+    fn update_first_young_file(&mut self, cache: &CodeCache) {
         let mut bytes = 0;
-        let young = self.files.iter().rev().take_while(|file| {
+        let young_files = self.files.iter().rev().take_while(|file| {
             bytes += file.bytes;
             bytes <= cache.max_bytes / 4 * 3
         });
-        self.young_from = young.last().or(self.files.back()).map_or(0, |file| file.number);
+        self.first_young_file = young_files.last().or(self.files.back()).map_or(0, |file| file.number);
     }
 }
 

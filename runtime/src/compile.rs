@@ -1,4 +1,4 @@
-//! Turns wasm into native code on threads of its own, so that serving threads never wait for it.
+//! Compiles wasm to native code on its own threads, so that serving threads never wait for it.
 
 use crate::artifact::{ArtifactStore, Stored};
 use crate::engine::Engine;
@@ -11,21 +11,21 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Niceness of compiling threads: serving comes first when both want a core.
+/// Niceness of compiling threads. Serving threads have priority when both want a core.
 const COMPILE_NICENESS: i32 = 10;
 
-/// Why a module could not be made ready.
+/// Why a module could not be compiled and stored.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
-    /// The module's fault.
+    /// The module is at fault.
     #[error(transparent)]
     Module(#[from] ModuleError),
-    /// The disk's fault.
+    /// The disk is at fault.
     #[error("the compiled code could not be stored: {0}")]
     Store(#[source] io::Error),
 }
 
-/// Compiles modules and keeps their artifacts. Clones share the threads.
+/// Compiles modules and stores their artifacts. Clones share the threads.
 #[derive(Clone)]
 pub struct Compiler {
     engine: Engine,
@@ -34,16 +34,16 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// Makes a compiler with `threads` threads of lower priority.
+    /// Creates a compiler with `threads` threads of lower priority.
     ///
     /// # Errors
-    /// When the threads cannot be made.
+    /// When the threads cannot be started.
     pub fn new(engine: Engine, artifacts: ArtifactStore, threads: NonZeroUsize) -> io::Result<Self> {
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(threads.get())
             .thread_name(|index| format!("compile-{index}"))
             .start_handler(|_| {
-                // Refused only where a sandbox forbids it; compiling at normal priority is then the best there is.
+                // Only a sandbox refuses this. Compilation then runs at normal priority.
                 let _ =
                     rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMPILE_NICENESS);
             })
@@ -52,31 +52,32 @@ impl Compiler {
         Ok(Self { engine, artifacts: Arc::new(artifacts), threads: Arc::new(threads) })
     }
 
-    /// The engine that the code is for.
+    /// The engine for which it compiles.
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
-    /// [`Engine::validate`] at the compiler's priority. Blocks.
+    /// Runs [`Engine::validate`] at the compiler's priority. Blocks.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Engine::validate`].
     pub fn validate(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
         self.threads.install(|| self.engine.validate(wasm, memory_limit_mb))
     }
 
-    /// Compiles `wasm`, tries how much memory suits it, and stores the artifact. Blocks; takes seconds for a large module.
+    /// Compiles `wasm`, measures which initial memory suits it, and stores the artifact. Blocks, for seconds when the module is
+    /// large.
     ///
     /// # Errors
-    /// [`CompileError`].
+    /// [`CompileError`] when the module cannot be compiled, or the artifact cannot be stored.
     pub fn compile(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
         let mut code = self.code(wasm)?;
-        let mut made = self.made(&code)?;
-        let mut extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut made));
-        drop(made);
-        // Growing a memory costs two system calls at each start, which code for a larger one does not need.
-        if let Some(larger) = pages::declared_larger(wasm, extra_pages) {
+        let mut module = self.load_from_memory(&code)?;
+        let mut extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut module));
+        drop(module);
+        // Growing the memory costs two system calls at each start. A module that declares a larger memory saves them.
+        if let Some(larger) = pages::with_larger_memory(wasm, extra_pages) {
             code = self.code(&larger)?;
             extra_pages = 0;
         }
@@ -86,22 +87,22 @@ impl Compiler {
             Stored::Module(module) => Ok(*module),
             Stored::Refused(why) => Err(CompileError::Module(why)),
             Stored::Nothing => {
-                Err(CompileError::Store(io::Error::other("what was just written does not verify")))
+                Err(CompileError::Store(io::Error::other("the artifact just written does not verify")))
             }
         }
     }
 
-    /// Compiles `wasm` with the memory that it declares and stores nothing, for measurements.
+    /// Compiles `wasm` with the memory that it declares and stores no artifact, for measurements.
     ///
     /// # Errors
     /// As [`Self::compile`].
     pub fn compile_as_declared(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
-        Ok(self.made(&self.code(wasm)?)?)
+        Ok(self.load_from_memory(&self.code(wasm)?)?)
     }
 
-    fn made(&self, code: &[u8]) -> Result<LoadedModule, ModuleError> {
-        // SAFETY: this engine has just made it.
-        unsafe { ArtifactStore::load_made(&self.engine, code) }
+    fn load_from_memory(&self, code: &[u8]) -> Result<LoadedModule, ModuleError> {
+        // SAFETY: this engine has just compiled it.
+        unsafe { ArtifactStore::load_from_memory(&self.engine, code) }
     }
 
     fn code(&self, wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
@@ -112,18 +113,18 @@ impl Compiler {
             cache.flush();
         }
         match compiled {
-            Ok(code) => code.map_err(|error| ModuleError::Compile(format!("{error:#}"))),
-            // A module at which the code generator panics is refused; nothing of it is kept that could be broken.
-            Err(_) => Err(ModuleError::Compile("the code generator failed".to_owned())),
+            Ok(code) => code.map_err(ModuleError::Compile),
+            // The panic left no state behind: the compilation's data are dropped, and the module is refused.
+            Err(_) => Err(ModuleError::CodeGeneratorPanicked),
         }
     }
 
-    /// Loads the artifact of a module: `None` when there is none, or when it is damaged, forged or foreign; such a file
-    /// is removed and [`Self::compile`] makes a new one.
+    /// Loads the artifact of a module. Returns `None` when there is none, or when it is damaged, forged or of another node. Such
+    /// a file is removed; [`Self::compile`] writes a new one.
     ///
     /// # Errors
-    /// When the file can neither be read nor removed. Of the kind `OutOfMemory` when the system gives the process no
-    /// further file, mapping or memory; then nothing is removed.
+    /// When the file can be neither read nor removed. The kind is `OutOfMemory` when the system gives the process no further
+    /// file, mapping or memory; then nothing is removed.
     pub fn load(&self, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
         Ok(match self.artifacts.load(&self.engine, hash)? {
             Stored::Module(module) => Some(*module),
@@ -134,7 +135,7 @@ impl Compiler {
     /// Removes the artifact of a module that no function uses any more.
     ///
     /// # Errors
-    /// When the file is there but cannot be removed.
+    /// When the file exists but cannot be removed.
     pub fn forget(&self, hash: &WasmHash) -> io::Result<()> {
         self.artifacts.remove(&self.engine, hash)
     }

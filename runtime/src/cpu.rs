@@ -1,4 +1,4 @@
-//! The processor features that code is compiled for, named and checked by Cranelift.
+//! The processor features that compiled code may use. Cranelift names and checks them.
 
 use crate::engine::EngineError;
 use cranelift_codegen::isa;
@@ -6,22 +6,22 @@ use cranelift_codegen::settings::{self, SettingKind};
 use std::fmt;
 use std::str::FromStr;
 
-/// For which processors a node, or a fleet of nodes, compiles.
+/// The processors for which a node, or a fleet of nodes, compiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CpuLevel {
-    /// All that this machine has: the fastest code, which may not run on another machine.
+    /// Every feature of this machine: the fastest code, which may not run on another machine.
     Native,
-    /// A named level, such as `x86-64-v3`: code is the same on every machine that has it.
+    /// A named level, such as `x86-64-v3`. Its code is the same on every machine.
     Named(String),
 }
 
-/// The level without any optional feature.
+/// The level without optional features.
 const BASELINE: &str = "baseline";
 
 impl FromStr for CpuLevel {
     type Err = EngineError;
 
-    /// Takes `native`, `baseline`, or a level that Cranelift knows for this architecture.
+    /// Accepts `native`, `baseline`, and every level that Cranelift knows for this architecture.
     fn from_str(name: &str) -> Result<Self, EngineError> {
         if name == "native" {
             return Ok(Self::Native);
@@ -39,47 +39,43 @@ impl fmt::Display for CpuLevel {
     }
 }
 
-/// The features that a named level switches on.
+/// The features that a named level enables.
 fn features(level: &str) -> Result<Vec<&'static str>, EngineError> {
-    let unsupported =
-        |error: isa::LookupError| EngineError::Cpu(format!("no code generator for this machine: {error}"));
-    let mut builder = isa::lookup_by_name(std::env::consts::ARCH).map_err(unsupported)?;
+    let mut builder = isa::lookup_by_name(std::env::consts::ARCH).map_err(EngineError::NoCodeGenerator)?;
     if level == BASELINE {
         return Ok(Vec::new());
     }
     let is_preset = builder.iter().any(|s| s.name == level && s.kind == SettingKind::Preset);
     if !is_preset {
-        return Err(EngineError::Cpu(format!(
-            "unknown CPU level {level:?}: use native, baseline or a processor level such as x86-64-v3"
-        )));
+        return Err(EngineError::UnknownCpuLevel(level.to_owned()));
     }
-    let cpu = |error: String| EngineError::Cpu(format!("CPU level {level:?}: {error}"));
-    cranelift_codegen::settings::Configurable::enable(&mut builder, level).map_err(|e| cpu(e.to_string()))?;
+    let refused = |cause| EngineError::CpuFeatures { level: level.to_owned(), cause };
+    settings::Configurable::enable(&mut builder, level).map_err(|error| refused(error.into()))?;
     let isa =
-        builder.finish(settings::Flags::new(settings::builder())).map_err(|error| cpu(error.to_string()))?;
+        builder.finish(settings::Flags::new(settings::builder())).map_err(|error| refused(error.into()))?;
     Ok(isa.isa_flags().iter().filter(|flag| flag.as_bool() == Some(true)).map(|flag| flag.name).collect())
 }
 
 impl CpuLevel {
-    /// Sets the level's features, instead of the ones that wasmtime finds on this machine.
+    /// Sets the level's features in place of those that wasmtime detects on this machine.
     pub(crate) fn apply(&self, config: &mut wasmtime::Config) -> Result<(), EngineError> {
         let Self::Named(level) = self else { return Ok(()) };
         let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        config.target(&triple).map_err(|error| EngineError::Cpu(error.to_string()))?;
+        config.target(&triple).map_err(|cause| EngineError::CpuFeatures { level: level.clone(), cause })?;
         for feature in features(level)? {
-            // SAFETY: the names come from Cranelift's own list of instruction-set extensions, which change no
-            // assumption of wasmtime's; that the machine has them is checked before any code runs.
+            // SAFETY: the names come from Cranelift's own list of instruction-set extensions, which break no assumption of
+            // wasmtime. `check_host` verifies that the machine has them before any code runs.
             unsafe { config.cranelift_flag_enable(feature) };
         }
         Ok(())
     }
 
-    /// Loads an empty module, at which wasmtime compares the level's features with the machine's.
+    /// Loads an empty module, which makes wasmtime compare the level's features with those of the machine.
     pub(crate) fn check_host(&self, engine: &wasmtime::Engine) -> Result<(), EngineError> {
         const EMPTY_MODULE: &[u8] = b"\0asm\x01\0\0\0";
         wasmtime::Module::new(engine, EMPTY_MODULE)
             .map(|_| ())
-            .map_err(|error| EngineError::Cpu(format!("this machine cannot run CPU level {self}: {error:#}")))
+            .map_err(|cause| EngineError::CpuUnsupported { level: self.clone(), cause })
     }
 }
 

@@ -1,10 +1,11 @@
-//! The wasmtime engine of a node: how code is compiled and where instances live.
+//! The wasmtime engine of a node: its compiler settings and its pool of instances.
 
 use crate::code_cache::CodeCache;
 use crate::cpu::CpuLevel;
 use crate::guest::GuestState;
 use crate::limits::{EPOCH_TICK, EXTRA_STACKS, INSTANCE_SLOTS, MEMORY_MB, TABLE_MAX_ELEMENTS};
 use crate::{host, wasi};
+use cranelift_codegen::isa::LookupError;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 use wasmtime::{
@@ -12,34 +13,34 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-/// Address space reserved for each memory. With all of a 32-bit memory's reach reserved, compiled code needs no bounds
-/// checks; smaller reservations measured 38% more code and 12% more time.
+/// Address space reserved for each memory. It covers every 32-bit address, so compiled code needs no bounds checks. A smaller
+/// reservation measured 38% more code and 12% more time.
 const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
-/// Catches the offsets that reach past the reservation.
+/// Catches accesses whose constant offset reaches past the reservation.
 const MEMORY_GUARD_BYTES: u64 = 32 << 20;
-/// Memory that a slot keeps between instances instead of giving it back: Go hello touches 0.9 MB.
+/// Memory that a slot keeps resident between instances. Go hello touches 0.9 MB.
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
-/// The same for a slot's table.
+/// Table memory that a slot keeps resident between instances.
 const KEEP_TABLE_BYTES: usize = 512 << 10;
-/// A guest's stack of frames: a Go function that calls itself gets some 20,000 calls deep.
+/// A guest's stack. A recursive Go function reaches a depth of some 20,000 calls.
 const WASM_STACK_BYTES: usize = 1 << 20;
-/// The fiber that the frames lie on, with 256 KiB of room for a host call made by the last of them.
+/// The fiber of a guest: its stack and 256 KiB for a host call at the deepest frame.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (256 << 10);
-/// What wasmtime itself may keep for an instance. Go hello needs 70 KiB, a 64 MB Go program 20 times that.
+/// wasmtime's own data for an instance. Go hello needs 70 KiB, a 64 MB Go program 20 times that.
 const INSTANCE_BYTES: usize = 4 << 20;
-/// With less address space than for so many instances, 64 GiB, there is no node.
-const FEWEST_SLOTS: u32 = 16;
-/// Frames kept of a trap: more than these say nothing to the function's author.
+/// A node needs address space for at least this many instances: 64 GiB.
+const SLOTS_MIN: u32 = 16;
+/// Frames kept of a trap's backtrace. Deeper ones do not help the function's author.
 const BACKTRACE_FRAMES: usize = 16;
 
-/// What may be chosen of an engine.
+/// The settings of an engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// Instances alive at once, at most. The engine takes fewer where the process has less address space.
+    /// Instances that can be alive at once. The engine takes fewer when the process lacks address space for them.
     pub instance_slots: u32,
-    /// The processor that code is compiled for.
+    /// The processor features that compiled code may use.
     pub cpu: CpuLevel,
-    /// Where code of single functions is kept from one compilation to the next.
+    /// Caches the code of single functions across compilations.
     pub code_cache: Option<Arc<CodeCache>>,
 }
 
@@ -49,15 +50,48 @@ impl Default for EngineConfig {
     }
 }
 
-/// Why an engine could not be made.
+/// Why an engine could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The CPU level is unknown, or this machine does not have it.
-    #[error("{0}")]
-    Cpu(String),
-    /// The engine refused its configuration, or the machine did not give it what it needs.
-    #[error("the engine could not be made: {0}")]
-    Engine(String),
+    /// No CPU level has this name on this architecture.
+    #[error("unknown CPU level {0:?}: use native, baseline or a processor level such as x86-64-v3")]
+    UnknownCpuLevel(String),
+    /// Cranelift does not support this machine's architecture.
+    #[error("there is no code generator for this machine: {0}")]
+    NoCodeGenerator(#[source] LookupError),
+    /// The code generator does not accept the features of the CPU level.
+    #[error("the code generator does not accept CPU level {level:?}: {cause:#}")]
+    CpuFeatures {
+        /// The name of the level.
+        level: String,
+        /// What the code generator reported.
+        #[source]
+        cause: wasmtime::Error,
+    },
+    /// This machine lacks features of the CPU level.
+    #[error("this machine cannot run code for CPU level {level}: {cause:#}")]
+    CpuUnsupported {
+        /// The level.
+        level: CpuLevel,
+        /// The features that are missing.
+        #[source]
+        cause: wasmtime::Error,
+    },
+    /// The machine has no room even for the smallest pool of instances.
+    #[error("the engine could not be created with {slots} instance slots: {cause:#}")]
+    InstanceSlots {
+        /// The size of that pool.
+        slots: u32,
+        /// What the system refused.
+        #[source]
+        cause: wasmtime::Error,
+    },
+    /// wasmtime refused the engine's configuration or its host functions.
+    #[error("the engine could not be created: {0:#}")]
+    Configuration(#[source] wasmtime::Error),
+    /// The system gave no thread.
+    #[error("the thread that ticks the engine's epochs could not be started: {0}")]
+    EpochThread(#[source] std::io::Error),
 }
 
 /// Compiles and runs modules. A node has one; clones share it.
@@ -74,16 +108,15 @@ pub(crate) struct EngineInner {
 }
 
 impl Engine {
-    /// Makes an engine, and the thread that ticks its epochs as long as the engine lives.
+    /// Creates an engine and a thread that ticks its epochs for as long as the engine lives.
     ///
     /// # Errors
-    /// [`EngineError`] when the machine lacks the CPU level or the address space for even 16 instances.
+    /// [`EngineError`] when the machine lacks the CPU level, or lacks the address space for even 16 instances.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let failed = |error: wasmtime::Error| EngineError::Engine(format!("{error:#}"));
-        let (wasmtime, instance_slots) = make(config)?;
+        let (wasmtime, instance_slots) = create_wasmtime(config)?;
         let mut linker = Linker::new(&wasmtime);
-        wasi::link(&mut linker).map_err(failed)?;
-        host::link(&mut linker).map_err(failed)?;
+        wasi::link(&mut linker).map_err(EngineError::Configuration)?;
+        host::link(&mut linker).map_err(EngineError::Configuration)?;
         let imports = crate::validate::Imports::of(&wasmtime, &linker);
         let mut hasher = Blake3Hasher(blake3::Hasher::new());
         std::hash::Hash::hash(&wasmtime.precompile_compatibility_hash(), &mut hasher);
@@ -91,32 +124,32 @@ impl Engine {
         let code_cache = config.code_cache.clone();
         let inner =
             Arc::new(EngineInner { wasmtime, linker, imports, code_cache, compatibility, instance_slots });
-        tick_epochs(Arc::downgrade(&inner)).map_err(|error| EngineError::Engine(error.to_string()))?;
+        tick_epochs(Arc::downgrade(&inner)).map_err(EngineError::EpochThread)?;
         Ok(Self(inner))
     }
 
-    /// Identifies what compiled code depends on: wasmtime's version, its settings and the CPU level. Code compiled by
-    /// an engine with the same value can be loaded.
+    /// Identifies what compiled code depends on: wasmtime's version, its settings and the CPU level. An engine can load the code
+    /// of every engine with the same value.
     #[must_use]
     pub fn compatibility(&self) -> &[u8; 32] {
         &self.0.compatibility
     }
 
-    /// Instances that are alive now.
+    /// The number of instances that are alive.
     #[must_use]
     pub fn instances_alive(&self) -> u64 {
         self.0.wasmtime.pooling_allocator_metrics().map_or(0, |metrics| metrics.core_instances())
     }
 
-    /// Instances that can be alive at once.
+    /// The number of instances that can be alive at once.
     #[must_use]
     pub fn instance_slots(&self) -> u32 {
         self.0.instance_slots
     }
 }
 
-/// Tries the configured number of slots, then fewer: a container's address-space limit should not stop a node.
-fn make(config: &EngineConfig) -> Result<(wasmtime::Engine, u32), EngineError> {
+/// Tries the configured number of slots, then fewer, so that a container's address-space limit does not stop a node.
+fn create_wasmtime(config: &EngineConfig) -> Result<(wasmtime::Engine, u32), EngineError> {
     let mut slots = config.instance_slots.max(1);
     loop {
         let engine = wasmtime::Engine::new(&wasmtime_config(config, slots)?);
@@ -125,10 +158,8 @@ fn make(config: &EngineConfig) -> Result<(wasmtime::Engine, u32), EngineError> {
                 config.cpu.check_host(&engine)?;
                 return Ok((engine, slots));
             }
-            Err(_) if slots > FEWEST_SLOTS => slots = (slots / 4).max(FEWEST_SLOTS),
-            Err(error) => {
-                return Err(EngineError::Engine(format!("with {slots} instance slots: {error:#}")));
-            }
+            Err(_) if slots > SLOTS_MIN => slots = (slots / 4).max(SLOTS_MIN),
+            Err(cause) => return Err(EngineError::InstanceSlots { slots, cause }),
         }
     }
 }
@@ -155,7 +186,7 @@ fn wasmtime_config(config: &EngineConfig, slots: u32) -> Result<Config, EngineEr
     if let Some(cache) = &config.code_cache {
         wasmtime
             .enable_incremental_compilation(Arc::clone(cache) as Arc<dyn CacheStore>)
-            .map_err(|error| EngineError::Engine(format!("{error:#}")))?;
+            .map_err(EngineError::Configuration)?;
     }
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots)
@@ -187,7 +218,7 @@ fn tick_epochs(engine: Weak<EngineInner>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Feeds what `Hash` writes into BLAKE3, as the standard hashers are neither stable nor long enough for a file's name.
+/// Feeds the output of `Hash` into BLAKE3. The standard hashers are neither stable nor long enough for a file's name.
 struct Blake3Hasher(blake3::Hasher);
 
 impl std::hash::Hasher for Blake3Hasher {

@@ -1,5 +1,6 @@
-//! What the runtime knows of a deployed function: one immutable version of it.
+//! One immutable version of a deployed function, as the runtime sees it.
 
+use crate::limits::{MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS, TIMEOUT_SECONDS};
 use crate::names::{FunctionName, Namespace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The identity of a wasm module: BLAKE3 of its bytes.
+/// The identity of a module: the BLAKE3 hash of its wasm bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WasmHash([u8; 32]);
 
@@ -18,7 +19,7 @@ impl WasmHash {
         Self(*blake3::hash(wasm).as_bytes())
     }
 
-    /// Takes a hash that was stored.
+    /// A hash that was stored.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -43,24 +44,24 @@ impl fmt::Debug for WasmHash {
     }
 }
 
-/// How instances of a function come to their invocation.
+/// When instances of a function start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StartMode {
-    /// Parked where the node finds that it helps.
+    /// The node parks guests where it measures a benefit.
     #[default]
     Auto,
-    /// Started before there is a request, and parked where they would look at it.
+    /// Before the request. The guest is parked at the first call that could tell it about the request.
     Parked,
-    /// Started by the request.
+    /// With the request.
     Command,
 }
 
 impl StartMode {
-    /// All of them, as they are written.
+    /// All modes, as `function.yaml` writes them.
     pub const NAMES: [&str; 3] = ["auto", "parked", "command"];
 
-    /// The word in `function.yaml` and in answers.
+    /// The word in `function.yaml` and in responses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -71,18 +72,25 @@ impl StartMode {
     }
 }
 
-impl FromStr for StartMode {
-    type Err = String;
+/// A word that names no [`StartMode`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("start must be one of {}, got {word:?}", StartMode::NAMES.join(", "))]
+pub struct UnknownStartMode {
+    word: String,
+}
 
-    fn from_str(word: &str) -> Result<Self, String> {
+impl FromStr for StartMode {
+    type Err = UnknownStartMode;
+
+    fn from_str(word: &str) -> Result<Self, UnknownStartMode> {
         [Self::Auto, Self::Parked, Self::Command]
             .into_iter()
             .find(|mode| mode.as_str() == word)
-            .ok_or_else(|| format!("start must be one of {}, got {word:?}", Self::NAMES.join(", ")))
+            .ok_or_else(|| UnknownStartMode { word: word.to_owned() })
     }
 }
 
-/// One version of a function. It never changes: a change is a new version.
+/// One version of a function. It never changes; a deploy creates a new version.
 #[derive(Clone)]
 pub struct FunctionVersion {
     /// The version's id, unique on the node.
@@ -91,25 +99,25 @@ pub struct FunctionVersion {
     pub namespace: Namespace,
     /// The function's name.
     pub name: FunctionName,
-    /// Counts from 1 with each deploy of the name.
+    /// The number of the version; the first deploy of a name creates version 1.
     pub version: u32,
-    /// Which module it runs.
+    /// The module that it runs.
     pub wasm_hash: WasmHash,
-    /// Under which content id the module is stored.
+    /// The content id under which the module is stored.
     pub wasm_cid: String,
-    /// Linear memory limit in MB, within [`crate::limits::MEMORY_MB`].
+    /// Limit of linear memory in MB, within [`crate::limits::MEMORY_MB`].
     pub memory_limit_mb: u32,
-    /// Wall time limit in seconds, within [`crate::limits::TIMEOUT_SECONDS`].
+    /// Timeout of an invocation in seconds, within [`crate::limits::TIMEOUT_SECONDS`].
     pub timeout_seconds: u32,
-    /// Whether it may be invoked without a credential.
+    /// Whether it can be invoked without a credential.
     pub is_public: bool,
-    /// Further attempts after a failure.
+    /// Further attempts after a failed one.
     pub retry_count: u32,
     /// Seconds between attempts.
     pub retry_delay_seconds: u32,
-    /// Environment variables, readable by `get_env` and as WASI's environ.
+    /// Environment variables, for `get_env` and for WASI's environ.
     pub env: BTreeMap<String, String>,
-    /// How its instances come to their invocation.
+    /// When its instances start.
     pub start: StartMode,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: i64,
@@ -118,20 +126,42 @@ pub struct FunctionVersion {
 }
 
 impl FunctionVersion {
+    /// Version 1 of a private function with the default limits, no environment and no id.
+    #[must_use]
+    pub fn new(namespace: Namespace, name: FunctionName, wasm_hash: WasmHash) -> Self {
+        Self {
+            id: String::new(),
+            namespace,
+            name,
+            version: 1,
+            wasm_hash,
+            wasm_cid: String::new(),
+            memory_limit_mb: MEMORY_MB.default,
+            timeout_seconds: TIMEOUT_SECONDS.default,
+            is_public: false,
+            retry_count: RETRY_COUNT.default,
+            retry_delay_seconds: RETRY_DELAY_SECONDS.default,
+            env: BTreeMap::new(),
+            start: StartMode::default(),
+            created_at_ms: 0,
+            updated_at_ms: 0,
+        }
+    }
+
     /// The memory limit in bytes.
     #[must_use]
     pub const fn memory_limit_bytes(&self) -> usize {
         (self.memory_limit_mb as usize) << 20
     }
 
-    /// The wall time limit.
+    /// The timeout of an invocation.
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout_seconds as u64)
     }
 }
 
-// Environment values may be tenants' secrets, so they are left out.
+// Without `env`, whose values may be secrets.
 impl fmt::Debug for FunctionVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FunctionVersion")

@@ -1,4 +1,4 @@
-//! What the host keeps for one guest while it runs.
+//! The state that the host keeps for one guest.
 
 use crate::function::FunctionVersion;
 use crate::invocation::{Invocation, Level};
@@ -15,9 +15,9 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 /// The store's data: one invocation of one function version.
 pub(crate) struct GuestState {
     pub(crate) function: Arc<FunctionVersion>,
-    /// Empty as long as there is a slot.
+    /// Empty while `slot` is set.
     pub(crate) invocation: Invocation,
-    /// Where a guest that was started without an invocation will wait for it.
+    /// Where a guest that was started without an invocation waits for it.
     pub(crate) slot: Option<Arc<Slot>>,
     /// How much of the input the guest has read.
     pub(crate) input_read: usize,
@@ -28,16 +28,16 @@ pub(crate) struct GuestState {
     pub(crate) limiter: MemoryLimiter,
     pub(crate) deadline: Instant,
     pub(crate) host: Arc<Host>,
-    /// Whether the instance could be made: what fails before is the node's fault unless the guest trapped.
+    /// Whether the instance exists. A failure before that is the node's fault unless the guest trapped.
     pub(crate) instantiated: bool,
-    /// Goes with an exit, which every Go program makes: an error that has a backtrace already, if an empty one, is not
-    /// given another one of the guest's frames.
+    /// An empty backtrace for the error of `proc_exit`. wasmtime captures the guest's frames for an error without a backtrace,
+    /// and every Go program exits.
     pub(crate) no_frames: Option<WasmBacktrace>,
     pub(crate) memory: Option<Memory>,
     pub(crate) allocator: Option<TypedFunc<i32, i32>>,
-    /// Whether the guest's allocator runs on behalf of a host call. Such calls do not nest: each takes a fiber.
+    /// Whether the guest's allocator runs for a host call. Such calls do not nest, because each takes a fiber.
     pub(crate) allocating: bool,
-    /// Built at the first call that is not one of ours: most guests never make one.
+    /// Built at the first call that wasmtime-wasi implements. Most guests never make one.
     wasi: Option<Box<WasiP1Ctx>>,
 }
 
@@ -65,28 +65,28 @@ impl GuestState {
         }
     }
 
-    /// For a guest that starts before there is an invocation.
+    /// The state of a guest that starts before its invocation exists.
     pub(crate) fn starting(function: Arc<FunctionVersion>, host: Arc<Host>, slot: Arc<Slot>) -> Self {
         Self { slot: Some(slot), ..Self::new(function, Invocation::default(), host) }
     }
 
-    /// Begins an invocation: its time counts from here.
+    /// Begins an invocation. Its timeout counts from here.
     pub(crate) fn begin(&mut self, invocation: Invocation) {
         self.invocation = invocation;
         self.deadline = Instant::now() + self.function.timeout();
     }
 
-    /// Ready when others had their turn.
+    /// Ready when other guests of the core have had their turn.
     pub(crate) fn yield_now(&self) -> Wait {
         self.host.scheduler.yield_now(&self.function.namespace)
     }
 
-    /// The context of the WASI calls that are not ours: no files, no sockets, nothing inherited.
+    /// The context of the calls that wasmtime-wasi implements: no files, no sockets, nothing inherited.
     pub(crate) fn wasi(&mut self) -> &mut WasiP1Ctx {
         self.wasi.get_or_insert_with(|| Box::new(WasiCtxBuilder::new().build_p1()))
     }
 
-    /// Whether the descriptor is one of the three that a guest has, and still open.
+    /// Whether the descriptor is a standard stream that the guest has not closed.
     pub(crate) fn is_open(&self, fd: i32) -> bool {
         usize::try_from(fd).is_ok_and(|fd| self.open.get(fd) == Some(&true))
     }
@@ -100,8 +100,8 @@ impl GuestState {
         Ok(())
     }
 
-    /// For host calls that work longer than a slice: what to wait for before going on with the work begun at `since`.
-    pub(crate) fn give_way(&self, since: &mut Instant) -> Result<Option<Wait>, Stop> {
+    /// What a host call waits for before it continues its work, when the work begun at `since` has taken a slice.
+    pub(crate) fn yield_if_due(&self, since: &mut Instant) -> Result<Option<Wait>, Stop> {
         let now = Instant::now();
         if now.duration_since(*since) < EPOCH_TICK {
             return Ok(None);
@@ -113,7 +113,7 @@ impl GuestState {
         Ok(Some(self.yield_now()))
     }
 
-    /// Notes why a host call failed; the guest only sees the call's documented failure.
+    /// Logs why a host call failed. The guest itself receives only the documented failure value.
     pub(crate) fn log_failure(&mut self, host_function: &str, why: &str) {
         self.logs.push(Level::Error, &format!("{host_function}: {why}"));
     }
@@ -124,17 +124,17 @@ impl GuestState {
 pub(crate) enum Stop {
     #[error("exit with code {0}")]
     Exit(i32),
-    #[error("too much output")]
+    #[error("output limit exceeded")]
     OutputTooLarge,
-    #[error("past its deadline")]
+    #[error("deadline exceeded")]
     Timeout,
 }
 
-/// Holds a guest to its version's memory limit.
+/// Enforces the memory limit of a guest's function version.
 pub(crate) struct MemoryLimiter {
     limit_bytes: usize,
-    /// Whether the guest was refused memory and neither got more nor read input since, which shows that it could go on.
-    /// (Output does not: some runtimes write there that memory ran out.)
+    /// Whether the last request for memory was refused and the guest has not read input since. Reading input shows that it could
+    /// go on. Writing output does not: some runtimes report there that memory ran out.
     pub(crate) denied: bool,
 }
 

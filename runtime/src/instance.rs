@@ -1,10 +1,9 @@
-//! One guest, one run: a fresh instance for every invocation.
+//! Runs a guest: a fresh instance for every invocation.
 
 use crate::engine::Engine;
-use crate::function::{FunctionVersion, StartMode, WasmHash};
+use crate::function::{FunctionVersion, WasmHash};
 use crate::guest::GuestState;
 use crate::invocation::{Invocation, Outcome};
-use crate::limits::{MEMORY_MB, TIMEOUT_SECONDS};
 use crate::module::LoadedModule;
 use crate::names::{FunctionName, Namespace};
 use crate::services::{Host, ThreadScheduler};
@@ -16,25 +15,25 @@ use wasmtime::{Memory, Store, UpdateDeadline, WasmBacktrace};
 /// A page of WebAssembly's linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
 
-/// Ticks of the engine's epoch that a guest may run before others on its core are let in.
+/// Epoch ticks that a guest may run before it yields to others on its core.
 pub(crate) const SLICE_TICKS: u64 = 1;
 
-/// What is left of a run.
+/// A run that has ended.
 pub struct Ended {
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// Giving its memory back takes up to some 60 us for a Go program: to be dropped when the answer is on its way.
-    pub instance: Spent,
+    /// Its instance. Dropping it returns its memory, which takes up to 60 us for a Go program, so send the answer first.
+    pub instance: SpentInstance,
 }
 
-/// An instance whose run is over. It counts as alive until it is dropped.
-pub struct Spent(#[expect(dead_code, reason = "only kept to be dropped")] Store<GuestState>);
+/// An instance whose run has ended. It occupies its slot until it is dropped.
+pub struct SpentInstance(#[expect(dead_code, reason = "held for its destructor")] Store<GuestState>);
 
 impl Engine {
-    /// Runs a function once, in memory that no other invocation has seen.
+    /// Runs one invocation in fresh memory.
     ///
-    /// The guest runs on the thread that polls the future, and yields through the host's scheduler when its slice is over.
-    /// Dropping the future ends the guest.
+    /// The guest runs on the thread that polls the future. It yields through the host's scheduler at the end of each slice of
+    /// [`EPOCH_TICK`](crate::limits::EPOCH_TICK). Dropping the future ends the guest.
     pub async fn run(
         &self,
         module: &LoadedModule,
@@ -69,17 +68,17 @@ pub(crate) fn finish(mut store: Store<GuestState>, ended: wasmtime::Result<()>) 
     let state = store.data_mut();
     let result = match ended {
         Ok(()) => Ok(()),
-        Err(error) => trap::failure(&error, state),
+        Err(error) => trap::classify(error, state),
     };
     let outcome = Outcome {
         output: std::mem::take(&mut state.output),
         result,
         messages: std::mem::take(&mut state.logs).finish(),
     };
-    Ended { outcome, instance: Spent(store) }
+    Ended { outcome, instance: SpentInstance(store) }
 }
 
-/// Makes the instance and runs its `_start`.
+/// Creates the instance and runs its `_start`.
 pub(crate) async fn start(module: &LoadedModule, store: &mut Store<GuestState>) -> wasmtime::Result<()> {
     let instance = module.pre.instantiate_async(&mut *store).await?;
     store.data_mut().instantiated = true;
@@ -98,7 +97,7 @@ pub(crate) async fn start(module: &LoadedModule, store: &mut Store<GuestState>) 
     start.call_async(store, ()).await
 }
 
-/// Gives a guest pages that it would ask for later, as far as it may have them.
+/// Grows a guest's memory by the pages that it would request later, within its limits.
 async fn grow(store: &mut Store<GuestState>, memory: Memory, pages: u32) -> wasmtime::Result<()> {
     let held = memory.size(&*store);
     let most = store.data().function.memory_limit_bytes() as u64 / PAGE_BYTES;
@@ -110,28 +109,12 @@ async fn grow(store: &mut Store<GuestState>, memory: Memory, pages: u32) -> wasm
     Ok(())
 }
 
-/// The state of a store in which nothing runs: wasmtime wants one to look at the linker's functions.
+/// The state of a store in which nothing runs. wasmtime needs one to list the linker's functions.
 pub(crate) fn idle_state() -> GuestState {
     let (Ok(namespace), Ok(name)) = (Namespace::new("none"), FunctionName::new("none")) else {
-        unreachable!("both names follow the rule")
+        unreachable!("both names are valid")
     };
-    let function = FunctionVersion {
-        id: String::new(),
-        namespace,
-        name,
-        version: 0,
-        wasm_hash: WasmHash::from_bytes([0; 32]),
-        wasm_cid: String::new(),
-        memory_limit_mb: MEMORY_MB.default,
-        timeout_seconds: TIMEOUT_SECONDS.default,
-        is_public: false,
-        retry_count: 0,
-        retry_delay_seconds: 0,
-        env: std::collections::BTreeMap::new(),
-        created_at_ms: 0,
-        updated_at_ms: 0,
-        start: StartMode::default(),
-    };
+    let function = FunctionVersion::new(namespace, name, WasmHash::from_bytes([0; 32]));
     let host = Host::without_services(Arc::new(ThreadScheduler));
     GuestState::new(Arc::new(function), Invocation::default(), Arc::new(host))
 }

@@ -1,30 +1,30 @@
-//! One call of a function: what goes in and what came of it.
+//! One run of a function: its input and its outcome.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Who called, as far as a verified token says. Never filled from a plain header.
+/// The caller according to a verified token. Never taken from a plain header.
 #[derive(Clone, Default)]
 pub struct Caller {
-    /// The wallet address, empty without a token.
+    /// The wallet address; empty without a token.
     pub wallet: String,
-    /// The token's `sub`, empty without a token.
+    /// The token's `sub`; empty without a token.
     pub subject: String,
-    /// The token's claims: a string as it is, anything else as JSON.
+    /// The token's claims: strings as they are, all other values as JSON.
     pub claims: std::collections::BTreeMap<String, String>,
 }
 
-/// What an invocation starts with.
+/// The input of an invocation.
 #[derive(Default)]
 pub struct Invocation {
-    /// Unique id, in the response's `X-Request-ID` and in the logs.
+    /// The invocation's unique id, in the response's `X-Request-ID` and in the logs.
     pub request_id: String,
     /// Standard input.
     pub input: Bytes,
-    /// Who called.
+    /// The caller; `None` without a verified token.
     pub caller: Option<Arc<Caller>>,
-    /// How many triggers stand behind it: 0 for what no event caused.
+    /// Number of triggers in the chain that caused it; 0 when no event did.
     pub trigger_depth: u32,
 }
 
@@ -34,7 +34,7 @@ pub struct Invocation {
 pub enum Status {
     /// The guest returned, or exited with 0.
     Success,
-    /// The guest failed: see [`Failure`].
+    /// The guest failed; see [`Failure`].
     Error,
     /// The guest ran past its deadline.
     Timeout,
@@ -52,7 +52,7 @@ impl Status {
     }
 }
 
-/// Why an invocation failed, in words that are safe to show its caller.
+/// Why an invocation failed. The messages are safe to show to its caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The guest ended with an exit code other than 0.
@@ -61,7 +61,7 @@ pub enum Failure {
     /// The guest trapped.
     #[error("the function trapped: {0}")]
     Trap(String),
-    /// The guest asked for more memory than it may have, and failed.
+    /// The guest requested more memory than its limit, and failed.
     #[error("the function ran out of memory: its limit is {limit_mb} MB")]
     OutOfMemory {
         /// The version's limit in MB.
@@ -81,11 +81,34 @@ pub enum Failure {
     Overloaded,
     /// The node failed, not the guest.
     #[error("the node could not run the function: {0}")]
-    Internal(String),
+    Internal(#[source] InternalError),
 }
 
+/// The node's own error behind [`Failure::Internal`]. Clones share it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}", .cause.root_cause())]
+pub struct InternalError {
+    #[source]
+    cause: Arc<wasmtime::Error>,
+}
+
+impl InternalError {
+    pub(crate) fn new(cause: wasmtime::Error) -> Self {
+        Self { cause: Arc::new(cause) }
+    }
+}
+
+// Two runs failed alike when they report the same.
+impl PartialEq for InternalError {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{:#}", self.cause) == format!("{:#}", other.cause)
+    }
+}
+
+impl Eq for InternalError {}
+
 impl Failure {
-    /// The code in an error answer.
+    /// The code in an error response.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -109,20 +132,20 @@ impl Failure {
     }
 }
 
-/// How serious a log message is.
+/// The level of a log message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// `log_info`.
     Info,
-    /// `log_error`, a line of standard error, or the runtime's own complaint.
+    /// `log_error`, a line of standard error, or a message of the runtime.
     Error,
 }
 
-/// One message of an invocation, in the order in which it was written.
+/// One log message of an invocation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogMessage {
-    /// How serious it is.
+    /// Its level.
     pub level: Level,
     /// The text.
     pub message: String,
@@ -130,18 +153,18 @@ pub struct LogMessage {
     pub timestamp_ms: i64,
 }
 
-/// What came of an invocation.
+/// The outcome of an invocation.
 pub struct Outcome {
-    /// Standard output, also what was written before a failure.
+    /// Standard output, including what the guest wrote before a failure.
     pub output: Vec<u8>,
     /// `Ok` when the guest returned or exited with 0.
     pub result: Result<(), Failure>,
-    /// What it logged, in order.
+    /// Its log messages, in order.
     pub messages: Vec<LogMessage>,
 }
 
 impl Outcome {
-    /// The status under which it is recorded.
+    /// The status under which the invocation is recorded.
     #[must_use]
     pub fn status(&self) -> Status {
         self.result.as_ref().map_or_else(Failure::status, |()| Status::Success)

@@ -1,4 +1,4 @@
-//! The messages of one invocation, in order and within their limits.
+//! The log messages of one invocation, in order and within their limits.
 
 use crate::invocation::{Level, LogMessage};
 use crate::limits::{LOG_MESSAGE_MAX_BYTES, LOG_MESSAGES_MAX, LOG_TOTAL_MAX_BYTES};
@@ -10,19 +10,19 @@ pub(crate) fn unix_ms() -> i64 {
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Collects messages and the lines of standard error.
+/// Collects log messages and lines of standard error.
 #[derive(Default)]
 pub(crate) struct LogBuffer {
     messages: Vec<LogMessage>,
     bytes: usize,
     dropped: u64,
-    /// The line of standard error that has not ended yet.
+    /// The unfinished line of standard error.
     line: Vec<u8>,
-    last: Option<String>,
+    final_message: Option<String>,
 }
 
 impl LogBuffer {
-    /// Adds a message; one beyond the limits is counted instead.
+    /// Adds a message. Beyond the limits it is only counted.
     pub(crate) fn push(&mut self, level: Level, message: &str) {
         if self.is_full() {
             self.dropped += 1;
@@ -33,19 +33,19 @@ impl LogBuffer {
         self.messages.push(LogMessage { level, message, timestamp_ms: unix_ms() });
     }
 
-    /// Notes the runtime's own last word, for which there is always room.
-    pub(crate) fn end_with(&mut self, message: &str) {
-        self.last = Some(cut(message));
+    /// Sets the runtime's final message. The limits do not apply to it.
+    pub(crate) fn set_final_message(&mut self, message: &str) {
+        self.final_message = Some(cut(message));
     }
 
     fn is_full(&self) -> bool {
         self.messages.len() >= LOG_MESSAGES_MAX || self.bytes >= LOG_TOTAL_MAX_BYTES
     }
 
-    /// Adds what the guest wrote to standard error; each line becomes a message of level `error`.
+    /// Adds output to standard error. Each line becomes a message of level `error`.
     pub(crate) fn push_stderr(&mut self, bytes: &[u8]) {
         if self.is_full() {
-            // Lines are only counted, at the speed of memory.
+            // Only counts lines: this is the fast path for a guest that floods its log.
             self.dropped += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
             match bytes.last() {
                 Some(b'\n') => self.line.clear(),
@@ -59,7 +59,7 @@ impl LogBuffer {
                 Some((b'\n', text)) => (text, true),
                 _ => (piece, false),
             };
-            // One byte more than a message may have, so that the cut is seen.
+            // One byte above the limit, so that `cut` sees that the line is too long.
             let room = (LOG_MESSAGE_MAX_BYTES + 1).saturating_sub(self.line.len());
             self.line.extend_from_slice(&text[..text.len().min(room)]);
             if ended {
@@ -73,7 +73,7 @@ impl LogBuffer {
         self.push(Level::Error, String::from_utf8_lossy(&line).trim_end_matches('\r'));
     }
 
-    /// All messages, then how many were dropped, then the runtime's last word.
+    /// All messages, then the number of dropped ones, then the runtime's final message.
     pub(crate) fn finish(mut self) -> Vec<LogMessage> {
         if !self.line.is_empty() {
             self.end_line();
@@ -84,10 +84,10 @@ impl LogBuffer {
                 self.dropped
             )
         });
-        let own = dropped.into_iter().chain(self.last);
-        // Most have nothing to say, and then nobody reads the clock.
-        let own = own.map(|message| LogMessage { level: Level::Error, message, timestamp_ms: unix_ms() });
-        self.messages.extend(own);
+        let added = dropped.into_iter().chain(self.final_message);
+        // Reads the clock only when there is a message to add.
+        let added = added.map(|message| LogMessage { level: Level::Error, message, timestamp_ms: unix_ms() });
+        self.messages.extend(added);
         self.messages
     }
 }
@@ -151,7 +151,7 @@ mod tests {
         }
         buffer.push_stderr(b"a\nb\nhalf ");
         buffer.push_stderr(b"a line");
-        buffer.end_with("stopped");
+        buffer.set_final_message("stopped");
         let texts = texts(buffer);
         assert_eq!(texts.len(), LOG_MESSAGES_MAX + 2);
         assert!(texts[LOG_MESSAGES_MAX].starts_with("53 more messages were dropped"));

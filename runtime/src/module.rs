@@ -1,4 +1,4 @@
-//! A module that is compiled, loaded and linked: what instances are made from.
+//! A module that is compiled, loaded and linked. Instances are created from it.
 
 use crate::engine::Engine;
 use crate::guest::GuestState;
@@ -10,26 +10,23 @@ use wasmtime::{InstancePre, Module, ModuleExport};
 pub struct LoadedModule {
     pub(crate) pre: InstancePre<GuestState>,
     pub(crate) start: ModuleExport,
-    /// A module without one can call no host function that takes a pointer.
+    /// `None` when the module exports no memory. Such a module can call no host function that takes a pointer.
     pub(crate) memory: Option<ModuleExport>,
-    /// Pages that its memory is grown by before it starts; see `pages`.
+    /// Pages by which an instance's memory grows before `_start`; see `pages`.
     pub(crate) extra_pages: u32,
     image_bytes: usize,
-    thrown_out: AtomicBool,
+    evicted: AtomicBool,
 }
 
 impl LoadedModule {
     /// Links a module to the host functions.
     ///
     /// # Errors
-    /// [`ModuleError::Compile`] when it does not fit what [`Engine::validate`] checks.
+    /// [`ModuleError::Compile`] when [`Engine::validate`] would refuse the module.
     pub(crate) fn link(engine: &Engine, module: &Module) -> Result<Self, ModuleError> {
-        let missing = |name: &str| ModuleError::Compile(format!("{name} is not exported"));
-        let pre = engine
-            .0
-            .linker
-            .instantiate_pre(module)
-            .map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
+        let missing =
+            |name: &str| ModuleError::Compile(wasmtime::Error::msg(format!("{name} is not exported")));
+        let pre = engine.0.linker.instantiate_pre(module).map_err(ModuleError::Compile)?;
         let image = module.image_range();
         Ok(Self {
             pre,
@@ -37,30 +34,30 @@ impl LoadedModule {
             memory: module.get_export_index("memory"),
             extra_pages: 0,
             image_bytes: image.end as usize - image.start as usize,
-            thrown_out: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
         })
     }
 
-    /// Pages of 64 KiB by which its memory is grown before it starts, as far as the function and the module allow it.
+    /// Pages of 64 KiB by which an instance's memory grows before `_start`, within the limits of function and module.
     #[must_use]
     pub fn extra_pages(&self) -> u32 {
         self.extra_pages
     }
 
-    /// Overrides the choice, for measurements.
+    /// Overrides [`Self::extra_pages`], for measurements.
     pub fn set_extra_pages(&mut self, pages: u32) {
         self.extra_pages = pages;
     }
 
-    /// Says that this code is not kept any more: who holds it lets go of it as soon as nothing of it runs.
-    pub fn throw_out(&self) {
-        self.thrown_out.store(true, Ordering::Release);
+    /// Marks the code as evicted. Whoever holds it drops it as soon as none of it runs.
+    pub fn evict(&self) {
+        self.evicted.store(true, Ordering::Release);
     }
 
-    /// Whether [`Self::throw_out`] was called.
+    /// Whether [`Self::evict`] was called.
     #[must_use]
-    pub fn is_thrown_out(&self) -> bool {
-        self.thrown_out.load(Ordering::Acquire)
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
     }
 
     /// Size of the mapped code and data, in bytes.

@@ -1,4 +1,4 @@
-//! Names a tenant chooses, checked once and then carried as types: namespaces, functions, secrets.
+//! Types for the names that tenants choose: namespaces, functions, secrets. A value of such a type is a valid name.
 
 use crate::limits::NAME_MAX_BYTES;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{what} {given:?} is not valid: it must start with a letter, go on with letters, digits, '-' or '_', and have at most {NAME_MAX_BYTES} characters"
+    "{what} {given:?} is not valid: it must start with a letter, contain only letters, digits, '-' and '_', and have at most {NAME_MAX_BYTES} characters"
 )]
 pub struct InvalidName {
     what: &'static str,
@@ -23,7 +23,7 @@ fn check(what: &'static str, name: &str) -> Result<Arc<str>, InvalidName> {
     if valid {
         return Ok(Arc::from(name));
     }
-    // A refused name may be as long as a request's path: the message shows its beginning.
+    // A refused name may be as long as a request's path. The message shows only its first characters.
     Err(InvalidName { what, given: name.chars().take(2 * NAME_MAX_BYTES).collect() })
 }
 
@@ -35,10 +35,10 @@ macro_rules! name_type {
         pub struct $type(Arc<str>);
 
         impl $type {
-            /// Checks and takes a name.
+            /// Checks a name.
             ///
             /// # Errors
-            /// [`InvalidName`] with the rule that a name must follow.
+            /// [`InvalidName`] with the rule for names.
             pub fn new(name: &str) -> Result<Self, InvalidName> {
                 check($what, name).map(Self)
             }
@@ -78,7 +78,7 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// A tenant: everything a function can reach belongs to exactly one.
+    /// A tenant. Everything that a function can reach belongs to exactly one.
     Namespace, "namespace");
 name_type!(
     /// A function's name, unique in its namespace.

@@ -1,5 +1,7 @@
-//! How many pages to give a module's memory before it starts. Runtimes that find their heap's size in that of the memory
-//! collect garbage again and again in a small one, and walk through a large one; which size suits is found by trying.
+//! Chooses by how many pages a module's memory grows before it starts.
+//!
+//! Some language runtimes derive the size of their heap from that of the memory. In a small memory they collect garbage often; in
+//! a large one, each collection takes long. Measured trial runs show which size suits a module.
 
 use crate::engine::Engine;
 use crate::function::{FunctionVersion, StartMode};
@@ -17,12 +19,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use wasmparser::{BinaryReader, MemorySectionReader};
 
-/// What a trial run reads: valid for most functions, and small.
+/// The input of a trial run: small, and valid for most functions.
 const INPUT: &[u8] = b"{}";
-/// Of two choices that cost about the same, the smaller one: within one part in so many of the best.
-const ALIKE_PART: u32 = 20;
+/// Sizes whose cost exceeds the lowest by less than 1/20 count as equally good. The smallest of them wins.
+const EQUAL_COST_DIVISOR: u32 = 20;
 
-/// What one choice costs and gives.
+/// The measurements of one size.
 struct Trial {
     pages: u32,
     /// The shortest time of a start and a run.
@@ -31,9 +33,9 @@ struct Trial {
 }
 
 impl Engine {
-    /// Times starts and runs with memories of several sizes, and tells the number of pages by which to grow the module's:
-    /// 0 unless another size is clearly better and the guest ends as it does without. Takes some
-    /// [`EXTRA_PAGES_PATIENCE`] of this thread at most.
+    /// Measures starts and runs with several memory sizes. Returns the number of pages by which to grow the module's memory: 0
+    /// unless another size is clearly better and gives the same result. Blocks this thread for
+    /// [`EXTRA_PAGES_PATIENCE`] at most.
     pub fn choose_extra_pages(&self, module: &mut LoadedModule) -> u32 {
         if module.memory.is_none() {
             return 0;
@@ -41,40 +43,30 @@ impl Engine {
         let until = Instant::now() + EXTRA_PAGES_PATIENCE;
         let mut trials: Vec<Trial> = Vec::new();
         for _ in 0..EXTRA_PAGES_ROUNDS {
-            let mut candidates = std::iter::successors(Some(0), |pages| Some((pages * 2).max(1)))
-                .take_while(|pages| *pages <= EXTRA_PAGES_MAX)
-                .collect::<Vec<_>>();
-            // After the first round, those that may still win; the module as it is stays, to compare with.
-            if let Some(best) = trials.iter().map(|trial| trial.cost).min() {
-                candidates.retain(|pages| {
-                    *pages == 0 || trials.iter().any(|t| t.pages == *pages && t.cost < 2 * best)
-                });
-            }
-            for pages in candidates {
-                module.extra_pages = pages;
-                if !self.try_with(module, pages, until, &mut trials) {
-                    return 0;
-                }
+            let measured =
+                candidates(&trials).into_iter().all(|pages| self.measure(module, pages, until, &mut trials));
+            if !measured {
+                return 0;
             }
         }
-        // On a busy machine some size always looks better by chance, but hardly twice.
-        let best = choice(&trials);
+        // On a busy machine some size looks better by chance. A second measurement confirms the choice.
+        let best = best_size(&trials);
         if best == 0 {
             return 0;
         }
         trials.clear();
         for _ in 0..EXTRA_PAGES_ROUNDS {
-            if !(self.try_with(module, 0, until, &mut trials)
-                && self.try_with(module, best, until, &mut trials))
+            if !(self.measure(module, 0, until, &mut trials)
+                && self.measure(module, best, until, &mut trials))
             {
                 return 0;
             }
         }
-        choice(&trials)
+        best_size(&trials)
     }
 
-    /// Notes what a start and run with so many pages costs; `false` when nothing can be told of the module.
-    fn try_with(
+    /// Measures one start and run with `pages` more. Returns `false` when the module cannot be measured.
+    fn measure(
         &self,
         module: &mut LoadedModule,
         pages: u32,
@@ -85,14 +77,14 @@ impl Engine {
         let Some((cost, result)) = self.trial(module, until) else { return false };
         match trials.iter_mut().find(|trial| trial.pages == pages) {
             Some(trial) if trial.result == result => trial.cost = trial.cost.min(cost),
-            // It does not even agree with itself.
+            // The module gives different results with the same size.
             Some(_) => return false,
             None => trials.push(Trial { pages, cost, result }),
         }
         true
     }
 
-    /// One start and run; `None` when there was no time or no instance for it.
+    /// One start and run; `None` when time or instances ran out.
     fn trial(&self, module: &LoadedModule, until: Instant) -> Option<(Duration, Result<(), Failure>)> {
         let function = Arc::new(FunctionVersion {
             memory_limit_mb: MEMORY_MB.max,
@@ -105,31 +97,45 @@ impl Engine {
         let mut run = pin!(self.run(module, &function, invocation, &host));
         let mut context = Context::from_waker(Waker::noop());
         loop {
-            // Given up where it would give way, which is each millisecond at the latest.
+            // The guest yields each millisecond at the latest, so the time is checked as often.
             if Instant::now() >= until {
                 return None;
             }
             if let Poll::Ready(ended) = run.as_mut().poll(&mut context) {
                 let cost = begun.elapsed();
                 let result = ended.outcome.result;
-                let is_the_nodes = matches!(result, Err(Failure::Overloaded | Failure::Internal(_)));
-                return (!is_the_nodes).then_some((cost, result));
+                let is_node_failure = matches!(result, Err(Failure::Overloaded | Failure::Internal(_)));
+                return (!is_node_failure).then_some((cost, result));
             }
         }
     }
 }
 
+/// The sizes to measure next: after the first round, only those that can still win. 0 stays as the baseline.
+fn candidates(trials: &[Trial]) -> Vec<u32> {
+    let best = trials.iter().map(|trial| trial.cost).min();
+    let can_win = |pages: &u32| match best {
+        Some(best) => *pages == 0 || trials.iter().any(|t| t.pages == *pages && t.cost < 2 * best),
+        None => true,
+    };
+    std::iter::successors(Some(0), |pages| Some((pages * 2).max(1)))
+        .take_while(|pages| *pages <= EXTRA_PAGES_MAX)
+        .filter(can_win)
+        .collect()
+}
+
 /// Magic number and version of a module.
 const HEADER_BYTES: usize = 8;
-/// Section of a module that declares its memory, and the flag of limits that have a maximum.
+/// The id of the memory section, and the flag of a memory type with a maximum.
 const MEMORY_SECTION: u8 = 5;
 const HAS_MAXIMUM: u8 = 1;
-/// What every function may have: the smallest memory limit.
+/// The pages that every function may have: the smallest memory limit.
 const PAGES_FOR_ALL: u64 = (MEMORY_MB.min as u64) << 4;
 
-/// The module with a memory that begins with so many pages more: `None` when there is none to change, or when that is more
-/// than the module or some function may have. It is still the module that was validated, apart from one number.
-pub(crate) fn declared_larger(wasm: &[u8], pages: u32) -> Option<Vec<u8>> {
+/// The same module with an initial memory that is larger by `pages`. `None` when it has no memory, or when the new size exceeds
+/// the module's maximum or the smallest memory limit of a function. Nothing but the memory section differs, so the module
+/// remains valid.
+pub(crate) fn with_larger_memory(wasm: &[u8], pages: u32) -> Option<Vec<u8>> {
     if pages == 0 {
         return None;
     }
@@ -172,8 +178,8 @@ fn push_leb128(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// The best of what was tried.
-fn choice(trials: &[Trial]) -> u32 {
+/// The best of the measured sizes.
+fn best_size(trials: &[Trial]) -> u32 {
     let Some(plain) = trials.iter().find(|trial| trial.pages == 0) else { return 0 };
     let same = || trials.iter().filter(|trial| trial.result == plain.result);
     let Some(best) = same().map(|trial| trial.cost).min() else { return 0 };
@@ -182,8 +188,8 @@ fn choice(trials: &[Trial]) -> u32 {
     {
         return 0;
     }
-    let alike = best + best / ALIKE_PART;
-    same().filter(|trial| trial.cost <= alike).map(|trial| trial.pages).min().unwrap_or(0)
+    let limit = best + best / EQUAL_COST_DIVISOR;
+    same().filter(|trial| trial.cost <= limit).map(|trial| trial.pages).min().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -199,13 +205,13 @@ mod tests {
 
     #[test]
     fn the_smallest_of_the_best_is_chosen_when_it_is_clearly_better() {
-        // As measured of a TinyGo program.
-        assert_eq!(choice(&trials(&[(0, 134), (1, 37), (2, 42), (4, 64), (8, 106), (64, 377)])), 1);
-        assert_eq!(choice(&trials(&[(0, 134), (1, 134), (2, 39), (4, 38), (8, 37)])), 4);
-        assert_eq!(choice(&trials(&[(0, 100), (1, 95), (2, 90), (4, 86)])), 0, "not clearly better");
-        assert_eq!(choice(&trials(&[(0, 10), (1, 7)])), 0, "not worth a page");
-        assert_eq!(choice(&trials(&[(0, 100), (1, 400)])), 0);
-        assert_eq!(choice(&[]), 0);
+        // Measured with a TinyGo program.
+        assert_eq!(best_size(&trials(&[(0, 134), (1, 37), (2, 42), (4, 64), (8, 106), (64, 377)])), 1);
+        assert_eq!(best_size(&trials(&[(0, 134), (1, 134), (2, 39), (4, 38), (8, 37)])), 4);
+        assert_eq!(best_size(&trials(&[(0, 100), (1, 95), (2, 90), (4, 86)])), 0, "not clearly better");
+        assert_eq!(best_size(&trials(&[(0, 10), (1, 7)])), 0, "too small a gain");
+        assert_eq!(best_size(&trials(&[(0, 100), (1, 400)])), 0);
+        assert_eq!(best_size(&[]), 0);
     }
 
     fn memory_of(wasm: &[u8]) -> (u64, Option<u64>) {
@@ -220,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_declares_more_is_else_the_same() {
+    fn a_module_with_a_larger_memory_differs_in_nothing_else() {
         let module = |memory: &str| {
             let text = format!("(module (func) {memory} (global i32 (i32.const 5)) (export \"f\" (func 0)))");
             wat::parse_str(text).unwrap()
         };
-        let larger = |memory: &str, pages| declared_larger(&module(memory), pages);
+        let larger = |memory: &str, pages| with_larger_memory(&module(memory), pages);
         assert_eq!(larger("(memory 2)", 1), Some(module("(memory 3)")));
         assert_eq!(larger("(memory 2)", 14), Some(module("(memory 16)")));
         assert_eq!(larger("(memory 1 300)", 8), Some(module("(memory 9 300)")));
@@ -244,13 +250,13 @@ mod tests {
         let mut padded = module("(memory 2)");
         let section = padded.windows(5).position(|bytes| bytes == [5, 3, 1, 0, 2]).unwrap();
         padded.splice(section + 1..section + 2, [0x83, 0x80, 0x00]);
-        assert_eq!(declared_larger(&padded, 1), Some(module("(memory 3)")));
+        assert_eq!(with_larger_memory(&padded, 1), Some(module("(memory 3)")));
     }
 
     #[test]
-    fn a_guest_that_would_end_otherwise_keeps_its_memory() {
+    fn a_guest_that_would_end_differently_keeps_its_memory() {
         let mut trials = trials(&[(0, 134), (1, 37), (2, 60)]);
         trials[1].result = Err(Failure::Exit(1));
-        assert_eq!(choice(&trials), 2);
+        assert_eq!(best_size(&trials), 2);
     }
 }

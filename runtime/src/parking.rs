@@ -1,8 +1,8 @@
-//! Guests that have started and wait for an invocation: everything up to the first call in which they could see, or
-//! show, anything of a request is behind them.
+//! Parked guests: they have started and wait for an invocation at the first call that could see or show part of a request.
 //!
-//! The calls that a start may make are those on the clock that only runs, on randomness, arguments, environment and
-//! on descriptors without touching what flows through them. Every other host function begins with [`arrive`].
+//! Before that, a guest may only call functions of the start-up set: the monotonic clock, randomness, arguments, environment, and
+//! descriptors as long as no data flows through them. Every other host function waits in [`arrive`]; the constructors in
+//! `call` see to it.
 
 use crate::engine::Engine;
 use crate::function::FunctionVersion;
@@ -11,14 +11,15 @@ use crate::instance::{Ended, SLICE_TICKS, finish, start};
 use crate::invocation::{Failure, Invocation};
 use crate::module::LoadedModule;
 use crate::services::Host;
+use parking_lot::{Mutex, MutexGuard};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use wasmtime::{AsContextMut, Caller, Store};
 
-/// Where a guest that starts waits, and where it is given what it is to do.
+/// Hands the invocation over to a guest that waits for it.
 #[derive(Default)]
 pub(crate) struct Slot(Mutex<Stage>);
 
@@ -33,12 +34,12 @@ enum Stage {
 }
 
 impl Slot {
-    /// Only one thread at a time has a guest, so the lock is always free.
+    /// Only one thread at a time owns a guest, so the lock is always free.
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
-    /// The size of its memory when it waits.
+    /// The size of the guest's memory if it waits.
     fn waiting(&self) -> Option<usize> {
         match *self.stage() {
             Stage::Waiting { memory_bytes } => Some(memory_bytes),
@@ -58,20 +59,20 @@ impl Slot {
     }
 }
 
-/// Waits until there is an invocation; at once for a guest that was started for one.
+/// Waits for the invocation. Returns at once for a guest that was started for one.
 pub(crate) async fn arrive(caller: &mut Caller<'_, GuestState>) {
     let Some(slot) = caller.data_mut().slot.take() else { return };
     let memory_bytes = caller.data().memory.map_or(0, |memory| memory.data_size(&*caller));
     *slot.stage() = Stage::Waiting { memory_bytes };
     let invocation = poll_fn(|_| slot.poll_given()).await;
     caller.data_mut().begin(invocation);
-    // The slice that it had is long over.
+    // The slice of the start has expired.
     caller.as_context_mut().set_epoch_deadline(SLICE_TICKS);
 }
 
 type Guest = Pin<Box<dyn Future<Output = (Store<GuestState>, wasmtime::Result<()>)> + Send>>;
 
-/// A guest that waits for its one invocation. May be moved to another thread; dropping it ends the guest.
+/// A guest that waits for its only invocation. It may move to another thread. Dropping it ends the guest.
 pub struct Parked {
     guest: Guest,
     slot: Arc<Slot>,
@@ -79,31 +80,31 @@ pub struct Parked {
     memory_bytes: usize,
 }
 
-/// Why a guest does not wait for an invocation.
+/// Why a guest could not be parked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotParked {
-    /// It ended by itself before it could see a request.
-    #[error("it ends without having looked at its input")]
+    /// It ended before it could see a request.
+    #[error("the function ends without reading its input")]
     Ended,
-    /// It failed. [`Failure::Overloaded`] and [`Failure::Internal`] are the node's doing, all others the guest's.
-    #[error("its start fails: {0}")]
-    Failed(Failure),
+    /// It failed. [`Failure::Overloaded`] and [`Failure::Internal`] are the node's fault, all others the guest's.
+    #[error("the function fails during its start: {0}")]
+    Failed(#[source] Failure),
 }
 
 impl NotParked {
-    /// Whether another try would end as this one did.
+    /// Whether another attempt would end the same way.
     #[must_use]
-    pub fn is_lasting(&self) -> bool {
+    pub fn is_permanent(&self) -> bool {
         !matches!(self, Self::Failed(Failure::Overloaded | Failure::Internal(_)))
     }
 }
 
 impl Engine {
-    /// Starts a guest of a function up to where it waits for an invocation. It gives way to others as in
-    /// [`Engine::run`], and has as much time and memory for it as an invocation.
+    /// Starts a guest and runs it until it waits for its invocation. The guest yields as in [`Engine::run`], and its start has
+    /// the timeout and the memory limit of an invocation.
     ///
     /// # Errors
-    /// [`NotParked`], when it ended instead.
+    /// [`NotParked`] when the guest ended instead.
     pub async fn park(
         &self,
         module: &Arc<LoadedModule>,
@@ -140,19 +141,19 @@ impl Engine {
 }
 
 impl Parked {
-    /// Time on the thread that its start took.
+    /// Time that the guest's start took on the thread.
     #[must_use]
     pub fn start_time(&self) -> Duration {
         self.start_time
     }
 
-    /// Size of its linear memory; what it touched of it is less.
+    /// Size of the guest's linear memory. The part that it has touched is smaller.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
 
-    /// Gives the guest its invocation, which begins now; as [`Engine::run`] from here on.
+    /// Gives the guest its invocation, which begins now, and runs it like [`Engine::run`].
     pub async fn run(self, invocation: Invocation) -> Ended {
         *self.slot.stage() = Stage::Given(invocation);
         let (store, ended) = self.guest.await;

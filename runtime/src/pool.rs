@@ -1,8 +1,8 @@
-//! How many parked guests of one function version are worth having on one core, and for how long.
+//! The pool of parked guests of one function version on one core: how many it holds, and for how long.
 //!
-//! A start before its request costs what it costs within the request, so a pool pays only where the core has time to
-//! spare. It grows with the rate of requests and the time that a start takes, both measured; it stops where requests come as
-//! fast as guests can be started; and it dries up when no requests come.
+//! A start costs the same before a request as within it, so a pool helps only while the core has time to spare. The pool measures
+//! the rate of requests and the time of a start, and grows with both. It pauses when requests arrive as fast as guests can
+//! start, and shrinks when none arrive.
 
 use crate::function::{FunctionVersion, StartMode};
 use crate::limits::{
@@ -15,14 +15,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A request that comes so soon after a guest was parked has waited for it.
+/// A request that arrives this soon after a guest was parked has waited for its start.
 const COLLISION: Duration = Duration::from_micros(150);
-/// Starts timed before a pool may find that they are not worth parking: the first ones meet cold caches.
-const STARTS_TIMED: u32 = 4;
-/// Share of the newest gap in the mean gap between requests: one in so many.
+/// Starts that a pool measures before it may disable itself. The first ones meet cold caches.
+const MEASURED_STARTS_MIN: u32 = 4;
+/// The newest gap between requests counts for 1/8 of their mean.
 const GAP_WEIGHT: u32 = 8;
 
-/// What several pools hold together: all of a core, or those of one namespace there.
+/// Totals of several pools: all pools of a core, or those of one namespace on it.
 #[derive(Debug, Default)]
 pub struct Totals {
     guests: Cell<usize>,
@@ -30,13 +30,13 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Parked guests.
+    /// The number of parked guests.
     #[must_use]
     pub fn guests(&self) -> usize {
         self.guests.get()
     }
 
-    /// Their linear memory.
+    /// Their linear memory, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes.get()
@@ -57,27 +57,27 @@ impl Totals {
 pub struct Pool {
     function: Arc<FunctionVersion>,
     module: Arc<LoadedModule>,
-    /// The last one parked is taken first: its memory is the warmest.
+    /// The guest parked last is taken first, because its memory is the warmest.
     parked: Vec<Parked>,
-    /// Where its guests count.
+    /// The totals of its core and of its namespace.
     totals: [Rc<Totals>; 2],
     used_at: Instant,
     was_used: bool,
-    /// Mean time between requests; `None` before the second.
+    /// Mean time between requests; `None` before the second request.
     gap: Option<Duration>,
-    /// The shortest time that a start took.
+    /// The shortest measured start.
     start_time: Duration,
-    starts_timed: u32,
+    measured_starts: u32,
     parked_at: Option<Instant>,
-    /// No guest is started before.
+    /// No guest starts before this time.
     paused_until: Instant,
     pause: Duration,
-    /// Parking brings nothing, or cannot be.
-    given_up: bool,
+    /// Parking does not help this function, or is impossible.
+    disabled: bool,
 }
 
 impl Pool {
-    /// An empty pool, whose guests count in the `totals` of its core and of its namespace.
+    /// An empty pool. Its guests count in the `totals` of its core and of its namespace.
     #[must_use]
     pub fn new(
         function: Arc<FunctionVersion>,
@@ -86,7 +86,7 @@ impl Pool {
         now: Instant,
     ) -> Self {
         Self {
-            given_up: function.start == StartMode::Command,
+            disabled: function.start == StartMode::Command,
             function,
             module,
             parked: Vec::new(),
@@ -95,51 +95,51 @@ impl Pool {
             was_used: false,
             gap: None,
             start_time: Duration::MAX,
-            starts_timed: 0,
+            measured_starts: 0,
             parked_at: None,
             paused_until: now,
             pause: Duration::ZERO,
         }
     }
 
-    /// Whose guests they are.
+    /// The function version of its guests.
     #[must_use]
     pub fn function(&self) -> &Arc<FunctionVersion> {
         &self.function
     }
 
-    /// What they run.
+    /// The module that its guests run.
     #[must_use]
     pub fn module(&self) -> &Arc<LoadedModule> {
         &self.module
     }
 
-    /// Guests that wait.
+    /// The number of parked guests.
     #[must_use]
     pub fn len(&self) -> usize {
         self.parked.len()
     }
 
-    /// Whether none waits.
+    /// Whether it has no parked guest.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parked.is_empty()
     }
 
-    /// When it was last asked for a guest.
+    /// When [`Self::take`] was last called.
     #[must_use]
     pub fn used_at(&self) -> Instant {
         self.used_at
     }
 
-    /// Whether requests of this function are always started on demand.
+    /// Whether every request of this function starts its own guest.
     #[must_use]
-    pub fn has_given_up(&self) -> bool {
-        self.given_up
+    pub fn is_disabled(&self) -> bool {
+        self.disabled
     }
 
-    /// A guest for a request that came now, if one waits. Not to be asked once the pool [has given
-    /// up](Self::has_given_up).
+    /// Takes a guest for a request that arrives now, if one is parked. Must not be called once the pool
+    /// [is disabled](Self::is_disabled).
     pub fn take(&mut self, now: Instant) -> Option<Parked> {
         if std::mem::replace(&mut self.was_used, true) {
             let gap = now.duration_since(self.used_at);
@@ -147,7 +147,7 @@ impl Pool {
         }
         self.used_at = now;
         if let Some(parked_at) = self.parked_at.take() {
-            // Whoever comes at once has waited for the start, as without a pool, and for more than that.
+            // This request has waited for the start of that guest, which is slower than a start on demand.
             if now.duration_since(parked_at) < COLLISION {
                 self.pause(now);
             } else {
@@ -159,10 +159,10 @@ impl Pool {
         Some(parked)
     }
 
-    /// How many guests should wait.
+    /// How many guests the pool should hold.
     #[must_use]
-    pub fn wanted(&self, now: Instant) -> usize {
-        if self.given_up || self.module.is_thrown_out() {
+    pub fn target_len(&self, now: Instant) -> usize {
+        if self.disabled || self.module.is_evicted() {
             return 0;
         }
         let since = now.duration_since(self.used_at);
@@ -171,30 +171,30 @@ impl Pool {
         }
         let Some(gap) = self.gap else { return 1 };
         let gap = gap.max(since).max(Duration::from_micros(1));
-        let start_time = if self.starts_timed == 0 { Duration::ZERO } else { self.start_time };
-        // Requests to be expected until another guest can be parked, and the spread of such a number.
+        let start_time = if self.measured_starts == 0 { Duration::ZERO } else { self.start_time };
+        // The expected number of requests until another guest can be parked, plus two standard deviations.
         let expected = (REFILL_WINDOW + 2 * start_time).as_secs_f64() / gap.as_secs_f64();
         let most = PARKED_DEPTH_MAX as f64;
         (expected + 2.0 * expected.sqrt()).clamp(1.0, most) as usize
     }
 
-    /// Whether another guest should be started now.
+    /// Whether another guest should start now.
     #[must_use]
-    pub fn wants_more(&self, now: Instant) -> bool {
-        self.parked.len() < self.wanted(now) && self.paused_until <= now
+    pub fn needs_refill(&self, now: Instant) -> bool {
+        self.parked.len() < self.target_len(now) && self.paused_until <= now
     }
 
-    /// Takes in a guest that was parked.
+    /// Adds a parked guest.
     pub fn add(&mut self, parked: Parked, now: Instant) {
         self.start_time = self.start_time.min(parked.start_time());
-        self.starts_timed = self.starts_timed.saturating_add(1);
+        self.measured_starts = self.measured_starts.saturating_add(1);
         if self.function.start == StartMode::Auto
-            && self.starts_timed >= STARTS_TIMED
+            && self.measured_starts >= MEASURED_STARTS_MIN
             && self.start_time < PARKING_WORTH
         {
-            self.close();
+            self.disable();
         }
-        if self.given_up {
+        if self.disabled {
             return;
         }
         self.parked_at = Some(now);
@@ -202,36 +202,36 @@ impl Pool {
         self.parked.push(parked);
     }
 
-    /// Learns that a guest could not be parked.
-    pub fn failed(&mut self, why: &NotParked, now: Instant) {
-        if why.is_lasting() {
-            self.close();
+    /// Reacts to a guest that could not be parked.
+    pub fn record_failure(&mut self, why: &NotParked, now: Instant) {
+        if why.is_permanent() {
+            self.disable();
         } else {
             self.pause(now);
         }
     }
 
-    /// Starts nothing for some time, twice as long as the last time.
+    /// Starts no guest for some time. Each pause is twice as long as the one before, up to a limit.
     pub fn pause(&mut self, now: Instant) {
         self.pause = (2 * self.pause).clamp(PARKING_PAUSE_MIN, PARKING_PAUSE_MAX);
         self.paused_until = now + self.pause;
     }
 
-    /// Drops all guests and takes in no others.
-    pub fn close(&mut self) {
-        self.given_up = true;
+    /// Drops all guests and accepts no others.
+    pub fn disable(&mut self) {
+        self.disabled = true;
         self.drain();
     }
 
-    /// Drops the guests that are more than wanted.
+    /// Drops guests above the [target](Self::target_len).
     pub fn shrink(&mut self, now: Instant) {
-        let wanted = self.wanted(now);
-        while self.parked.len() > wanted {
+        let target = self.target_len(now);
+        while self.parked.len() > target {
             self.drop_one();
         }
     }
 
-    /// Drops the guest that has waited longest; `false` when there is none.
+    /// Drops the guest that was parked first. Returns `false` if there is none.
     pub fn drop_one(&mut self) -> bool {
         if self.parked.is_empty() {
             return false;

@@ -1,8 +1,7 @@
-//! What the runtime asks of the program that embeds it: a turn on its core, and the services that guests reach through
-//! host functions.
+//! The traits that the embedding program implements: how guests share a core, and the services behind the host functions.
 //!
-//! Every call names the namespace it is for, and the implementation keeps namespaces apart. A service answers what its
-//! trait promises; what a guest sees of a failure is decided in `host`.
+//! Every call names its namespace, and an implementation keeps namespaces apart. An implementation reports failures as its trait
+//! says; `host` decides what the guest sees of them.
 
 use crate::names::Namespace;
 use bytes::Bytes;
@@ -19,17 +18,17 @@ mod unavailable;
 pub use scheduler::{Scheduler, ThreadScheduler};
 pub use unavailable::Unavailable;
 
-/// A future that owns what it needs and may move between threads, as guests' host calls require. One that can answer
-/// at once is ready when it is first polled; dropping one gives the call up.
+/// A future that owns its data and can move between threads, as host calls require. An answer that is known at once is ready at
+/// the first poll. Dropping the future cancels the call.
 pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// An [`Answer`] without a value.
 pub type Wait = Answer<()>;
 
-/// Everything that guests of one core reach. Each core has its own, so that counting its uses is not shared.
+/// Everything that the guests of one core can reach. Each core has its own, so that cores share no reference count.
 #[derive(Clone)]
 pub struct Host {
-    /// How guests give way.
+    /// How guests yield.
     pub scheduler: Arc<dyn Scheduler>,
     /// `db_*`.
     pub database: Arc<dyn Database>,
@@ -46,7 +45,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host without services: each call answers that it is not available.
+    /// A host without services. Each call fails with [`ErrorCode::Unavailable`].
     #[must_use]
     pub fn without_services(scheduler: Arc<dyn Scheduler>) -> Self {
         let none = Arc::new(Unavailable);
@@ -62,31 +61,31 @@ impl Host {
     }
 }
 
-/// Why a service did not do what it was asked. The message is shown to the function's author: it names what was wrong
-/// and holds no secret and nothing of another namespace.
+/// Why a service refused or failed. The function's author sees the message. So it names what was wrong, and contains no
+/// secret and nothing of another namespace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ServiceError {
-    /// For programs.
+    /// What a program decides by.
     pub code: ErrorCode,
-    /// For people.
+    /// What a person reads.
     pub message: String,
 }
 
 impl ServiceError {
-    /// Any error.
+    /// An error of any kind.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// The guest asked for something that cannot be.
+    /// [`ErrorCode::InvalidArgument`]: the guest's request is wrong.
     #[must_use]
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidArgument, message)
     }
 
-    /// The service cannot be reached, or is busy; the same call may succeed later.
+    /// [`ErrorCode::Unavailable`]: the service is unreachable or busy. The same call may succeed later.
     #[must_use]
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unavailable, message)
@@ -96,22 +95,22 @@ impl ServiceError {
 /// The kinds of [`ServiceError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorCode {
-    /// The call is wrong: SQL, a name, a value.
+    /// The request is wrong: its SQL, a name, a value.
     InvalidArgument,
-    /// More than [`crate::limits::DB_STATEMENTS_MAX`].
+    /// The batch has more than [`crate::limits::DB_STATEMENTS_MAX`] statements.
     TooManyStatements,
-    /// The call or its result is larger than a limit, which the message names.
+    /// The request or its result exceeds a limit, which the message names.
     PayloadTooLarge,
-    /// The invocation's deadline passed first.
+    /// The invocation's deadline passed before the answer.
     DeadlineExceeded,
-    /// The service cannot answer now.
+    /// The service cannot answer now. A retry may succeed.
     Unavailable,
     /// The node failed.
     Internal,
 }
 
 impl ErrorCode {
-    /// The word that guests are given.
+    /// The word that guests receive.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -130,96 +129,96 @@ impl ErrorCode {
 pub enum SqlValue {
     /// NULL.
     Null,
-    /// A whole number, exact.
+    /// An integer, exact.
     Integer(i64),
     /// Any other number.
     Real(f64),
     /// Text.
     Text(String),
-    /// Bytes; JSON has them as an array of numbers from 0 to 255.
+    /// Bytes. In JSON: an array of integers from 0 to 255.
     Blob(Vec<u8>),
 }
 
 /// One SQL statement with its arguments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statement {
-    /// Whether rows are asked for.
+    /// Whether it returns rows.
     pub kind: StatementKind,
-    /// One statement, without any other behind it.
+    /// Exactly one statement.
     pub sql: String,
-    /// Bound to `?` in order, as many as the statement has.
+    /// One value for each `?`, in order.
     pub args: Vec<SqlValue>,
 }
 
-/// What a statement is run for.
+/// The purpose of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatementKind {
-    /// What it changes.
+    /// To change data.
     Exec,
-    /// Its rows. It may change nothing.
+    /// To return rows. It must not change data.
     Query,
 }
 
-/// How the statements of one call belong together.
+/// How the statements of one batch run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchMode {
-    /// Queries only; where the database has several copies, as fresh as asked.
+    /// Queries only. The consistency applies where the database has several replicas.
     Read(Consistency),
-    /// The execs in their order, all or nothing; when they are committed, the queries in their order.
+    /// First the execs in order, all or nothing. Once they are committed, the queries in order.
     Write,
 }
 
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Consistency {
-    /// As the leader has it.
+    /// The state of the leader.
     #[default]
     Weak,
-    /// As any copy has it.
+    /// The state of any replica.
     None,
-    /// As it is now, also while the leader changes.
+    /// The latest state, also during a change of the leader.
     Strong,
-    /// As it was at most so long ago: the node may answer from what it read before. What it wrote itself since is in it.
+    /// A state of at most this age, which the node may take from its read cache. It includes the node's own writes.
     Within(Duration),
 }
 
-/// What a statement gave.
+/// The result of one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatementResult {
-    /// Of [`StatementKind::Exec`].
+    /// The result of [`StatementKind::Exec`].
     Exec {
-        /// Rows inserted, updated or deleted; 0 for anything else.
+        /// Rows inserted, updated or deleted; 0 for any other statement.
         rows_affected: u64,
-        /// The row id of the last insert on the connection; 0 without one.
+        /// The row id of the connection's last insert; 0 if there was none.
         last_insert_id: i64,
     },
-    /// Of [`StatementKind::Query`].
+    /// The result of [`StatementKind::Query`].
     Query {
-        /// A JSON array with an object a row, keys in the order of the columns: NULL as null, integers exact, blobs as
+        /// A JSON array with one object per row, keys in the order of the columns. NULL is null, integers are exact, blobs are
         /// base64 text.
         rows: String,
-        /// How many rows that are.
+        /// The number of rows.
         row_count: usize,
     },
 }
 
-/// What came of a batch.
+/// The outcome of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BatchOutcome {
-    /// Whether the execs are durable. Without execs in the batch: whether everything went well.
+    /// Whether the execs are durable. For a batch without execs: whether it succeeded.
     pub committed: bool,
-    /// One for each statement in the batch's order, up to the one that failed. Execs that were undone are not there.
+    /// One result per statement in the batch's order, up to the one that failed. Execs that were rolled back have none.
     pub results: Vec<StatementResult>,
-    /// What went wrong.
+    /// Why the batch failed; `None` if it succeeded.
     pub failure: Option<BatchFailure>,
 }
 
 /// Why a batch stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchFailure {
-    /// The failed statement's place in the batch, counted from 0; `None` when the batch as a whole failed.
+    /// The index of the failed statement, from 0; `None` when the batch failed as a whole.
     pub index: Option<usize>,
-    /// What was wrong.
+    /// The error.
     pub error: ServiceError,
 }
 
@@ -229,14 +228,14 @@ impl From<ServiceError> for BatchFailure {
     }
 }
 
-/// The SQL database of each namespace, made when it is first used.
+/// The SQL database of each namespace. The first use creates it.
 ///
-/// Statements reach nothing but their namespace's own data: no other file, no attached database, no extension, no
-/// setting. Limits: [`crate::limits::DB_STATEMENTS_MAX`], [`crate::limits::DB_ROWS_MAX`] a query,
-/// [`crate::limits::DB_RESULT_MAX_BYTES`] for a batch's results together; over one is an error, never a part.
+/// Statements reach only their namespace's own data: no other file, no attached database, no extension, no setting. The
+/// limits are [`crate::limits::DB_STATEMENTS_MAX`] per batch, [`crate::limits::DB_ROWS_MAX`] per query, and
+/// [`crate::limits::DB_RESULT_MAX_BYTES`] for all results of a batch. Exceeding one is an error, never a truncated result.
 pub trait Database: Send + Sync + 'static {
-    /// Runs a batch. It has an outcome by the deadline, at which a running statement is interrupted and the batch
-    /// undone. Committed means durable. A batch without statements succeeds.
+    /// Runs a batch and answers by the deadline, at which it interrupts the running statement and rolls the batch back. Committed
+    /// means durable. A batch without statements succeeds.
     fn run(
         &self,
         namespace: &Namespace,
@@ -246,12 +245,12 @@ pub trait Database: Send + Sync + 'static {
     ) -> Answer<BatchOutcome>;
 }
 
-/// A cache of each namespace. What it holds may be gone at any time, counters included.
+/// The cache of each namespace. It may evict any entry at any time, counters included.
 pub trait Cache: Send + Sync + 'static {
-    /// The value; `None` when there is none, or when its time is over.
+    /// The value; `None` if it is missing or expired.
     fn get(&self, namespace: &Namespace, key: &str) -> Answer<Result<Option<Bytes>, ServiceError>>;
 
-    /// Keeps a value for `ttl`, or without an end. It replaces value and time of an older one.
+    /// Stores a value for `ttl`, or without expiry. Replaces an older value and its expiry.
     fn set(
         &self,
         namespace: &Namespace,
@@ -260,32 +259,33 @@ pub trait Cache: Send + Sync + 'static {
         ttl: Option<Duration>,
     ) -> Answer<Result<(), ServiceError>>;
 
-    /// Removes a value; `false` when there was none.
+    /// Removes a value. Returns `false` if there was none.
     fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>>;
 
-    /// Adds to a number and returns the sum, atomically. A missing one counts as 0 and has no end; one that is there keeps
-    /// its time. Numbers are decimal text, also for [`Self::get`]. An error for what is no number, and for a sum beyond 64 bits.
+    /// Adds to a number atomically and returns the sum. A missing number counts as 0 and does not expire; an existing one
+    /// keeps its expiry. [`Self::get`] returns numbers as decimal text. A value that is not a number is an error, and so is a
+    /// sum beyond 64 bits.
     fn increment(&self, namespace: &Namespace, key: &str, delta: i64) -> Answer<Result<i64, ServiceError>>;
 }
 
-/// A secret's value; overwritten in memory when the last copy goes.
+/// The value of a secret. Its memory is overwritten when it is dropped.
 pub struct SecretValue(Zeroizing<String>);
 
 impl SecretValue {
-    /// Takes a value.
+    /// Wraps a value.
     #[must_use]
     pub fn new(value: String) -> Self {
         Self(Zeroizing::new(value))
     }
 
-    /// The text, for its owner alone.
+    /// The text. It must reach only its owner.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 }
 
-// A value must not reach a log by accident.
+// Keeps the value out of logs.
 impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretValue(…)")
@@ -294,7 +294,7 @@ impl fmt::Debug for SecretValue {
 
 /// The secrets of each namespace.
 pub trait Secrets: Send + Sync + 'static {
-    /// A secret's value now; `None` when there is no such secret.
+    /// The current value; `None` if there is no such secret.
     fn get(
         &self,
         namespace: &Namespace,
@@ -302,33 +302,33 @@ pub trait Secrets: Send + Sync + 'static {
     ) -> Answer<Result<Option<Arc<SecretValue>>, ServiceError>>;
 }
 
-/// An HTTP request of a guest.
+/// An HTTP request that a guest makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRequest {
     /// The method as the guest wrote it.
     pub method: String,
     /// The URL as the guest wrote it.
     pub url: String,
-    /// Names and values as the guest wrote them.
+    /// Header names and values as the guest wrote them.
     pub headers: Vec<(String, String)>,
-    /// The body; empty for none.
+    /// The body; empty without one.
     pub body: Bytes,
 }
 
-/// The answer to a [`FetchRequest`].
+/// The response to a [`FetchRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchResponse {
     /// The HTTP status.
     pub status: u16,
-    /// Names and values in the order in which they came; a value that is not UTF-8 with replacement characters.
+    /// Header names and values in the order of arrival. Bytes that are not UTF-8 become replacement characters.
     pub headers: Vec<(String, String)>,
     /// The whole body.
     pub body: Bytes,
 }
 
-/// HTTP to the outside.
+/// HTTP requests to the outside.
 pub trait Http: Send + Sync + 'static {
-    /// Fetches; answers by the deadline, and within [`crate::limits::FETCH_TIMEOUT`]. Any HTTP status is a response.
+    /// Sends a request and answers by the deadline, and within [`crate::limits::FETCH_TIMEOUT`]. Any HTTP status is a response.
     fn fetch(
         &self,
         namespace: &Namespace,
@@ -339,10 +339,10 @@ pub trait Http: Send + Sync + 'static {
 
 /// Content-addressed storage of each namespace.
 pub trait Storage: Send + Sync + 'static {
-    /// Keeps bytes, at most [`crate::limits::STORAGE_MAX_BYTES`], and returns their content id when they are durable.
+    /// Stores at most [`crate::limits::STORAGE_MAX_BYTES`] and returns their content id once they are durable.
     fn put(&self, namespace: &Namespace, bytes: Bytes) -> Answer<Result<String, ServiceError>>;
 
-    /// What this namespace stored under the id; `None` when it stored nothing there.
+    /// The bytes that this namespace stored under the id; `None` if it stored none.
     fn get(&self, namespace: &Namespace, cid: &str) -> Answer<Result<Option<Bytes>, ServiceError>>;
 }
 
@@ -351,23 +351,23 @@ pub trait Storage: Send + Sync + 'static {
 pub struct Event {
     /// The topic; at most [`crate::limits::TOPIC_MAX_BYTES`].
     pub topic: String,
-    /// One JSON value as text, kept as it is; at most [`crate::limits::EVENT_MAX_BYTES`].
+    /// One JSON value as text, delivered unchanged; at most [`crate::limits::EVENT_MAX_BYTES`].
     pub data: String,
-    /// How many triggers stand behind it: 1 for what no triggered function published.
+    /// Position in a chain of triggers: 1 when no triggered function published it.
     pub depth: u32,
 }
 
-/// What became of an [`Event`].
+/// The result of publishing an [`Event`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The message's id.
     pub message_id: String,
-    /// Triggers that did not fire because the depth is beyond [`crate::limits::TRIGGER_DEPTH_MAX`].
-    pub held_back: usize,
+    /// Triggers that did not fire because the depth exceeds [`crate::limits::TRIGGER_DEPTH_MAX`].
+    pub suppressed_triggers: usize,
 }
 
-/// Messages to topics, and the triggers that fire for them.
+/// Publishes messages to topics and fires their triggers.
 pub trait Events: Send + Sync + 'static {
-    /// Publishes. When it answers, every invocation that the message triggers is durable.
+    /// Publishes an event. When it answers, every invocation that the event triggers is durable.
     fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>>;
 }

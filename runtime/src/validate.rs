@@ -1,34 +1,39 @@
-//! Says whether a module can run as a function, and if not, all that is wrong with it, before any of it is compiled.
+//! Checks, before compilation, whether a module can run as a function. Reports everything that is wrong with it.
 
 use crate::engine::Engine;
 use crate::guest::GuestState;
 use crate::limits::{MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
-use crate::trap::shown;
+use crate::trap::printable;
 use std::collections::HashMap;
 use std::fmt;
-use wasmparser::{Encoding, Export, ExternalKind, Import, Parser, Payload, TypeRef, ValType};
+use wasmparser::{
+    CompositeInnerType, Encoding, Export, ExternalKind, Import, Parser, Payload, SubType, TypeRef, ValType,
+};
 use wasmtime::{Extern, Linker, Store};
 
 /// Why a module cannot run as a function.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
-    /// The bytes do not begin as a module does.
+    /// The bytes do not begin with a module's header.
     #[error("not a WebAssembly module: it must begin with the bytes 00 61 73 6d 01 00 00 00, got {0}")]
     NotAModule(String),
     /// A component of the component model.
     #[error(
-        "this is a WebAssembly component; a function is a core module (a WASI preview1 command, target wasip1 or wasi)"
+        "this is a WebAssembly component; a function must be a core module (build a WASI preview1 command: target wasip1 or wasi)"
     )]
     Component,
-    /// The module breaks a rule of the format; the message has the byte offset.
-    #[error("not a valid WebAssembly module: {0}")]
-    Invalid(String),
-    /// The module is valid, but not a function.
+    /// The module violates the format; the message has the byte offset.
+    #[error("not a valid WebAssembly module: {0:#}")]
+    Invalid(#[source] wasmtime::Error),
+    /// The module is valid, but cannot be a function. Each text names one problem.
     #[error("the module cannot run as a function: {}", .0.join("; "))]
     Unfit(Vec<String>),
-    /// The compiler or the pool refused it.
-    #[error("the module cannot be compiled: {0}")]
-    Compile(String),
+    /// The compiler, the pool of instances or the linker refused it.
+    #[error("the module cannot be compiled: {0:#}")]
+    Compile(#[source] wasmtime::Error),
+    /// The code generator panicked.
+    #[error("the module cannot be compiled: the code generator failed")]
+    CodeGeneratorPanicked,
 }
 
 /// Parameters and results of a function.
@@ -38,11 +43,19 @@ struct Signature {
     results: Vec<ValType>,
 }
 
+impl Signature {
+    /// The signature of a function type; `None` for any other type.
+    fn of(ty: &SubType) -> Option<Self> {
+        let CompositeInnerType::Func(function) = &ty.composite_type.inner else { return None };
+        Some(Self { parameters: function.params().to_vec(), results: function.results().to_vec() })
+    }
+}
+
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-        // A thousand parameters are allowed, but need not be shown.
-        f.write_str(&shown(&format!("({}) -> ({})", list(&self.parameters), list(&self.results))))
+        // A function may have a thousand parameters; the message is cut.
+        f.write_str(&printable(&format!("({}) -> ({})", list(&self.parameters), list(&self.results))))
     }
 }
 
@@ -70,7 +83,7 @@ impl Imports {
         Self(known.collect())
     }
 
-    /// Module, name, parameters and results of each.
+    /// Module, name, parameters and results of each import.
     #[cfg(test)]
     pub(crate) fn all(&self) -> Vec<[String; 4]> {
         let words = |types: &[ValType]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
@@ -94,38 +107,37 @@ fn val_type(ty: &wasmtime::ValType) -> ValType {
     }
 }
 
-/// What the checks need of a module.
+/// The parts of a module that the checks need.
 #[derive(Default)]
 struct Outline<'a> {
     types: Vec<Option<Signature>>,
     functions: Vec<u32>,
     imports: Vec<Import<'a>>,
     exports: Vec<Export<'a>>,
-    /// Initial size of its own memory, in pages.
+    /// Initial size of the memory that it defines, in pages.
     memory_pages: Option<u64>,
-    /// Initial sizes of its own tables, in elements.
+    /// Initial sizes of the tables that it defines, in elements.
     tables: Vec<u64>,
 }
 
 impl Engine {
-    /// Checks a module against the format, the guest contract and a memory limit.
+    /// Checks a module against the WebAssembly format, the guest contract and a memory limit.
     ///
     /// # Errors
-    /// [`ModuleError`]; an unfit module is told everything that is wrong with it at once.
+    /// [`ModuleError`]. For a module that cannot be a function it lists every problem.
     pub fn validate(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
         check_header(wasm)?;
-        wasmtime::Module::validate(&self.0.wasmtime, wasm)
-            .map_err(|error| ModuleError::Invalid(format!("{error:#}")))?;
-        self.validate_known(wasm, memory_limit_mb)
+        wasmtime::Module::validate(&self.0.wasmtime, wasm).map_err(ModuleError::Invalid)?;
+        self.validate_contract(wasm, memory_limit_mb)
     }
 
-    /// The part of [`Self::validate`] that looks at the guest contract and the memory limit, for a module whose code is
-    /// there already: it was valid when it was compiled.
+    /// The part of [`Self::validate`] that checks the guest contract and the memory limit. It suits a module that was compiled
+    /// before, because that module was valid then.
     ///
     /// # Errors
-    /// [`ModuleError`], as there.
-    pub fn validate_known(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
-        let outline = outline(wasm).map_err(|error| ModuleError::Invalid(error.to_string()))?;
+    /// As [`Self::validate`].
+    pub fn validate_contract(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
+        let outline = outline(wasm).map_err(|error| ModuleError::Invalid(error.into()))?;
         let found = outline.start_problem().into_iter();
         let mut found = found
             .chain(outline.memory_problem(memory_limit_mb))
@@ -135,7 +147,7 @@ impl Engine {
         match found.count() {
             0 if problems.is_empty() => return Ok(()),
             0 => {}
-            more => problems.push(format!("and {more} more of the kind")),
+            more => problems.push(format!("and {more} more problems")),
         }
         Err(ModuleError::Unfit(problems))
     }
@@ -160,15 +172,7 @@ fn outline(wasm: &[u8]) -> wasmparser::Result<Outline<'_>> {
             Payload::Version { encoding: Encoding::Component, .. } => break,
             Payload::TypeSection(section) => {
                 for group in section {
-                    for ty in group?.into_types() {
-                        outline.types.push(match &ty.composite_type.inner {
-                            wasmparser::CompositeInnerType::Func(function) => Some(Signature {
-                                parameters: function.params().to_vec(),
-                                results: function.results().to_vec(),
-                            }),
-                            _ => None,
-                        });
-                    }
+                    outline.types.extend(group?.into_types().map(|ty| Signature::of(&ty)));
                 }
             }
             Payload::ImportSection(section) => {
@@ -190,7 +194,7 @@ fn outline(wasm: &[u8]) -> wasmparser::Result<Outline<'_>> {
             Payload::ExportSection(section) => {
                 outline.exports = section.into_iter().collect::<wasmparser::Result<_>>()?;
             }
-            // Nothing after the exports is asked about.
+            // The checks need no section after the exports.
             Payload::CodeSectionStart { .. } => break,
             _ => {}
         }
@@ -205,14 +209,14 @@ impl Outline<'_> {
 
     fn import_problems<'a>(&'a self, known: &'a Imports) -> impl Iterator<Item = String> + 'a {
         self.imports.iter().filter_map(|import| {
-            let it = format!("{}.{}", shown(import.module), shown(import.name));
+            let it = format!("{}.{}", printable(import.module), printable(import.name));
             let TypeRef::Func(type_index) = import.ty else {
                 return Some(format!(
                     "it imports {it}, which is not a function; only host functions can be imported"
                 ));
             };
             let Some(provided) = known.0.get(&(import.module.to_owned(), import.name.to_owned())) else {
-                return Some(format!("nobody provides the import {it}"));
+                return Some(format!("the import {it} is unknown"));
             };
             match self.signature(type_index) {
                 Some(wanted) if wanted == provided => None,
@@ -232,9 +236,9 @@ impl Outline<'_> {
     fn start_problem(&self) -> Option<String> {
         let Some(index) = self.export("_start", ExternalKind::Func) else {
             let hint = if self.export("_initialize", ExternalKind::Func).is_some() {
-                " (it is a reactor: build it as a command)"
+                " (the module is a reactor: build it as a command)"
             } else if self.exports.iter().any(|export| export.name == "_start") {
-                " (its export _start is something else)"
+                " (its export _start is not a function)"
             } else {
                 ""
             };
@@ -255,7 +259,7 @@ impl Outline<'_> {
 
     fn memory_problem(&self, limit_mb: u32) -> Option<String> {
         const PAGE_BYTES: u64 = 64 << 10;
-        // Without imports there is nobody to read or write it.
+        // Without imports no host function can access the memory.
         if !self.imports.is_empty() && self.export("memory", ExternalKind::Memory).is_none() {
             return Some("it imports host functions but does not export its memory as \"memory\"".to_owned());
         }

@@ -1,13 +1,14 @@
-//! WASI preview1: the calls that every program makes are ours, all others are wasmtime-wasi's, without files or sockets.
+//! WASI preview1. The calls that every program makes are implemented here; wasmtime-wasi provides the others. There are no
+//! files and no sockets.
 
 mod clocks;
 mod descriptors;
 mod files;
 
 use crate::abi::{OutOfBounds, View, view};
+use crate::call::{BadPointer, Call, Fault, Functions};
 use crate::guest::{GuestState, Stop};
 use crate::limits::HOST_CHUNK_BYTES;
-use crate::parking::arrive;
 use std::time::Instant;
 use wasmtime::{Caller, Error, Linker, Result};
 
@@ -46,7 +47,7 @@ mod layout {
     pub(super) const SUBSCRIPTION_CLOCK_ABSTIME: u16 = 1;
 }
 
-/// A memory fault is an errno in WASI, not a trap.
+/// A range outside the memory is an errno in WASI, not a trap.
 fn errno_of(result: Result<i32, OutOfBounds>) -> i32 {
     result.unwrap_or(errno::FAULT)
 }
@@ -55,69 +56,50 @@ fn errno_of(result: Result<i32, OutOfBounds>) -> i32 {
 pub(crate) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
     wasmtime_wasi::p1::add_to_linker_async(linker, GuestState::wasi)?;
     linker.allow_shadowing(true);
-    link_process(linker)?;
-    clocks::link(linker)?;
-    descriptors::link(linker)?;
-    files::link(linker)?;
+    let functions = &mut Functions::new(linker, MODULE, BadPointer::Fails);
+    link_process(functions)?;
+    clocks::link(functions)?;
+    descriptors::link(functions)?;
+    files::link(functions)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-fn link_process(linker: &mut Linker<GuestState>) -> Result<()> {
-    linker.func_wrap(
-        MODULE,
+fn link_process(functions: &mut Functions<'_>) -> Result<()> {
+    functions.add_start_up_sync(
         "args_sizes_get",
         |mut caller: Caller<'_, GuestState>, count: i32, size: i32| {
             let (mut memory, state) = view(&mut caller)?;
             Ok::<_, Error>(errno_of(write_sizes(&mut memory, count, size, arguments(state))))
         },
     )?;
-    linker.func_wrap(
-        MODULE,
+    functions.add_start_up_sync(
         "args_get",
         |mut caller: Caller<'_, GuestState>, pointers: i32, buffer: i32| {
             let (mut memory, state) = view(&mut caller)?;
             Ok::<_, Error>(errno_of(write_strings(&mut memory, pointers, buffer, arguments(state))))
         },
     )?;
-    linker.func_wrap(
-        MODULE,
+    functions.add_start_up_sync(
         "environ_sizes_get",
         |mut caller: Caller<'_, GuestState>, count: i32, size: i32| {
             let (mut memory, state) = view(&mut caller)?;
             Ok::<_, Error>(errno_of(write_sizes(&mut memory, count, size, environ(state))))
         },
     )?;
-    linker.func_wrap(
-        MODULE,
+    functions.add_start_up_sync(
         "environ_get",
         |mut caller: Caller<'_, GuestState>, pointers: i32, buffer: i32| {
             let (mut memory, state) = view(&mut caller)?;
             Ok::<_, Error>(errno_of(write_strings(&mut memory, pointers, buffer, environ(state))))
         },
     )?;
-    linker.func_wrap_async(MODULE, "proc_exit", |mut caller: Caller<'_, GuestState>, (code,): (i32,)| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-            let exit = Error::from(Stop::Exit(code));
-            Err::<(), _>(match caller.data_mut().no_frames.take() {
-                Some(no_frames) => exit.context(no_frames),
-                None => exit,
-            })
-        })
-    })?;
-    linker.func_wrap(MODULE, "sched_yield", || errno::SUCCESS)?;
-    linker.func_wrap_async(
-        MODULE,
-        "random_get",
-        |mut caller: Caller<'_, GuestState>, (buffer, length): (i32, i32)| {
-            Box::new(async move { random_get(&mut caller, buffer as u32, length as u32).await })
-        },
-    )?;
-    Ok(())
+    functions.add_start_up_sync("sched_yield", || errno::SUCCESS)?;
+    functions.add_start_up("random_get", errno::FAULT, random_get)?;
+    functions.add("proc_exit", (), proc_exit)
 }
 
-/// The strings of one array, each as the parts it is made of; a terminating zero is added to each.
+/// The strings of one array, each in parts. Writing a string adds its terminating zero.
 fn arguments(state: &GuestState) -> impl Iterator<Item = [&str; 3]> + Clone {
     std::iter::once([state.function.name.as_str(), "", ""])
 }
@@ -162,22 +144,28 @@ fn write_strings<'a>(
     Ok(errno::SUCCESS)
 }
 
-async fn random_get(caller: &mut Caller<'_, GuestState>, buffer: u32, length: u32) -> Result<i32> {
-    let (memory, _) = view(caller)?;
-    if memory.bytes(buffer, length).is_err() {
-        return Ok(errno::FAULT);
-    }
+async fn proc_exit(call: &mut Call<'_>, (code,): (i32,)) -> Result<(), Fault> {
+    let exit = Error::from(Stop::Exit(code));
+    Err(Fault::Trap(match call.state().no_frames.take() {
+        Some(no_frames) => exit.context(no_frames),
+        None => exit,
+    }))
+}
+
+async fn random_get(call: &mut Call<'_>, (buffer, length): (i32, i32)) -> Result<i32, Fault> {
+    let (buffer, length) = (buffer as u32, length as u32);
+    let (memory, _) = call.memory()?;
+    memory.bytes(buffer, length)?;
     let mut done = 0;
     let mut since = Instant::now();
     while done < length {
         let chunk = (length - done).min(HOST_CHUNK_BYTES as u32);
-        let (mut memory, state) = view(caller)?;
-        let Ok(bytes) = memory.bytes_mut(buffer + done, chunk) else { return Ok(errno::FAULT) };
-        getrandom::fill(bytes).map_err(|error| Error::msg(format!("no randomness: {error}")))?;
+        let (mut memory, _) = call.memory()?;
+        let bytes = memory.bytes_mut(buffer + done, chunk)?;
+        getrandom::fill(bytes)
+            .map_err(|error| Error::from(error).context("the system gave no random bytes"))?;
         done += chunk;
-        if let Some(others) = state.give_way(&mut since)? {
-            others.await;
-        }
+        call.yield_if_due(&mut since).await?;
     }
     Ok(errno::SUCCESS)
 }

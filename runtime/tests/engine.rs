@@ -232,7 +232,10 @@ fn as_many_allocators_may_run_as_there_are_instances() {
     let ran = run_all((0..16).map(|_| Some(guest(&node, &module, function(64, 20), b""))).collect());
     for (_, outcome) in &ran.outcomes {
         assert_eq!((&outcome.result, text(outcome)), (&Ok(()), "request-1"));
-        assert_eq!(common::log(outcome), ["error: get_request_id: the guest's allocator may not call it"]);
+        assert_eq!(
+            common::log(outcome),
+            ["error: get_request_id: the guest's allocator may not call this function"]
+        );
     }
 }
 
@@ -344,5 +347,8 @@ fn little_address_space_means_fewer_slots_or_a_clear_refusal() {
     let more = said_with("600");
     assert!(more.contains("slots 64\n") && more.contains("echo works"), "{more}");
     let refused = said_with("20");
-    assert!(refused.contains("refused the engine could not be made: with 16 instance slots: "), "{refused}");
+    assert!(
+        refused.contains("refused the engine could not be created with 16 instance slots: "),
+        "{refused}"
+    );
 }

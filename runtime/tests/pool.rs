@@ -4,10 +4,10 @@
 
 mod common;
 
-use orama_runtime::limits::{PARKED_DEPTH_MAX, PARKED_IDLE, PARKING_PAUSE_MAX};
 use common::{block_on, function, invocation, node};
 use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::invocation::Failure;
+use orama_runtime::limits::{PARKED_DEPTH_MAX, PARKED_IDLE, PARKING_PAUSE_MAX};
 use orama_runtime::pool::{Pool, Totals};
 use orama_runtime::{LoadedModule, NotParked};
 use std::rc::Rc;
@@ -56,15 +56,15 @@ fn the_depth_follows_the_rate() {
     let (slow, begin) = (slow(), Instant::now());
     let (mut pool, _) = pool(StartMode::Auto, &slow, begin);
     let now = ask(&mut pool, begin, Duration::from_secs(1), 20);
-    assert_eq!(pool.wanted(now), 1);
+    assert_eq!(pool.target_len(now), 1);
     let now = ask(&mut pool, now, Duration::from_millis(2), 60);
-    let busy = pool.wanted(now);
+    let busy = pool.target_len(now);
     assert!((2..PARKED_DEPTH_MAX).contains(&busy), "{busy}");
     let now = ask(&mut pool, now, Duration::from_micros(50), 60);
-    assert_eq!(pool.wanted(now), PARKED_DEPTH_MAX);
+    assert_eq!(pool.target_len(now), PARKED_DEPTH_MAX);
     // And back, also when no request comes that would show it.
-    assert_eq!(pool.wanted(now + Duration::from_secs(1)), 1);
-    assert_eq!(pool.wanted(now + PARKED_IDLE * 2), 0);
+    assert_eq!(pool.target_len(now + Duration::from_secs(1)), 1);
+    assert_eq!(pool.target_len(now + PARKED_IDLE * 2), 0);
 }
 
 #[test]
@@ -100,17 +100,17 @@ fn starts_that_cost_next_to_nothing_are_not_parked_unless_it_was_asked_for() {
     let (mut parked, _) = pool(StartMode::Parked, &echo, now);
     // Other tests keep the processor busy; the shortest of some starts counts.
     for _ in 0..200 {
-        if !auto.has_given_up() {
+        if !auto.is_disabled() {
             add(&mut auto, &echo, now);
         }
         add(&mut parked, &echo, now);
         parked.shrink(now);
     }
-    assert!(auto.has_given_up() && totals.guests() == 0);
-    assert_eq!((auto.wanted(now), parked.wanted(now)), (0, 1));
-    assert_eq!(parked.wanted(now + PARKED_IDLE * 2), 1, "what was asked for is kept");
+    assert!(auto.is_disabled() && totals.guests() == 0);
+    assert_eq!((auto.target_len(now), parked.target_len(now)), (0, 1));
+    assert_eq!(parked.target_len(now + PARKED_IDLE * 2), 1, "what was asked for is kept");
     let (command, _) = pool(StartMode::Command, &echo, now);
-    assert!(command.has_given_up() && command.wanted(now) == 0);
+    assert!(command.is_disabled() && command.target_len(now) == 0);
 }
 
 #[test]
@@ -120,11 +120,11 @@ fn a_pool_whose_guests_are_taken_as_soon_as_they_are_there_rests_for_ever_longer
     drop(pool.take(now));
     let mut rests = Vec::new();
     for _ in 0..12 {
-        assert!(pool.wants_more(now));
+        assert!(pool.needs_refill(now));
         add(&mut pool, &slow, now);
         drop(pool.take(now + Duration::from_micros(20)).unwrap());
         let begun = now;
-        while !pool.wants_more(now) {
+        while !pool.needs_refill(now) {
             now += Duration::from_millis(1);
         }
         rests.push(now - begun);
@@ -137,20 +137,20 @@ fn a_pool_whose_guests_are_taken_as_soon_as_they_are_there_rests_for_ever_longer
         now += Duration::from_secs(1);
         drop(pool.take(now).unwrap());
     }
-    assert!(pool.wants_more(now));
+    assert!(pool.needs_refill(now));
 }
 
 #[test]
 fn a_function_whose_start_fails_is_left_alone_and_a_full_node_is_asked_again() {
     let (echo, now) = (node().guest("echo"), Instant::now());
     let (mut pool_a, _) = pool(StartMode::Auto, &echo, now);
-    pool_a.failed(&NotParked::Failed(Failure::Overloaded), now);
-    assert!(!pool_a.has_given_up() && !pool_a.wants_more(now));
-    assert!(pool_a.wants_more(now + PARKING_PAUSE_MAX));
+    pool_a.record_failure(&NotParked::Failed(Failure::Overloaded), now);
+    assert!(!pool_a.is_disabled() && !pool_a.needs_refill(now));
+    assert!(pool_a.needs_refill(now + PARKING_PAUSE_MAX));
     let (mut pool_b, totals) = pool(StartMode::Parked, &echo, now);
     add(&mut pool_b, &echo, now);
-    pool_b.failed(&NotParked::Failed(Failure::Exit(1)), now);
-    assert!(pool_b.has_given_up() && totals.guests() == 0);
+    pool_b.record_failure(&NotParked::Failed(Failure::Exit(1)), now);
+    assert!(pool_b.is_disabled() && totals.guests() == 0);
     // A guest that was on its way comes too late.
     add(&mut pool_b, &echo, now);
     assert_eq!((pool_b.len(), totals.guests()), (0, 0));

@@ -4,9 +4,9 @@
 
 mod common;
 
-use orama_runtime::limits::{MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
 use common::{function, node};
 use orama_runtime::ModuleError;
+use orama_runtime::limits::{MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
 use orama_test_support::guests;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -33,10 +33,11 @@ fn what_is_no_module_is_told_by_its_first_bytes() {
         (b"\0asm\x02\0\0\0", "00 61 73 6d 02 00 00 00"),
     ] {
         let error = node().engine.validate(bytes, 64).unwrap_err();
-        assert_eq!(error, ModuleError::NotAModule(shown.to_owned()));
+        assert!(matches!(&error, ModuleError::NotAModule(found) if found == shown), "{error}");
         assert!(error.to_string().contains("00 61 73 6d 01 00 00 00"), "{error}");
     }
-    assert_eq!(node().engine.validate(&guests::wat("component"), 64), Err(ModuleError::Component));
+    let component = node().engine.validate(&guests::wat("component"), 64);
+    assert!(matches!(component, Err(ModuleError::Component)), "{component:?}");
 }
 
 #[test]
@@ -73,7 +74,7 @@ fn all_problems_are_told_at_once() {
     );
     for expected in [
         "_start must have the signature () -> (), not (f32) -> ()",
-        "nobody provides the import env.gone",
+        "the import env.gone is unknown",
         "the import env.get_env has the signature (i32 i32) -> (i64), not (i64) -> ()",
         "it imports a.memory, which is not a function",
         "its table starts with 3000000 elements",
@@ -92,7 +93,7 @@ fn a_hostile_number_of_problems_makes_a_short_message() {
     let problems = problems(&(text + ")"));
     assert!(begin.elapsed() < Duration::from_secs(10));
     assert_eq!(problems.len(), MODULE_PROBLEMS_SHOWN + 1);
-    assert!(problems[MODULE_PROBLEMS_SHOWN].contains("more of the kind"), "{problems:?}");
+    assert!(problems[MODULE_PROBLEMS_SHOWN].contains("more problems"), "{problems:?}");
     let message = problems.join("; ");
     assert!(message.len() < 8000, "{} bytes", message.len());
     assert!(!message.contains(|c: char| c.is_control()), "{message}");
@@ -110,14 +111,14 @@ fn tables_and_memories_are_counted() {
     let two = problems("(module (table 1 funcref) (table 1 funcref) (func (export \"_start\")))");
     assert_eq!(two, ["it has 2 tables; a function may have one"]);
     let most = format!("(module (table {TABLE_MAX_ELEMENTS} funcref) (func (export \"_start\")))");
-    assert_eq!(verdict(&most), Ok(()));
+    verdict(&most).unwrap();
     assert_eq!(node().run(&node().wat(&most), function(64, 20), b"").result, Ok(()));
     let memory = |pages: u32| verdict(&format!("(module (memory {pages}) (func (export \"_start\")))"));
-    assert_eq!(memory(1024), Ok(()));
+    memory(1024).unwrap();
     let error = memory(1025).unwrap_err().to_string();
     assert!(error.contains("67174400 bytes of memory, more than its limit of 64 MB"), "{error}");
     // A maximum is only a promise not to ask for more.
-    assert_eq!(verdict("(module (memory 1 65536) (func (export \"_start\")))"), Ok(()));
+    verdict("(module (memory 1 65536) (func (export \"_start\")))").unwrap();
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn every_host_function_is_there_under_each_name() {
             write!(text, "(import \"{module}\" \"{name}\" (func {signature}))").unwrap();
         }
         text += "(memory (export \"memory\") 1) (func (export \"_start\")))";
-        assert_eq!(verdict(&text), Ok(()), "{module}");
+        verdict(&text).unwrap_or_else(|error| panic!("{module}: {error}"));
     }
 }
 

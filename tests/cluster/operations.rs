@@ -174,6 +174,6 @@ fn three_machines_are_set_up_by_the_commands_of_the_manual() {
             }
         }
     }
-    assert!(said[&1].contains("the configuration is good"), "{said:?}");
+    assert!(said[&1].contains("the configuration is valid"), "{said:?}");
     assert!(said[&3].contains("Hello") && said[&3].contains("TOKEN"), "{said:?}{}", machines.logs());
 }

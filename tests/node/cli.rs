@@ -250,8 +250,11 @@ fn exit_codes_and_words_for_people() {
     node.get("/v1/functions/echo").expect(200);
     user.run(4, &["list", "--api-key", "orama_wrong"]);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (_, stderr) = user.run(5, &["list", "--gateway-url", &format!("http://127.0.0.1:{port}")]);
+    let dead = format!("http://127.0.0.1:{port}");
+    let (_, stderr) = user.run(5, &["list", "--gateway-url", &dead, "--api-key", &node.key()]);
     assert!(stderr.contains("orama serve"), "says what to do: {stderr}");
+    let (_, stderr) = user.run(4, &["list", "--gateway-url", &dead]);
+    assert!(stderr.contains(&dead) && stderr.contains("belongs to"), "{stderr}");
     let stranger = User { dir: new_dir("stranger"), home: new_dir("empty-home") };
     let url = format!("http://{}", node.address());
     let (_, stderr) = stranger.run(4, &["list", "--gateway-url", &url]);

@@ -219,7 +219,7 @@ fn the_demo_takes_a_free_port_and_ends_with_sigterm() {
     let (mut child, said) = demo(&home, &[]);
     eventually("the demo is done", || lock(&said).contains("Ctrl-C"));
     let text = lock(&said).clone();
-    assert!(text.contains("127.0.0.1:6001 is taken, so a free port is used"), "{text}");
+    assert!(text.contains("127.0.0.1:6001 is in use; the demo takes a free port instead"), "{text}");
     assert!(text.contains("answered {\"message\":\"Hello, World!\"}"), "{text}");
     let key = fs::read_to_string(home.join("credentials.json")).unwrap();
     let credentials: Value = serde_json::from_str(&key).unwrap();

@@ -136,14 +136,22 @@ fn what_waits_goes_with_its_version() {
 fn guests_that_cannot_wait_run_on_demand_and_their_details_say_why() {
     let node = Node::of_one_core("");
     let cases = [
-        ("trap_unreachable", 500, "started by the request: its start fails: the function trapped: "),
+        (
+            "trap_unreachable",
+            500,
+            "started by the request: the function fails during its start: the function trapped: ",
+        ),
         (
             "memory_grow_then_trap",
             500,
-            "started by the request: its start fails: the function ran out of memory",
+            "started by the request: the function fails during its start: the function ran out of memory",
         ),
-        ("spin", 504, "started by the request: its start fails: the function did not finish within"),
-        ("empty", 200, "started by the request: it ends without having looked at its input"),
+        (
+            "spin",
+            504,
+            "started by the request: the function fails during its start: the function did not finish within",
+        ),
+        ("empty", 200, "started by the request: the function ends without reading its input"),
     ];
     for (guest, status, note) in cases {
         node.deploy(guest, &guests::wat(guest), &[("start", "parked"), ("timeout_seconds", "1")]);

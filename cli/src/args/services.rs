@@ -1,4 +1,4 @@
-//! The commands for what functions use: secrets, triggers, messages, and who may do what.
+//! The commands for secrets, triggers, messages, namespaces and keys.
 
 use super::{Connection, Id, NodeAccess};
 use clap::{ArgGroup, Subcommand, ValueEnum};
@@ -7,14 +7,14 @@ use std::path::PathBuf;
 
 #[derive(Subcommand)]
 pub enum SecretsCommand {
-    /// Set a secret; the next invocation reads the new value
+    /// Set a secret; later invocations read the new value
     #[command(
         group(ArgGroup::new("source").required(true).args(["value", "from_file"])),
         override_usage = "orama function secrets set [OPTIONS] <NAME> <VALUE | - | --from-file <PATH>>",
         after_help = "\
-The value is stored encrypted and never shown again. It is taken as it is, with a line break at its end where a file or \
-standard input has one. An argument can be seen by other users of the machine while the command runs, and stays in the \
-shell's history: --from-file or standard input keep it out of both.
+The node encrypts the value and never shows it. A line break at the end of a file or of standard input is part of the value. \
+Other users of the machine can see an argument while the command runs, and the shell's history keeps it; use --from-file or \
+standard input to avoid both.
 
 Examples:
   orama function secrets set APNS_KEY_ID ABC123DEF
@@ -22,26 +22,26 @@ Examples:
   printf %s \"$TOKEN\" | orama function secrets set TOKEN -"
     )]
     Set {
-        /// The secret's name, as get_secret is given it
+        /// The secret's name, as functions pass it to get_secret
         #[arg(value_parser = SecretName::new)]
         name: SecretName,
         /// The value, or - to read it from standard input
         #[arg(allow_hyphen_values = true)]
         value: Option<String>,
-        /// Take the value from a file (UTF-8 text, such as a PEM)
+        /// Read the value from a file (UTF-8 text, such as a PEM)
         #[arg(long, value_name = "PATH")]
         from_file: Option<PathBuf>,
         #[command(flatten)]
         connection: Connection,
     },
-    /// List the names of the namespace's secrets; values are never shown
+    /// List the names of the namespace's secrets; the values are never shown
     List {
         #[command(flatten)]
         connection: Connection,
     },
     /// Delete a secret
     #[command(after_help = "\
-Asks on a terminal; anywhere else --force is needed.
+The command asks for confirmation on a terminal; without a terminal it needs --force.
 
 Examples:
   orama function secrets delete APNS_KEY_ID
@@ -50,7 +50,7 @@ Examples:
         /// The secret's name
         #[arg(value_parser = SecretName::new)]
         name: SecretName,
-        /// Do not ask
+        /// Delete without confirmation
         #[arg(long, short)]
         force: bool,
         #[command(flatten)]
@@ -62,8 +62,8 @@ Examples:
 pub enum TriggersCommand {
     /// Run a function for each message that is published to a topic
     #[command(after_help = "\
-The function reads {\"topic\", \"data\", \"namespace\", \"trigger_depth\", \"timestamp\"} from standard input. What fails is tried \
-again as function.yaml's `retry` says, and then kept as a dead letter.
+The function reads {\"topic\", \"data\", \"namespace\", \"trigger_depth\", \"timestamp\"} from standard input. A failed run is \
+retried as `retry` in function.yaml says; after the last attempt the message is kept as a dead letter.
 
 Examples:
   orama function triggers add call-push-handler --topic calls:invite
@@ -86,7 +86,7 @@ Examples:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Delete a trigger; does not ask
+    /// Delete a trigger, without confirmation
     #[command(after_help = "\
 Example:
   orama function triggers delete call-push-handler 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
@@ -99,9 +99,9 @@ Example:
         #[command(flatten)]
         connection: Connection,
     },
-    /// Show messages on which the function failed, also when tried again, newest first
+    /// Show dead letters: messages on which every attempt failed, newest first
     #[command(after_help = "\
-With --json the messages' data is shown as well.
+With --json the output includes the messages' data.
 
 Examples:
   orama function triggers dead-letters call-push-handler
@@ -110,7 +110,7 @@ Examples:
         /// The function
         #[arg(value_parser = FunctionName::new)]
         function: FunctionName,
-        /// How many at most [default: the node's]
+        /// Largest number of dead letters [default: the node's]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
         #[command(flatten)]
@@ -143,8 +143,8 @@ Examples:
 pub enum PubsubCommand {
     /// Publish a message to a topic
     #[command(after_help = "\
-The message is JSON, and is handed on as it stands. When the command ends, the message is stored: functions with a trigger on \
-the topic will run for it.
+The message is JSON and is published exactly as given. When the command succeeds, the message is stored, and the functions \
+with a trigger on the topic will run for it.
 
 Examples:
   orama pubsub publish calls:invite '{\"calleeId\": \"user123\", \"callType\": \"video\"}'
@@ -163,13 +163,13 @@ Examples:
 
 #[derive(Subcommand)]
 pub enum NamespaceCommand {
-    /// Create a namespace: functions, data, secrets and keys of its own
+    /// Create a namespace, with its own functions, data, secrets and keys
     #[command(after_help = "\
 Example:
   orama namespace create team-a
   orama keys create --role admin --namespace team-a")]
     Create {
-        /// The name: a letter, then letters, digits, '-' and '_', at most 63 characters
+        /// The name: a letter, then letters, digits, '-' and '_'; at most 63 characters
         #[arg(value_parser = Namespace::new)]
         name: Namespace,
         #[command(flatten)]
@@ -182,7 +182,7 @@ Example:
     },
     /// Delete a namespace with everything in it
     #[command(after_help = "\
-Asks on a terminal; anywhere else --force is needed.
+The command asks for confirmation on a terminal; without a terminal it needs --force.
 
 Examples:
   orama namespace delete team-a
@@ -191,7 +191,7 @@ Examples:
         /// The namespace
         #[arg(value_parser = Namespace::new)]
         name: Namespace,
-        /// Do not ask
+        /// Delete without confirmation
         #[arg(long, short)]
         force: bool,
         #[command(flatten)]
@@ -201,9 +201,9 @@ Examples:
 
 #[derive(Subcommand)]
 pub enum KeysCommand {
-    /// Create an API key; it is shown once
+    /// Create an API key, which is shown only once
     #[command(after_help = "\
-The key alone goes to standard output, so that a script can take it. The node keeps only its hash.
+Standard output holds the key alone, for scripts. The node keeps only its hash.
 
 Examples:
   orama keys create --role invoke
@@ -215,12 +215,12 @@ Examples:
         #[command(flatten)]
         connection: Connection,
     },
-    /// List the namespace's keys; the keys themselves are never shown
+    /// List the ids and roles of the namespace's keys
     List {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Delete a key, which is refused from then on; does not ask. An operator's key reaches those of every namespace
+    /// Delete a key, without confirmation; the node refuses it from then on. An operator may delete keys of every namespace
     #[command(after_help = "\
 Example:
   orama keys delete 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
@@ -235,7 +235,7 @@ Example:
 /// What a key may do in its namespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Role {
-    /// Everything, keys included
+    /// Everything in the namespace, keys included
     Admin,
     /// Deploy, inspect and invoke functions, set secrets and triggers
     Deploy,
@@ -245,7 +245,7 @@ pub enum Role {
 
 #[derive(Subcommand)]
 pub enum MasterKeyCommand {
-    /// Make a new master key and store every secret under it, while functions go on reading them
+    /// Create a new master key and encrypt every secret with it, while functions keep reading them
     #[command(after_help = "\
 Example:
   orama secrets rotate-key")]

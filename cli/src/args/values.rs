@@ -1,11 +1,11 @@
-//! Values of arguments, checked before anything else happens.
+//! Types of argument values, which are checked when the arguments are parsed.
 
 use clap::ValueEnum;
 use orama_runtime::names::FunctionName;
 use std::fmt;
 use std::str::FromStr;
 
-/// How an invocation ended.
+/// The outcome of an invocation.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Status {
     Success,
@@ -50,7 +50,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// A point in time, given as such or as how long ago.
+/// A point in time, given as a time or as an age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Since(pub jiff::Timestamp);
 
@@ -61,9 +61,10 @@ impl FromStr for Since {
         if let Ok(time) = text.parse() {
             return Ok(Self(time));
         }
-        let wrong =
-            || "expected a time such as 2026-02-23T19:00:00Z, or how long ago: 90s, 15m, 2h, 1d".to_owned();
-        // A day has 24 hours here: without a time zone there is no other.
+        let wrong = || {
+            "expected a time such as 2026-02-23T19:00:00Z, or an age such as 90s, 15m, 2h or 1d".to_owned()
+        };
+        // Without a time zone a day has 24 hours.
         let ago = jiff::SpanRelativeTo::days_are_24_hours();
         let span: jiff::Span = text.parse().map_err(|_| wrong())?;
         let span = span.to_duration(ago).map_err(|_| wrong())?;
@@ -72,7 +73,7 @@ impl FromStr for Since {
     }
 }
 
-/// An id that the node gave: letters, digits, '-' and '_', so that it is one segment of a path.
+/// An id of the node: letters, digits, '-' and '_', so that it is one segment of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Id(String);
 
@@ -89,7 +90,7 @@ impl FromStr for Id {
     fn from_str(text: &str) -> Result<Self, String> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if text.is_empty() || !text.bytes().all(fits) {
-            return Err("an id has only letters, digits, '-' and '_'".to_owned());
+            return Err("an id consists of letters, digits, '-' and '_'".to_owned());
         }
         Ok(Self(text.to_owned()))
     }
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_cannot_leave_its_place_in_a_path() {
+    fn an_id_is_one_segment_of_a_path() {
         assert_eq!("0197f0c2-5b5e_X".parse::<Id>().unwrap().as_str(), "0197f0c2-5b5e_X");
         for bad in ["", ".", "..", "a/b", "a b", "a%2fb", "a?b"] {
             assert!(bad.parse::<Id>().is_err(), "{bad:?} was accepted");

@@ -1,4 +1,4 @@
-//! `orama function build`: Go code to function.wasm.
+//! `orama function build`: compiles Go code to function.wasm.
 
 use crate::args::Build;
 use crate::compiler::{Built, Compiler, Scheduler};
@@ -27,14 +27,14 @@ pub fn run(args: &Build, json: bool) -> Result<()> {
     output::line(&summary(&built))
 }
 
-/// Shows what the compiler said although it succeeded.
+/// Shows the warnings of a compiler that succeeded.
 pub fn warn(built: &Built) {
     if !built.warnings.is_empty() {
         output::note(&output::printable(&built.warnings));
     }
 }
 
-/// What was built, by what, how large and how fast.
+/// Describes a build: the compiler, the size and the time.
 pub fn summary(built: &Built) -> String {
     let scheduler = match built.scheduler {
         None => "",

@@ -1,23 +1,25 @@
-//! The question before something is deleted that cannot be brought back.
+//! The question before a deletion that cannot be undone.
 
 use crate::error::{CliError, Result};
 use std::io::{BufRead, IsTerminal, Write, stderr, stdin};
 
-/// Asks on a terminal whether to delete `what` with the `rest` that goes with it; anything but yes is an error.
-/// With `force` nothing is asked; without a terminal and without `force` it is wrong usage.
+/// Asks on a terminal whether to delete `what` and the `rest` that belongs to it. With `force` it does not ask.
+///
+/// # Errors
+/// When the answer is not yes; wrong usage without a terminal and without `force`.
 pub fn confirm(force: bool, what: &str, rest: &str) -> Result<()> {
     if force {
         return Ok(());
     }
     if !stdin().is_terminal() || !stderr().is_terminal() {
-        return Err(CliError::usage(format!("not deleting {what}: there is no terminal to ask on"))
-            .hint("--force deletes without asking"));
+        return Err(CliError::usage(format!("{what} was not deleted: there is no terminal to confirm on"))
+            .hint("add --force to delete without confirmation"));
     }
     drop(write!(stderr(), "Delete {what}{rest}? [y/N] "));
     let mut answer = String::new();
     let read = stdin().lock().read_line(&mut answer);
-    if read.map_err(|error| CliError::failed(format!("cannot read the answer: {error}")))? == 0 {
-        // The line that Ctrl-D leaves unfinished.
+    if read.map_err(|error| CliError::failed("cannot read the answer").caused_by(error))? == 0 {
+        // Ctrl-D leaves the line unfinished.
         drop(writeln!(stderr()));
     }
     if is_yes(&answer) { Ok(()) } else { Err(CliError::failed("not deleted")) }

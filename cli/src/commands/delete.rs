@@ -1,4 +1,4 @@
-//! `orama function delete`: asks first.
+//! `orama function delete`: confirms, then deletes a function or one version.
 
 use super::confirm::confirm;
 use crate::args::Target;

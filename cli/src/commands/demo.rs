@@ -1,4 +1,4 @@
-//! `orama demo`: everything once, on a machine that may have nothing installed.
+//! `orama demo`: starts a node, deploys a function and invokes it, on a machine that may have no compiler.
 
 use super::{FunctionInfo, deploy, invoke, serve};
 use crate::args::{CompilerChoice, Demo, SchedulerChoice, Target};
@@ -17,12 +17,12 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-/// Not `hello`: a function of that name may be the user's own.
+/// Not `hello`: the user may have a function of that name.
 const NAME: &str = "demo-hello";
 
 const INPUT: &str = "{\"name\": \"World\"}";
 
-/// The module that TinyGo made of the sources below (`tinygo build -no-debug -target wasi`).
+/// The module that TinyGo built from the sources below (`tinygo build -no-debug -target wasi`).
 const BUNDLED: &[u8] = include_bytes!("../../../examples/hello/prebuilt/hello.wasm");
 
 const MANIFEST: &str = include_str!("../../../examples/hello/function.yaml");
@@ -43,7 +43,7 @@ pub fn run(args: Demo) -> Result<()> {
     let overrides = Overrides { listen: args.listen, home: args.home, ..Overrides::default() };
     let mut config: Config = serve::load(&overrides)?;
     if args.listen.is_none() && is_taken(config.listen) {
-        output::line(&format!("{} is taken, so a free port is used", config.listen))?;
+        output::line(&format!("{} is in use; the demo takes a free port instead", config.listen))?;
         config.listen.set_port(0);
     }
     let home = config.home.clone();
@@ -51,16 +51,15 @@ pub fn run(args: Demo) -> Result<()> {
     let gateway_url = format!("http://{}", running.node.local_addr());
     output::line(&format!("listening on {gateway_url} (data in {})", home.display()))?;
 
-    // The node wrote its file before it served; the address is the one that it really has.
-    let client =
-        Client::new(Credentials { gateway_url: gateway_url.clone(), ..Credentials::of_home(&home)? })?;
+    // The node wrote its address and key into its home before it served.
+    let client = Client::new(Credentials::of_home(&home)?)?;
     let function = deploy_hello(&client)?;
     output::line(&format!(
         "deployed {} version {}, content id {}",
         function.name, function.version, function.wasm_cid
     ))?;
 
-    let name = FunctionName::new(NAME).map_err(|error| CliError::failed(error.to_string()))?;
+    let name = FunctionName::new(NAME).map_err(built_in)?;
     let answer = invoke::call(&client, &Target { name, version: None }, INPUT.into())?;
     output::line(&format!("sent     {INPUT}\nanswered {}", String::from_utf8_lossy(&answer.body)))?;
     output::line(&format!(
@@ -70,45 +69,50 @@ pub fn run(args: Demo) -> Result<()> {
     running.until_signal()
 }
 
-// Bound as others bind, without SO_REUSEPORT: with it, two nodes would share the port and each see half the requests.
+// Binds without SO_REUSEPORT. With it, two nodes would share the port, and each would get half of the requests.
 fn is_taken(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
 fn deploy_hello(client: &Client) -> Result<FunctionInfo> {
-    let mut manifest = manifest::parse(MANIFEST).map_err(|error| CliError::failed(error.to_string()))?;
-    manifest.name = FunctionName::new(NAME).map_err(|error| CliError::failed(error.to_string()))?;
+    let mut manifest = manifest::parse(MANIFEST).map_err(built_in)?;
+    manifest.name = FunctionName::new(NAME).map_err(built_in)?;
     let wasm = match Compiler::find(CompilerChoice::Auto) {
         Ok(compiler) => built_here(&compiler)?,
         Err(_) => {
-            output::line("neither TinyGo nor Go is installed, so the bundled module is deployed")?;
+            output::line("neither TinyGo nor Go is installed; the demo deploys its bundled module")?;
             BUNDLED.to_vec()
         }
     };
     Ok(deploy::upload(client, &manifest, wasm, false)?.json::<Deployed>()?.function)
 }
 
+/// An error in what this program brings along, which its tests exclude.
+fn built_in(cause: impl std::error::Error + Send + Sync + 'static) -> CliError {
+    CliError::failed("the bundled function is not valid").caused_by(cause)
+}
+
 fn built_here(compiler: &Compiler) -> Result<Vec<u8>> {
-    let dir = tempfile::tempdir().map_err(|error| io("write to", &std::env::temp_dir(), &error))?;
+    let dir = tempfile::tempdir().map_err(|error| io("write to", &std::env::temp_dir(), error))?;
     for (file, text) in SOURCES {
         let path = dir.path().join(file);
-        fs::write(&path, text).map_err(|error| io("write", &path, &error))?;
+        fs::write(&path, text).map_err(|error| io("write", &path, error))?;
     }
     let project = Project::open(dir.path())?;
     match compiler.build(&project, SchedulerChoice::Auto, false) {
         Ok(built) => {
             output::line(&super::build::summary(&built))?;
-            fs::read(project.module_path()).map_err(|error| io("read", &project.module_path(), &error))
+            fs::read(project.module_path()).map_err(|error| io("read", &project.module_path(), error))
         }
         Err(error) => {
-            output::note(&output::printable(&error.to_string()));
-            output::line("the build failed, so the bundled module is deployed")?;
+            output::note(&output::printable(&error.described()));
+            output::line("the build failed; the demo deploys its bundled module")?;
             Ok(BUNDLED.to_vec())
         }
     }
 }
 
-/// A line to paste. The shell takes the key out of the file, so that it stands neither on the screen nor in the history.
+/// A command to paste. The shell reads the key from the file, so the key appears neither on the screen nor in the history.
 fn curl(gateway_url: &str, home: &Path) -> String {
     let file = quoted(&home.join("credentials.json"));
     format!(

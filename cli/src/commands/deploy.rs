@@ -1,4 +1,4 @@
-//! `orama function deploy`: builds when the code changed, uploads, shows what the node made of it.
+//! `orama function deploy`: builds the module if its sources changed, uploads it, and shows the new version.
 
 use super::{FunctionInfo, build};
 use crate::args;
@@ -16,18 +16,18 @@ use serde_json::json;
 use std::fs;
 use std::io::Cursor;
 
-/// What the node answers to a deploy, as far as it is shown.
+/// The fields of the node's answer that the command shows.
 #[derive(Deserialize)]
 struct Deployed {
     function: FunctionInfo,
-    /// Whether the node had to compile the module; it does not when it knows it.
+    /// Whether the node compiled the module. A node that has the compiled code already does not.
     compiled: Option<bool>,
 }
 
 /// Runs the command.
 pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
     let project = Project::open(&args.dir)?;
-    // First, so that a mistake in it is told before a build of many seconds.
+    // Read first, so that a mistake in it is reported before a build of many seconds.
     let manifest = project.manifest()?;
     match project.module()? {
         Module::Fresh => {}
@@ -43,13 +43,14 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
         }
         Module::Missing => {
             return Err(CliError::failed(format!(
-                "{} has neither Go files nor a {MODULE}",
+                "there are neither Go files nor a {MODULE} in {}",
                 project.dir().display()
-            )));
+            ))
+            .hint("go to a function's folder, name one, or start one with `orama function init <name>`"));
         }
     }
     let path = project.module_path();
-    let wasm = fs::read(&path).map_err(|error| io("read", &path, &error))?;
+    let wasm = fs::read(&path).map_err(|error| io("read", &path, error))?;
     let size = wasm.len() as u64;
     let answer = upload(client, &manifest, wasm, json)?;
     if json {
@@ -64,22 +65,22 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
         output::size(size),
     ))?;
     if compiled == Some(false) {
-        output::note("the node knew this module: nothing was compiled");
+        output::note("the node had compiled this module before and used that code");
     }
     Ok(())
 }
 
-/// Sends a module and its settings to the node.
+/// Uploads a module and its settings.
 pub fn upload(client: &Client, manifest: &Manifest, wasm: Vec<u8>, quiet: bool) -> Result<Answer> {
     if wasm.len() > WASM_MAX_BYTES {
         let (size, limit) = (output::size(wasm.len() as u64), output::size(WASM_MAX_BYTES as u64));
-        return Err(CliError::failed(format!("the module has {size}, a node takes at most {limit}"))
-            .hint("TinyGo makes smaller modules: `orama function build --compiler tinygo`"));
+        return Err(CliError::failed(format!("the module has {size}; a node accepts at most {limit}"))
+            .hint("build a smaller one with TinyGo: `orama function build --compiler tinygo`"));
     }
     let size = wasm.len() as u64;
     let progress = Progress::start(&format!("uploading {} ({})", manifest.name, output::size(size)), quiet);
     progress.bytes(size);
-    let reader = progress.reader(Cursor::new(wasm), size, "the node checks and compiles the module");
+    let reader = progress.reader(Cursor::new(wasm), size, "the node is checking and compiling the module");
     let form = Form::new()
         .text("name", manifest.name.to_string())
         .text("is_public", manifest.public.to_string())

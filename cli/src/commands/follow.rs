@@ -1,9 +1,9 @@
-//! `orama function logs --follow`: each invocation once, as it ends.
+//! `orama function logs --follow`: shows each invocation once, when it has ended.
 
 use super::connect;
 use super::logs::{Filter, Invocation};
 use crate::args::{Connection, Target};
-use crate::client::Client;
+use crate::client::{Client, not_understood};
 use crate::error::{CliError, Result};
 use crate::output;
 use jiff::{SignedDuration, Timestamp};
@@ -19,35 +19,35 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// Time between two questions to the node.
+/// Time between two requests to the node.
 const POLL_EVERY: Duration = Duration::from_secs(1);
 
-/// How much earlier than the newest that was seen an invocation may have started that had not ended then: the longest
-/// timeout, and some seconds in which its record is written.
+/// How far before the start of the newest invocation the next request looks back. An invocation that started earlier may end
+/// later: by the longest timeout, and 10 s until its record is written.
 const OVERLAP: SignedDuration = SignedDuration::from_secs(TIMEOUT_SECONDS.max as i64 + 10);
 
-/// Why following ends.
+/// Why the command ends.
 enum End {
     /// Ctrl-C.
     Interrupt,
-    /// By itself.
+    /// Following the logs ended by itself.
     Done(Result<()>),
 }
 
-/// Runs the command until Ctrl-C, until nobody reads what it prints, or until the node refuses.
+/// Runs the command until Ctrl-C, until the reader of its output goes away, or until the node refuses a request.
 pub fn run(connection: Connection, function: &Target, filter: Filter, json: bool) -> Result<()> {
     let (ends, ended) = mpsc::channel();
     let mut signals = Signals::new([SIGINT])
-        .map_err(|error| CliError::failed(format!("cannot wait for Ctrl-C: {error}")))?;
+        .map_err(|error| CliError::failed("cannot wait for Ctrl-C").caused_by(error))?;
     let interrupts = ends.clone();
     thread::spawn(move || signals.forever().next().map(|_| interrupts.send(End::Interrupt)));
     let function = function.clone();
-    // On a thread of its own, as a request may wait long after Ctrl-C. The process ends with this function.
+    // On another thread, as a request may take long after Ctrl-C. The process ends when this function returns.
     thread::spawn(move || ends.send(End::Done(follow(&connection, &function, filter, json))));
     match ended.recv() {
         Ok(End::Done(result)) => result,
         Ok(End::Interrupt) => Ok(()),
-        Err(_) => Err(CliError::failed("following the logs ended unexpectedly")),
+        Err(error) => Err(CliError::failed("following the logs ended unexpectedly").caused_by(error)),
     }
 }
 
@@ -56,7 +56,7 @@ fn follow(connection: &Connection, function: &Target, mut filter: Filter, json: 
     let mut shown = filter.limit.unwrap_or(LOGS_LIMIT.default) as usize;
     filter.limit = Some(LOGS_LIMIT.max);
     let mut seen = Seen::default();
-    // A node that is not there at the start is a mistake; one that goes away later is expected back.
+    // A node that does not answer at the start is an error. One that stops answering later is expected back.
     let mut page = Page::fetch(&client, function, &filter)?;
     let mut warned = false;
     loop {
@@ -67,24 +67,18 @@ fn follow(connection: &Connection, function: &Target, mut filter: Filter, json: 
                 return Ok(());
             }
         }
-        // Then the node could not look back as far as it was asked to.
+        // The page ends before the time that the command asked for.
         if full && shown == usize::MAX && !warned {
-            let (limit, overlap_s) = (LOGS_LIMIT.max, OVERLAP.as_secs());
-            notice(
-                &format!(
-                    "more than {limit} invocations in {overlap_s} s: some that run long may be left out"
-                ),
-                json,
-            );
+            notice(&too_many(), json);
             warned = true;
         }
         shown = usize::MAX;
-        // Never further back than was asked for.
+        // Never further back than the user asked for.
         filter.since = filter.since.max(seen.since());
         thread::sleep(POLL_EVERY);
         page = match Page::fetch(&client, function, &filter) {
-            Err(error) if error.is_passing() => {
-                notice(&format!("{error}; waiting for the node"), json);
+            Err(error) if error.is_retryable() => {
+                notice(&format!("{}; waiting for the node", error.described()), json);
                 let (again, page) = wait(connection, function, &filter)?;
                 client = again;
                 notice("the node answers again", json);
@@ -95,13 +89,18 @@ fn follow(connection: &Connection, function: &Target, mut filter: Filter, json: 
     }
 }
 
-/// Asks until the node answers. Its address is looked up each time: one that was started again may have another.
+fn too_many() -> String {
+    let (limit, overlap_s) = (LOGS_LIMIT.max, OVERLAP.as_secs());
+    format!("more than {limit} invocations in {overlap_s} s: some long invocations may be missing")
+}
+
+/// Polls until the node answers. The credentials are read each time, as a restarted node may have another address.
 fn wait(connection: &Connection, function: &Target, filter: &Filter) -> Result<(Client, Page)> {
     loop {
         thread::sleep(POLL_EVERY);
         let client = connect(connection)?;
         match Page::fetch(&client, function, filter) {
-            Err(error) if error.is_passing() => {}
+            Err(error) if error.is_retryable() => {}
             other => return Ok((client, other?)),
         }
     }
@@ -124,7 +123,7 @@ struct Page {
 struct Entry {
     invocation: Invocation,
     started_at: Timestamp,
-    /// As the node wrote it.
+    /// The JSON that the node sent.
     json: String,
 }
 
@@ -144,12 +143,11 @@ impl Page {
 
 impl Entry {
     fn read(raw: &RawValue) -> Result<Self> {
-        let wrong = |error: &dyn std::fmt::Display| {
-            CliError::failed(format!("the node's answer was not understood: {error}"))
-        };
-        let invocation: Invocation = serde_json::from_str(raw.get()).map_err(|error| wrong(&error))?;
-        let started_at = invocation.started_at.parse().map_err(|error: jiff::Error| wrong(&error))?;
-        // Between the tokens of JSON a line break is like a space, and within them there is none.
+        let invocation: Invocation =
+            serde_json::from_str(raw.get()).map_err(|error| not_understood(error, None))?;
+        let started_at =
+            invocation.started_at.parse().map_err(|error: jiff::Error| not_understood(error, None))?;
+        // JSON has line breaks only between tokens, where a space means the same.
         let json = raw.get().replace(['\n', '\r'], " ");
         Ok(Self { invocation, started_at, json })
     }
@@ -159,14 +157,14 @@ impl Entry {
     }
 }
 
-/// What was shown, as far back as the node is asked.
+/// The invocations that were shown, as far back as the next request looks.
 #[derive(Default)]
 struct Seen {
     attempts: BTreeSet<(Timestamp, String, u32)>,
 }
 
 impl Seen {
-    /// Those of a page (newest first) that were not there before, oldest first.
+    /// Takes the new entries of a page (newest first), and returns them oldest first.
     fn take(&mut self, page: Vec<Entry>) -> Vec<Entry> {
         let mut new = page;
         new.reverse();
@@ -180,7 +178,7 @@ impl Seen {
         new
     }
 
-    /// From where on the next page is asked for: before the newest one that was seen, by the node's own clock.
+    /// Where the next request begins: [`OVERLAP`] before the newest invocation, by the node's clock.
     fn since(&self) -> Option<Timestamp> {
         let (newest, ..) = self.attempts.last()?;
         newest.checked_sub(OVERLAP).ok()
@@ -210,14 +208,14 @@ mod tests {
         assert_eq!(ids(&seen.take(vec![entry(2, "b", 1), entry(1, "a", 1)])), ["a/1", "b/1"]);
         let page = vec![entry(3, "a", 2), entry(2, "b", 1), entry(1, "a", 1)];
         assert_eq!(ids(&seen.take(page)), ["a/2"]);
-        // Started before what was seen, and ended after it.
+        // It started before the others and ended after them.
         let page = vec![entry(3, "a", 2), entry(2, "b", 1), entry(1, "a", 1), entry(0, "slow", 1)];
         assert_eq!(ids(&seen.take(page)), ["slow/1"]);
         assert!(seen.take(Vec::new()).is_empty());
     }
 
     #[test]
-    fn only_what_may_come_again_is_remembered() {
+    fn only_invocations_that_the_node_may_send_again_are_remembered() {
         let mut seen = Seen::default();
         assert_eq!(seen.since(), None);
         seen.take((0..2000).map(|n| entry(1999 - n, &n.to_string(), 1)).collect());

@@ -1,4 +1,4 @@
-//! `orama function init`: a folder with a function that builds and runs at once.
+//! `orama function init`: writes a folder with a function that builds and runs.
 
 use crate::error::{CliError, Result, io};
 use crate::output;
@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// The files of a new function; `{name}` stands for its name.
+/// The files of a new function. `{name}` is replaced by its name.
 const FILES: [(&str, &str); 4] = [
     ("function.go", include_str!("../../../examples/hello/function.go")),
     ("function.yaml", include_str!("../../templates/function.yaml.txt")),
@@ -33,24 +33,24 @@ pub fn run(name: &FunctionName, json: bool) -> Result<()> {
 
 fn create(dir: &Path, name: &FunctionName) -> Result<()> {
     fs::create_dir(dir).or_else(|error| match error.kind() {
-        // An empty folder, made for the function or just cloned, is as good as none.
+        // An empty folder, such as a new clone, is fine.
         ErrorKind::AlreadyExists if dir.is_dir() => Ok(()),
-        _ => Err(io("create", dir, &error)),
+        _ => Err(io("create", dir, error)),
     })?;
-    // Seen before the first file is written, so that a refusal leaves everything as it was.
+    // Checked before the first file is written, so that a refusal changes nothing.
     if let Some((file, _)) = FILES.iter().find(|(file, _)| dir.join(file).symlink_metadata().is_ok()) {
         return Err(CliError::failed(format!(
-            "{} is already there, and nothing is overwritten",
+            "{} exists already; nothing is overwritten",
             dir.join(file).display()
         ))
-        .hint("choose another name, or move the old folder away"));
+        .hint("choose another name, or move the existing folder away"));
     }
     for (file, template) in FILES {
         let path = dir.join(file);
         let text = template.replace("{name}", name.as_str());
         fs::File::create_new(&path)
             .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|error| io("create", &path, &error))?;
+            .map_err(|error| io("create", &path, error))?;
     }
     Ok(())
 }
@@ -96,7 +96,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("go.mod"), "mine").unwrap();
         let error = create(dir.path(), &name("hello")).unwrap_err().to_string();
-        assert!(error.contains("go.mod is already there"), "{error}");
+        assert!(error.contains("go.mod exists already"), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

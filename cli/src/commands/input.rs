@@ -1,22 +1,28 @@
-//! What a command is fed with: files and standard input, read no further than a limit.
+//! The input of a command: files and standard input, read up to a limit.
 
 use crate::error::{CliError, Result, io};
 use std::fs::File;
 use std::io::{Read, stdin};
 use std::path::Path;
 
-/// The argument that stands for standard input.
+/// The argument that means standard input.
 pub const STANDARD_INPUT: &str = "-";
 
-/// A file's bytes: all of them, or more than `limit` when there are more.
+/// Reads a file: all of it, or `limit` + 1 bytes of a larger one. The caller refuses those.
+///
+/// # Errors
+/// When the file cannot be read.
 pub fn file(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    File::open(path).and_then(|file| bounded(file, limit)).map_err(|error| io("read", path, &error))
+    File::open(path).and_then(|file| bounded(file, limit)).map_err(|error| io("read", path, error))
 }
 
-/// The same of standard input.
+/// Reads standard input in the same way.
+///
+/// # Errors
+/// When it cannot be read.
 pub fn standard_input(limit: usize) -> Result<Vec<u8>> {
     bounded(stdin().lock(), limit)
-        .map_err(|error| CliError::failed(format!("cannot read standard input: {error}")))
+        .map_err(|error| CliError::failed("cannot read standard input").caused_by(error))
 }
 
 fn bounded(reader: impl Read, limit: usize) -> std::io::Result<Vec<u8>> {

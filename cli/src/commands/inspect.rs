@@ -1,4 +1,4 @@
-//! `orama function list`, `get` and `versions`: what is deployed.
+//! `orama function list`, `get` and `versions`: show what is deployed.
 
 use super::FunctionInfo;
 use crate::args::Target;
@@ -27,7 +27,7 @@ pub fn list(client: &Client, json: bool) -> Result<()> {
     }
     let functions = answer.json::<Functions>()?.functions;
     if functions.is_empty() {
-        output::note("no function is deployed; `orama function deploy` in a function's folder changes that");
+        output::note("no functions; run `orama function deploy` in a function's folder to deploy one");
         return Ok(());
     }
     let rows = functions.into_iter().map(|f| {

@@ -1,4 +1,4 @@
-//! `orama function invoke`: input in, output out.
+//! `orama function invoke`: sends an input and prints the output.
 
 use super::input;
 use crate::args::Target;
@@ -13,7 +13,7 @@ use serde_json::{json, value::RawValue};
 use std::io::{IsTerminal, stdin};
 use std::path::Path;
 
-/// How the node hands over output that is no JSON object or list.
+/// The object in which the node wraps output that is not one JSON value.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wrapped {
@@ -33,7 +33,7 @@ pub fn run(client: &Client, function: &Target, data: Option<&str>, json: bool) -
         return output::line(&describe(&answer, &body));
     }
     output::raw(&body)?;
-    // On a terminal the prompt should not stand behind the answer; in a file or pipe every byte is the function's.
+    // On a terminal the prompt belongs on a new line. In a file or pipe every byte is the function's.
     if std::io::stdout().is_terminal() && !body.ends_with(b"\n") {
         output::line("")?;
     }
@@ -50,7 +50,7 @@ pub fn call(client: &Client, function: &Target, input: Vec<u8>) -> Result<Answer
         .body(input);
     client.send(request).map_err(|error| match error.exit() {
         crate::error::Exit::Failed => {
-            error.hint(format!("`orama function logs {}` shows what it logged", function.name))
+            error.hint(format!("see its log with `orama function logs {}`", function.name))
         }
         _ => error,
     })
@@ -62,19 +62,19 @@ fn input(data: Option<&str>) -> Result<Vec<u8>> {
             Some(path) => input::file(Path::new(path), INPUT_MAX_BYTES)?,
             None => data.as_bytes().to_vec(),
         },
-        // Nobody wants to type the input blindly: without --data a terminal means an empty one.
+        // Without --data on a terminal the input is empty: nobody would know to type one.
         None if stdin().is_terminal() => Vec::new(),
         None => input::standard_input(INPUT_MAX_BYTES)?,
     };
     if input.len() > INPUT_MAX_BYTES {
         return Err(CliError::failed(format!(
-            "the input is larger than {INPUT_MAX_BYTES} bytes, the most that a function takes"
+            "the input is larger than {INPUT_MAX_BYTES} bytes, the most that a function accepts"
         )));
     }
     Ok(input)
 }
 
-/// What the function wrote. The wrapping is the node's when it carries this request's id.
+/// The function's output. An object with this request's id is the node's wrapping; any other is the function's own.
 fn unwrapped(answer: &Answer) -> Vec<u8> {
     match serde_json::from_slice::<Wrapped>(&answer.body) {
         Ok(wrapped) if answer.request_id.as_deref() == Some(wrapped.request_id.as_str()) => {
@@ -86,7 +86,7 @@ fn unwrapped(answer: &Answer) -> Vec<u8> {
 
 fn describe(answer: &Answer, body: &[u8]) -> String {
     let duration_ms: Option<f64> = answer.duration_ms.as_ref().and_then(|ms| ms.parse().ok());
-    // JSON output stays as the function wrote it; anything else becomes a string.
+    // JSON output stays as the function wrote it. Any other becomes a string.
     let raw: Option<&RawValue> = serde_json::from_slice(body).ok();
     let output =
         raw.map_or_else(|| json!(String::from_utf8_lossy(body)).to_string(), |raw| raw.get().to_owned());
@@ -140,7 +140,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "from file").unwrap();
         assert_eq!(input(Some(&format!("@{}", file.path().display()))).unwrap(), b"from file");
-        assert!(input(Some("@/nonexistent")).unwrap_err().to_string().contains("/nonexistent"));
+        assert!(input(Some("@/nonexistent")).unwrap_err().described().contains("/nonexistent"));
         assert!(input(Some(&"x".repeat(INPUT_MAX_BYTES + 1))).is_err());
     }
 }

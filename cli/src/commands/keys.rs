@@ -1,4 +1,4 @@
-//! `orama keys`: API keys, each shown once.
+//! `orama keys`: creates, lists and deletes API keys.
 
 use crate::args::{Id, Role};
 use crate::client::Client;
@@ -43,7 +43,7 @@ pub fn create(client: &Client, role: Role, json: bool) -> Result<()> {
     let Created { id, api_key, namespace, role } = answer.json()?;
     let [id, namespace, role] = [id, namespace, role].map(|text| output::one_line(&text));
     output::line(&output::one_line(&api_key))?;
-    output::note(&format!("key {id} of role {role} in namespace {namespace}; it is shown only this once"));
+    output::note(&format!("key {id} of role {role} in namespace {namespace}; it is not shown again"));
     Ok(())
 }
 
@@ -60,7 +60,7 @@ pub fn list(client: &Client, json: bool) -> Result<()> {
     output::line(&output::table(&["ID", "NAMESPACE", "ROLE", "CREATED", ""], rows).join("\n"))
 }
 
-/// Runs `delete`. Ids are unique, so a namespace that was not asked for on this command line does not narrow it.
+/// Runs `delete`. Ids are unique, so only a namespace of the command line narrows the search, not that of a variable or file.
 pub fn delete(client: &Client, id: &Id, namespace_given: bool, json: bool) -> Result<()> {
     let path = ["keys", id.as_str()];
     let request = if namespace_given {

@@ -1,4 +1,4 @@
-//! `orama function logs`: invocations and what they logged.
+//! `orama function logs`: shows invocations and their log messages.
 
 use crate::args::{Status, Target};
 use crate::client::Client;
@@ -11,18 +11,18 @@ use serde::Deserialize;
 
 /// Which invocations to show.
 pub struct Filter {
-    /// How many at most.
+    /// The largest number of invocations.
     pub limit: Option<u32>,
-    /// Only newer ones.
+    /// Only invocations that started later.
     pub since: Option<Timestamp>,
-    /// Only those that ended so.
+    /// Only invocations with this outcome.
     pub status: Option<Status>,
-    /// Only this one.
+    /// Only the invocation with this id.
     pub request_id: Option<String>,
 }
 
 impl Filter {
-    /// As the node takes it.
+    /// The query of the request.
     pub fn query(&self) -> Vec<(&'static str, String)> {
         let status = self.status.and_then(|status| Some(status.to_possible_value()?.get_name().to_owned()));
         [
@@ -45,9 +45,9 @@ struct Logs {
 /// One attempt of an invocation.
 #[derive(Deserialize)]
 pub struct Invocation {
-    /// Its id. The attempts at one request share it, those at one message have their own.
+    /// The invocation's id. Attempts at one request share it. Each attempt at one message has its own.
     pub request_id: String,
-    /// Counted from 1.
+    /// The attempt, from 1.
     pub attempt: u32,
     /// When it started.
     pub started_at: String,
@@ -79,7 +79,7 @@ pub fn run(client: &Client, function: &Target, filter: &Filter, json: bool) -> R
     output::line(&show(&invocations))
 }
 
-/// A table with each invocation's messages under its row.
+/// Formats a table with each invocation's messages under its row.
 fn show(invocations: &[Invocation]) -> String {
     let rows = invocations.iter().map(|i| i.row().into());
     let mut table =
@@ -94,7 +94,7 @@ fn show(invocations: &[Invocation]) -> String {
 
 impl Invocation {
     fn row(&self) -> [String; 5] {
-        // The usual one is the first and needs no word.
+        // The first attempt is the usual case and is not marked.
         let attempt = if self.attempt > 1 { format!(" (attempt {})", self.attempt) } else { String::new() };
         [
             self.started_at.clone(),
@@ -105,7 +105,7 @@ impl Invocation {
         ]
     }
 
-    /// What it logged and why it failed, a line each.
+    /// The messages and the error, one line each.
     fn messages(&self) -> impl Iterator<Item = String> {
         let error =
             self.error.iter().filter(|error| !error.is_empty()).map(|error| ("failed", error.as_str()));
@@ -115,7 +115,7 @@ impl Invocation {
             .map(|(level, text)| format!("    {:<6}  {}", output::one_line(level), output::one_line(text)))
     }
 
-    /// The same as in a table, for one that stands alone.
+    /// The row and the messages without a table.
     pub fn text(&self) -> String {
         let [started, status, version, duration, id] = self.row().map(|cell| output::one_line(&cell));
         let row = format!("{started}  {status:<7}  v{version}  {duration:>11}  {id}");
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_stand_under_their_invocation() {
+    fn messages_are_shown_under_their_invocation() {
         let logs: Logs = serde_json::from_str(
             r#"{"name":"hello","namespace":"default","count":2,"logs":[],"invocations":[
             {"request_id":"r-2","version":12,"trigger_type":"http","attempt":2,"status":"error","duration_ms":10.5,"input_size":0,

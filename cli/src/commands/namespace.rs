@@ -1,4 +1,4 @@
-//! `orama namespace`: tenants, for the operator.
+//! `orama namespace`: creates, lists and deletes namespaces, for the operator.
 
 use super::confirm::confirm;
 use crate::client::Client;
@@ -28,7 +28,7 @@ pub fn create(client: &Client, name: &Namespace, json: bool) -> Result<()> {
         return output::line(&answer.line()?);
     }
     output::line(&format!("created namespace {name}"))?;
-    output::note(&format!("`orama keys create --role admin --namespace {name}` makes a key for it"));
+    output::note(&format!("create a key for it with `orama keys create --role admin --namespace {name}`"));
     Ok(())
 }
 
@@ -51,7 +51,7 @@ pub fn delete(client: &Client, name: &Namespace, force: bool, json: bool) -> Res
     }
     output::line(&format!("deleted namespace {name}"))?;
     if answer.status == 202 {
-        output::note("its data go when what still runs there has ended");
+        output::note("the node removes its data when the running invocations there have ended");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `orama pubsub publish`: a message from the shell.
+//! `orama pubsub publish`: publishes a message from the shell.
 
 use super::input::{self, STANDARD_INPUT};
 use crate::client::Client;
@@ -20,7 +20,7 @@ pub fn publish(client: &Client, topic: &str, data: String, json: bool) -> Result
     let data =
         if data == STANDARD_INPUT { input::standard_input(EVENT_MAX_BYTES)? } else { data.into_bytes() };
     let data = message(&data)?;
-    // As it was written: numbers keep their digits and objects the order of their keys.
+    // Not parsed and written again: numbers keep their digits and objects the order of their keys.
     let body = format!("{{\"topic\":{},\"data\":{}}}", json!(topic), data.get());
     let request = client.request(Method::POST, &["pubsub", "publish"]);
     let answer = client.send(request.header(CONTENT_TYPE, "application/json").body(body))?;
@@ -34,12 +34,13 @@ pub fn publish(client: &Client, topic: &str, data: String, json: bool) -> Result
 fn message(data: &[u8]) -> Result<&RawValue> {
     if data.len() > EVENT_MAX_BYTES {
         return Err(CliError::failed(format!(
-            "the message is larger than {EVENT_MAX_BYTES} bytes, the most that one may have"
+            "the message is larger than {EVENT_MAX_BYTES} bytes, the most that a message may have"
         )));
     }
     serde_json::from_slice(data).map_err(|error| {
-        CliError::usage(format!("the message is not JSON: {error}"))
-            .hint("text needs quotes of its own: orama pubsub publish <topic> '\"hello\"'")
+        CliError::usage("the message is not JSON")
+            .caused_by(error)
+            .hint("put text in JSON quotes: orama pubsub publish <topic> '\"hello\"'")
     })
 }
 
@@ -55,14 +56,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_told_with_its_place() {
+    fn an_error_names_the_place_that_is_not_json() {
         for (data, place) in [
             ("{\"a\":\n  b}", "line 2 column 3"),
             ("hello", "line 1 column 1"),
             ("", "EOF"),
             ("{} {}", "trailing"),
         ] {
-            let error = message(data.as_bytes()).unwrap_err().to_string();
+            let error = message(data.as_bytes()).unwrap_err().described();
             assert!(error.contains(place), "{data:?}: {error}");
         }
         assert!(message(b"\"\xff\"").is_err());

@@ -1,4 +1,4 @@
-//! `orama function secrets` and `orama secrets`: values go to the node and are never shown.
+//! `orama function secrets` and `orama secrets`: sends secrets to the node and never shows a value.
 
 use super::confirm::confirm;
 use super::input::{self, STANDARD_INPUT};
@@ -14,10 +14,10 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Every secret is read and written again.
+/// Longest time for a rotation, in which the node reads and writes every secret.
 const ROTATE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A secret's value, which nothing shows.
+/// A secret's value, which no output shows.
 pub struct Value(String);
 
 impl fmt::Debug for Value {
@@ -37,7 +37,10 @@ struct Rotated {
     reencrypted: u64,
 }
 
-/// The value that the arguments name: as typed, from standard input for `-`, or from a file. Nothing is taken off.
+/// Reads the value: the argument, standard input for `-`, or a file. Nothing is trimmed.
+///
+/// # Errors
+/// When the source cannot be read, or its content is too large or not UTF-8. No message repeats the value.
 pub fn value(argument: Option<String>, from_file: Option<&Path>) -> Result<Value> {
     let (bytes, source) = match (argument, from_file) {
         (_, Some(path)) => (input::file(path, SECRET_VALUE_MAX_BYTES)?, path.display().to_string()),
@@ -45,7 +48,7 @@ pub fn value(argument: Option<String>, from_file: Option<&Path>) -> Result<Value
             (input::standard_input(SECRET_VALUE_MAX_BYTES)?, "standard input".to_owned())
         }
         (Some(argument), None) => (argument.into_bytes(), "the value".to_owned()),
-        (None, None) => return Err(CliError::usage("there is neither a value nor --from-file")),
+        (None, None) => return Err(CliError::usage("give a value or --from-file")),
     };
     checked(bytes, &source)
 }
@@ -56,14 +59,15 @@ fn checked(bytes: Vec<u8>, source: &str) -> Result<Value> {
             "{source} is larger than {SECRET_VALUE_MAX_BYTES} bytes, the most that a secret may have"
         )));
     }
+    // The cause is not kept: it holds the value.
     String::from_utf8(bytes).map(Value).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        CliError::failed(format!("{source} is not UTF-8 text: byte {} does not fit", at + 1))
-            .hint("a secret is text; encode bytes, for example with `base64 -w0`")
+        CliError::failed(format!("{source} is not UTF-8 text: byte {} is not valid", at + 1))
+            .hint("a secret is text; encode other bytes, for example with `base64 -w0`")
     })
 }
 
-/// Whether the value looks like one line that was meant without the line break behind it.
+/// Whether the value is one line with a line break at its end, which is rarely meant.
 fn ends_by_accident(value: &str) -> bool {
     value.find('\n').is_some_and(|at| at + 1 == value.len())
 }
@@ -76,7 +80,7 @@ pub fn set(client: &Client, name: &SecretName, value: &Value, json: bool) -> Res
         return output::line(&answer.line()?);
     }
     if ends_by_accident(&value.0) {
-        output::note("note: the value ends with a line break, which is part of it");
+        output::note("note: the value ends with a line break, which is part of the secret");
     }
     output::line(&format!("set secret {name}"))
 }
@@ -89,7 +93,7 @@ pub fn list(client: &Client, json: bool) -> Result<()> {
     }
     let names = answer.json::<Names>()?.secrets;
     if names.is_empty() {
-        output::note("no secrets; `orama function secrets set <name> <value>` makes one");
+        output::note("no secrets; set one with `orama function secrets set <name> <value>`");
         return Ok(());
     }
     let names: Vec<String> = names.iter().map(|name| output::one_line(name)).collect();
@@ -117,7 +121,7 @@ pub fn rotate_key(client: &Client, json: bool) -> Result<()> {
     let Rotated { key_id, reencrypted } = answer.json()?;
     let key_id = output::one_line(&key_id);
     let secrets = if reencrypted == 1 { "secret" } else { "secrets" };
-    output::line(&format!("the master key is now {key_id}; {reencrypted} {secrets} stored under it"))
+    output::line(&format!("the master key is now {key_id}; {reencrypted} {secrets} encrypted with it"))
 }
 
 #[cfg(test)]
@@ -134,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_one_is_told_without_showing_it() {
+    fn an_invalid_value_is_refused_without_showing_it() {
         let error = checked(b"pa55word\xff".to_vec(), "key.der").unwrap_err().to_string();
         assert!(error.contains("key.der is not UTF-8 text: byte 9"), "{error}");
         assert!(!error.contains("pa55"), "{error}");
@@ -149,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_behind_one_line_is_noticed_and_those_of_a_pem_are_not() {
+    fn a_line_break_at_the_end_of_one_line_is_noticed_and_those_of_a_pem_are_not() {
         for (value, noticed) in
             [("token\n", true), ("token", false), ("", false), ("a\nb\n", false), ("\n", true)]
         {

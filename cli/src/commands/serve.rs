@@ -1,4 +1,4 @@
-//! `orama serve`: one node, until it is told to stop.
+//! `orama serve`: runs a node until a signal stops it.
 
 use crate::args::Serve;
 use crate::error::{CliError, Result};
@@ -8,7 +8,7 @@ use orama_server::{Config, Node, Overrides, StopSignals};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-/// The variable that says what is logged.
+/// The variable that filters the log.
 const LOG_VARIABLE: &str = "ORAMA_LOG";
 
 /// Runs the command.
@@ -28,7 +28,7 @@ pub fn run(args: Serve) -> Result<()> {
     running.until_signal()
 }
 
-/// What a configuration that was accepted says of the node and its backends.
+/// Describes a valid configuration: the node and its backends.
 fn summary(config: &Config) -> String {
     let Backends { cluster, platform, namespaces, cache, pubsub, blobs } = &config.backends;
     let rqlite = |at: &RqliteAt| {
@@ -40,7 +40,7 @@ fn summary(config: &Config) -> String {
         None => "memory".to_owned(),
     };
     let mut lines = vec![
-        "the configuration is good".to_owned(),
+        "the configuration is valid".to_owned(),
         format!("listen: {}", config.listen),
         format!("home: {}", config.home.display()),
         format!("cluster: {cluster}"),
@@ -65,47 +65,62 @@ fn summary(config: &Config) -> String {
     lines.join("\n")
 }
 
-/// A node, and what will stop it.
+/// A node that serves, and the signals that stop it.
 pub struct Running {
+    /// The node.
     pub node: Node,
     signals: StopSignals,
 }
 
 impl Running {
-    /// Starts a node; it serves when this returns.
+    /// Starts a node. It serves when this returns.
+    ///
+    /// # Errors
+    /// When a part of the node cannot be started.
     pub fn start(config: Config) -> Result<Self> {
         let signals = StopSignals::catch().map_err(no_signals)?;
         let node = Node::start(config)
-            .map_err(|error| CliError::failed(format!("the node did not start: {error}")))?;
+            .map_err(|error| CliError::failed("the node did not start").caused_by(error))?;
         Ok(Self { node, signals })
     }
 
     /// Serves until SIGTERM or Ctrl-C, then drains.
+    ///
+    /// # Errors
+    /// When signals cannot be awaited.
     pub fn until_signal(self) -> Result<()> {
         self.node.run_until(self.signals).map_err(no_signals)
     }
 }
 
 fn no_signals(error: std::io::Error) -> CliError {
-    CliError::failed(format!("cannot wait for signals: {error}"))
+    CliError::failed("cannot wait for signals").caused_by(error)
 }
 
-/// Reads the configuration. A bad one is wrong usage: nothing was started.
+/// Reads the configuration.
+///
+/// # Errors
+/// Wrong usage, when it is not valid. Nothing was started.
 pub fn load(overrides: &Overrides) -> Result<Config> {
-    Config::load(overrides).map_err(|error| CliError::usage(output::one_line(&error.to_string())))
+    Config::load(overrides)
+        .map_err(|error| CliError::usage("the configuration is not valid").caused_by(error))
 }
 
-/// Logs go to standard error.
+/// Starts logging to standard error, filtered by `ORAMA_LOG` or else by `default`.
+///
+/// # Errors
+/// Wrong usage, when `ORAMA_LOG` is not a filter.
 pub fn start_logging(default: &str) -> Result<()> {
     let directives = std::env::var(LOG_VARIABLE).ok().filter(|text| !text.is_empty());
     let filter = EnvFilter::builder().parse(directives.as_deref().unwrap_or(default)).map_err(|error| {
-        CliError::usage(format!("{LOG_VARIABLE} is not a log filter: {error}"))
-            .hint("for example ORAMA_LOG=debug")
+        CliError::usage(format!("{LOG_VARIABLE} is not a log filter"))
+            .caused_by(error)
+            .hint("set a level or a filter for a module, for example ORAMA_LOG=debug")
     })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .try_init()
-        .map_err(|error| CliError::failed(format!("cannot start logging: {error}")))
+        .map_err(|error| CliError::failed("cannot start logging").caused_by(error))
 }

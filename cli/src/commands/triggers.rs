@@ -1,4 +1,4 @@
-//! `orama function triggers`: which topics run a function, and the messages on which it failed.
+//! `orama function triggers`: sets which topics run a function, and shows and replays the messages on which it failed.
 
 use crate::args::Id;
 use crate::client::Client;
@@ -55,10 +55,10 @@ pub fn add(client: &Client, function: &FunctionName, topic: &str, json: bool) ->
         return output::line(&answer.line()?);
     }
     let Added { trigger_id, topic } = answer.json()?;
-    // 200 instead of 201: the function had a trigger on this topic.
+    // 200 instead of 201: the function had this trigger already.
     let done = if answer.status == 200 { "kept" } else { "added" };
     let (id, topic) = (output::one_line(&trigger_id), output::one_line(&topic));
-    output::line(&format!("{done} trigger {id}: {function} runs for messages to {topic}"))
+    output::line(&format!("{done} trigger {id}: {function} runs for each message to {topic}"))
 }
 
 /// Runs `list`.
@@ -69,7 +69,7 @@ pub fn list(client: &Client, function: &FunctionName, json: bool) -> Result<()> 
     }
     let triggers = answer.json::<Triggers>()?.triggers;
     if triggers.is_empty() {
-        output::note("no triggers; `orama function triggers add <function> --topic <topic>` makes one");
+        output::note("no triggers; add one with `orama function triggers add <function> --topic <topic>`");
         return Ok(());
     }
     let rows = triggers.into_iter().map(|t| {
@@ -108,7 +108,7 @@ pub fn dead_letters(client: &Client, function: &FunctionName, limit: Option<u32>
     output::line(&output::table(&["ID", "FAILED", "TOPIC", "ATTEMPTS", "ERROR"], rows).join("\n"))
 }
 
-/// Runs `replay` for one dead letter, or without an id for all.
+/// Runs `replay` for one dead letter, or for all without an id.
 pub fn replay(client: &Client, function: &FunctionName, id: Option<&Id>, json: bool) -> Result<()> {
     let mut path = vec!["functions", function.as_str(), "dead-letters"];
     path.extend(id.map(Id::as_str));

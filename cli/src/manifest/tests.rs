@@ -1,4 +1,4 @@
-//! What a manifest may say, and where each mistake is pointed at.
+//! Tests of which manifests are accepted, and of the place that each error names.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn good(text: &str) -> Manifest {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn a_missing_key_has_its_default() {
     let manifest = good("name: hello\n");
     assert_eq!(manifest.name.as_str(), "hello");
     assert_eq!(
@@ -58,7 +58,7 @@ fn windows_line_ends_and_a_byte_order_mark_are_fine() {
 }
 
 #[test]
-fn each_mistake_is_named_with_its_line_and_column() {
+fn each_error_names_its_line_and_column() {
     let many: String = (0..=limits::ENV_MAX_ENTRIES).map(|i| format!("  V{i}: x\n")).collect();
     let cases = [
         ("", 1, 1, "\"name\" is missing"),
@@ -66,8 +66,8 @@ fn each_mistake_is_named_with_its_line_and_column() {
         ("memory: 64\n", 1, 1, "\"name\" is missing"),
         ("name: hello\nmemroy: 64\n", 2, 1, "unknown key \"memroy\""),
         ("name: hello\nretry:\n  times: 3\n", 3, 3, "unknown key \"times\""),
-        ("name: hello\nmemory: 64\n\nmemory: 65\n", 4, 1, "stands twice, first in line 2"),
-        ("name: hello\nenv:\n  A: 1\n  A: 2\n", 4, 3, "stands twice, first in line 3"),
+        ("name: hello\nmemory: 64\n\nmemory: 65\n", 4, 1, "the first one is in line 2"),
+        ("name: hello\nenv:\n  A: 1\n  A: 2\n", 4, 3, "the first one is in line 3"),
         ("name: 9lives\n", 1, 7, "must start with a letter"),
         ("name: [a]\n", 1, 7, "name must be text, found a list"),
         ("name:\n", 1, 5, "name must be text, found nothing"),
@@ -103,7 +103,7 @@ fn each_mistake_is_named_with_its_line_and_column() {
     let mut wrong = Vec::new();
     for (text, line, column, message) in cases {
         let error = parse(text).expect_err(text);
-        // Where a syntax error is seen is the parser's affair: its line may be the end of the text.
+        // The place of a syntax error is the parser's choice: it may be the end of the text.
         let at = if column == 0 { error.at } else { Position { line, column } };
         if error.at != at || !error.message.contains(message) {
             wrong.push(format!("{text:?}: {error}\n  expected {at:?} {message:?}"));
@@ -113,7 +113,7 @@ fn each_mistake_is_named_with_its_line_and_column() {
 }
 
 #[test]
-fn values_of_the_environment_are_in_no_message() {
+fn no_message_repeats_a_value_of_the_environment() {
     let secret = "hunter2hunter2";
     let big = secret.repeat(limits::ENV_MAX_BYTES / secret.len() + 1);
     for text in [
@@ -142,7 +142,7 @@ fn hostile_nesting_and_size_are_refused_quickly() {
 }
 
 #[test]
-fn no_cut_or_mixed_up_manifest_makes_it_panic() {
+fn no_truncated_or_altered_manifest_causes_a_panic() {
     let text = "name: my-function # ä\npublic: true\nretry: {count: 1, delay: 2}\nenv:\n  A: \"b\\n\"\n  B: |\n    text\n  C: 'it''s'\n  ? D\n  : >-\n    e\n";
     good(text);
     let chars: Vec<char> = text.chars().collect();

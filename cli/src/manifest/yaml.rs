@@ -1,31 +1,31 @@
-//! YAML as a small tree in which every key and value knows its place in the text.
+//! Reads YAML into a small tree in which every key and value has its place in the text.
 //!
-//! `function.yaml` needs mappings and scalars only, so what makes YAML surprising is refused: anchors, aliases, tags,
-//! several documents, keys that are not scalars, a key that stands twice.
+//! `function.yaml` needs only mappings and scalars. The reader refuses the rest of YAML: anchors, aliases, tags, several
+//! documents, keys that are not scalars, and duplicate keys.
 
 use super::{ManifestError, Position};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, StrInput};
 
-/// Levels of nesting that are read: the document, `env` or `retry`, and what a misplaced value may hold.
+/// Deepest nesting: the document, `env` or `retry`, and a few levels for a misplaced value, which then gets its own message.
 const MAX_DEPTH: usize = 8;
 
-/// A value and where it begins.
+/// A value and its place.
 pub struct Node {
     pub at: Position,
     pub kind: Kind,
 }
 
-/// What a value is.
+/// The kind of a value.
 pub enum Kind {
-    /// Text as YAML reads it; `plain` when it stood without quotes.
+    /// Text as YAML reads it; `plain` without quotes.
     Scalar { text: String, plain: bool },
-    /// A list. What it holds is of no use to a manifest.
+    /// A list. Its items are not kept: no key of a manifest takes a list.
     List,
     /// A mapping, in the order of the text.
     Map(Vec<Entry>),
 }
 
-/// One key with its value.
+/// A key with its value.
 pub struct Entry {
     pub key: String,
     pub at: Position,
@@ -33,13 +33,13 @@ pub struct Entry {
 }
 
 impl Node {
-    /// Whether nothing was written: `key:`, `key: ~` or `key: null`.
+    /// Whether the value is empty: `key:`, `key: ~` or `key: null`.
     pub fn is_null(&self) -> bool {
         matches!(&self.kind, Kind::Scalar { text, plain: true }
             if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// What to call it in a message.
+    /// The value's name in a message.
     pub fn describe(&self) -> String {
         match &self.kind {
             _ if self.is_null() => "nothing".to_owned(),
@@ -51,7 +51,7 @@ impl Node {
     }
 }
 
-/// The beginning of a value, enough to find it again.
+/// The first 80 characters of a value, enough to find it.
 pub fn shorten(text: &str) -> String {
     const SHOWN: usize = 80;
     match text.char_indices().nth(SHOWN) {
@@ -60,7 +60,10 @@ pub fn shorten(text: &str) -> String {
     }
 }
 
-/// Reads the one document of `text`; `None` when there is nothing in it.
+/// Reads the one document of `text`; `None` when it is empty.
+///
+/// # Errors
+/// The first problem with its place.
 pub fn read(text: &str) -> Result<Option<Node>, ManifestError> {
     let mut options = Options::default();
     options.set_emit_comments(false);
@@ -76,7 +79,7 @@ pub fn read(text: &str) -> Result<Option<Node>, ManifestError> {
             _ => {
                 return Err(ManifestError::new(
                     at,
-                    "a manifest is one YAML document, a second one begins here",
+                    "a manifest is one YAML document; a second one begins here",
                 ));
             }
         }
@@ -133,7 +136,7 @@ impl<'input> Reader<'input> {
 
     fn map(&mut self, depth: usize) -> Result<Kind, ManifestError> {
         let mut entries: Vec<Entry> = Vec::new();
-        // Positions by key: a manifest of many keys must not cost their square.
+        // A map, so that many keys do not cost quadratic time.
         let mut seen = std::collections::HashMap::new();
         loop {
             let (event, at) = self.expect()?;
@@ -146,7 +149,7 @@ impl<'input> Reader<'input> {
             if let Some(first) = seen.insert(key.clone(), at) {
                 return Err(ManifestError::new(
                     at,
-                    format!("the key {:?} stands twice, first in line {}", shorten(&key), first.line),
+                    format!("duplicate key {:?}; the first one is in line {}", shorten(&key), first.line),
                 ));
             }
             let (event, value_at) = self.expect()?;
@@ -167,13 +170,13 @@ fn refuse_extras(event: &Event<'_>, at: Position) -> Result<(), ManifestError> {
     if anchor {
         return Err(ManifestError::new(
             at,
-            "anchors and aliases (& and *) are not supported here: write the value out, or put it in quotes",
+            "anchors and aliases (& and *) are not supported: write the value out, or put it in quotes",
         ));
     }
     if tag {
         return Err(ManifestError::new(
             at,
-            "tags (!) are not supported here: put the value in quotes to make it text",
+            "tags (!) are not supported: put the value in quotes to make it text",
         ));
     }
     Ok(())

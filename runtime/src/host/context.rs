@@ -1,65 +1,59 @@
-//! What an invocation may know of itself: its caller, its id and its environment.
+//! What an invocation can learn about itself: its caller, its id and its environment.
 
-use crate::abi::{give, text, view};
+use crate::abi::{Range, text};
+use crate::call::{Call, Fault, Functions};
 use crate::guest::GuestState;
-use crate::invocation::Caller as Who;
+use crate::invocation::Caller;
 use crate::limits::HOST_NAME_MAX_BYTES;
-use crate::parking::arrive;
-use wasmtime::{Caller, Linker, Result};
+use wasmtime::Result;
 
-/// Reads a value of the invocation's state.
-type Read = fn(&GuestState) -> &str;
+pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
+    functions.add("get_caller_wallet", 0, get_caller_wallet)?;
+    functions.add("get_caller_jwt_subject", 0, get_caller_jwt_subject)?;
+    functions.add("get_caller_claim", 0, get_caller_claim)?;
+    functions.add("get_request_id", 0, get_request_id)?;
+    functions.add("get_env", 0, get_env)
+}
 
-/// Looks a name up in the invocation's state.
-type Lookup = for<'a> fn(&'a GuestState, &str) -> &'a str;
+async fn get_caller_wallet(call: &mut Call<'_>, (): ()) -> Result<i64, Fault> {
+    give_value(call, |state| of_caller(state, |caller| &caller.wallet)).await
+}
 
-fn who(state: &GuestState, field: fn(&Who) -> &str) -> &str {
+async fn get_caller_jwt_subject(call: &mut Call<'_>, (): ()) -> Result<i64, Fault> {
+    give_value(call, |state| of_caller(state, |caller| &caller.subject)).await
+}
+
+async fn get_request_id(call: &mut Call<'_>, (): ()) -> Result<i64, Fault> {
+    give_value(call, |state| &state.invocation.request_id).await
+}
+
+async fn get_env(call: &mut Call<'_>, key: Range) -> Result<i64, Fault> {
+    give_named(call, key, |state, key| state.function.env.get(key).map_or("", String::as_str)).await
+}
+
+async fn get_caller_claim(call: &mut Call<'_>, claim: Range) -> Result<i64, Fault> {
+    give_named(call, claim, |state, claim| {
+        let caller = state.invocation.caller.as_deref();
+        caller.and_then(|caller| caller.claims.get(claim)).map_or("", String::as_str)
+    })
+    .await
+}
+
+fn of_caller(state: &GuestState, field: fn(&Caller) -> &str) -> &str {
     state.invocation.caller.as_deref().map_or("", field)
 }
 
-pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
-    let values: [(&'static str, Read); 3] = [
-        ("get_caller_wallet", |state| who(state, |caller| &caller.wallet)),
-        ("get_caller_jwt_subject", |state| who(state, |caller| &caller.subject)),
-        ("get_request_id", |state| &state.invocation.request_id),
-    ];
-    for (name, read) in values {
-        linker.func_wrap_async(module, name, move |mut caller: Caller<'_, GuestState>, (): ()| {
-            Box::new(async move {
-                arrive(&mut caller).await;
+async fn give_value(call: &mut Call<'_>, read: fn(&GuestState) -> &str) -> Result<i64, Fault> {
+    let value = read(call.state()).to_owned();
+    call.give(value.as_bytes()).await
+}
 
-                let value = read(caller.data()).to_owned();
-                give(&mut caller, name, value.as_bytes()).await
-            })
-        })?;
-    }
-    let lookups: [(&'static str, Lookup); 2] = [
-        ("get_env", |state, key| state.function.env.get(key).map_or("", String::as_str)),
-        ("get_caller_claim", |state, claim| {
-            let caller = state.invocation.caller.as_deref();
-            caller.and_then(|caller| caller.claims.get(claim)).map_or("", String::as_str)
-        }),
-    ];
-    for (name, lookup) in lookups {
-        linker.func_wrap_async(
-            module,
-            name,
-            move |mut caller: Caller<'_, GuestState>, key: (i32, i32)| {
-                Box::new(async move {
-                    arrive(&mut caller).await;
-
-                    let (memory, state) = view(&mut caller)?;
-                    let value = match text("the name", memory.argument(name, key)?, HOST_NAME_MAX_BYTES) {
-                        Ok(key) => lookup(state, key).to_owned(),
-                        Err(why) => {
-                            state.log_failure(name, &why.message);
-                            return Ok(0);
-                        }
-                    };
-                    give(&mut caller, name, value.as_bytes()).await
-                })
-            },
-        )?;
-    }
-    Ok(())
+async fn give_named(
+    call: &mut Call<'_>,
+    name: Range,
+    look_up: for<'a> fn(&'a GuestState, &str) -> &'a str,
+) -> Result<i64, Fault> {
+    let (memory, state) = call.memory()?;
+    let value = look_up(state, text("the name", memory.argument(name)?, HOST_NAME_MAX_BYTES)?).to_owned();
+    call.give(value.as_bytes()).await
 }

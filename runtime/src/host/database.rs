@@ -1,179 +1,130 @@
 //! `db_*`: SQL on the namespace's database.
 //!
-//! The first two functions answer as functions in use expect, with 0 for a failure, which is then in the log. The
-//! others tell a failure in their result.
+//! `db_query` and `db_execute` return 0 for a failure and write it to the log, as existing functions expect. The other four
+//! report a failure in their result.
 
 mod reply;
 mod statements;
 
-use super::{answered, json};
-use crate::abi::{give, give_parts, text, view};
-use crate::guest::GuestState;
+use super::json::{self, JsonArgument};
+use crate::abi::{Range, text};
+use crate::call::{Call, Fault, Functions};
 use crate::limits::{DB_ARGUMENTS_MAX_BYTES, DB_SQL_MAX_BYTES};
-use crate::parking::arrive;
 use crate::services::{
     BatchFailure, BatchMode, BatchOutcome, Consistency, ErrorCode, ServiceError, Statement, StatementKind,
     StatementResult,
 };
-use wasmtime::{Caller, Linker, Result};
-
-const QUERY: &str = "db_query";
-const EXECUTE: &str = "db_execute";
-const QUERY_V2: &str = "db_query_v2";
-const EXECUTE_V2: &str = "db_execute_v2";
-const TRANSACTION: &str = "db_transaction";
-const QUERY_BATCH: &str = "db_query_batch";
+use wasmtime::Result;
 
 /// Pointers and lengths of SQL and arguments.
 type Sql = (i32, i32, i32, i32);
 
-/// Statements and how they belong together.
+/// The statements of a batch and its mode.
 type Batch = (BatchMode, Vec<Statement>);
 
-pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
-    linker.func_wrap_async(module, QUERY, |mut caller: Caller<'_, GuestState>, sql: Sql| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-
-            match query(&mut caller, QUERY, sql).await? {
-                Ok(rows) => give(&mut caller, QUERY, rows.as_bytes()).await,
-                Err(why) => {
-                    caller.data_mut().log_failure(QUERY, &why.message);
-                    Ok(0)
-                }
-            }
-        })
-    })?;
-    linker.func_wrap_async(module, EXECUTE, |mut caller: Caller<'_, GuestState>, sql: Sql| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-
-            match execute(&mut caller, EXECUTE, sql).await? {
-                Ok((rows_affected, _)) => Ok(i32::try_from(rows_affected).unwrap_or(i32::MAX)),
-                Err(why) => {
-                    caller.data_mut().log_failure(EXECUTE, &why.message);
-                    Ok(0)
-                }
-            }
-        })
-    })?;
-    linker.func_wrap_async(module, QUERY_V2, |mut caller: Caller<'_, GuestState>, sql: Sql| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-
-            let result = query(&mut caller, QUERY_V2, sql).await?;
-            give_parts(&mut caller, QUERY_V2, &reply::rows(result)).await
-        })
-    })?;
-    linker.func_wrap_async(module, EXECUTE_V2, |mut caller: Caller<'_, GuestState>, sql: Sql| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-
-            let result = execute(&mut caller, EXECUTE_V2, sql).await?;
-            give(&mut caller, EXECUTE_V2, reply::affected(result).as_bytes()).await
-        })
-    })?;
-    linker.func_wrap_async(module, TRANSACTION, |mut caller: Caller<'_, GuestState>, ops: (i32, i32)| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-
-            let (kinds, outcome) = run_batch(&mut caller, TRANSACTION, ops, statements::transaction).await?;
-            give_parts(&mut caller, TRANSACTION, &reply::transaction(&kinds, outcome)).await
-        })
-    })?;
-    linker.func_wrap_async(module, QUERY_BATCH, |mut caller: Caller<'_, GuestState>, ops: (i32, i32)| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-
-            let (kinds, outcome) = run_batch(&mut caller, QUERY_BATCH, ops, statements::queries).await?;
-            give_parts(&mut caller, QUERY_BATCH, &reply::query_batch(&kinds, outcome)).await
-        })
-    })?;
-    Ok(())
+pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
+    functions.add("db_query", 0, db_query)?;
+    functions.add("db_execute", 0, db_execute)?;
+    functions.add("db_query_v2", 0, db_query_v2)?;
+    functions.add("db_execute_v2", 0, db_execute_v2)?;
+    functions.add("db_transaction", 0, db_transaction)?;
+    functions.add("db_query_batch", 0, db_query_batch)
 }
 
-async fn query(
-    caller: &mut Caller<'_, GuestState>,
-    host_function: &'static str,
-    sql: Sql,
-) -> Result<Result<String, ServiceError>> {
+async fn db_query(call: &mut Call<'_>, sql: Sql) -> Result<i64, Fault> {
+    let rows = query(call, sql).await?;
+    call.give(rows.as_bytes()).await
+}
+
+async fn db_execute(call: &mut Call<'_>, sql: Sql) -> Result<i32, Fault> {
+    let (rows_affected, _) = execute(call, sql).await?;
+    Ok(i32::try_from(rows_affected).unwrap_or(i32::MAX))
+}
+
+async fn db_query_v2(call: &mut Call<'_>, sql: Sql) -> Result<i64, Fault> {
+    let rows = query(call, sql).await;
+    call.give_parts(&reply::rows(Fault::caught(rows)?)).await
+}
+
+async fn db_execute_v2(call: &mut Call<'_>, sql: Sql) -> Result<i64, Fault> {
+    let affected = execute(call, sql).await;
+    call.give(reply::affected(Fault::caught(affected)?).as_bytes()).await
+}
+
+async fn db_transaction(call: &mut Call<'_>, ops: Range) -> Result<i64, Fault> {
+    let (kinds, outcome) = run_batch(call, ops, statements::transaction).await?;
+    call.give_parts(&reply::transaction(&kinds, outcome)).await
+}
+
+async fn db_query_batch(call: &mut Call<'_>, ops: Range) -> Result<i64, Fault> {
+    let (kinds, outcome) = run_batch(call, ops, statements::queries).await?;
+    call.give_parts(&reply::query_batch(&kinds, outcome)).await
+}
+
+async fn query(call: &mut Call<'_>, sql: Sql) -> Result<String, Fault> {
     let mode = BatchMode::Read(Consistency::default());
-    Ok(match run_one(caller, host_function, mode, StatementKind::Query, sql).await? {
-        Ok(StatementResult::Query { rows, .. }) => Ok(rows),
-        Ok(StatementResult::Exec { .. }) => Err(no_answer()),
-        Err(why) => Err(why),
-    })
+    match run_one(call, mode, StatementKind::Query, sql).await? {
+        StatementResult::Query { rows, .. } => Ok(rows),
+        StatementResult::Exec { .. } => Err(no_result().into()),
+    }
 }
 
-async fn execute(
-    caller: &mut Caller<'_, GuestState>,
-    host_function: &'static str,
-    sql: Sql,
-) -> Result<Result<(u64, i64), ServiceError>> {
-    Ok(match run_one(caller, host_function, BatchMode::Write, StatementKind::Exec, sql).await? {
-        Ok(StatementResult::Exec { rows_affected, last_insert_id }) => Ok((rows_affected, last_insert_id)),
-        Ok(StatementResult::Query { .. }) => Err(no_answer()),
-        Err(why) => Err(why),
-    })
+async fn execute(call: &mut Call<'_>, sql: Sql) -> Result<(u64, i64), Fault> {
+    match run_one(call, BatchMode::Write, StatementKind::Exec, sql).await? {
+        StatementResult::Exec { rows_affected, last_insert_id } => Ok((rows_affected, last_insert_id)),
+        StatementResult::Query { .. } => Err(no_result().into()),
+    }
 }
 
-fn no_answer() -> ServiceError {
+fn no_result() -> ServiceError {
     ServiceError::new(ErrorCode::Internal, "the database gave no result")
 }
 
-/// Runs the one statement that a guest handed over.
+/// Runs the one statement that a guest passed.
 async fn run_one(
-    caller: &mut Caller<'_, GuestState>,
-    host_function: &'static str,
+    call: &mut Call<'_>,
     mode: BatchMode,
     kind: StatementKind,
     (sql, sql_size, args, args_size): Sql,
-) -> Result<Result<StatementResult, ServiceError>> {
-    let (memory, _) = view(caller)?;
-    memory.argument(host_function, (args, args_size))?;
-    let sql = memory.argument(host_function, (sql, sql_size))?;
-    let sql = match text("the SQL", sql, DB_SQL_MAX_BYTES) {
-        Ok(sql) => sql.to_owned(),
-        Err(why) => return Ok(Err(why)),
+) -> Result<StatementResult, Fault> {
+    let args = JsonArgument {
+        what: "the argument list",
+        range: (args, args_size),
+        max_bytes: DB_ARGUMENTS_MAX_BYTES,
     };
-    let given = ("the argument list", (args, args_size), DB_ARGUMENTS_MAX_BYTES);
-    let args = match json::read(caller, host_function, given, statements::arguments).await? {
-        Ok(args) => args,
-        Err(why) => return Ok(Err(why)),
-    };
-    let mut outcome = run(caller, mode, vec![Statement { kind, sql, args }]).await?;
-    Ok(match outcome.failure {
-        Some(failure) => Err(failure.error),
-        None => outcome.results.pop().ok_or_else(no_answer),
-    })
+    let (memory, _) = call.memory()?;
+    memory.argument(args.range)?;
+    let sql = text("the SQL", memory.argument((sql, sql_size))?, DB_SQL_MAX_BYTES)?.to_owned();
+    let args = json::read(call, args, statements::arguments).await??;
+    let mut outcome = run(call, mode, vec![Statement { kind, sql, args }]).await?;
+    match outcome.failure {
+        Some(failure) => Err(failure.error.into()),
+        None => Ok(outcome.results.pop().ok_or_else(no_result)?),
+    }
 }
 
-/// Runs the batch that a guest handed over, as `read` understands it. The kinds are those of its statements.
+/// Parses and runs the batch that a guest passed. Returns the kinds of its statements and the outcome.
 async fn run_batch(
-    caller: &mut Caller<'_, GuestState>,
-    host_function: &'static str,
-    ops: (i32, i32),
-    read: fn(&str) -> Result<Batch, BatchFailure>,
-) -> Result<(Vec<StatementKind>, BatchOutcome)> {
-    let given = ("the operation list", ops, DB_ARGUMENTS_MAX_BYTES);
-    Ok(match json::read(caller, host_function, given, read).await? {
+    call: &mut Call<'_>,
+    ops: Range,
+    parse: fn(&str) -> Result<Batch, BatchFailure>,
+) -> Result<(Vec<StatementKind>, BatchOutcome), Fault> {
+    let ops = JsonArgument { what: "the operation list", range: ops, max_bytes: DB_ARGUMENTS_MAX_BYTES };
+    match json::read(call, ops, parse).await? {
         Ok((mode, statements)) => {
             let kinds = statements.iter().map(|statement| statement.kind).collect();
-            (kinds, run(caller, mode, statements).await?)
+            Ok((kinds, run(call, mode, statements).await?))
         }
-        Err(failure) => {
-            let failure = Some(failure);
-            (Vec::new(), BatchOutcome { failure, ..BatchOutcome::default() })
-        }
-    })
+        Err(failure) => Ok((Vec::new(), BatchOutcome { failure: Some(failure), ..BatchOutcome::default() })),
+    }
 }
 
 async fn run(
-    caller: &mut Caller<'_, GuestState>,
+    call: &mut Call<'_>,
     mode: BatchMode,
     statements: Vec<Statement>,
-) -> Result<BatchOutcome> {
-    let state = caller.data();
+) -> Result<BatchOutcome, Fault> {
+    let state = call.state();
     let answer = state.host.database.run(&state.function.namespace, mode, statements, state.deadline);
-    answered(caller, answer).await
+    call.wait_for(answer).await
 }

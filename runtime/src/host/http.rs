@@ -1,15 +1,14 @@
-//! `http_fetch`: a request to the outside. What goes wrong is told in the result and not logged.
+//! `http_fetch`: an HTTP request to the outside. A failure is part of the result and does not go to the log.
 
-use super::{answered, json};
-use crate::abi::{bounded, give, take, text, view};
-use crate::guest::GuestState;
+use super::json::{self, JsonArgument};
+use crate::abi::{bounded, text};
+use crate::call::{Call, Fault, Functions};
 use crate::limits::{
     FETCH_HEADERS_JSON_MAX_BYTES, FETCH_HEADERS_MAX, FETCH_HEADERS_MAX_BYTES, FETCH_REQUEST_MAX_BYTES,
     FETCH_URL_MAX_BYTES, HOST_CHUNK_BYTES, HOST_NAME_MAX_BYTES,
 };
-use crate::parking::arrive;
 use crate::services::{ErrorCode, FetchRequest, FetchResponse, ServiceError};
-use crate::trap::shown;
+use crate::trap::printable;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -17,9 +16,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::time::Instant;
-use wasmtime::{Caller, Error, Linker, Result};
-
-const FETCH: &str = "http_fetch";
+use wasmtime::{Error, Result};
 
 /// Bytes encoded as base64 at a time: whole groups of three.
 const BASE64_CHUNK_BYTES: usize = HOST_CHUNK_BYTES / 3 * 3;
@@ -27,19 +24,17 @@ const BASE64_CHUNK_BYTES: usize = HOST_CHUNK_BYTES / 3 * 3;
 /// Pointers and lengths of method, URL, headers and body.
 type Arguments = (i32, i32, i32, i32, i32, i32, i32, i32);
 
-pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
-    linker.func_wrap_async(module, FETCH, |mut caller: Caller<'_, GuestState>, arguments: Arguments| {
-        Box::new(async move {
-            arrive(&mut caller).await;
+pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
+    functions.add("http_fetch", 0, http_fetch)
+}
 
-            let result = match fetch(&mut caller, arguments).await? {
-                Ok(response) => in_json(&mut caller, response).await?,
-                Err(why) => written(&Failure { status: 0, error: &why.message })?,
-            };
-            give(&mut caller, FETCH, &result).await
-        })
-    })?;
-    Ok(())
+async fn http_fetch(call: &mut Call<'_>, arguments: Arguments) -> Result<i64, Fault> {
+    let response = fetch(call, arguments).await;
+    let result = match Fault::caught(response)? {
+        Ok(response) => to_json(call, response).await?,
+        Err(why) => serialize(&Failure { status: 0, error: &why.message })?,
+    };
+    call.give(&result).await
 }
 
 #[derive(Serialize)]
@@ -48,41 +43,35 @@ struct Failure<'a> {
     error: &'a str,
 }
 
-fn written(value: &impl Serialize) -> Result<Vec<u8>> {
+fn serialize(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(Error::from)
 }
 
 async fn fetch(
-    caller: &mut Caller<'_, GuestState>,
+    call: &mut Call<'_>,
     (method, method_size, url, url_size, headers, headers_size, body, body_size): Arguments,
-) -> Result<Result<FetchResponse, ServiceError>> {
-    let (memory, _) = view(caller)?;
-    let method = memory.argument(FETCH, (method, method_size))?;
-    let url = memory.argument(FETCH, (url, url_size))?;
-    memory.argument(FETCH, (headers, headers_size))?;
-    let checked = bounded("the body", memory.argument(FETCH, (body, body_size))?, FETCH_REQUEST_MAX_BYTES);
-    let checked = checked.and_then(|_| {
-        let method = text("the method", method, HOST_NAME_MAX_BYTES)?.to_owned();
-        Ok((method, text("the URL", url, FETCH_URL_MAX_BYTES)?.to_owned()))
-    });
-    let (method, url) = match checked {
-        Ok(checked) => checked,
-        Err(why) => return Ok(Err(why)),
-    };
-    let given = ("the header object", (headers, headers_size), FETCH_HEADERS_JSON_MAX_BYTES);
-    let headers = match json::read(caller, FETCH, given, header_fields).await? {
-        Ok(headers) => headers,
-        Err(why) => return Ok(Err(why)),
-    };
-    let body = Bytes::from(take(caller, FETCH, (body, body_size)).await?);
-    let state = caller.data();
+) -> Result<FetchResponse, Fault> {
+    let (headers, body) = ((headers, headers_size), (body, body_size));
+    let (memory, _) = call.memory()?;
+    // A range outside the memory traps whatever else is wrong, so all ranges are checked first.
+    let method = memory.argument((method, method_size))?;
+    let url = memory.argument((url, url_size))?;
+    memory.argument(headers)?;
+    bounded("the body", memory.argument(body)?, FETCH_REQUEST_MAX_BYTES)?;
+    let method = text("the method", method, HOST_NAME_MAX_BYTES)?.to_owned();
+    let url = text("the URL", url, FETCH_URL_MAX_BYTES)?.to_owned();
+    let headers =
+        JsonArgument { what: "the header object", range: headers, max_bytes: FETCH_HEADERS_JSON_MAX_BYTES };
+    let headers = json::read(call, headers, header_fields).await??;
+    let body = Bytes::from(call.take(body).await?);
+    let state = call.state();
     let request = FetchRequest { method, url, headers, body };
     let answer = state.host.http.fetch(&state.function.namespace, request, state.deadline);
-    answered(caller, answer).await
+    call.ask(answer).await
 }
 
-/// Names and values of an object whose values are strings or arrays of strings. An empty text is none, as is `null`,
-/// which Go makes of a map that was never made.
+/// Names and values of an object whose values are strings or arrays of strings. An empty text means no headers. So does
+/// `null`, which Go writes for a nil map.
 fn header_fields(text: &str) -> Result<Vec<(String, String)>, ServiceError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
@@ -97,7 +86,7 @@ fn header_fields(text: &str) -> Result<Vec<(String, String)>, ServiceError> {
             _ => serde_json::from_str(value.get()).map(|value| vec![value]),
         }
         .map_err(|_| {
-            let why = format!("the header {} is neither a string nor an array of strings", shown(&name));
+            let why = format!("the header {} is neither a string nor an array of strings", printable(&name));
             ServiceError::invalid(why)
         })?;
         for value in values {
@@ -117,20 +106,20 @@ fn header_fields(text: &str) -> Result<Vec<(String, String)>, ServiceError> {
     Ok(fields)
 }
 
-/// A header's name as Go writes it: `content-type` is `Content-Type`.
+/// A header's name in the form that Go's net/http uses: `content-type` becomes `Content-Type`.
 fn canonical(name: &str) -> String {
-    let mut begins = true;
+    let mut starts_word = true;
     name.chars()
         .map(|c| {
-            let written = if begins { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
-            begins = c == '-';
+            let written = if starts_word { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+            starts_word = c == '-';
             written
         })
         .collect()
 }
 
-/// The result for the guest. A long body is escaped or encoded in pieces, between which others are let in.
-async fn in_json(caller: &mut Caller<'_, GuestState>, response: FetchResponse) -> Result<Vec<u8>> {
+/// The result for the guest. A long body is escaped or encoded in chunks, between which other guests run.
+async fn to_json(call: &mut Call<'_>, response: FetchResponse) -> Result<Vec<u8>, Fault> {
     #[derive(Serialize)]
     struct Head {
         status: u16,
@@ -140,34 +129,27 @@ async fn in_json(caller: &mut Caller<'_, GuestState>, response: FetchResponse) -
     for (name, value) in response.headers {
         headers.entry(canonical(&name)).or_default().push(value);
     }
-    let mut json = written(&Head { status: response.status, headers })?;
-    // The object goes on with the body.
+    let mut json = serialize(&Head { status: response.status, headers })?;
+    // Reopens the object for the body.
     json.pop();
     json.reserve(response.body.len() + response.body.len() / 2 + 64);
     let mut since = Instant::now();
     if let Ok(mut text) = std::str::from_utf8(&response.body) {
         json.extend_from_slice(b",\"body\":\"");
         while !text.is_empty() {
-            let (piece, rest) = text.split_at(text.floor_char_boundary(HOST_CHUNK_BYTES));
-            let quoted = written(&piece)?;
+            let (chunk, rest) = text.split_at(text.floor_char_boundary(HOST_CHUNK_BYTES));
+            let quoted = serialize(&chunk)?;
             json.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default());
             text = rest;
-            rest_of_slice(caller, &mut since).await?;
+            call.yield_if_due(&mut since).await?;
         }
     } else {
         json.extend_from_slice(b",\"body_base64\":\"");
-        for piece in response.body.chunks(BASE64_CHUNK_BYTES) {
-            json.extend_from_slice(BASE64_STANDARD.encode(piece).as_bytes());
-            rest_of_slice(caller, &mut since).await?;
+        for chunk in response.body.chunks(BASE64_CHUNK_BYTES) {
+            json.extend_from_slice(BASE64_STANDARD.encode(chunk).as_bytes());
+            call.yield_if_due(&mut since).await?;
         }
     }
     json.extend_from_slice(b"\"}");
     Ok(json)
-}
-
-async fn rest_of_slice(caller: &mut Caller<'_, GuestState>, since: &mut Instant) -> Result<()> {
-    if let Some(others) = caller.data().give_way(since)? {
-        others.await;
-    }
-    Ok(())
 }

@@ -1,58 +1,66 @@
-//! Reads the JSON that guests hand over.
+//! Reads the JSON that guests pass.
 //!
-//! serde_json instead of simd-json, as it was measured: simd-json took twice as long for a short list, five times as
-//! long for 16 MiB of numbers and 250 MB of memory beside them, refuses numbers beyond 64 bits, which an event may
-//! have, and wants a copy to write in.
+//! Measurements chose serde_json over simd-json. simd-json took twice as long for a short list, five times as long for
+//! 16 MiB of numbers, and 250 MB of memory besides. It refuses numbers beyond 64 bits, which an event may contain, and it
+//! needs a copy that it can write to.
 
-use super::answered;
-use crate::abi::{bounded, take, text, view};
-use crate::guest::GuestState;
+use crate::abi::{Range, bounded, text};
+use crate::call::{Call, Fault};
 use crate::limits::HOST_CHUNK_BYTES;
 use crate::services::{ErrorCode, ServiceError};
-use crate::trap::shown;
+use crate::trap::printable;
+use parking_lot::Mutex;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use wasmtime::{Caller, Result};
+use std::sync::Arc;
+use wasmtime::Result;
 
-/// What `read` makes of a text that a guest handed over. A short text is read where it lies; a long one is copied and
-/// read where that holds up no other guest.
+/// An argument that is JSON text.
+#[derive(Clone, Copy)]
+pub(super) struct JsonArgument {
+    /// Names the argument in errors.
+    pub(super) what: &'static str,
+    pub(super) range: Range,
+    pub(super) max_bytes: usize,
+}
+
+/// Parses an argument with `parse`. A short text is parsed in place. A long one is copied and parsed where it delays no other
+/// guest.
 pub(super) async fn read<T: Send + 'static, E: From<ServiceError> + Send + 'static>(
-    caller: &mut Caller<'_, GuestState>,
-    host_function: &'static str,
-    (what, range, max_bytes): (&'static str, (i32, i32), usize),
-    read: fn(&str) -> Result<T, E>,
-) -> Result<Result<T, E>> {
-    let (memory, _) = view(caller)?;
-    let bytes = memory.argument(host_function, range)?;
+    call: &mut Call<'_>,
+    JsonArgument { what, range, max_bytes }: JsonArgument,
+    parse: fn(&str) -> Result<T, E>,
+) -> Result<Result<T, E>, Fault> {
+    let (memory, _) = call.memory()?;
+    let bytes = memory.argument(range)?;
     if bytes.len() <= HOST_CHUNK_BYTES {
-        return Ok(text(what, bytes, max_bytes).map_err(E::from).and_then(read));
+        return Ok(text(what, bytes, max_bytes).map_err(E::from).and_then(parse));
     }
     if let Err(why) = bounded(what, bytes, max_bytes) {
         return Ok(Err(why.into()));
     }
-    let copy = take(caller, host_function, range).await?;
-    let done = Arc::new(Mutex::new(None));
-    let result = Arc::clone(&done);
+    let copy = call.take(range).await?;
+    let parsed = Arc::new(Mutex::new(None));
+    let result = Arc::clone(&parsed);
     let work = Box::new(move || {
-        let read = text(what, &copy, max_bytes).map_err(E::from).and_then(read);
-        *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
+        let value = text(what, &copy, max_bytes).map_err(E::from).and_then(parse);
+        *result.lock() = Some(value);
     });
-    let reading = caller.data().host.scheduler.offload(work);
-    answered(caller, reading).await?;
-    let read = done.lock().unwrap_or_else(PoisonError::into_inner).take();
-    Ok(read.unwrap_or_else(|| {
-        Err(ServiceError::new(ErrorCode::Internal, format!("{what} could not be read")).into())
+    let offloaded = call.state().host.scheduler.offload(work);
+    call.wait_for(offloaded).await?;
+    let parsed = parsed.lock().take();
+    Ok(parsed.unwrap_or_else(|| {
+        Err(ServiceError::new(ErrorCode::Internal, format!("{what} could not be parsed")).into())
     }))
 }
 
-/// Why a text was not what it should be, in words that can be shown.
+/// The error for text that is not the JSON that it should be.
 pub(super) fn refused(what: &str, error: &serde_json::Error) -> ServiceError {
-    ServiceError::invalid(format!("{what}: {}", shown(&error.to_string())))
+    ServiceError::invalid(format!("{what}: {}", printable(&error.to_string())))
 }
 
-/// The first elements of an array as they stand there, and how many it has. What is beyond `MAX` is counted only.
+/// The first `MAX` elements of an array, not parsed, and the number of all its elements.
 pub(super) struct Elements<'a, const MAX: usize> {
     pub(super) first: Vec<&'a RawValue>,
     pub(super) count: usize,

@@ -1,29 +1,26 @@
-//! `log_info` and `log_error`: messages captured with the invocation, in order.
+//! `log_info` and `log_error`: messages in the invocation's log, in order.
 
-use crate::abi::view;
-use crate::guest::GuestState;
+use crate::abi::Range;
+use crate::call::{Call, Fault, Functions};
 use crate::invocation::Level;
 use crate::limits::LOG_MESSAGE_MAX_BYTES;
-use crate::parking::arrive;
-use wasmtime::{Caller, Linker, Result};
+use wasmtime::Result;
 
-pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
-    for (name, level) in [("log_info", Level::Info), ("log_error", Level::Error)] {
-        linker.func_wrap_async(
-            module,
-            name,
-            move |mut caller: Caller<'_, GuestState>, message: (i32, i32)| {
-                Box::new(async move {
-                    arrive(&mut caller).await;
-                    let (memory, state) = view(&mut caller)?;
-                    match memory.beginning(name, message, LOG_MESSAGE_MAX_BYTES)? {
-                        Ok(message) => state.logs.push(level, message),
-                        Err(why) => state.log_failure(name, &why.message),
-                    }
-                    Ok(())
-                })
-            },
-        )?;
-    }
+pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
+    functions.add("log_info", (), log_info)?;
+    functions.add("log_error", (), log_error)
+}
+
+async fn log_info(call: &mut Call<'_>, message: Range) -> Result<(), Fault> {
+    log(call, Level::Info, message)
+}
+
+async fn log_error(call: &mut Call<'_>, message: Range) -> Result<(), Fault> {
+    log(call, Level::Error, message)
+}
+
+fn log(call: &mut Call<'_>, level: Level, message: Range) -> Result<(), Fault> {
+    let (memory, state) = call.memory()?;
+    state.logs.push(level, memory.prefix(message, LOG_MESSAGE_MAX_BYTES)?);
     Ok(())
 }

@@ -1,55 +1,32 @@
 //! `storage_put` and `storage_get`: objects of the namespace under their content ids.
 
-use super::ask;
-use crate::abi::{bounded, give, take, text, view};
-use crate::guest::GuestState;
+use crate::abi::{Range, bounded, text};
+use crate::call::{Call, Fault, Functions};
 use crate::limits::{HOST_NAME_MAX_BYTES, STORAGE_MAX_BYTES};
-use crate::parking::arrive;
 use bytes::Bytes;
-use wasmtime::{Caller, Linker, Result};
+use wasmtime::Result;
 
-const PUT: &str = "storage_put";
-const GET: &str = "storage_get";
-
-pub(super) fn link(linker: &mut Linker<GuestState>, module: &str) -> Result<()> {
-    linker.func_wrap_async(module, PUT, |mut caller: Caller<'_, GuestState>, object: (i32, i32)| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-            put(&mut caller, object).await
-        })
-    })?;
-    linker.func_wrap_async(module, GET, |mut caller: Caller<'_, GuestState>, cid: (i32, i32)| {
-        Box::new(async move {
-            arrive(&mut caller).await;
-            get(&mut caller, cid).await
-        })
-    })?;
-    Ok(())
+pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
+    functions.add("storage_put", 0, storage_put)?;
+    functions.add("storage_get", 0, storage_get)
 }
 
-async fn put(caller: &mut Caller<'_, GuestState>, object: (i32, i32)) -> Result<i64> {
-    let (memory, _) = view(caller)?;
-    let checked = bounded("the object", memory.argument(PUT, object)?, STORAGE_MAX_BYTES).map(|_| ());
-    let asked = match checked {
-        Ok(()) => {
-            let object = Bytes::from(take(caller, PUT, object).await?);
-            let state = caller.data();
-            Ok(state.host.storage.put(&state.function.namespace, object))
-        }
-        Err(why) => Err(why),
-    };
-    match ask(caller, PUT, asked).await? {
-        Some(cid) => give(caller, PUT, cid.as_bytes()).await,
-        None => Ok(0),
-    }
+async fn storage_put(call: &mut Call<'_>, object: Range) -> Result<i64, Fault> {
+    let (memory, _) = call.memory()?;
+    bounded("the object", memory.argument(object)?, STORAGE_MAX_BYTES)?;
+    let object = Bytes::from(call.take(object).await?);
+    let state = call.state();
+    let answer = state.host.storage.put(&state.function.namespace, object);
+    let cid = call.ask(answer).await?;
+    call.give(cid.as_bytes()).await
 }
 
-async fn get(caller: &mut Caller<'_, GuestState>, cid: (i32, i32)) -> Result<i64> {
-    let (memory, state) = view(caller)?;
-    let asked = text("the content id", memory.argument(GET, cid)?, HOST_NAME_MAX_BYTES)
-        .map(|cid| state.host.storage.get(&state.function.namespace, cid));
-    match ask(caller, GET, asked).await?.flatten() {
-        Some(object) => give(caller, GET, &object).await,
+async fn storage_get(call: &mut Call<'_>, cid: Range) -> Result<i64, Fault> {
+    let (memory, state) = call.memory()?;
+    let cid = text("the content id", memory.argument(cid)?, HOST_NAME_MAX_BYTES)?;
+    let answer = state.host.storage.get(&state.function.namespace, cid);
+    match call.ask(answer).await? {
+        Some(object) => call.give(&object).await,
         None => Ok(0),
     }
 }

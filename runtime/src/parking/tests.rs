@@ -2,10 +2,8 @@ use super::*;
 use crate::engine::EngineConfig;
 use crate::services::ThreadScheduler;
 use crate::{CpuLevel, instance};
-use std::pin::pin;
-use std::task::{Context, Waker};
 
-/// Calls that a guest may make before it has an invocation: what they tell is the same for every invocation.
+/// The start-up set: calls whose results are the same for every invocation.
 const START_UP: [&str; 41] = [
     "args_get",
     "args_sizes_get",
@@ -59,23 +57,14 @@ fn load(engine: &Engine, text: &str) -> Arc<LoadedModule> {
     Arc::new(LoadedModule::link(engine, &module).unwrap())
 }
 
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return output;
-        }
-    }
-}
-
 fn park(engine: &Engine, module: &Arc<LoadedModule>) -> Result<Parked, NotParked> {
     let state = instance::idle_state();
     let host = Arc::new(Host::without_services(Arc::new(ThreadScheduler)));
-    block_on(engine.park(module, &state.function, &host))
+    ThreadScheduler::block_on(engine.park(module, &state.function, &host))
 }
 
 #[test]
-fn a_guest_that_starts_waits_at_every_call_that_could_tell_it_of_a_request() {
+fn a_starting_guest_waits_at_every_call_that_could_tell_it_about_a_request() {
     let engine = engine();
     let mut passed = Vec::new();
     for [module, name, parameters, results] in engine.0.imports.all() {
@@ -100,7 +89,7 @@ fn a_guest_that_starts_waits_at_every_call_that_could_tell_it_of_a_request() {
 }
 
 #[test]
-fn the_clock_that_only_runs_can_be_read_at_the_start_and_the_time_of_day_cannot() {
+fn a_starting_guest_can_read_the_monotonic_clock_and_not_the_time_of_day() {
     let engine = engine();
     let reads = |clock: u32| {
         load(
@@ -127,10 +116,10 @@ fn a_start_that_fails_says_why() {
         park(&engine, &loaded).err().unwrap()
     };
     let trapped = failing("(func (export \"_start\") unreachable)");
-    assert!(trapped.is_lasting() && trapped.to_string().contains("unreachable"), "{trapped}");
+    assert!(trapped.is_permanent() && trapped.to_string().contains("unreachable"), "{trapped}");
     let trapped = failing("(func $s unreachable) (start $s) (func (export \"_start\"))");
-    assert!(trapped.is_lasting(), "{trapped}");
-    assert!(!NotParked::Failed(Failure::Overloaded).is_lasting());
+    assert!(trapped.is_permanent(), "{trapped}");
+    assert!(!NotParked::Failed(Failure::Overloaded).is_permanent());
 }
 
 #[test]
@@ -155,7 +144,7 @@ fn a_guest_can_be_started_on_one_thread_and_run_on_another() {
             scope.spawn(move || {
                 let input = format!("request {index}");
                 let invocation = Invocation { input: input.clone().into(), ..Invocation::default() };
-                let ended = block_on(parked.run(invocation));
+                let ended = ThreadScheduler::block_on(parked.run(invocation));
                 assert_eq!((ended.outcome.result, ended.outcome.output), (Ok(()), input.into_bytes()));
             });
         }

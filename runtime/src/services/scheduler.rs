@@ -1,30 +1,57 @@
-//! How guests share the thread they run on.
+//! How guests share the thread that runs them.
 
 use super::Wait;
 use crate::limits::EPOCH_TICK;
 use crate::names::Namespace;
-use std::task::Poll;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// How a guest gives its core to others. Guests run as fibers on the embedder's event loop, so waiting is its business.
+/// Lets guests yield their core and wait. Guests run as fibers on the event loop of the embedding program, so it implements both.
 pub trait Scheduler: Send + Sync + 'static {
-    /// Ready after others that can run on this core had their turn: timers, sockets and guests. The time of a core is
-    /// divided between namespaces, so it is told for whom.
+    /// Ready after everything else that can run on this core has had its turn: timers, sockets and other guests. An
+    /// implementation can share the core's time fairly between namespaces.
     fn yield_now(&self, namespace: &Namespace) -> Wait;
 
-    /// Ready after `duration`. Whoever waits for it may wait for something else beside it.
+    /// Ready after `duration`. A caller may wait for something else at the same time.
     fn sleep(&self, duration: Duration) -> Wait;
 
-    /// Does work that takes longer than a guest's slice where it holds up no other guest; ready when it is done. Without
-    /// such a place it is done at once.
+    /// Runs work that takes longer than a guest's slice where it delays no other guest. Ready when the work is done. By
+    /// default the work runs in place.
     fn offload(&self, work: Box<dyn FnOnce() + Send>) -> Wait {
         Box::pin(async move { work() })
     }
 }
 
-/// A [`Scheduler`] for programs that give each guest a thread of its own: tools, benches and tests.
+/// A [`Scheduler`] for programs that run one guest per thread: tools, benchmarks and tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ThreadScheduler;
+
+impl ThreadScheduler {
+    /// Runs a future on this thread until it is ready.
+    pub fn block_on<F: Future>(future: F) -> F::Output {
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+            std::thread::park();
+        }
+    }
+}
+
+/// Wakes the thread that waits in [`ThreadScheduler::block_on`].
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
 
 impl Scheduler for ThreadScheduler {
     fn yield_now(&self, _namespace: &Namespace) -> Wait {
@@ -45,7 +72,7 @@ impl Scheduler for ThreadScheduler {
             if left.is_zero() {
                 return Poll::Ready(());
             }
-            // In steps, as something else may be waited for that does not wake this thread.
+            // In steps, because the caller may also wait for something that does not wake this thread.
             std::thread::park_timeout(left.min(EPOCH_TICK));
             cx.waker().wake_by_ref();
             Poll::Pending

@@ -1,4 +1,4 @@
-//! The services of a host that has none.
+//! The services of a host without services.
 
 use super::{
     Answer, BatchFailure, BatchMode, BatchOutcome, Cache, Database, Event, Events, FetchRequest,
@@ -10,7 +10,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Answers every call with an error that says so.
+/// Fails every call with [`ErrorCode::Unavailable`](super::ErrorCode::Unavailable).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unavailable;
 

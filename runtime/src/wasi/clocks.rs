@@ -1,17 +1,17 @@
-//! Clocks, and waiting for them: `clock_*` and `poll_oneoff`.
+//! Clocks and timers: `clock_*` and `poll_oneoff`.
 
-use super::{MODULE, STDIN, errno, errno_of, layout};
+use super::{STDIN, errno, errno_of, layout};
 use crate::abi::{OutOfBounds, View, view};
+use crate::call::{Call, Fault, Functions};
 use crate::guest::{GuestState, Stop};
 use crate::limits::POLL_SUBSCRIPTIONS_MAX;
-use crate::parking::arrive;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use wasmtime::{Caller, Error, Linker, Result};
+use wasmtime::{Caller, Error, Result};
 
 fn monotonic_ns() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    // Guests may take 0 for "not set".
+    // Some guests read 0 as "not set".
     1 + START.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
@@ -23,15 +23,14 @@ fn clock_ns(clock: i32) -> Result<u64, i32> {
     match clock {
         layout::CLOCK_REALTIME => Ok(realtime_ns()),
         layout::CLOCK_MONOTONIC => Ok(monotonic_ns()),
-        // A guest shares its thread with others: there is no CPU time of its own to show.
+        // A guest shares its thread with others, so it has no CPU time of its own.
         2..=layout::CLOCK_THREAD_CPUTIME => Err(errno::NOTSUP),
         _ => Err(errno::INVAL),
     }
 }
 
-pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
-    linker.func_wrap(
-        MODULE,
+pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
+    functions.add_start_up_sync(
         "clock_res_get",
         |mut caller: Caller<'_, GuestState>, clock: i32, at: i32| {
             let (mut memory, _) = view(&mut caller)?;
@@ -43,45 +42,29 @@ pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
             })
         },
     )?;
-    linker.func_wrap_async(
-        MODULE,
-        "clock_time_get",
-        |mut caller: Caller<'_, GuestState>, (clock, _precision, at): (i32, i64, i32)| {
-            Box::new(async move {
-                // What only runs says nothing of a request; the time of day is the invocation's.
-                if clock != layout::CLOCK_MONOTONIC {
-                    arrive(&mut caller).await;
-                }
-                let (mut memory, _) = view(&mut caller)?;
-                Ok::<_, Error>(match clock_ns(clock) {
-                    Ok(now) => {
-                        errno_of(memory.write(at as u32 as u64, &now.to_le_bytes()).map(|()| errno::SUCCESS))
-                    }
-                    Err(errno) => errno,
-                })
-            })
-        },
-    )?;
-    linker.func_wrap_async(
-        MODULE,
-        "poll_oneoff",
-        |mut caller: Caller<'_, GuestState>,
-         (subscriptions, events, count, events_at): (i32, i32, i32, i32)| {
-            Box::new(async move {
-                arrive(&mut caller).await;
-                poll_oneoff(&mut caller, subscriptions as u32, events as u32, count as u32, events_at as u32)
-                    .await
-            })
-        },
-    )?;
-    Ok(())
+    functions.add_start_up("clock_time_get", errno::FAULT, clock_time_get)?;
+    functions.add("poll_oneoff", errno::FAULT, poll_oneoff)
 }
 
-/// One thing a guest waits for.
+async fn clock_time_get(call: &mut Call<'_>, (clock, _precision, at): (i32, i64, i32)) -> Result<i32, Fault> {
+    // The monotonic clock says nothing about a request. The time of day does.
+    if clock != layout::CLOCK_MONOTONIC {
+        call.arrive().await;
+    }
+    let now = match clock_ns(clock) {
+        Ok(now) => now,
+        Err(errno) => return Ok(errno),
+    };
+    let (mut memory, _) = call.memory()?;
+    memory.write(at as u32 as u64, &now.to_le_bytes())?;
+    Ok(errno::SUCCESS)
+}
+
+/// One event that a guest waits for.
 struct Subscription {
     userdata: u64,
     kind: u8,
-    /// `Ok` with the time still to wait (zero for a descriptor, which is always ready), else the event's error.
+    /// The time left to wait, which is zero for a descriptor because it is always ready; or the errno of the event.
     wait: Result<Duration, i32>,
 }
 
@@ -109,37 +92,34 @@ fn subscription(
 }
 
 async fn poll_oneoff(
-    caller: &mut Caller<'_, GuestState>,
-    subscriptions_at: u32,
-    events_at: u32,
-    count: u32,
-    event_count_at: u32,
-) -> Result<i32> {
+    call: &mut Call<'_>,
+    (subscriptions_at, events_at, count, event_count_at): (i32, i32, i32, i32),
+) -> Result<i32, Fault> {
+    let (subscriptions_at, count) = (subscriptions_at as u32, count as u32);
     if count == 0 || count > POLL_SUBSCRIPTIONS_MAX {
         return Ok(errno::INVAL);
     }
     let mut subscriptions = Vec::with_capacity(count as usize);
-    let (memory, state) = view(caller)?;
+    let (memory, state) = call.memory()?;
     for index in 0..u64::from(count) {
         let at = u64::from(subscriptions_at) + index * layout::SUBSCRIPTION;
-        match subscription(&memory, at, |fd| state.is_open(fd)) {
-            Ok(Ok(subscription)) => subscriptions.push(subscription),
-            Ok(Err(errno)) => return Ok(errno),
-            Err(OutOfBounds { .. }) => return Ok(errno::FAULT),
+        match subscription(&memory, at, |fd| state.is_open(fd))? {
+            Ok(subscription) => subscriptions.push(subscription),
+            Err(errno) => return Ok(errno),
         }
     }
-    // An error is an event at once.
+    // A subscription with an error is due at once.
     let wait = subscriptions.iter().map(|s| s.wait.unwrap_or_default()).min().unwrap_or_default();
     if wait > Duration::ZERO {
         let left = state.deadline.saturating_duration_since(Instant::now());
         let sleep = state.host.scheduler.sleep(wait.min(left));
         sleep.await;
         if wait >= left {
-            return Err(Error::from(Stop::Timeout));
+            return Err(Stop::Timeout.into());
         }
     }
-    let (mut memory, _) = view(caller)?;
-    Ok(errno_of(write_events(&mut memory, &subscriptions, wait, events_at, event_count_at)))
+    let (mut memory, _) = call.memory()?;
+    Ok(write_events(&mut memory, &subscriptions, wait, events_at as u32, event_count_at as u32)?)
 }
 
 fn write_events(
@@ -161,7 +141,7 @@ fn write_events(
         event[8..10].copy_from_slice(&(error as u16).to_le_bytes());
         event[10] = subscription.kind;
         if subscription.kind != layout::EVENTTYPE_CLOCK {
-            // Bytes that can be read or written without waiting: at least one.
+            // The number of bytes that can be read or written without waiting: at least one.
             event[16..24].copy_from_slice(&1u64.to_le_bytes());
         }
         memory.write(u64::from(events_at) + u64::from(written) * layout::EVENT, &event)?;

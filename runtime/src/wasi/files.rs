@@ -1,18 +1,18 @@
-//! Files and sockets: there are none, so every call is answered with its errno, whatever else it was given.
+//! Files and sockets. There are none, so every call returns its errno, whatever its other arguments are.
 //!
-//! (wasmtime-wasi would do so as well, but trap on a flag that it does not know.)
+//! wasmtime-wasi would do the same, except that it traps on a flag that it does not know.
 
-use super::{MODULE, errno};
-use crate::guest::GuestState;
-use wasmtime::{FuncType, Linker, Result, Val, ValType};
+use super::errno;
+use crate::call::Functions;
+use wasmtime::{Result, Val, ValType};
 
-/// Parameters: `i` is 32 bits wide, `l` 64.
+/// A function of preview1. In `parameters`, `i` is 32 bits wide and `l` 64.
 struct Function {
     name: &'static str,
     parameters: &'static str,
-    /// Which parameter is the descriptor.
+    /// The index of the parameter that is the descriptor.
     fd: usize,
-    /// The answer for an open descriptor, which is input, output or standard error; for others it is `BADF`.
+    /// The errno for an open descriptor, which is a standard stream. Any other descriptor is `BADF`.
     on_stdio: i32,
 }
 
@@ -49,16 +49,12 @@ const FUNCTIONS: [Function; 26] = [
     function("sock_shutdown", "ii", 0, errno::NOTSOCK),
 ];
 
-pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
+pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
     for Function { name, parameters, fd, on_stdio } in &FUNCTIONS {
         let types = parameters.chars().map(|c| if c == 'i' { ValType::I32 } else { ValType::I64 });
-        let signature = FuncType::new(linker.engine(), types, [ValType::I32]);
-        linker.func_new(MODULE, name, signature, move |caller, arguments, results| {
-            let is_open = arguments.get(*fd).and_then(Val::i32).is_some_and(|fd| caller.data().is_open(fd));
-            if let Some(result) = results.first_mut() {
-                *result = Val::I32(if is_open { *on_stdio } else { errno::BADF });
-            }
-            Ok(())
+        functions.add_start_up_dynamic(name, types, move |state, arguments| {
+            let is_open = arguments.get(*fd).and_then(Val::i32).is_some_and(|fd| state.is_open(fd));
+            if is_open { *on_stdio } else { errno::BADF }
         })?;
     }
     Ok(())
@@ -66,11 +62,11 @@ pub(super) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::guest::GuestState;
     use std::collections::HashMap;
-    use wasmtime::{Engine, Extern, Store};
+    use wasmtime::{Engine, Extern, Linker, Store};
 
-    /// All of preview1's functions with their types.
+    /// The functions of preview1 with their types.
     fn signatures(linker: &Linker<GuestState>) -> HashMap<String, String> {
         let mut store = Store::new(linker.engine(), crate::instance::idle_state());
         let items: Vec<_> = linker.iter(&mut store).map(|(_, name, item)| (name.to_owned(), item)).collect();
@@ -87,7 +83,7 @@ mod tests {
         let mut theirs = Linker::new(&engine);
         wasmtime_wasi::p1::add_to_linker_async(&mut theirs, GuestState::wasi).unwrap();
         let mut ours = Linker::new(&engine);
-        super::super::link(&mut ours).unwrap();
+        crate::wasi::link(&mut ours).unwrap();
         assert_eq!(signatures(&ours), signatures(&theirs));
     }
 }

@@ -14,9 +14,8 @@ use orama_test_support::guests;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 /// An engine with a compiler.
 pub struct Node {
@@ -130,13 +129,7 @@ pub fn host(scheduler: impl Scheduler) -> Arc<Host> {
 }
 
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-    }
+    ThreadScheduler::block_on(future)
 }
 
 pub fn text(outcome: &Outcome) -> &str {

@@ -54,7 +54,7 @@ fn good_ones_wherever_the_memory_is() {
 fn none_and_one_without_memory_give_nothing_and_say_why() {
     for (allocator, why) in [
         (String::new(), "exports neither orama_alloc(i32) -> i32 nor malloc(i32) -> i32"),
-        (exporting("(i32.const 0)"), "the guest's allocator gave no memory for "),
+        (exporting("(i32.const 0)"), "the guest's allocator returned 0 for "),
         ("(global (export \"orama_alloc\") i32 (i32.const 1))".to_owned(), "exports neither"),
     ] {
         with(&allocator, |name, got| {
@@ -109,7 +109,7 @@ fn one_that_asks_for_bytes_itself_gets_none() {
         let got = run(&text("env", name, &allocator), &recorder, &good(name), 60);
         assert_eq!((&got.result, recorder.calls().len()), (&Ok(()), 2), "{name}");
         assert!(!got.bytes.is_empty(), "{name}");
-        assert_eq!(got.log, [format!("error: {name}: the guest's allocator may not call it")]);
+        assert_eq!(got.log, [format!("error: {name}: the guest's allocator may not call this function")]);
     }
 }
 

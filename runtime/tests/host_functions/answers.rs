@@ -2,9 +2,9 @@
 
 use crate::common::Turns;
 use crate::guest::{Arg, BUMP, FUNCTIONS, call, call_from, good, run_at_depth, s, text};
-use orama_runtime::limits::{CACHE_TTL_MAX, STORAGE_MAX_BYTES};
 use crate::recorder::{Call, Recorder};
 use bytes::Bytes;
+use orama_runtime::limits::{CACHE_TTL_MAX, STORAGE_MAX_BYTES};
 use orama_runtime::services::{
     BatchMode, BatchOutcome, Consistency, ErrorCode, Event, FetchRequest, ServiceError, SqlValue, Statement,
     StatementKind, StatementResult,
@@ -199,7 +199,8 @@ fn a_ttl_is_seconds_and_0_or_a_very_long_one_has_no_end() {
         let recorder = Arc::new(Recorder::default());
         let got = call(&recorder, "cache_set", &[s("key"), s("v"), Arg::Long(seconds)]);
         assert_eq!(recorder.calls(), []);
-        let line = format!("error: cache_set: the TTL is {seconds} s; 0 is one without an end");
+        let line =
+            format!("error: cache_set: the TTL is {seconds} s; it must be at least 0, and 0 means no expiry");
         assert_eq!((got.result, got.log), (Ok(()), vec![line]));
     }
 }
@@ -250,7 +251,7 @@ fn an_event_is_one_deeper_than_what_published_it() {
 
 #[test]
 fn triggers_that_did_not_fire_are_told_in_the_log() {
-    let recorder = Arc::new(Recorder { held_back: 2, ..Recorder::default() });
+    let recorder = Arc::new(Recorder { suppressed_triggers: 2, ..Recorder::default() });
     let got = call(&recorder, "pubsub_publish", &[s("t"), s("1")]);
     assert_eq!(got.raw, 1);
     assert_eq!(got.log, ["error: pubsub_publish: 2 triggers did not fire: the depth limit of 5 was reached"]);

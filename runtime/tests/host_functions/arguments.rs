@@ -1,12 +1,12 @@
 //! What a guest may hand over: within its memory, valid UTF-8 where it is text, and within the limits.
 
 use crate::guest::{Arg, FUNCTIONS, Got, call, good, s};
+use crate::recorder::Recorder;
 use orama_runtime::limits::{
     CACHE_KEY_MAX_BYTES, CACHE_VALUE_MAX_BYTES, DB_ARGUMENTS_MAX_BYTES, DB_SQL_MAX_BYTES, EVENT_MAX_BYTES,
     FETCH_HEADERS_JSON_MAX_BYTES, FETCH_REQUEST_MAX_BYTES, FETCH_URL_MAX_BYTES, HOST_NAME_MAX_BYTES,
     SECRET_NAME_MAX_BYTES, STORAGE_MAX_BYTES, TOPIC_MAX_BYTES,
 };
-use crate::recorder::Recorder;
 use std::sync::Arc;
 
 /// Of the test guest.

@@ -58,13 +58,13 @@ fn a_large_argument_is_read_like_a_small_one() {
     assert!(bound(&recorder) == [SqlValue::Text(text), SqlValue::Blob(blob), SqlValue::Integer(7)]);
     let bad = json!(["x".repeat(100_000), {}]).to_string();
     let got = call(&recorder, "db_execute_v2", &[s("x"), s(bad)]);
-    assert_eq!(got.json()["error"], "args[1]: an object is no SQL value; a string with its JSON is one");
+    assert_eq!(got.json()["error"], "args[1]: an object is not an SQL value; pass its JSON as a string");
 }
 
 #[test]
 fn a_bad_argument_is_told_where_the_guest_can_learn_of_it() {
     let bad = [s("x"), s("[1,18446744073709551616]")];
-    let why = "args[1]: the whole number is beyond 64 bits; a string can hold it";
+    let why = "args[1]: the integer does not fit 64 bits; pass it as a string";
     for function in ["db_query", "db_execute"] {
         let got = call(&Arc::default(), function, &bad);
         assert_eq!((got.raw, got.log), (0, vec![format!("error: {function}: {why}")]));

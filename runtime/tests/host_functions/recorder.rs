@@ -50,7 +50,7 @@ pub struct Recorder {
     pub deleted: bool,
     pub sum: i64,
     pub response: FetchResponse,
-    pub held_back: usize,
+    pub suppressed_triggers: usize,
 }
 
 impl Default for Recorder {
@@ -66,7 +66,7 @@ impl Default for Recorder {
             deleted: false,
             sum: 0,
             response: FetchResponse { status: 200, headers: Vec::new(), body: Bytes::new() },
-            held_back: 0,
+            suppressed_triggers: 0,
         }
     }
 }
@@ -222,6 +222,9 @@ impl Storage for Recorder {
 impl Events for Recorder {
     fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>> {
         self.note(namespace, Call::Publish(event));
-        self.answer(Published { message_id: "message-1".to_owned(), held_back: self.held_back })
+        self.answer(Published {
+            message_id: "message-1".to_owned(),
+            suppressed_triggers: self.suppressed_triggers,
+        })
     }
 }

@@ -4,10 +4,10 @@ use crate::common::{Turns, block_on, function, invocation, node, thread_cpu_ns};
 use crate::guest::{
     Arg, BUMP, FUNCTIONS, Got, call, good, import_and_call, input, module, run_at_depth, s, text,
 };
-use orama_runtime::limits::{DB_ARGUMENTS_MAX_BYTES, FETCH_RESPONSE_MAX_BYTES, STORAGE_MAX_BYTES};
 use crate::recorder::{Recorder, When};
 use bytes::Bytes;
 use orama_runtime::invocation::{Failure, Outcome};
+use orama_runtime::limits::{DB_ARGUMENTS_MAX_BYTES, FETCH_RESPONSE_MAX_BYTES, STORAGE_MAX_BYTES};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{FetchResponse, Scheduler, ThreadScheduler, Wait};
 use std::pin::Pin;
@@ -203,7 +203,7 @@ fn reading_that_goes_wrong_elsewhere_fails_the_call_or_ends_at_the_deadline() {
         assert_eq!(recorder.calls(), []);
         got
     };
-    assert_eq!(run(Offload::Lost, 60).json()["error"], "the argument list could not be read");
+    assert_eq!(run(Offload::Lost, 60).json()["error"], "the argument list could not be parsed");
     assert_eq!(run(Offload::Never, 1).result, Err(Failure::Timeout(1)));
 }
 

@@ -123,7 +123,7 @@ impl Modules {
             let wasm_hash = WasmHash::of(&known);
             let is_known = this.find(wasm_hash)?.is_some();
             if is_known {
-                this.compiler.engine().validate_known(&known, memory_limit_mb).map_err(invalid)?;
+                this.compiler.engine().validate_contract(&known, memory_limit_mb).map_err(invalid)?;
             }
             Ok((wasm_hash, is_known))
         })
@@ -306,7 +306,7 @@ impl Modules {
     }
 
     /// Says who is told of code that was thrown out; once, before anything is loaded. Who looks code up and keeps it looks
-    /// after that whether it [was thrown out](LoadedModule::is_thrown_out) already: from then on it is told.
+    /// after that whether it [was thrown out](LoadedModule::is_evicted) already: from then on it is told.
     pub fn on_evicted(&self, tell: OnEvicted) {
         self.loaded.on_evicted(tell);
     }

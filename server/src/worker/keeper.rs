@@ -10,7 +10,7 @@ use orama_platform::start_notes::StartNotes;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::names::Namespace;
 use orama_runtime::pool::{Pool, Totals};
-use orama_runtime::{LoadedModule, Parked, Spent};
+use orama_runtime::{LoadedModule, Parked, SpentInstance};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -43,7 +43,7 @@ pub(super) struct Keeper {
     /// Pools that may want more. Not what keeps them: code that was thrown out would wait here for its turn.
     wanting: RefCell<VecDeque<Weak<Kept>>>,
     refiller: Cell<Option<Waker>>,
-    spent: RefCell<Vec<Spent>>,
+    spent: RefCell<Vec<SpentInstance>>,
     undertaker: Cell<Option<Waker>>,
     /// Counts invocations.
     arrivals: Cell<u64>,
@@ -105,7 +105,7 @@ impl Keeper {
         self.arrivals.set(self.arrivals.get() + 1);
         let parked = {
             let mut pool = kept.pool.borrow_mut();
-            if pool.has_given_up() {
+            if pool.is_disabled() {
                 return None;
             }
             pool.take(now)
@@ -130,7 +130,7 @@ impl Keeper {
     }
 
     /// Takes an instance that has ended; it is dropped when what is under way now has gone on.
-    pub(super) fn bury(&self, instance: Spent) {
+    pub(super) fn bury(&self, instance: SpentInstance) {
         self.spent.borrow_mut().push(instance);
         wake(&self.undertaker);
     }
@@ -160,7 +160,7 @@ impl Keeper {
     pub(super) fn close(&self) {
         self.wanting.borrow_mut().clear();
         for (_, kept) in self.pools.borrow_mut().drain() {
-            kept.pool.borrow_mut().close();
+            kept.pool.borrow_mut().disable();
         }
     }
 
@@ -187,7 +187,7 @@ impl Keeper {
             pool.shrink(now);
             let is_used = !pool.is_empty() || now.duration_since(pool.used_at()) < POOL_FORGOTTEN;
             // Who holds it would go on filling it, and nobody would look through it.
-            (is_used || Rc::strong_count(kept) > 1) && !pool.module().is_thrown_out()
+            (is_used || Rc::strong_count(kept) > 1) && !pool.module().is_evicted()
         });
         self.namespaces.borrow_mut().retain(|_, totals| Rc::strong_count(totals) > 1);
     }
@@ -219,7 +219,7 @@ pub(super) async fn refill_all(core: Rc<Core>) {
         let Some(kept) = kept.upgrade() else { continue };
         kept.queued.set(false);
         // Paused pools are asked for again by their next request.
-        if !kept.pool.borrow().wants_more(Instant::now()) {
+        if !kept.pool.borrow().needs_refill(Instant::now()) {
             continue;
         }
         if is_idle(&core).await {
@@ -229,7 +229,7 @@ pub(super) async fn refill_all(core: Rc<Core>) {
             monoio::time::sleep(pause).await;
             pause = (2 * pause).min(BUSY_PAUSE_MAX);
         }
-        if !kept.pool.borrow().has_given_up() {
+        if !kept.pool.borrow().is_disabled() {
             keeper.want(&kept);
         }
     }
@@ -256,10 +256,10 @@ async fn refill(core: &Core, kept: &Kept) {
     match parked {
         Ok(parked) => pool.add(parked, Instant::now()),
         Err(why) => {
-            if why.is_lasting() {
+            if why.is_permanent() {
                 core.keeper.notes.put(&function.id, format!("started by the request: {why}"));
             }
-            pool.failed(&why, Instant::now());
+            pool.record_failure(&why, Instant::now());
         }
     }
     core.keeper.tell_totals();

@@ -61,7 +61,7 @@ pub(super) async fn ready(
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: name.clone() });
     let ready = Rc::new(Ready { function, recorded, module, kept, noted_at, _user: user });
     // Of code that was thrown out meanwhile, cores were told already.
-    if !ready.module.is_thrown_out() {
+    if !ready.module.is_evicted() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
     }
     Ok(ready)

@@ -1,5 +1,5 @@
-//! What `db_*` tell a guest, as JSON. Rows are JSON already: they stay where they are between the other parts, and all
-//! parts are put together in the guest's memory.
+//! The results of `db_*` as JSON. Rows are JSON already, so they are not copied: a result is a list of parts, which are joined in
+//! the guest's memory.
 
 use crate::services::{BatchOutcome, ServiceError, StatementKind, StatementResult};
 
@@ -25,7 +25,7 @@ pub(super) fn transaction(kinds: &[StatementKind], outcome: BatchOutcome) -> Vec
     batch(format!("{{\"committed\":{},", outcome.committed), kinds, outcome)
 }
 
-/// The same without `committed`.
+/// `{"results":[...],"failed_index":n,"error":"","code":""}`
 pub(super) fn query_batch(kinds: &[StatementKind], outcome: BatchOutcome) -> Vec<String> {
     batch("{".to_owned(), kinds, outcome)
 }
@@ -42,8 +42,8 @@ fn exec(kind: &str, rows_affected: u64, last_insert_id: i64, error: &str) -> Str
     )
 }
 
-/// One result for each statement up to the one that failed. A statement before it that was undone, or not run, has no
-/// effect to tell and no error of its own.
+/// One result for each statement up to the one that failed. A statement before it that was rolled back, or not run, reports no
+/// effect and no error.
 fn batch(begin: String, kinds: &[StatementKind], outcome: BatchOutcome) -> Vec<String> {
     const EXEC: &str = "\"kind\":\"exec\",";
     let (mut parts, mut text) = (Vec::new(), begin);
@@ -53,9 +53,9 @@ fn batch(begin: String, kinds: &[StatementKind], outcome: BatchOutcome) -> Vec<S
         .failure
         .as_ref()
         .map_or(("", ""), |failure| (failure.error.message.as_str(), failure.error.code.as_str()));
-    let told = failed.map_or(outcome.results.len(), |index| index.saturating_add(1));
+    let reported = failed.map_or(outcome.results.len(), |index| index.saturating_add(1));
     let mut results = outcome.results.into_iter().peekable();
-    for (index, kind) in kinds.iter().enumerate().take(told) {
+    for (index, kind) in kinds.iter().enumerate().take(reported) {
         if index > 0 {
             text.push(',');
         }

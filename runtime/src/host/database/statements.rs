@@ -1,4 +1,4 @@
-//! Statements and their arguments out of a guest's JSON.
+//! Parses statements and their arguments from a guest's JSON.
 
 use super::Batch;
 use crate::abi::bounded;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
-/// What `db_transaction` is handed.
+/// The argument of `db_transaction`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Transaction<'a> {
@@ -19,14 +19,14 @@ struct Transaction<'a> {
     ops: Elements<'a, DB_STATEMENTS_MAX>,
 }
 
-/// What `db_query_batch` is handed.
+/// The argument of `db_query_batch`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct QueryBatch<'a> {
     #[serde(borrow)]
     ops: Elements<'a, DB_STATEMENTS_MAX>,
     consistency: Option<Freshness>,
-    /// Seconds that the rows may be old.
+    /// The greatest age of the rows, in seconds.
     cache_ttl: Option<u64>,
 }
 
@@ -56,7 +56,7 @@ enum Kind {
 
 /// The statements of a transaction.
 pub(super) fn transaction(text: &str) -> Result<Batch, BatchFailure> {
-    let given: Transaction<'_> = serde_json::from_str(text).map_err(|error| whole(&error))?;
+    let given: Transaction<'_> = serde_json::from_str(text).map_err(|error| unparsed(&error))?;
     let statements = statements(given.ops, |kind| match kind {
         Some(Kind::Exec) => Ok(StatementKind::Exec),
         Some(Kind::Query) => Ok(StatementKind::Query),
@@ -67,15 +67,15 @@ pub(super) fn transaction(text: &str) -> Result<Batch, BatchFailure> {
 
 /// The statements of a batch of queries.
 pub(super) fn queries(text: &str) -> Result<Batch, BatchFailure> {
-    let given: QueryBatch<'_> = serde_json::from_str(text).map_err(|error| whole(&error))?;
+    let given: QueryBatch<'_> = serde_json::from_str(text).map_err(|error| unparsed(&error))?;
     let consistency = match (given.consistency, given.cache_ttl) {
         (Some(Freshness::Strong), Some(1..)) => {
-            let why = "cache_ttl and the consistency \"strong\" exclude each other";
+            let why = "cache_ttl cannot be combined with the consistency \"strong\"";
             return Err(ServiceError::invalid(why).into());
         }
         (_, Some(seconds)) if seconds > DB_READS_KEPT_MAX.as_secs() => {
             let why = format!(
-                "cache_ttl is {seconds} seconds; at most {} are possible",
+                "cache_ttl is {seconds} seconds, more than the limit of {}",
                 DB_READS_KEPT_MAX.as_secs()
             );
             return Err(ServiceError::invalid(why).into());
@@ -88,14 +88,14 @@ pub(super) fn queries(text: &str) -> Result<Batch, BatchFailure> {
     let statements = statements(given.ops, |kind| match kind {
         Some(Kind::Query) | None => Ok(StatementKind::Query),
         Some(Kind::Exec) => {
-            Err("the field kind is \"exec\": a batch of queries has none that change anything")
+            Err("the field kind is \"exec\", but a batch of queries can contain only \"query\"")
         }
     })?;
     Ok((BatchMode::Read(consistency), statements))
 }
 
-/// The failure of a batch that could not be read as such.
-fn whole(error: &serde_json::Error) -> BatchFailure {
+/// The failure of a batch that could not be parsed.
+fn unparsed(error: &serde_json::Error) -> BatchFailure {
     BatchFailure { index: None, error: refused("the operations are not valid", error) }
 }
 
@@ -124,16 +124,16 @@ fn statement(
 ) -> Result<Statement, ServiceError> {
     let op: Op<'_> =
         serde_json::from_str(op.get()).map_err(|error| refused(&format!("ops[{index}]"), &error))?;
-    let named =
+    let at_index =
         |error: ServiceError| ServiceError::new(error.code, format!("ops[{index}]: {}", error.message));
-    let kind = kind(op.kind).map_err(|why| named(ServiceError::invalid(why)))?;
-    bounded("the SQL", op.sql.as_bytes(), DB_SQL_MAX_BYTES).map_err(named)?;
-    let args = op.args.map_or_else(|| Ok(Vec::new()), |args| arguments(args.get())).map_err(named)?;
+    let kind = kind(op.kind).map_err(|why| at_index(ServiceError::invalid(why)))?;
+    bounded("the SQL", op.sql.as_bytes(), DB_SQL_MAX_BYTES).map_err(at_index)?;
+    let args = op.args.map_or_else(|| Ok(Vec::new()), |args| arguments(args.get())).map_err(at_index)?;
     Ok(Statement { kind, sql: op.sql, args })
 }
 
-/// The arguments of one statement: a JSON array. An empty text is none, as is `null`, which Go makes of a slice that
-/// was never made.
+/// The arguments of one statement: a JSON array. An empty text means no arguments. So does `null`, which Go writes for a nil
+/// slice.
 pub(super) fn arguments(text: &str) -> Result<Vec<SqlValue>, ServiceError> {
     if text.is_empty() {
         return Ok(Vec::new());
@@ -156,7 +156,7 @@ pub(super) fn arguments(text: &str) -> Result<Vec<SqlValue>, ServiceError> {
         .collect()
 }
 
-/// One argument. What is wrong with it is said without showing it.
+/// One argument. The error does not show the value, which may be a secret.
 fn value(json: &str) -> Result<SqlValue, &'static str> {
     match json.as_bytes().first() {
         Some(b'n') => Ok(SqlValue::Null),
@@ -164,19 +164,19 @@ fn value(json: &str) -> Result<SqlValue, &'static str> {
         Some(b'f') => Ok(SqlValue::Integer(0)),
         Some(b'"') => serde_json::from_str(json)
             .map(SqlValue::Text)
-            .map_err(|_| "the string has an escape that is no character"),
+            .map_err(|_| "the string contains an escape sequence that is not a character"),
         Some(b'[') => serde_json::from_str(json)
             .map(SqlValue::Blob)
-            .map_err(|_| "a blob is an array of whole numbers from 0 to 255"),
-        Some(b'{') => Err("an object is no SQL value; a string with its JSON is one"),
+            .map_err(|_| "an array is a blob; its elements must be integers from 0 to 255"),
+        Some(b'{') => Err("an object is not an SQL value; pass its JSON as a string"),
         _ if json.contains(['.', 'e', 'E']) => match json.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(SqlValue::Real(number)),
-            _ => Err("the number is beyond what 64 bits of floating point hold"),
+            _ => Err("the number does not fit a 64-bit floating point number"),
         },
         _ => json
             .parse()
             .map(SqlValue::Integer)
-            .map_err(|_| "the whole number is beyond 64 bits; a string can hold it"),
+            .map_err(|_| "the integer does not fit 64 bits; pass it as a string"),
     }
 }
 

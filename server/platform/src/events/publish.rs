@@ -27,7 +27,7 @@ impl Events for NodeEvents {
         };
         match self.inner.triggers.known(&key) {
             Some(triggers) if triggers.is_empty() || depth > TRIGGER_DEPTH_MAX => {
-                Box::pin(ready(Ok(Published { message_id, held_back: triggers.len() })))
+                Box::pin(ready(Ok(Published { message_id, suppressed_triggers: triggers.len() })))
             }
             known => {
                 let inner = Arc::clone(&self.inner);
@@ -38,11 +38,11 @@ impl Events for NodeEvents {
                         None => find(&inner, key).await?,
                     };
                     if triggers.is_empty() || depth > TRIGGER_DEPTH_MAX {
-                        return Ok(Published { message_id, held_back: triggers.len() });
+                        return Ok(Published { message_id, suppressed_triggers: triggers.len() });
                     }
                     let event = Event { topic, data, depth };
                     store_event(&inner, namespace, event, &message_id, triggers).await?;
-                    Ok(Published { message_id, held_back: 0 })
+                    Ok(Published { message_id, suppressed_triggers: 0 })
                 })
             }
         }

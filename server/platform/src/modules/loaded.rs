@@ -45,7 +45,7 @@ impl Code for LoadedModule {
     }
 
     fn throw_out(&self) {
-        LoadedModule::throw_out(self);
+        LoadedModule::evict(self);
     }
 }
 

@@ -122,8 +122,11 @@ fn a_bad_operation_is_named_by_its_index_and_field() {
     for (text, word) in [
         (r#"{"ops":[{"kind":"exec","sql":"A"}]}"#, "queries"),
         (r#"{"ops":[{"sql":"A"}],"consistency":"perhaps"}"#, "perhaps"),
-        (r#"{"ops":[{"sql":"A"}],"consistency":"strong","cache_ttl":1}"#, "exclude each other"),
-        (r#"{"ops":[{"sql":"A"}],"cache_ttl":3601}"#, "cache_ttl is 3601 seconds; at most 3600"),
+        (r#"{"ops":[{"sql":"A"}],"consistency":"strong","cache_ttl":1}"#, "cannot be combined"),
+        (
+            r#"{"ops":[{"sql":"A"}],"cache_ttl":3601}"#,
+            "cache_ttl is 3601 seconds, more than the limit of 3600",
+        ),
         (r#"{"ops":[{"sql":"A"}],"cache_ttl":-1}"#, "-1"),
     ] {
         let message = queries(text).unwrap_err().error.message;

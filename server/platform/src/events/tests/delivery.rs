@@ -70,11 +70,11 @@ async fn depth_ends_a_loop() {
     bench.trigger("g", "t");
     for known in [false, true] {
         let held = bench.publish(Event { depth: TRIGGER_DEPTH_MAX + 1, ..event("t", 1) }).await;
-        assert_eq!(held.held_back, 2, "{known}");
+        assert_eq!(held.suppressed_triggers, 2, "{known}");
         assert_eq!(bench.rows("jobs"), 0);
     }
     let last = bench.publish(Event { depth: TRIGGER_DEPTH_MAX, ..event("t", 1) }).await;
-    assert_eq!((last.held_back, bench.rows("jobs")), (0, 2));
+    assert_eq!((last.suppressed_triggers, bench.rows("jobs")), (0, 2));
     bench.start(succeed());
     bench.settled().await;
     assert!(bench.ran().iter().all(|ran| ran.depth == TRIGGER_DEPTH_MAX));

@@ -1,10 +1,11 @@
-//! What a caller notices of other tenants on the same node: latency of a small function beside those that take all they
-//! can get; and how evenly a few busy connections load the cores.
+//! The effect of other tenants on a caller: the latency of a small function beside a namespace that takes all it can get. Also
+//! how evenly a few busy connections load the cores.
 
-// A benchmark says by panicking that it could not be set up.
+// A benchmark that cannot be set up panics.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use orama_benches::client::{Connection, deploy, post};
+use orama_benches::is_dry_run;
 use orama_benches::process::{Role, Server, become_role};
 use orama_test_support::guests;
 use std::io::{Read, Write};
@@ -14,10 +15,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const INPUT: &[u8] = br#"{"name":"World"}"#;
-/// Requests of the small function that are timed in each case, and the time between two of them.
+/// Timed requests of the small function in each case, and the pause between two of them.
 const REQUESTS: usize = 1000;
 const GAP: Duration = Duration::from_millis(2);
-/// Length of a run with busy connections.
+/// Length of each run with busy connections.
 const RUN: Duration = Duration::from_secs(3);
 
 /// A node with two cores and a second namespace, `greedy`.
@@ -63,7 +64,7 @@ impl Bench {
         post(&format!("/v1/functions/{name}/invoke"), key, input)
     }
 
-    /// Latencies of echo, one request at a time on a kept connection, sorted.
+    /// Times `echo`, one request at a time on a kept connection, and sorts the latencies.
     fn echo(&self) -> Vec<Duration> {
         let request = Self::invoke(&self.api_key, "echo", INPUT);
         let mut connection = Connection::open(self.address);
@@ -79,7 +80,7 @@ impl Bench {
         latencies
     }
 
-    /// Asks one function for as long as it may.
+    /// Invokes a function again and again until told to stop, and counts the answers.
     fn ask(&self, name: &str, stop: &AtomicBool, answers: &AtomicU64) {
         let request = Self::invoke(&self.greedy_key, name, INPUT);
         let mut connection = Connection::open(self.address);
@@ -89,7 +90,7 @@ impl Bench {
         }
     }
 
-    /// Asks for a large answer and takes it a few bytes at a time.
+    /// Requests a large answer and reads it a few bytes at a time.
     fn read_slowly(&self, stop: &AtomicBool) {
         let request = Self::invoke(&self.greedy_key, "misc", br#"{"do":"output","n":8000000}"#);
         let mut stream = TcpStream::connect(self.address).unwrap();
@@ -100,7 +101,7 @@ impl Bench {
         }
     }
 
-    /// Time that each core has worked.
+    /// CPU time that each core has used.
     fn work(&self) -> Vec<Duration> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.server.id())).unwrap();
         let mut cores: Vec<(String, Duration)> = tasks
@@ -117,7 +118,7 @@ impl Bench {
     }
 }
 
-/// What the other namespace does meanwhile.
+/// What the namespace `greedy` does meanwhile.
 enum Others {
     Nothing,
     Ask(&'static str, usize),
@@ -156,6 +157,7 @@ fn latency_beside_others(bench: &Bench, cases: &[(&str, Others)]) {
     }
 }
 
+/// Measures how evenly few connections load both cores.
 fn few_connections(bench: &Bench, name: &str) {
     println!("\nGo hello over few connections on two cores: how much of the time each core worked");
     for connections in [1, 2, 3, 4, 8] {
@@ -184,8 +186,7 @@ fn few_connections(bench: &Bench, name: &str) {
 
 fn main() {
     become_role();
-    // `cargo test` and `--list` only look whether a benchmark runs.
-    if std::env::args().any(|argument| argument == "--test" || argument == "--list") {
+    if is_dry_run() {
         return;
     }
     let bench = Bench::start();

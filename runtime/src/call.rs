@@ -1,0 +1,292 @@
+//! The constructors of host functions, and what the body of one can use.
+//!
+//! A guest may be started before its invocation exists. [`Functions::add`] waits for the invocation before it runs a body,
+//! so no host function can forget to wait. Only the functions of the start-up set, which say nothing about a request, are
+//! defined without it. The linker is private to this module: there is no third way.
+
+use crate::abi::{OutOfBounds, View, view};
+use crate::guest::{GuestState, Stop};
+use crate::parking::arrive;
+use crate::services::{Answer, ServiceError};
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Instant;
+use wasmtime::{Caller, Error, FuncType, IntoFunc, Linker, Result, Val, WasmRet, WasmTyList};
+
+/// Defines the host functions of one import module.
+pub(crate) struct Functions<'l> {
+    linker: &'l mut Linker<GuestState>,
+    module: &'static str,
+    bad_pointer: BadPointer,
+}
+
+/// What happens to a call whose pointer or length reaches outside the guest's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadPointer {
+    /// It traps with a message that names the host function.
+    Traps,
+    /// It returns its failure value, as WASI does with `EFAULT`.
+    Fails,
+}
+
+/// What a call does in a guest that starts before its invocation exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    Waits,
+    GoesOn,
+}
+
+/// The body of a host function: any `async fn(&mut Call<'_>, Arguments) -> Result<Output, Fault>`.
+///
+/// The trait exists to state that the body's future is `Send`, which a bound on `AsyncFn` cannot.
+pub(crate) trait Body<C, Arguments, Output>: Copy + Send + Sync + 'static {
+    type Run: Future<Output = Result<Output, Fault>> + Send;
+
+    fn run(self, call: C, arguments: Arguments) -> Self::Run;
+}
+
+impl<C, Arguments, Output, Function, Run> Body<C, Arguments, Output> for Function
+where
+    Function: Fn(C, Arguments) -> Run + Copy + Send + Sync + 'static,
+    Run: Future<Output = Result<Output, Fault>> + Send,
+{
+    type Run = Run;
+
+    fn run(self, call: C, arguments: Arguments) -> Run {
+        self(call, arguments)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the only place that defines host functions")]
+impl<'l> Functions<'l> {
+    pub(crate) fn new(
+        linker: &'l mut Linker<GuestState>,
+        module: &'static str,
+        bad_pointer: BadPointer,
+    ) -> Self {
+        Self { linker, module, bad_pointer }
+    }
+
+    /// Defines a host function. A call first waits for the invocation, then runs `body`. When the body fails, the error goes
+    /// to the invocation's log under the function's name and the guest receives `failure`.
+    pub(crate) fn add<Arguments, Output, F>(
+        &mut self,
+        name: &'static str,
+        failure: Output,
+        body: F,
+    ) -> Result<()>
+    where
+        Arguments: WasmTyList + Send + 'static,
+        Output: WasmRet + Copy + Send + Sync + 'static,
+        F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
+    {
+        self.define(name, failure, Start::Waits, body)
+    }
+
+    /// Like [`Self::add`] for a function of the start-up set: it does not wait for the invocation. A body that sometimes says
+    /// something about a request calls [`Call::arrive`] before it does.
+    pub(crate) fn add_start_up<Arguments, Output, F>(
+        &mut self,
+        name: &'static str,
+        failure: Output,
+        body: F,
+    ) -> Result<()>
+    where
+        Arguments: WasmTyList + Send + 'static,
+        Output: WasmRet + Copy + Send + Sync + 'static,
+        F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
+    {
+        self.define(name, failure, Start::GoesOn, body)
+    }
+
+    fn define<Arguments, Output, F>(
+        &mut self,
+        name: &'static str,
+        failure: Output,
+        start: Start,
+        body: F,
+    ) -> Result<()>
+    where
+        Arguments: WasmTyList + Send + 'static,
+        Output: WasmRet + Copy + Send + Sync + 'static,
+        F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
+    {
+        let bad_pointer = self.bad_pointer;
+        self.linker.func_wrap_async(
+            self.module,
+            name,
+            move |caller: Caller<'_, GuestState>, arguments: Arguments| {
+                Box::new(async move {
+                    let mut call = Call { caller, name };
+                    if start == Start::Waits {
+                        call.arrive().await;
+                    }
+                    let ended = body.run(&mut call, arguments).await;
+                    call.finish(ended, failure, bad_pointer)
+                })
+            },
+        )?;
+        Ok(())
+    }
+
+    /// Defines a function of the start-up set that never waits for anything.
+    pub(crate) fn add_start_up_sync<Arguments, Output>(
+        &mut self,
+        name: &'static str,
+        function: impl IntoFunc<GuestState, Arguments, Output>,
+    ) -> Result<()> {
+        self.linker.func_wrap(self.module, name, function)?;
+        Ok(())
+    }
+
+    /// Like [`Self::add_start_up_sync`], for a function whose signature is a value. It returns one `i32`.
+    pub(crate) fn add_start_up_dynamic(
+        &mut self,
+        name: &'static str,
+        parameters: impl IntoIterator<Item = wasmtime::ValType>,
+        function: impl Fn(&GuestState, &[Val]) -> i32 + Send + Sync + 'static,
+    ) -> Result<()> {
+        let signature = FuncType::new(self.linker.engine(), parameters, [wasmtime::ValType::I32]);
+        self.linker.func_new(self.module, name, signature, move |caller, arguments, results| {
+            if let Some(result) = results.first_mut() {
+                *result = Val::I32(function(caller.data(), arguments));
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+/// Why the body of a host function did not return a value.
+pub(crate) enum Fault {
+    /// Ends the guest.
+    Trap(Error),
+    /// The guest passed a range that is not within its memory.
+    OutOfBounds(OutOfBounds),
+    /// The call failed, and the guest goes on.
+    Failed(ServiceError),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Trap(error)
+    }
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Self {
+        Self::Trap(Error::from(stop))
+    }
+}
+
+impl From<OutOfBounds> for Fault {
+    fn from(range: OutOfBounds) -> Self {
+        Self::OutOfBounds(range)
+    }
+}
+
+impl From<ServiceError> for Fault {
+    fn from(error: ServiceError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Fault {
+    /// Separates a failure that the body reports to the guest in its result from what it cannot handle.
+    pub(crate) fn caught<T>(result: Result<T, Self>) -> Result<Result<T, ServiceError>, Self> {
+        match result {
+            Ok(value) => Ok(Ok(value)),
+            Err(Self::Failed(error)) => Ok(Err(error)),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Traps the invocation with a message that names the host function.
+#[derive(Debug, thiserror::Error)]
+#[error("{host_function}: {range}")]
+struct BadRange {
+    host_function: &'static str,
+    // Not a `#[source]`: a trap shows its innermost cause alone, which would lose the function's name.
+    range: OutOfBounds,
+}
+
+/// One call of a host function.
+pub(crate) struct Call<'a> {
+    pub(crate) caller: Caller<'a, GuestState>,
+    name: &'static str,
+}
+
+impl<'a> Call<'a> {
+    /// Waits for the invocation. Returns at once when it is there.
+    pub(crate) async fn arrive(&mut self) {
+        arrive(&mut self.caller).await;
+    }
+
+    /// The guest's state. Borrowed mutably, because a shared reference to a caller is not `Send`.
+    pub(crate) fn state(&mut self) -> &mut GuestState {
+        self.caller.data_mut()
+    }
+
+    /// The guest's memory and its state, side by side.
+    pub(crate) fn memory(&mut self) -> Result<(View<'_>, &mut GuestState)> {
+        view(&mut self.caller)
+    }
+
+    /// Writes to the invocation's log what went wrong in this call.
+    pub(crate) fn log_failure(&mut self, why: &str) {
+        let name = self.name;
+        self.state().log_failure(name, why);
+    }
+
+    /// Waits for a service's answer, at most until the invocation's deadline. An answer that is ready costs one poll.
+    pub(crate) async fn wait_for<T>(&mut self, mut answer: Answer<T>) -> Result<T, Fault> {
+        let mut deadline = None;
+        poll_fn(|context| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(context) {
+                return Poll::Ready(Ok(answer));
+            }
+            let state = self.state();
+            let deadline = deadline.get_or_insert_with(|| {
+                state.host.scheduler.sleep(state.deadline.saturating_duration_since(Instant::now()))
+            });
+            deadline.as_mut().poll(context).map(|()| Err(Fault::from(Stop::Timeout)))
+        })
+        .await
+    }
+
+    /// Waits for a service that may refuse.
+    pub(crate) async fn ask<T>(&mut self, answer: Answer<Result<T, ServiceError>>) -> Result<T, Fault> {
+        Ok(self.wait_for(answer).await??)
+    }
+
+    /// Yields the core when the work begun at `since` has taken a slice.
+    ///
+    /// # Errors
+    /// [`Stop::Timeout`] when the deadline has passed.
+    pub(crate) async fn yield_if_due(&mut self, since: &mut Instant) -> Result<(), Stop> {
+        if let Some(turn) = self.state().yield_if_due(since)? {
+            turn.await;
+        }
+        Ok(())
+    }
+
+    /// What the guest receives.
+    fn finish<Output>(
+        &mut self,
+        ended: Result<Output, Fault>,
+        failure: Output,
+        bad_pointer: BadPointer,
+    ) -> Result<Output> {
+        match ended {
+            Ok(value) => Ok(value),
+            Err(Fault::Trap(error)) => Err(error),
+            Err(Fault::Failed(error)) => {
+                self.log_failure(&error.message);
+                Ok(failure)
+            }
+            Err(Fault::OutOfBounds(_)) if bad_pointer == BadPointer::Fails => Ok(failure),
+            Err(Fault::OutOfBounds(range)) => Err(Error::from(BadRange { host_function: self.name, range })),
+        }
+    }
+}
