@@ -102,7 +102,7 @@ pub fn router(app: Arc<App>) -> Router {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ApiError::internal(&e)))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ApiError::internal(e)))
 }
 
 #[cfg(test)]

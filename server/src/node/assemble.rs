@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::http::Timeouts;
 use crate::limits::TOKEN_KEYS_LOOK_EVERY;
 use crate::metrics::Metrics;
-use crate::process::Allowed;
+use crate::process::{self, Allowed};
 use crate::routes::{self, App};
 use crate::services::Services;
 use crate::worker::{AllowedOrigins, Command, Peers as Cores, Shared, WebSocketSettings};
@@ -100,8 +100,11 @@ pub(super) fn compiler(
     key: ArtifactKey,
 ) -> Result<Compiler, StartError> {
     let dir = data.join("artifacts");
-    let artifacts =
-        ArtifactStore::open(&dir, key).map_err(|source| StartError::File { path: dir, source })?;
+    let failed = |source| StartError::File { path: dir.clone(), source };
+    let artifacts = ArtifactStore::open(&dir, key).map_err(failed)?;
+    if process::forbids_execution(&dir).map_err(failed)? {
+        return Err(StartError::NoExec(config.home.clone()));
+    }
     Compiler::new(engine, artifacts, config.workers).map_err(StartError::Threads)
 }
 

@@ -109,8 +109,7 @@ pub(super) async fn get(
     let Target { name, version } = Target::from_path(path)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found =
-            app.platform.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        let found = app.platform.registry.function(&namespace, &name, version).map_err(ApiError::internal)?;
         let function = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), version))?;
         Ok(Json(FunctionObject::new(&function, &app.platform.start_notes)))
     })

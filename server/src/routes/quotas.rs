@@ -119,7 +119,7 @@ pub(super) async fn usage(
         let usage = platform.registry.usage(&namespace)?.into_iter();
         let usage = usage.map(|of| (of.quota.name(), Used { used: of.used, limit: of.limit })).collect();
         let disk = if credential.require(Action::Operate).is_ok() {
-            let free_bytes = platform.disk.free_bytes().map_err(|error| ApiError::internal(&error))?;
+            let free_bytes = platform.disk.free_bytes().map_err(ApiError::internal)?;
             Some(Disk { free_bytes, reserve_bytes: platform.disk.reserve_bytes() })
         } else {
             None

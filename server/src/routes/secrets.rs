@@ -154,7 +154,7 @@ pub(super) async fn rotate_key(
                 ApiError::new(StatusCode::CONFLICT, "SECRETS_DAMAGED", error.to_string())
             }
             SecretsError::Registry(error) => error.into(),
-            _ => ApiError::internal(&error),
+            _ => ApiError::internal(error),
         })?;
         tracing::info!(
             key_id = rotation.key_id,

@@ -76,8 +76,8 @@ pub(super) async fn forward(
     drop(reserved);
     let mut response = match answered {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(refused(ApiError::internal(&error))),
-        Err(error) => return Err(refused(ApiError::internal(&error))),
+        Ok(Err(error)) => return Err(refused(ApiError::internal(error))),
+        Err(error) => return Err(refused(ApiError::internal(error))),
     };
     response.headers_mut().insert(REQUEST_ID, id);
     Ok(response)

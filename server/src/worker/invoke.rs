@@ -141,7 +141,7 @@ fn answer(outcome: Outcome, duration: Duration, request_id: &str) -> Result<Resp
                 status: Status::Success.as_str(),
                 duration_ms: duration.as_micros() as f64 / 1000.0,
             };
-            Bytes::from(serde_json::to_vec(&wrapped).map_err(|error| ApiError::internal(&error))?)
+            Bytes::from(serde_json::to_vec(&wrapped).map_err(ApiError::internal)?)
         }
     };
     let mut response = Response::new(body.into());
@@ -165,7 +165,7 @@ fn milliseconds(duration: Duration) -> String {
 
 /// A header from text, without copying it.
 pub(super) fn text_header(text: String) -> Result<HeaderValue, ApiError> {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|error| ApiError::internal(&error))
+    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(ApiError::internal)
 }
 
 /// The answer to a failed invocation.

@@ -38,7 +38,7 @@ pub(super) async fn ready(
     let (function, module) = core
         .ask(move || {
             let function = shared.registry.function(&wanted.0, &wanted.1, version);
-            let function = function.map_err(|error| ApiError::internal(&error))?;
+            let function = function.map_err(ApiError::internal)?;
             let function =
                 function.ok_or_else(|| ApiError::function_not_found(wanted.1.as_str(), version))?;
             let module = shared.modules.load(&function).map_err(not_loaded)?;
@@ -50,7 +50,7 @@ pub(super) async fn ready(
         None => {
             let (modules, wanted) = (core.shared.modules.clone(), Arc::clone(&function));
             let made = core.shared.backplane.spawn(async move { modules.make(wanted).await });
-            made.await.map_err(|error| ApiError::internal(&error))?.map_err(not_loaded)?
+            made.await.map_err(ApiError::internal)?.map_err(not_loaded)?
         }
     };
     // Counting who uses it is a write each time, so each core counts for itself.
@@ -77,7 +77,7 @@ fn not_loaded(error: LoadError) -> ApiError {
             tracing::warn!(%error, "a function cannot be called now");
             ApiError::unavailable("the function's code is not on this node yet; try again soon")
         }
-        LoadError::Failed(_) => ApiError::code_unavailable(&error),
+        LoadError::Failed(_) => ApiError::code_unavailable(error),
     }
 }
 

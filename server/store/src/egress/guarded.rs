@@ -23,13 +23,16 @@ const NOBODYS: [IpAddr; 2] =
 /// own addresses alone, those that only its routes make local included.
 pub(super) fn is_own(address: IpAddr) -> bool {
     let address = address.to_canonical();
+    if address.is_loopback() || address.is_unspecified() {
+        return true;
+    }
     if !can_bind(address) {
         return false;
     }
     // With `ip_nonlocal_bind` the system binds to any address; then its interfaces say which are its own.
     let binds_any =
         NOBODYS.iter().any(|nobodys| nobodys.is_ipv4() == address.is_ipv4() && can_bind(*nobodys));
-    !binds_any || address.is_unspecified() || is_of_an_interface(address)
+    !binds_any || is_of_an_interface(address)
 }
 
 /// Whether the system lets a socket be bound to an address. What it does not decide, such as for want of descriptors, counts
@@ -45,9 +48,6 @@ fn can_bind(address: IpAddr) -> bool {
 }
 
 fn is_of_an_interface(address: IpAddr) -> bool {
-    if address.is_loopback() {
-        return true;
-    }
     match if_addrs::get_if_addrs() {
         Ok(interfaces) => interfaces.iter().any(|interface| interface.ip() == address),
         Err(error) => {
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_machines_own_addresses_are_known_and_no_others() {
-        for address in ["127.0.0.1", "127.255.0.1", "0.0.0.0", "::ffff:127.0.0.1"] {
+        for address in ["127.0.0.1", "127.255.0.1", "0.0.0.0", "::ffff:127.0.0.1", "::1", "::"] {
             assert!(is_own(address.parse().unwrap()), "{address}");
         }
         for address in ["8.8.8.8", "192.0.2.1", "2001:4860:4860::8888"] {
