@@ -21,7 +21,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the 
 
 /// Serverless WebAssembly functions on your own machines.
 #[derive(Parser)]
-#[command(name = "orama", version, propagate_version = true, after_help = EXIT_CODES, after_long_help = concat!("\
+#[command(name = "orama", bin_name = "orama", version, propagate_version = true, after_help = EXIT_CODES, after_long_help = concat!("\
 First steps:
   orama demo                                 start a node, deploy a function and invoke it
   orama serve                                run a node

@@ -1,6 +1,7 @@
 //! The command line of Orama Functions: `orama serve`, `orama function …` and the other commands.
 //!
-//! [`run`] is the whole program. [`manifest`] is public so that a fuzz target can reach the parser of `function.yaml`.
+//! [`program`] expands to the whole `main.rs` of a binary, which calls [`run`]. [`manifest`] is public so that a fuzz target can
+//! reach the parser of `function.yaml`.
 
 mod args;
 mod client;
@@ -15,6 +16,26 @@ mod project;
 
 use clap::Parser;
 use std::process::ExitCode;
+
+#[doc(hidden)]
+pub use mimalloc::MiMalloc;
+
+/// The whole `main.rs` of an `orama` binary: the allocator, and `main`, which calls [`run`].
+///
+/// The shipped binary and the one that the tests of the node start both use it, so they are the same. The library itself sets no
+/// allocator, because fuzz targets bring their own.
+#[macro_export]
+macro_rules! program {
+    () => {
+        // Deploys and answers allocate in bursts on many threads, where mimalloc is faster than the system's allocator.
+        #[global_allocator]
+        static ALLOCATOR: $crate::MiMalloc = $crate::MiMalloc;
+
+        fn main() -> std::process::ExitCode {
+            $crate::run()
+        }
+    };
+}
 
 /// Runs the command that the process was started with.
 ///

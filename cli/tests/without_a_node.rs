@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use orama_test_support::tools;
+use orama_test_support::{ports, tools};
 use std::fs;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use wasmparser::{KnownCustom, Name, Parser, Payload};
@@ -59,8 +58,7 @@ fn assert_exit(output: &Output, code: i32) {
 
 /// An address where nothing listens.
 fn dead_address() -> String {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+    format!("http://{}", ports::free(1)[0])
 }
 
 /// The names of functions that the module's name section holds: what a trap can show.

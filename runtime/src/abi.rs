@@ -165,7 +165,14 @@ impl Call<'_> {
         }
         let length = i32::try_from(length)
             .map_err(|_| ServiceError::invalid("the result is larger than a guest's memory"))?;
-        let pointer = self.allocate(length).await?;
+        let allocator = self.allocator()?;
+        self.state().allocating = true;
+        let pointer = allocator.call_async(&mut self.caller, length).await? as u32;
+        self.state().allocating = false;
+        if pointer == 0 {
+            let why = format!("the guest's allocator returned 0 for {length} bytes");
+            return Err(ServiceError::invalid(why).into());
+        }
         let (memory, _) = self.memory()?;
         memory.argument((pointer as i32, length))?;
         let (mut at, mut since) = (pointer, None);
@@ -180,23 +187,11 @@ impl Call<'_> {
         Ok(((u64::from(pointer) << 32) | length as u64) as i64)
     }
 
-    /// Calls the guest's allocator.
-    async fn allocate(&mut self, length: i32) -> Result<u32, Fault> {
-        if self.state().allocating {
-            return Err(ServiceError::invalid("the guest's allocator may not call this function").into());
-        }
-        let allocator = self.allocator()?;
-        self.state().allocating = true;
-        let pointer = allocator.call_async(&mut self.caller, length).await? as u32;
-        self.state().allocating = false;
-        if pointer == 0 {
-            let why = format!("the guest's allocator returned 0 for {length} bytes");
-            return Err(ServiceError::invalid(why).into());
-        }
-        Ok(pointer)
-    }
-
+    /// The guest's allocator, unless it is what makes this call.
     fn allocator(&mut self) -> Result<TypedFunc<i32, i32>, ServiceError> {
+        if self.state().allocating {
+            return Err(ServiceError::invalid("the guest's allocator may not call this function"));
+        }
         if let Some(allocator) = &self.state().allocator {
             return Ok(allocator.clone());
         }

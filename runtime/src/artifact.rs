@@ -46,6 +46,13 @@ impl ArtifactKey {
             File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         // Held until the whole key is written, so that no other process reads a part of it or creates another one.
         file.lock()?;
+        let key = Self::read_or_fill(&mut file, path);
+        // Closing the file is not enough: a process that another thread is just starting has the descriptor too.
+        file.unlock()?;
+        key
+    }
+
+    fn read_or_fill(file: &mut File, path: &Path) -> io::Result<Self> {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         if bytes.is_empty() {

@@ -29,14 +29,8 @@ pub(crate) enum BadPointer {
     Fails,
 }
 
-/// What a call does in a guest that starts before its invocation exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Start {
-    Waits,
-    GoesOn,
-}
-
-/// The body of a host function: any `async fn(&mut Call<'_>, Arguments) -> Result<Output, Fault>`.
+/// The body of a host function: any `async fn(&mut Call<'_>, Arguments) -> Result<Output, Fault>`. One that awaits nothing is a
+/// plain function that returns [`Ready`](std::future::Ready), which is cheaper.
 ///
 /// The trait exists to state that the body's future is `Send`, which a bound on `AsyncFn` cannot.
 pub(crate) trait Body<C, Arguments, Output>: Copy + Send + Sync + 'static {
@@ -80,7 +74,7 @@ impl<'l> Functions<'l> {
         Output: WasmRet + Copy + Send + Sync + 'static,
         F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
     {
-        self.define(name, failure, Start::Waits, body)
+        self.define::<_, _, _, true>(name, failure, body)
     }
 
     /// Like [`Self::add`] for a function of the start-up set: it does not wait for the invocation. A body that sometimes says
@@ -96,14 +90,13 @@ impl<'l> Functions<'l> {
         Output: WasmRet + Copy + Send + Sync + 'static,
         F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
     {
-        self.define(name, failure, Start::GoesOn, body)
+        self.define::<_, _, _, false>(name, failure, body)
     }
 
-    fn define<Arguments, Output, F>(
+    fn define<Arguments, Output, F, const WAITS: bool>(
         &mut self,
         name: &'static str,
         failure: Output,
-        start: Start,
         body: F,
     ) -> Result<()>
     where
@@ -116,13 +109,17 @@ impl<'l> Functions<'l> {
             self.module,
             name,
             move |caller: Caller<'_, GuestState>, arguments: Arguments| {
+                // Made outside of the future, which would else hold its parts twice.
+                let mut call = Call { caller, name };
                 Box::new(async move {
-                    let mut call = Call { caller, name };
-                    if start == Start::Waits {
-                        call.arrive().await;
+                    // Most calls come after the invocation, so it is looked for before a future is made to wait for it.
+                    if WAITS && call.state().slot.is_some() {
+                        arrive(&mut call.caller).await;
                     }
-                    let ended = body.run(&mut call, arguments).await;
-                    call.finish(ended, failure, bad_pointer)
+                    match body.run(&mut call, arguments).await {
+                        Ok(value) => Ok(value),
+                        Err(fault) => call.fail(fault, failure, bad_pointer),
+                    }
                 })
             },
         )?;
@@ -157,14 +154,14 @@ impl<'l> Functions<'l> {
     }
 }
 
-/// Why the body of a host function did not return a value.
+/// Why the body of a host function did not return a value. Boxed, because every call moves a result that may hold one.
 pub(crate) enum Fault {
     /// Ends the guest.
     Trap(Error),
     /// The guest passed a range that is not within its memory.
-    OutOfBounds(OutOfBounds),
+    OutOfBounds(Box<OutOfBounds>),
     /// The call failed, and the guest goes on.
-    Failed(ServiceError),
+    Failed(Box<ServiceError>),
 }
 
 impl From<Error> for Fault {
@@ -181,13 +178,13 @@ impl From<Stop> for Fault {
 
 impl From<OutOfBounds> for Fault {
     fn from(range: OutOfBounds) -> Self {
-        Self::OutOfBounds(range)
+        Self::OutOfBounds(Box::new(range))
     }
 }
 
 impl From<ServiceError> for Fault {
     fn from(error: ServiceError) -> Self {
-        Self::Failed(error)
+        Self::Failed(Box::new(error))
     }
 }
 
@@ -196,7 +193,7 @@ impl Fault {
     pub(crate) fn caught<T>(result: Result<T, Self>) -> Result<Result<T, ServiceError>, Self> {
         match result {
             Ok(value) => Ok(Ok(value)),
-            Err(Self::Failed(error)) => Ok(Err(error)),
+            Err(Self::Failed(error)) => Ok(Err(*error)),
             Err(other) => Err(other),
         }
     }
@@ -271,22 +268,19 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
-    /// What the guest receives.
-    fn finish<Output>(
-        &mut self,
-        ended: Result<Output, Fault>,
-        failure: Output,
-        bad_pointer: BadPointer,
-    ) -> Result<Output> {
-        match ended {
-            Ok(value) => Ok(value),
-            Err(Fault::Trap(error)) => Err(error),
-            Err(Fault::Failed(error)) => {
+    /// What the guest receives when the body did not return a value.
+    #[cold]
+    fn fail<Output>(&mut self, fault: Fault, failure: Output, bad_pointer: BadPointer) -> Result<Output> {
+        match fault {
+            Fault::Trap(error) => Err(error),
+            Fault::Failed(error) => {
                 self.log_failure(&error.message);
                 Ok(failure)
             }
-            Err(Fault::OutOfBounds(_)) if bad_pointer == BadPointer::Fails => Ok(failure),
-            Err(Fault::OutOfBounds(range)) => Err(Error::from(BadRange { host_function: self.name, range })),
+            Fault::OutOfBounds(_) if bad_pointer == BadPointer::Fails => Ok(failure),
+            Fault::OutOfBounds(range) => {
+                Err(Error::from(BadRange { host_function: self.name, range: *range }))
+            }
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use crate::function::FunctionVersion;
 use crate::invocation::{Invocation, Level};
-use crate::limits::{EPOCH_TICK, OUTPUT_MAX_BYTES, TABLE_MAX_ELEMENTS};
+use crate::limits::{EPOCH_TICK, OUTPUT_COUNTED_FROM_BYTES, OUTPUT_MAX_BYTES, TABLE_MAX_ELEMENTS};
 use crate::log::LogBuffer;
 use crate::parking::Slot;
-use crate::services::{Host, Wait};
+use crate::services::{GuestMemory, Host, Wait};
 use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc, WasmBacktrace};
@@ -43,7 +43,7 @@ pub(crate) struct GuestState {
 
 impl GuestState {
     pub(crate) fn new(function: Arc<FunctionVersion>, invocation: Invocation, host: Arc<Host>) -> Self {
-        let limiter = MemoryLimiter { limit_bytes: function.memory_limit_bytes(), denied: false };
+        let limiter = MemoryLimiter::new(&function, &host);
         let deadline = Instant::now() + function.timeout();
         Self {
             function,
@@ -96,6 +96,9 @@ impl GuestState {
         if bytes.len() > OUTPUT_MAX_BYTES - self.output.len().min(OUTPUT_MAX_BYTES) {
             return Err(Stop::OutputTooLarge);
         }
+        if self.output.len() + bytes.len() > OUTPUT_COUNTED_FROM_BYTES && !self.limiter.take(bytes.len()) {
+            return Err(Stop::NoRoom);
+        }
         self.output.extend_from_slice(bytes);
         Ok(())
     }
@@ -128,6 +131,8 @@ pub(crate) enum Stop {
     OutputTooLarge,
     #[error("deadline exceeded")]
     Timeout,
+    #[error("no room for the output")]
+    NoRoom,
 }
 
 /// Enforces the memory limit of a guest's function version.
@@ -136,18 +141,54 @@ pub(crate) struct MemoryLimiter {
     /// Whether the last request for memory was refused and the guest has not read input since. Reading input shows that it could
     /// go on. Writing output does not: some runtimes report there that memory ran out.
     pub(crate) denied: bool,
+    /// The same for memory that the guest may have and the node has not.
+    pub(crate) no_room: bool,
+    /// Taken of the node's budget, for which namespace.
+    taken_bytes: usize,
+    budget: Arc<dyn GuestMemory>,
+    function: Arc<FunctionVersion>,
+}
+
+impl MemoryLimiter {
+    fn new(function: &Arc<FunctionVersion>, host: &Host) -> Self {
+        Self {
+            limit_bytes: function.memory_limit_bytes(),
+            denied: false,
+            no_room: false,
+            taken_bytes: 0,
+            budget: Arc::clone(&host.memory),
+            function: Arc::clone(function),
+        }
+    }
+
+    /// Takes bytes of the node's budget, which are given back when the guest is dropped.
+    fn take(&mut self, bytes: usize) -> bool {
+        let taken = self.budget.take(&self.function.namespace, bytes);
+        if taken {
+            self.taken_bytes += bytes;
+        }
+        taken
+    }
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        if self.taken_bytes > 0 {
+            self.budget.give_back(&self.function.namespace, self.taken_bytes);
+        }
+    }
 }
 
 impl ResourceLimiter for MemoryLimiter {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.limit_bytes;
-        self.denied = !allowed;
-        Ok(allowed)
+        self.denied = desired > self.limit_bytes;
+        self.no_room = !self.denied && !self.take(desired.saturating_sub(current));
+        Ok(!self.denied && !self.no_room)
     }
 
     fn table_growing(

@@ -76,8 +76,8 @@ pub enum Failure {
     /// The guest ran past its deadline.
     #[error("the function did not finish within its timeout of {0} s")]
     Timeout(u32),
-    /// Every instance slot of the node is taken.
-    #[error("the node has no free instance for the function")]
+    /// Every instance slot of the node is taken, or its budget of memory for guests.
+    #[error("the node has no room to run the function now")]
     Overloaded,
     /// The node failed, not the guest.
     #[error("the node could not run the function: {0}")]

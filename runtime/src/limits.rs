@@ -60,6 +60,9 @@ pub const INPUT_MAX_BYTES: usize = 1 << 20;
 /// Largest standard output of one invocation, in bytes. Answers are held in memory until they are sent.
 pub const OUTPUT_MAX_BYTES: usize = 8 << 20;
 
+/// Output up to this size, in bytes, does not count in the node's budget of memory; it is less than the guest's own memory.
+pub const OUTPUT_COUNTED_FROM_BYTES: usize = 64 << 10;
+
 /// Largest wasm module accepted, in bytes. Standard Go programs are 3 to 20 MB.
 pub const WASM_MAX_BYTES: usize = 64 << 20;
 

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
+mod memory;
 mod scheduler;
 mod unavailable;
 
+pub use memory::{GuestMemory, Unbounded};
 pub use scheduler::{Scheduler, ThreadScheduler};
 pub use unavailable::Unavailable;
 
@@ -42,6 +44,8 @@ pub struct Host {
     pub storage: Arc<dyn Storage>,
     /// `pubsub_publish`.
     pub events: Arc<dyn Events>,
+    /// The budget of their memory.
+    pub memory: Arc<dyn GuestMemory>,
 }
 
 impl Host {
@@ -57,6 +61,7 @@ impl Host {
             http: none.clone(),
             storage: none.clone(),
             events: none,
+            memory: Arc::new(Unbounded),
         }
     }
 }

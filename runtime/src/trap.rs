@@ -27,6 +27,8 @@ pub(crate) fn classify(error: Error, state: &mut GuestState) -> Result<(), Failu
         Some(Stop::OutputTooLarge) => {
             return Err(Failure::OutputTooLarge { limit_bytes: OUTPUT_MAX_BYTES });
         }
+        Some(Stop::NoRoom) => return Err(Failure::Overloaded),
+        _ if state.limiter.no_room => return Err(Failure::Overloaded),
         // Each language's runtime ends in its own way when memory is refused: by exit code (Go: 2), trap or abort.
         _ if state.limiter.denied => return Err(out_of_memory),
         Some(Stop::Exit(code)) => return Err(Failure::Exit(*code)),

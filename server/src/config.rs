@@ -3,8 +3,9 @@
 use crate::limits::{
     BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DISK_RESERVE_MB, DRAIN_GRACE_SECONDS,
     HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
-    WEBSOCKET_PING_SECONDS,
+    SEND_TIMEOUT_SECONDS, WEBSOCKET_PING_SECONDS,
 };
+use crate::shares::ShareSettings;
 use keys::{Given, KEYS};
 use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_platform::settings::{Places, TokenIssuer};
@@ -70,6 +71,10 @@ pub struct Config {
     pub body_timeout: Duration,
     /// Time between requests of one connection.
     pub idle_timeout: Duration,
+    /// Time in which a client takes some of its answer.
+    pub send_timeout: Duration,
+    /// What namespaces and addresses may hold, and how often they may ask.
+    pub shares: ShareSettings,
     /// Upper bound of what guests keep in the cache, in MB.
     pub cache_memory_mb: u32,
     /// How long what was read of a shared cache is remembered; zero is not at all.
@@ -287,6 +292,8 @@ impl Config {
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),
             body_timeout: seconds(BODY_TIMEOUT_SECONDS),
             idle_timeout: seconds(IDLE_TIMEOUT_SECONDS),
+            send_timeout: seconds(SEND_TIMEOUT_SECONDS),
+            shares: ShareSettings::default(),
             cache_memory_mb: CACHE_MEMORY_MB.default,
             cache_near: seconds(CACHE_NEAR_SECONDS),
             egress_allow: Vec::new(),

@@ -1,5 +1,6 @@
 //! The one shape in which every failed request is answered.
 
+use crate::shares::{Limited, NoRoom, Scope};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -35,6 +36,10 @@ pub struct ApiError {
     pub message: String,
     /// Seconds for the Retry-After header.
     pub retry_after_s: Option<u32>,
+    /// Whose limit was met: the node's, a namespace's, a key's or an address'.
+    pub scope: Option<&'static str>,
+    /// What the client or the operator can do about it.
+    pub hint: Option<&'static str>,
     /// Why the node failed, for its log alone.
     #[source]
     pub cause: Option<Arc<dyn Error + Send + Sync>>,
@@ -44,14 +49,34 @@ pub struct ApiError {
 struct Body<'a> {
     error: &'a str,
     code: &'a str,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
     request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
 }
 
 impl ApiError {
     /// Any error.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after_s: None, cause: None }
+        let message = message.into();
+        Self { status, code, message, retry_after_s: None, scope: None, hint: None, cause: None }
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.status,
+            StatusCode::REQUEST_TIMEOUT
+                | StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT
+        )
     }
 
     /// 400: the request is malformed.
@@ -191,8 +216,16 @@ impl ApiError {
     /// The answer's JSON body.
     #[must_use]
     pub fn body(&self, request_id: &str) -> Bytes {
-        let body = Body { error: &self.message, code: self.code, request_id };
-        // Three strings always serialise; an empty body would be the honest rest.
+        let body = Body {
+            error: &self.message,
+            code: self.code,
+            retryable: self.is_retryable(),
+            retry_after: self.retry_after_s,
+            scope: self.scope,
+            request_id,
+            hint: self.hint,
+        };
+        // Texts and numbers always serialise; an empty body would be the honest rest.
         serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default()
     }
 
@@ -321,6 +354,30 @@ impl From<NamespaceError> for ApiError {
     }
 }
 
+impl From<NoRoom> for ApiError {
+    fn from(error: NoRoom) -> Self {
+        let hint = match error.scope {
+            Scope::Namespace => Some(
+                "a namespace has a share of the node; the operator sets it with `namespace_share_percent`",
+            ),
+            Scope::Address => Some("clients that send a credential are not counted by their address"),
+            Scope::Node | Scope::Key => None,
+        };
+        Self { scope: Some(error.scope.as_str()), hint, ..Self::overloaded(error.to_string()) }
+    }
+}
+
+impl From<Limited> for ApiError {
+    fn from(error: Limited) -> Self {
+        Self {
+            retry_after_s: Some(error.retry_after_s()),
+            scope: Some(error.scope.as_str()),
+            hint: Some("the operator sets the limits with the config keys that begin with `rates.`"),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", error.to_string())
+        }
+    }
+}
+
 impl From<orama_runtime::names::InvalidName> for ApiError {
     fn from(e: orama_runtime::names::InvalidName) -> Self {
         Self::bad_request("INVALID_NAME", e.to_string())
@@ -331,14 +388,32 @@ impl From<orama_runtime::names::InvalidName> for ApiError {
 mod tests {
     use super::*;
 
+    fn json(error: &ApiError) -> serde_json::Value {
+        serde_json::from_slice(&error.body("r-1")).unwrap()
+    }
+
     #[test]
-    fn the_body_has_the_contracts_three_fields() {
-        let body = ApiError::function_not_found("a\"b", Some(3)).body("r-1");
-        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(json["code"], "FUNCTION_NOT_FOUND");
-        assert_eq!(json["request_id"], "r-1");
-        assert!(json["error"].as_str().unwrap().contains("version 3"), "{json}");
-        assert_eq!(json.as_object().unwrap().len(), 3);
+    fn the_body_has_the_contracts_fields() {
+        let body = json(&ApiError::function_not_found("a\"b", Some(3)));
+        assert!(body["error"].as_str().unwrap().contains("version 3"), "{body}");
+        let rest = serde_json::json!({
+            "error": body["error"], "code": "FUNCTION_NOT_FOUND", "retryable": false, "request_id": "r-1"
+        });
+        assert_eq!(body, rest);
+    }
+
+    #[test]
+    fn who_met_a_limit_is_told_whose_and_when_to_come_back() {
+        let wait = std::time::Duration::from_millis(2_500);
+        let error = Limited { kind: crate::shares::RateKind::Deploys, scope: Scope::Key, wait }.into();
+        let body = json(&error);
+        assert_eq!((error.status.as_u16(), &body["code"]), (429, &"RATE_LIMITED".into()));
+        assert_eq!((&body["retryable"], &body["retry_after"]), (&true.into(), &3.into()));
+        assert_eq!((&body["scope"], &error.headers()["retry-after"]), (&"key".into(), &"3".parse().unwrap()));
+        let error = NoRoom { kind: crate::shares::Kind::BodyBytes, scope: Scope::Namespace }.into();
+        let body = json(&error);
+        assert_eq!((&body["code"], &body["scope"]), (&"OVERLOADED".into(), &"namespace".into()));
+        assert!(body["hint"].as_str().unwrap().contains("namespace_share_percent"), "{body}");
     }
 
     #[test]

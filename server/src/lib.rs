@@ -14,6 +14,7 @@ mod node;
 mod process;
 pub mod routes;
 mod services;
+pub mod shares;
 mod worker;
 
 pub use orama_platform as platform;

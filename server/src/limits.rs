@@ -50,8 +50,56 @@ pub const DISK_RESERVE_MB: Setting =
 /// Credentials remembered by the control plane, each about 200 bytes.
 pub const CREDENTIAL_CACHE_MAX: u64 = 10_000;
 
-/// Bytes of control-plane requests held in memory at once; at more, a client is told to come back.
-pub const CONTROL_BODIES_MAX_BYTES: usize = 4 * DEPLOY_MAX_BYTES;
+/// Bodies of requests held in memory at once: four deploys of the largest size, of which one namespace alone may bring two.
+pub const BODY_MEMORY_MB: Setting =
+    Setting { name: "body_memory_mb", default: 264, min: 140, max: 1 << 20, unit: "MB" };
+
+/// Bodies up to this size, in bytes, are not counted: their number is bounded by that of connections and invocations.
+pub const BODY_COUNTED_FROM_BYTES: usize = 64 << 10;
+
+/// Answers that their clients have not taken yet: 32 of the largest size.
+pub const ANSWER_MEMORY_MB: Setting =
+    Setting { name: "answer_memory_mb", default: 256, min: 32, max: 1 << 20, unit: "MB" };
+
+/// Answers up to this size, in bytes, are not counted: a connection has one at a time, and the system takes most of them at once.
+pub const ANSWER_COUNTED_FROM_BYTES: usize = 16 << 10;
+
+/// Output that is encoded on the core; more, in bytes, is encoded on the backplane. JSON of 64 KiB takes some 50 us.
+pub const ENCODED_ON_CORE_MAX_BYTES: usize = 64 << 10;
+
+/// Connections open at once. An idle one holds some 15 kB.
+pub const CONNECTIONS: Setting =
+    Setting { name: "connections", default: 32_768, min: 16, max: 1 << 20, unit: "connections" };
+
+/// Requests that the control plane answers at once. They wait for disks and servers, and each may hold an answer of some MB.
+pub const CONTROL_REQUESTS_MAX: usize = 512;
+
+/// What one namespace may hold of each share while it is alone; see [`crate::shares`]. 100 sets no bound for namespaces.
+pub const NAMESPACE_SHARE_PERCENT: Setting =
+    Setting { name: "namespace_share_percent", default: 50, min: 1, max: 100, unit: "percent" };
+
+/// Linear memory of all guests that run or are parked.
+pub const GUEST_MEMORY_MB: Setting =
+    Setting { name: "guest_memory_mb", default: 2048, min: 64, max: 1 << 24, unit: "MB" };
+
+/// The part of the machine's or the control group's memory that guests get unless it is configured: one in so many. The rest is
+/// for code, caches, SQLite, compiling and the kernel.
+pub const GUEST_MEMORY_PART: u64 = 2;
+
+/// What guests get where the system does not tell how much memory there is.
+pub const GUEST_MEMORY_FALLBACK_MB: u32 = GUEST_MEMORY_MB.default;
+
+/// How long a client may leave an answer without taking a byte of it.
+pub const SEND_TIMEOUT_SECONDS: Setting =
+    Setting { name: "send_timeout_seconds", default: 30, min: 1, max: 3600, unit: "seconds" };
+
+/// What a body has to bring within [`BODY_WINDOW`]: the slowest mobile networks bring ten times as much.
+pub const BODY_WINDOW_LEAST_BYTES: usize = 10 << 10;
+/// See [`BODY_WINDOW_LEAST_BYTES`].
+pub const BODY_WINDOW: Duration = Duration::from_secs(10);
+
+/// How long it is remembered that a credential or a function is not known.
+pub const UNKNOWN_KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// Records that a core gathers before it hands them over, and the longest it keeps one. Together with
 /// [`RECORD_COMMIT_EVERY`] a crash loses less than 100 ms.
@@ -79,13 +127,16 @@ pub const TRIGGERED_SHARE: usize = 2;
 pub const DEAD_LETTERS_LIMIT: Setting =
     Setting { name: "limit", default: 50, min: 1, max: 1000, unit: "dead letters" };
 
-/// WebSockets open at once on one core; each holds some 10 kB while it is idle, and up to [`INPUT_MAX_BYTES`] of
-/// messages that wait beside the one that is being read.
-pub const WEBSOCKETS_MAX: usize = 10_000;
+/// WebSockets open at once; each holds some 10 kB while it is idle. What they hold of messages counts in [`BODY_MEMORY_MB`].
+pub const WEBSOCKETS: Setting =
+    Setting { name: "websockets", default: 20_000, min: 1, max: 1 << 20, unit: "WebSockets" };
 
 /// Messages of one WebSocket that wait for the one under way; with more, or with [`INPUT_MAX_BYTES`] of them,
 /// nothing more is read until it has been answered.
 pub const WEBSOCKET_WAITING_MAX: usize = 16;
+
+/// What a WebSocket may hold of messages, in bytes, before it is counted in [`BODY_MEMORY_MB`].
+pub const WEBSOCKET_COUNTED_FROM_BYTES: usize = 16 << 10;
 
 /// How often a WebSocket's client is asked whether it is there; below the 60 s after which common proxies close.
 pub const WEBSOCKET_PING_SECONDS: Setting =

@@ -9,9 +9,11 @@ use std::time::{Duration, SystemTime};
 
 mod backends;
 mod modules;
+mod shares;
 
 pub use backends::BackendGauges;
 pub use modules::ModuleGauges;
+pub use shares::ShareGauges;
 
 /// Upper ends of the duration buckets, in microseconds: from a warm native guest to the longest allowed run.
 const BUCKETS_US: [u64; 13] = [
@@ -144,6 +146,8 @@ pub struct Gauges {
     pub jobs: JobCounts,
     /// Backends that are servers.
     pub backends: Vec<BackendGauges>,
+    /// What all share.
+    pub shares: ShareGauges,
 }
 
 /// All counts of a node.
@@ -231,6 +235,7 @@ impl Metrics {
 
         let running = sum(&|core| load(&core.running));
         text.single("orama_invocations_running", "gauge", "Invocations under way.", running);
+        shares::render(&mut text, &gauges.shares, running);
         text.head("orama_invocations_total", "counter", "Invocations that ended.");
         for status in STATUSES {
             let count = sum(&|core| core.invocations.get(status_index(status)).map_or(0, load));

@@ -6,6 +6,7 @@
 use crate::error::ApiError;
 use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use crate::metrics::Metrics;
+use crate::shares::Shares;
 use access::CredentialCache;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -15,6 +16,7 @@ use orama_platform::Platform;
 use std::sync::Arc;
 
 mod access;
+mod admission;
 mod answer;
 mod dead_letters;
 mod deploy;
@@ -32,6 +34,7 @@ mod secrets;
 mod target;
 mod triggers;
 
+pub(crate) use admission::body_action;
 pub(crate) use target::Target;
 
 /// What the control plane works on.
@@ -40,6 +43,8 @@ pub struct App {
     pub platform: Arc<Platform>,
     /// The node's counts.
     pub metrics: Arc<Metrics>,
+    /// Who holds how much of what all share.
+    pub shares: Arc<Shares>,
 }
 
 /// What every handler is given.

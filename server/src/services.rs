@@ -3,7 +3,7 @@
 use orama_platform::events::NodeEvents;
 use orama_platform::secrets::{CoreSecrets, SecretStore};
 use orama_platform::storage::ObjectStorage;
-use orama_runtime::services::{Host, Scheduler};
+use orama_runtime::services::{GuestMemory, Host, Scheduler};
 use orama_store::cache::Caches;
 use orama_store::database::Databases;
 use orama_store::database::kept::KeptReads;
@@ -26,7 +26,7 @@ pub(crate) struct Services {
 
 impl Services {
     /// The host of one core.
-    pub(crate) fn host(&self, scheduler: Arc<dyn Scheduler>) -> Host {
+    pub(crate) fn host(&self, scheduler: Arc<dyn Scheduler>, memory: Arc<dyn GuestMemory>) -> Host {
         Host {
             database: Arc::new(self.reads.clone()),
             cache: Arc::new(self.cache.clone()),
@@ -35,6 +35,7 @@ impl Services {
             events: Arc::<NodeEvents>::clone(&self.events),
             http: Arc::new(self.http.clone()),
             scheduler,
+            memory,
         }
     }
 }

@@ -1,12 +1,15 @@
 //! One thread a core: its event loop, its listener, and everything that it serves.
 
 mod accept;
+mod answer;
 mod cache;
+mod callers;
 mod control;
 mod core;
 mod handshake;
 mod invoke;
 mod keeper;
+mod memory;
 mod route;
 mod run;
 mod scheduler;
@@ -34,7 +37,7 @@ use orama_runtime::function::WasmHash;
 use orama_runtime::names::Namespace;
 use std::future::poll_fn;
 use std::io;
-use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{IpAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
@@ -65,7 +68,7 @@ pub(crate) enum Command {
     /// Run a function for an event and tell what came of it. Nothing is told when the node ends first.
     Run(Triggered, oneshot::Sender<Ran>),
     /// Serve a connection that another core has accepted.
-    Serve(StdStream),
+    Serve(StdStream, accept::Admitted),
     /// Accept nothing more, finish what was accepted, and end.
     Drain,
 }
@@ -196,7 +199,7 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
             Command::Run(triggered, answer) => {
                 monoio::spawn(triggered::serve(Rc::clone(&core), triggered, answer));
             }
-            Command::Serve(stream) => accept::take_over(&core, stream),
+            Command::Serve(stream, admitted) => accept::take_over(&core, stream, admitted),
             Command::Drain => break,
         }
     }
@@ -204,8 +207,8 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
     poll_fn(|cx| {
         // What was handed over before all had heard of the drain.
         while let Poll::Ready(Some(command)) = inbox.poll_recv(cx) {
-            if let Command::Serve(stream) = command {
-                accept::take_over(&core, stream);
+            if let Command::Serve(stream, admitted) = command {
+                accept::take_over(&core, stream, admitted);
             }
         }
         drained.as_mut().poll(cx)
@@ -251,7 +254,7 @@ impl Handler for Core {
     /// A WebSocket that was opened.
     type Session = Box<handshake::Opening>;
 
-    async fn handle(self: &Rc<Self>, request: Request) -> Handled<Self::Session> {
+    async fn handle(self: &Rc<Self>, request: Request, peer: IpAddr) -> Handled<Self::Session> {
         let request_id = match self.request_id() {
             Ok(id) => id,
             Err(error) => return Handled { response: refuse(&error, ""), then: Then::Unread },
@@ -261,11 +264,11 @@ impl Handler for Core {
         let path = parts.uri.path();
         let answer = match route(&parts.method, path) {
             Route::Invoke { namespace, name } => {
-                invoke::invoke(self, &parts, body, (namespace, &name), &request_id).await
+                invoke::invoke(self, &parts, body, (namespace, &name), (peer, &request_id)).await
             }
             Route::WebSocket(name) => {
                 // Boxed, so that it adds nothing to what each request allocates.
-                let opened = Box::pin(handshake::open(self, &parts, &body, &name, &request_id)).await;
+                let opened = Box::pin(handshake::open(self, &parts, &body, &name, (peer, &request_id))).await;
                 match opened {
                     Ok((response, opening)) => return Handled { response, then: Then::TakeOver(opening) },
                     Err(error) => Err(Refused { error, body_unread: true }),
@@ -275,10 +278,13 @@ impl Handler for Core {
                 let response = Response::new(Bytes::from_static(b"{\"status\":\"ok\"}").into());
                 return Handled { response, then: Then::Unread };
             }
-            Route::Control => control::forward(self, parts, body, &request_id).await,
+            Route::Control => control::forward(self, parts, body, (peer, &request_id)).await,
         };
         match answer {
-            Ok(response) => Handled { response, then: Then::Next },
+            Ok(mut response) => {
+                let is_unread = response.extensions_mut().remove::<BodyUnread>().is_some();
+                Handled { response, then: if is_unread { Then::Unread } else { Then::Next } }
+            }
             Err(Refused { error, body_unread }) => {
                 let then = if body_unread { Then::Unread } else { Then::Next };
                 Handled { response: refuse(&error, &request_id), then }
@@ -290,6 +296,10 @@ impl Handler for Core {
         websocket::serve(self, *opening, taken).await;
     }
 }
+
+/// Marks an answer to a request whose body was not read.
+#[derive(Clone, Copy)]
+struct BodyUnread;
 
 /// The answer to a failed request.
 fn refuse(error: &ApiError, request_id: &str) -> Response {

@@ -22,7 +22,7 @@ const TENANTS: [(&str, &str); 8] = [
 
 #[test]
 fn without_a_known_credential_nothing_is_told() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     node.wat("echo");
     let key = node.key();
     let mut other = key.clone();

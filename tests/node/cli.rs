@@ -1,7 +1,7 @@
 //! The command line against a node.
 
 use crate::harness::{Node, Options, eventually, lock, new_dir, orama, output, spawn, wait};
-use orama_test_support::{guests, tools};
+use orama_test_support::{guests, ports, tools};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::fs;
@@ -249,8 +249,7 @@ fn exit_codes_and_words_for_people() {
     assert!(stderr.contains("--force"), "{stderr}");
     node.get("/v1/functions/echo").expect(200);
     user.run(4, &["list", "--api-key", "orama_wrong"]);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let dead = format!("http://127.0.0.1:{port}");
+    let dead = format!("http://{}", ports::free(1)[0]);
     let (_, stderr) = user.run(5, &["list", "--gateway-url", &dead, "--api-key", &node.key()]);
     assert!(stderr.contains("orama serve"), "says what to do: {stderr}");
     let (_, stderr) = user.run(4, &["list", "--gateway-url", &dead]);

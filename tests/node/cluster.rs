@@ -1,6 +1,6 @@
 //! The same promises on rqlite, Olric and kubo, and those that only several nodes can keep.
 
-// Helpers say what is wrong by panicking, as the tests themselves do; some of them only the tests of `main.rs` need.
+// Helpers say what is wrong by panicking, as the tests themselves do; some of them only the tests of `embedded.rs` need.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
 /// Nodes get servers of their own unless a test names some.
@@ -15,6 +15,7 @@ mod speakers;
 
 mod cli_services;
 mod deploy;
+mod descriptors;
 mod durability;
 mod events;
 mod example;
@@ -28,13 +29,4 @@ mod secrets;
 mod services;
 mod websocket;
 
-#[path = "../cluster/changes.rs"]
-mod changes;
-#[path = "../cluster/faults.rs"]
-mod faults;
-#[path = "../cluster/nodes.rs"]
-mod nodes;
-#[path = "../cluster/operations.rs"]
-mod operations;
-#[path = "../cluster/writes.rs"]
-mod writes;
+mod several;

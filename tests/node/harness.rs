@@ -4,6 +4,7 @@ use crate::http::{Answer, Connection, Request};
 pub use crate::process::{eventually, lock, new_dir, orama, output, spawn, wait};
 pub use crate::servers::Servers;
 use orama_test_support::guests;
+use orama_test_support::tools::Missing;
 use rustix::process::{Pid, Resource, Rlimit, Signal, setrlimit};
 use serde_json::{Value, json};
 use std::collections::HashSet;
@@ -35,7 +36,7 @@ pub struct Options {
     pub open_files: Option<u64>,
     /// Namespaces that have a database where databases are servers.
     pub databases: &'static [&'static str],
-    /// Servers of its backends. Without them it is embedded, or gets some of its own where all tests run on servers.
+    /// Servers of its backends. Without them the node is embedded, or [`Node::try_start`] starts some.
     pub servers: Option<Arc<Servers>>,
 }
 
@@ -68,9 +69,13 @@ pub struct Node {
 pub struct Shared(&'static Node);
 
 impl Shared {
-    pub fn node() -> Self {
-        static NODE: LazyLock<Node> = LazyLock::new(|| Node::start(Options::default()));
-        Self(&NODE)
+    /// On [`Missing`], which is already reported, the test should return.
+    #[track_caller]
+    pub fn node() -> Result<Self, Missing> {
+        static NODE: LazyLock<Result<Node, Missing>> = LazyLock::new(|| Node::try_start(Options::default()));
+        // Checked by each test, so that each is reported as left out.
+        Servers::require()?;
+        NODE.as_ref().map(Self).map_err(Clone::clone)
     }
 }
 
@@ -96,18 +101,36 @@ struct Running {
 }
 
 impl Node {
-    /// Starts a node on an empty home.
+    /// Starts a node on an empty home, for tests of both suites: embedded in one suite, on servers of its own in the other. On
+    /// [`Missing`], which is already reported, the test should return.
+    #[track_caller]
+    pub fn try_start(options: Options) -> Result<Self, Missing> {
+        Self::try_start_in(new_dir("home"), options)
+    }
+
+    /// The same on a home that is there, with the servers that it had.
+    #[track_caller]
+    pub fn try_start_in(home: PathBuf, mut options: Options) -> Result<Self, Missing> {
+        options.servers = Servers::of_a_node(&home, options.databases)?;
+        Ok(Self::launch(home, options))
+    }
+
+    /// Starts a node on an empty home: embedded, or on the servers that the options name.
     #[track_caller]
     pub fn start(options: Options) -> Self {
         Self::start_in(new_dir("home"), options)
     }
 
-    /// Starts a node on a home that is there.
+    /// The same on a home that is there.
     #[track_caller]
-    pub fn start_in(home: PathBuf, mut options: Options) -> Self {
-        if options.servers.is_none() {
-            options.servers = Servers::of_a_node(&home, options.databases);
-        }
+    pub fn start_in(home: PathBuf, options: Options) -> Self {
+        let is_on_what_the_suite_says = options.servers.is_some() || !crate::ON_SERVERS;
+        assert!(is_on_what_the_suite_says, "in a test that both suites have, use Node::try_start");
+        Self::launch(home, options)
+    }
+
+    #[track_caller]
+    fn launch(home: PathBuf, options: Options) -> Self {
         let node = Self {
             options,
             home,

@@ -43,9 +43,11 @@ impl Answer {
     pub fn refusal(self, status: u16, code: &str) -> String {
         let answer = self.expect(status);
         let json = answer.json();
-        let mut keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        keys.sort_unstable();
-        assert_eq!(keys, ["code", "error", "request_id"], "{json}");
+        let known = ["error", "code", "retryable", "retry_after", "scope", "request_id", "hint"];
+        assert!(json.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{json}");
+        assert_eq!(json["retryable"], matches!(status, 408 | 429 | 503 | 504), "{json}");
+        let wait = answer.header("retry-after").map(|wait| wait.parse::<u64>().unwrap());
+        assert_eq!(json["retry_after"].as_u64(), wait, "{answer:?}");
         assert_eq!(json["code"], code, "{json}");
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(json["request_id"].as_str(), answer.header("x-request-id"), "{answer:?}");

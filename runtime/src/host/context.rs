@@ -1,6 +1,6 @@
 //! What an invocation can learn about itself: its caller, its id and its environment.
 
-use crate::abi::{Range, text};
+use crate::abi::{Range, View, text};
 use crate::call::{Call, Fault, Functions};
 use crate::guest::GuestState;
 use crate::invocation::Caller;
@@ -16,44 +16,39 @@ pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
 }
 
 async fn get_caller_wallet(call: &mut Call<'_>, (): ()) -> Result<i64, Fault> {
-    give_value(call, |state| of_caller(state, |caller| &caller.wallet)).await
+    let wallet = of_caller(call.state(), |caller| &caller.wallet).to_owned();
+    call.give(wallet.as_bytes()).await
 }
 
 async fn get_caller_jwt_subject(call: &mut Call<'_>, (): ()) -> Result<i64, Fault> {
-    give_value(call, |state| of_caller(state, |caller| &caller.subject)).await
+    let subject = of_caller(call.state(), |caller| &caller.subject).to_owned();
+    call.give(subject.as_bytes()).await
 }
 
 async fn get_request_id(call: &mut Call<'_>, (): ()) -> Result<i64, Fault> {
-    give_value(call, |state| &state.invocation.request_id).await
+    let id = call.state().invocation.request_id.clone();
+    call.give(id.as_bytes()).await
 }
 
 async fn get_env(call: &mut Call<'_>, key: Range) -> Result<i64, Fault> {
-    give_named(call, key, |state, key| state.function.env.get(key).map_or("", String::as_str)).await
+    let (memory, state) = call.memory()?;
+    let value = state.function.env.get(checked_name(&memory, key)?).cloned().unwrap_or_default();
+    call.give(value.as_bytes()).await
 }
 
 async fn get_caller_claim(call: &mut Call<'_>, claim: Range) -> Result<i64, Fault> {
-    give_named(call, claim, |state, claim| {
-        let caller = state.invocation.caller.as_deref();
-        caller.and_then(|caller| caller.claims.get(claim)).map_or("", String::as_str)
-    })
-    .await
+    let (memory, state) = call.memory()?;
+    let claim = checked_name(&memory, claim)?;
+    let caller = state.invocation.caller.as_deref();
+    let value = caller.and_then(|caller| caller.claims.get(claim)).cloned().unwrap_or_default();
+    call.give(value.as_bytes()).await
 }
 
 fn of_caller(state: &GuestState, field: fn(&Caller) -> &str) -> &str {
     state.invocation.caller.as_deref().map_or("", field)
 }
 
-async fn give_value(call: &mut Call<'_>, read: fn(&GuestState) -> &str) -> Result<i64, Fault> {
-    let value = read(call.state()).to_owned();
-    call.give(value.as_bytes()).await
-}
-
-async fn give_named(
-    call: &mut Call<'_>,
-    name: Range,
-    look_up: for<'a> fn(&'a GuestState, &str) -> &'a str,
-) -> Result<i64, Fault> {
-    let (memory, state) = call.memory()?;
-    let value = look_up(state, text("the name", memory.argument(name)?, HOST_NAME_MAX_BYTES)?).to_owned();
-    call.give(value.as_bytes()).await
+#[inline]
+fn checked_name<'a>(memory: &'a View<'_>, name: Range) -> Result<&'a str, Fault> {
+    Ok(text("the name", memory.argument(name)?, HOST_NAME_MAX_BYTES)?)
 }

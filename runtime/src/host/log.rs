@@ -4,6 +4,7 @@ use crate::abi::Range;
 use crate::call::{Call, Fault, Functions};
 use crate::invocation::Level;
 use crate::limits::LOG_MESSAGE_MAX_BYTES;
+use std::future::{Ready, ready};
 use wasmtime::Result;
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
@@ -11,12 +12,12 @@ pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
     functions.add("log_error", (), log_error)
 }
 
-async fn log_info(call: &mut Call<'_>, message: Range) -> Result<(), Fault> {
-    log(call, Level::Info, message)
+fn log_info(call: &mut Call<'_>, message: Range) -> Ready<Result<(), Fault>> {
+    ready(log(call, Level::Info, message))
 }
 
-async fn log_error(call: &mut Call<'_>, message: Range) -> Result<(), Fault> {
-    log(call, Level::Error, message)
+fn log_error(call: &mut Call<'_>, message: Range) -> Ready<Result<(), Fault>> {
+    ready(log(call, Level::Error, message))
 }
 
 fn log(call: &mut Call<'_>, level: Level, message: Range) -> Result<(), Fault> {

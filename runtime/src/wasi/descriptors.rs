@@ -5,6 +5,7 @@ use crate::abi::{OutOfBounds, View, view};
 use crate::call::{Call, Fault, Functions};
 use crate::guest::GuestState;
 use crate::limits::{HOST_CHUNK_BYTES, IOVEC_MAX};
+use std::future::{Ready, ready};
 use std::time::Instant;
 use wasmtime::{Caller, Error, Result};
 
@@ -52,15 +53,18 @@ fn iovec(memory: &View<'_>, iovecs: u32, index: u32) -> Result<(u32, u32), OutOf
     memory.bytes(pointer, length).map(|_| (pointer, length))
 }
 
-async fn fd_read(
+fn fd_read(
     call: &mut Call<'_>,
     (fd, iovecs, count, read_at): (i32, i32, i32, i32),
-) -> Result<i32, Fault> {
-    if fd != STDIN || !call.state().is_open(fd) {
-        return Ok(errno::BADF);
-    }
-    let (mut memory, state) = call.memory()?;
-    Ok(read_input(&mut memory, state, iovecs as u32, count as u32, read_at as u32)?)
+) -> Ready<Result<i32, Fault>> {
+    let mut read = || {
+        if fd != STDIN || !call.state().is_open(fd) {
+            return Ok(errno::BADF);
+        }
+        let (mut memory, state) = call.memory()?;
+        Ok(read_input(&mut memory, state, iovecs as u32, count as u32, read_at as u32)?)
+    };
+    ready(read())
 }
 
 fn read_input(
@@ -92,6 +96,7 @@ fn read_input(
     memory.write(u64::from(read_at), &(total as u32).to_le_bytes())?;
     state.input_read += total;
     state.limiter.denied &= total == 0;
+    state.limiter.no_room &= total == 0;
     Ok(errno::SUCCESS)
 }
 
@@ -105,18 +110,27 @@ async fn fd_write(
     if count as u32 > IOVEC_MAX {
         return Ok(errno::INVAL);
     }
-    let mut written = 0u32;
-    let mut slice = Slice::default();
+    let (mut written, mut since_look, mut since) = (0u32, 0u32, None);
     for index in 0..count as u32 {
         let (memory, _) = call.memory()?;
-        let (pointer, length) = match iovec(&memory, iovecs as u32, index) {
+        let (mut pointer, mut left) = match iovec(&memory, iovecs as u32, index) {
             Ok(buffer) => buffer,
             Err(_) if written > 0 => break,
             Err(error) => return Err(error.into()),
         };
         // The total of overlapping buffers can exceed what the result can report.
-        let Some(total) = written.checked_add(length) else { break };
-        write_buffer(call, fd, (pointer, length), &mut slice).await?;
+        let Some(total) = written.checked_add(left) else { break };
+        while left > 0 {
+            let chunk = left.min(HOST_CHUNK_BYTES as u32);
+            write_chunk(call, fd, pointer, chunk)?;
+            pointer = pointer.wrapping_add(chunk);
+            left -= chunk;
+            since_look += chunk;
+            if since_look >= HOST_CHUNK_BYTES as u32 {
+                since_look = 0;
+                call.yield_if_due(since.get_or_insert_with(Instant::now)).await?;
+            }
+        }
         written = total;
     }
     let (mut memory, _) = call.memory()?;
@@ -124,36 +138,13 @@ async fn fd_write(
     Ok(errno::SUCCESS)
 }
 
-/// How much of its slice a write has used.
-#[derive(Default)]
-struct Slice {
-    /// Bytes written since the clock was last read.
-    bytes: u32,
-    since: Option<Instant>,
-}
-
-async fn write_buffer(
-    call: &mut Call<'_>,
-    fd: i32,
-    (mut pointer, mut left): (u32, u32),
-    slice: &mut Slice,
-) -> Result<(), Fault> {
-    while left > 0 {
-        let chunk = left.min(HOST_CHUNK_BYTES as u32);
-        let (memory, state) = call.memory()?;
-        let bytes = memory.bytes(pointer, chunk)?;
-        if fd == STDOUT {
-            state.write_output(bytes)?;
-        } else {
-            state.logs.push_stderr(bytes);
-        }
-        pointer = pointer.wrapping_add(chunk);
-        left -= chunk;
-        slice.bytes += chunk;
-        if slice.bytes >= HOST_CHUNK_BYTES as u32 {
-            slice.bytes = 0;
-            call.yield_if_due(slice.since.get_or_insert_with(Instant::now)).await?;
-        }
+fn write_chunk(call: &mut Call<'_>, fd: i32, pointer: u32, length: u32) -> Result<(), Fault> {
+    let (memory, state) = call.memory()?;
+    let bytes = memory.bytes(pointer, length)?;
+    if fd == STDOUT {
+        state.write_output(bytes)?;
+    } else {
+        state.logs.push_stderr(bytes);
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use orama_runtime::names::Namespace;
 use orama_runtime::services::{
     Answer, BatchFailure, BatchMode, BatchOutcome, Cache, Database, Event, Events, FetchRequest,
     FetchResponse, Host, Http, Published, Scheduler, SecretValue, Secrets, ServiceError, Statement, Storage,
+    Unbounded,
 };
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,6 +98,7 @@ impl Recorder {
             http: self.clone(),
             storage: self.clone(),
             events: self.clone(),
+            memory: Arc::new(Unbounded),
         })
     }
 

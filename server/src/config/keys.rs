@@ -2,10 +2,12 @@
 
 use super::{Config, IoDriver};
 use crate::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DISK_RESERVE_MB, DRAIN_GRACE_SECONDS,
-    HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
-    WEBSOCKET_PING_SECONDS, WORKERS,
+    ANSWER_MEMORY_MB, BODY_MEMORY_MB, BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, CONNECTIONS,
+    DISK_RESERVE_MB, DRAIN_GRACE_SECONDS, GUEST_MEMORY_MB, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
+    INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, NAMESPACE_SHARE_PERCENT, PARKED_MEMORY_MB, SEND_TIMEOUT_SECONDS,
+    WEBSOCKET_PING_SECONDS, WEBSOCKETS, WORKERS,
 };
+use crate::shares::{Rate, TrustedProxies};
 use crate::worker::AllowedOrigins;
 use orama_platform::settings::TokenIssuer;
 use orama_runtime::CpuLevel;
@@ -151,6 +153,61 @@ pub(super) const KEYS: &[Key] = &[
         name: "idle_timeout_seconds",
         set: |c, v| v.seconds(IDLE_TIMEOUT_SECONDS).map(|d| c.idle_timeout = d),
     },
+    Key {
+        name: "send_timeout_seconds",
+        set: |c, v| v.seconds(SEND_TIMEOUT_SECONDS).map(|d| c.send_timeout = d),
+    },
+    Key {
+        name: "guest_memory_mb",
+        set: |c, v| v.setting(GUEST_MEMORY_MB).map(|n| c.shares.guest_memory_mb = Some(n)),
+    },
+    Key {
+        name: "body_memory_mb",
+        set: |c, v| v.setting(BODY_MEMORY_MB).map(|n| c.shares.body_memory_mb = n),
+    },
+    Key {
+        name: "answer_memory_mb",
+        set: |c, v| v.setting(ANSWER_MEMORY_MB).map(|n| c.shares.answer_memory_mb = n),
+    },
+    Key { name: "connections", set: |c, v| v.setting(CONNECTIONS).map(|n| c.shares.connections = n) },
+    Key { name: "websockets", set: |c, v| v.setting(WEBSOCKETS).map(|n| c.shares.websockets = n) },
+    Key {
+        name: "namespace_share_percent",
+        set: |c, v| v.setting(NAMESPACE_SHARE_PERCENT).map(|n| c.shares.namespace_percent = n),
+    },
+    Key {
+        name: "trusted_proxies",
+        set: |c, v| TrustedProxies::parse(&v.list()?).map(|proxies| c.shares.trusted_proxies = proxies),
+    },
+    Key {
+        name: "rates.requests_per_namespace",
+        set: |c, v| rate(v).map(|rate| c.shares.rates.requests.namespace = rate),
+    },
+    Key {
+        name: "rates.requests_per_key",
+        set: |c, v| rate(v).map(|rate| c.shares.rates.requests.key = rate),
+    },
+    Key {
+        name: "rates.requests_per_address",
+        set: |c, v| rate(v).map(|rate| c.shares.rates.requests.address = rate),
+    },
+    Key {
+        name: "rates.deploys_per_namespace",
+        set: |c, v| rate(v).map(|rate| c.shares.rates.deploys.namespace = rate),
+    },
+    Key { name: "rates.deploys_per_key", set: |c, v| rate(v).map(|rate| c.shares.rates.deploys.key = rate) },
+    Key {
+        name: "rates.publishes_per_namespace",
+        set: |c, v| rate(v).map(|rate| c.shares.rates.publishes.namespace = rate),
+    },
+    Key {
+        name: "rates.publishes_per_key",
+        set: |c, v| rate(v).map(|rate| c.shares.rates.publishes.key = rate),
+    },
+    Key {
+        name: "rates.failed_credentials_per_address",
+        set: |c, v| rate(v).map(|rate| c.shares.rates.failed_credentials.address = rate),
+    },
     Key { name: "cache.memory_mb", set: |c, v| v.setting(CACHE_MEMORY_MB).map(|n| c.cache_memory_mb = n) },
     Key { name: "cache.near_seconds", set: |c, v| v.seconds(CACHE_NEAR_SECONDS).map(|d| c.cache_near = d) },
     Key { name: "egress.allow", set: |c, v| targets(v).map(|targets| c.egress_allow = targets) },
@@ -188,6 +245,14 @@ fn set_token_file(issuers: &mut Vec<TokenIssuer>, path: PathBuf) {
 
 fn targets(given: &Given<'_>) -> Result<Vec<EgressTarget>, String> {
     given.list()?.iter().map(|entry| entry.parse()).collect()
+}
+
+/// A rate, or `off` for none.
+fn rate(given: &Given<'_>) -> Result<Option<Rate>, String> {
+    match given.text()? {
+        "off" => Ok(None),
+        text => text.parse().map(Some),
+    }
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

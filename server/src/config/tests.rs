@@ -1,6 +1,7 @@
 //! What a configuration accepts, what wins, and what a refused one says.
 
 use super::*;
+use crate::shares::{OfScopes, Rates, TrustedProxies};
 use orama_platform::settings::KeySource;
 use orama_runtime::names::Namespace;
 use orama_store::settings::{IpfsAt, NamespaceDatabase, OlricAt, Password, RqliteAt};
@@ -37,19 +38,30 @@ fn nothing_said_gives_the_documented_defaults() {
 fn every_key_of_the_file_is_taken() {
     let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
                 instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\nparked_memory_mb = 44\n\
-                code_cache_mb = 98\ndisk_reserve_mb = 97\n\
+                code_cache_mb = 98\ndisk_reserve_mb = 97\nsend_timeout_seconds = 7\nguest_memory_mb = 101\nbody_memory_mb = 201\n\
+                answer_memory_mb = 102\nconnections = 103\nwebsockets = 104\n\
+                namespace_share_percent = 60\ntrusted_proxies = [\"10.0.0.1\"]\n\
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
                 idle_timeout_seconds = 4\ncache.memory_mb = 77\ncache.near_seconds = 6\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\negress.deny = [\"10.1.0.0/16\"]\nsecrets.key_file = \"/key\"\n\
                 cluster = \"blue\"\n\
                 [auth]\njwt = \"/jwks.json\"\n\
-                [websocket]\nallowed_origins = [\"https://a.example\"]\nping_seconds = 5\n";
+                [websocket]\nallowed_origins = [\"https://a.example\"]\nping_seconds = 5\n\
+                [rates]\nrequests_per_namespace = \"1/s\"\nrequests_per_key = \"2/s\"\n\
+                requests_per_address = \"off\"\ndeploys_per_namespace = \"3/min\"\n\
+                deploys_per_key = \"4/h burst 9\"\npublishes_per_namespace = \"5/s\"\n\
+                publishes_per_key = \"6/s\"\nfailed_credentials_per_address = \"7/s\"\n";
     assert_eq!(
         file.lines().filter(|line| line.contains('=')).count(),
         KEYS.len(),
         "the test covers every key"
     );
     let config = load(Some(file), &[], Overrides::default()).unwrap();
+    let scopes = |namespace: &str, key: Option<&str>| OfScopes {
+        namespace: Some(namespace.parse().unwrap()),
+        key: key.map(|rate| rate.parse().unwrap()),
+        address: None,
+    };
     let expected = Config {
         listen: "[::1]:0".parse().unwrap(),
         home: "/srv/orama".into(),
@@ -65,6 +77,22 @@ fn every_key_of_the_file_is_taken() {
         header_timeout: Duration::from_secs(2),
         body_timeout: Duration::from_secs(3),
         idle_timeout: Duration::from_secs(4),
+        send_timeout: Duration::from_secs(7),
+        shares: ShareSettings {
+            guest_memory_mb: Some(101),
+            body_memory_mb: 201,
+            answer_memory_mb: 102,
+            connections: 103,
+            websockets: 104,
+            namespace_percent: 60,
+            trusted_proxies: TrustedProxies::parse(&["10.0.0.1".to_owned()]).unwrap(),
+            rates: Rates {
+                requests: scopes("1/s", Some("2/s")),
+                deploys: scopes("3/min", Some("4/h burst 9")),
+                publishes: scopes("5/s", Some("6/s")),
+                failed_credentials: OfScopes { address: "7/s".parse().ok(), ..OfScopes::default() },
+            },
+        },
         cache_memory_mb: 77,
         cache_near: Duration::from_secs(6),
         egress_allow: vec!["10.0.0.0/8".parse().unwrap(), "push.internal:90".parse().unwrap()],

@@ -4,15 +4,19 @@ use super::io::Socket;
 use super::timeouts::{ConnectionState, Connections, Phase, Verdict};
 use super::{Request, Response};
 use bytes::Bytes;
+use http::Version;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use monoio::io::IntoPollIo;
 use monoio::net::TcpStream;
+use rustix::net::SendFlags;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -25,16 +29,25 @@ const HEADERS_MAX: usize = 100;
 
 /// Answered to a head that did not arrive in time.
 const HEAD_TIMEOUT_ANSWER: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\n\
-connection: close\r\ncontent-length: 81\r\n\r\n\
-{\"error\":\"the request's headers did not arrive in time\",\"code\":\"REQUEST_TIMEOUT\"}";
+connection: close\r\ncontent-length: 98\r\n\r\n\
+{\"error\":\"the request's headers did not arrive in time\",\"code\":\"REQUEST_TIMEOUT\",\"retryable\":true}";
+
+/// Answered to a connection that there is no room for.
+const NO_ROOM_ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+connection: close\r\nretry-after: 1\r\ncontent-length: 110\r\n\r\n\
+{\"error\":\"too many connections are open; try again soon\",\"code\":\"OVERLOADED\",\"retryable\":true,\"retry_after\":1}";
 
 /// Answers requests.
 pub(crate) trait Handler: 'static {
     /// What it remembers of a request whose connection it takes over.
     type Session: 'static;
 
-    /// Answers one request.
-    fn handle(self: &Rc<Self>, request: Request) -> impl Future<Output = Handled<Self::Session>>;
+    /// Answers one request of a client whose connection comes from `peer`.
+    fn handle(
+        self: &Rc<Self>,
+        request: Request,
+        peer: IpAddr,
+    ) -> impl Future<Output = Handled<Self::Session>>;
 
     /// Goes on with a connection after its last answer, a 101, has been sent.
     fn take_over(self: &Rc<Self>, session: Self::Session, taken: Taken) -> impl Future<Output = ()>;
@@ -75,6 +88,7 @@ impl Taken {
 /// Serves requests of one connection until either side closes it.
 pub(crate) async fn serve_connection<H: Handler>(
     stream: TcpStream,
+    peer: IpAddr,
     handler: Rc<H>,
     connections: Rc<Connections>,
 ) {
@@ -89,23 +103,22 @@ pub(crate) async fn serve_connection<H: Handler>(
         let session = &session;
         Box::pin(async move {
             connections.enter(&state, Phase::Handling);
+            state.knows_interim.set(request.version() >= Version::HTTP_11);
             let has_body = !request.body().is_end_stream();
-            let Handled { mut response, then } = handler.handle(request).await;
-            match then {
-                Then::Unread if has_body => {
-                    state.unread_body.set(true);
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Then::Next | Then::Unread => {}
-                Then::TakeOver(taken_over) => session.set(Some(taken_over)),
+            let handled = handler.handle(request, peer).await;
+            let (response, taken_over) = response_of(handled, has_body, &state);
+            if taken_over.is_some() {
+                session.set(taken_over);
             }
-            connections.enter(&state, Phase::Idle);
+            connections.enter(&state, Phase::Sending);
             Ok::<_, Infallible>(response)
         })
     });
     let mut connection = http1::Builder::new()
         .max_header_size(HEAD_MAX_BYTES)
         .max_headers(HEADERS_MAX)
+        // A client that ends its input after a whole request gets its answer; the sweep finds out which have gone.
+        .half_close(true)
         .serve_connection(socket, service);
     let mut closing = false;
     let ended = poll_fn(|cx| {
@@ -138,7 +151,7 @@ pub(crate) async fn serve_connection<H: Handler>(
         (Some(_), _) => drop(socket),
         (None, Some(session)) => {
             // Neither idle nor late, whatever it does.
-            connections.enter(&state, Phase::Handling);
+            connections.enter(&state, Phase::Taken);
             let taken = Taken { socket, read: parts.read_buf, state: Rc::clone(&state) };
             serve_taken(&handler, session, taken, &state).await;
         }
@@ -146,6 +159,31 @@ pub(crate) async fn serve_connection<H: Handler>(
         (None, None) => drop(socket),
     }
     connections.closed(&state);
+}
+
+/// The answer as it is sent, and the session of one that takes the connection over.
+fn response_of<S>(
+    Handled { mut response, then }: Handled<S>,
+    has_body: bool,
+    state: &ConnectionState,
+) -> (Response, Option<S>) {
+    match then {
+        Then::Unread if has_body => {
+            state.unread_body.set(true);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            (response, None)
+        }
+        Then::Next | Then::Unread => (response, None),
+        Then::TakeOver(session) => (response, Some(session)),
+    }
+}
+
+/// Tells a client that there is no room for its connection, and closes it. Who does not hear it at once will not be waited for.
+pub(crate) fn refuse_connection(stream: &TcpStream) {
+    // SAFETY: the stream is borrowed, and so open, for as long as this is used.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    // Whatever comes of it, the connection is closed next.
+    let _ = rustix::net::send(socket, NO_ROOM_ANSWER, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
 }
 
 /// Serves a connection that was taken over until it ends or the node does.

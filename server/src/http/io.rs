@@ -1,11 +1,12 @@
 //! A socket that tells its connection's state when bytes arrive.
 
-use super::timeouts::{ConnectionState, Connections};
+use super::timeouts::{ConnectionState, Connections, OpenSocket};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use monoio::io::poll_io::{AsyncReadExt, AsyncWriteExt};
 use monoio::net::tcp::stream_poll::TcpStreamPoll;
 use monoio_compat::hyper::MonoioIo;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -16,6 +17,8 @@ const LINGER_MAX_BYTES: usize = 4 << 20;
 const LINGER: Duration = Duration::from_secs(2);
 
 pub(crate) struct Socket {
+    /// Dropped first.
+    _open: OpenSocket,
     io: MonoioIo<TcpStreamPoll>,
     connections: Rc<Connections>,
     state: Rc<ConnectionState>,
@@ -27,7 +30,13 @@ impl Socket {
         connections: Rc<Connections>,
         state: Rc<ConnectionState>,
     ) -> Self {
-        Self { io: MonoioIo::new(stream), connections, state }
+        let open = state.opened(stream.as_raw_fd());
+        Self { _open: open, io: MonoioIo::new(stream), connections, state }
+    }
+
+    fn note_written(&self, written: &Poll<io::Result<usize>>) {
+        let bytes = if let Poll::Ready(Ok(bytes)) = written { *bytes } else { 0 };
+        self.connections.bytes_left(&self.state, bytes);
     }
 
     /// Closes the sending half and reads what still comes: closing with unread bytes resets the connection, and the
@@ -72,11 +81,17 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.note_written(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.connections.flushed(&self.state);
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -92,6 +107,8 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.note_written(&written);
+        written
     }
 }

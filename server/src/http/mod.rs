@@ -5,10 +5,11 @@ mod body;
 mod connection;
 mod io;
 mod origin;
+mod peer;
 mod timeouts;
 
-pub(crate) use body::read_body;
-pub(crate) use connection::{Handled, Handler, Taken, Then, serve_connection};
+pub(crate) use body::{Bodies, BodyLimits, Received, read_body};
+pub(crate) use connection::{Handled, Handler, Taken, Then, refuse_connection, serve_connection};
 pub(crate) use io::Socket;
 pub(crate) use origin::Origin;
 pub(crate) use timeouts::{Connections, Timeouts};

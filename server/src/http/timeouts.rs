@@ -1,7 +1,10 @@
 //! How long a connection may take, watched by one sweep a second over all of a core's connections: a timer for each
 //! request would cost more than many requests do.
 
+use super::peer::{self, Heard};
+use rustix::net::sockopt;
 use std::cell::{Cell, RefCell};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -12,11 +15,17 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Time for the answer to leave after a connection was asked to close, in sweeps.
 const CLOSING_SWEEPS: u32 = 5;
 
+/// Sweeps from the end of a client's input to the first look whether it is still there, and between two of them.
+const PROBE_AFTER_SWEEPS: u32 = 2;
+const PROBE_EVERY_SWEEPS: u32 = 5;
+
 /// The longest waits, in whole seconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
     pub(crate) header_s: u32,
     pub(crate) idle_s: u32,
+    /// For a client to take some of its answer.
+    pub(crate) send_s: u32,
 }
 
 /// What a connection is doing.
@@ -28,6 +37,10 @@ pub(crate) enum Phase {
     Head,
     /// A request is being answered; the request has limits of its own.
     Handling,
+    /// An answer is on its way to the client.
+    Sending,
+    /// It is no longer HTTP; its new owner looks after it.
+    Taken,
 }
 
 /// What a connection was told.
@@ -49,6 +62,19 @@ pub(crate) struct ConnectionState {
     verdict: Cell<Verdict>,
     /// A request was answered before all of its body was read.
     pub(crate) unread_body: Cell<bool>,
+    /// The socket, as long as it is open.
+    socket: Cell<Option<RawFd>>,
+    /// Everything that was written is with the system.
+    flushed: Cell<bool>,
+    /// Bytes came while an answer was sent.
+    early_bytes: Cell<bool>,
+    /// Whether the client of the request that is answered understands interim answers.
+    pub(crate) knows_interim: Cell<bool>,
+    /// When the client's input ended, and when it was last probed.
+    ended_sweep: Cell<Option<u32>>,
+    probed_sweep: Cell<Option<u32>>,
+    /// Unacknowledged bytes at the last sweep.
+    unsent_bytes: Cell<usize>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -58,6 +84,15 @@ pub(crate) struct Connections {
     sweep: Cell<u32>,
     timeouts: Timeouts,
     draining: Cell<bool>,
+}
+
+/// Says that a socket is open. Dropped before it is closed.
+pub(super) struct OpenSocket(Rc<ConnectionState>);
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.0.socket.set(None);
+    }
 }
 
 impl ConnectionState {
@@ -72,10 +107,62 @@ impl ConnectionState {
         }
     }
 
+    /// Tells which socket is this connection's, until what is returned is dropped.
+    pub(super) fn opened(self: &Rc<Self>, socket: RawFd) -> OpenSocket {
+        self.socket.set(Some(socket));
+        OpenSocket(Rc::clone(self))
+    }
+
+    fn socket(&self) -> Option<BorrowedFd<'_>> {
+        // SAFETY: `OpenSocket` takes the number away before the socket is closed, on this thread.
+        self.socket.get().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
+    }
+
     fn tell(&self, verdict: Verdict) {
         self.verdict.set(verdict);
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the client of a request that is answered has gone. One that has only ended its input still gets its answer.
+    fn is_gone(&self, now: u32) -> bool {
+        let Some(socket) = self.socket() else { return false };
+        let Some(ended) = self.ended_sweep.get() else {
+            let heard = peer::listen(socket);
+            if heard == Heard::EndOfInput {
+                self.ended_sweep.set(Some(now));
+            }
+            return heard == Heard::Gone;
+        };
+        if peer::has_failed(socket) {
+            return true;
+        }
+        let since = |sweep: u32| now.wrapping_sub(sweep);
+        let is_due = match self.probed_sweep.get() {
+            None => since(ended) >= PROBE_AFTER_SWEEPS,
+            Some(probed) => since(probed) >= PROBE_EVERY_SWEEPS,
+        };
+        // Nothing may be written into another answer.
+        let is_quiet = self.flushed.get() && peer::unsent_bytes(socket) == 0;
+        if !(is_due && is_quiet && self.knows_interim.get()) {
+            return false;
+        }
+        self.probed_sweep.set(Some(now));
+        !peer::probe(socket)
+    }
+
+    /// Whether the client has taken something of its answer since the last sweep.
+    fn has_taken_some(&self) -> bool {
+        let unsent = self.socket().map_or(0, peer::unsent_bytes);
+        unsent < self.unsent_bytes.replace(unsent)
+    }
+
+    /// Has the system throw away what the client does not take; it would keep it for minutes.
+    fn forget_unsent(&self) {
+        if let Some(socket) = self.socket() {
+            // Refused only for a socket that is broken already.
+            let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
         }
     }
 }
@@ -96,6 +183,13 @@ impl Connections {
             since_sweep: Cell::new(self.sweep.get()),
             verdict: Cell::new(if self.draining.get() { Verdict::Close } else { Verdict::Go }),
             unread_body: Cell::new(false),
+            socket: Cell::new(None),
+            flushed: Cell::new(true),
+            early_bytes: Cell::new(false),
+            knows_interim: Cell::new(false),
+            ended_sweep: Cell::new(None),
+            probed_sweep: Cell::new(None),
+            unsent_bytes: Cell::new(0),
             waker: RefCell::default(),
         });
         self.all.borrow_mut().push(Rc::clone(&state));
@@ -116,8 +210,27 @@ impl Connections {
 
     /// Bytes arrived: if the connection was idle, a head has begun.
     pub(crate) fn bytes_arrived(&self, state: &ConnectionState) {
-        if state.phase.get() == Phase::Idle {
-            self.enter(state, Phase::Head);
+        match state.phase.get() {
+            Phase::Idle => self.enter(state, Phase::Head),
+            Phase::Sending => state.early_bytes.set(true),
+            Phase::Head | Phase::Handling | Phase::Taken => {}
+        }
+    }
+
+    /// Something is being written, and so many bytes of it were taken by the system.
+    pub(super) fn bytes_left(&self, state: &ConnectionState, bytes: usize) {
+        state.flushed.set(false);
+        if bytes > 0 && state.phase.get() == Phase::Sending {
+            state.since_sweep.set(self.sweep.get());
+        }
+    }
+
+    /// Everything that was written is with the system: an answer has been sent.
+    pub(super) fn flushed(&self, state: &ConnectionState) {
+        state.flushed.set(true);
+        if state.phase.get() == Phase::Sending {
+            let next = if state.early_bytes.take() { Phase::Head } else { Phase::Idle };
+            self.enter(state, next);
         }
     }
 
@@ -148,18 +261,32 @@ impl Connections {
         let now = self.sweep.get().wrapping_add(1);
         self.sweep.set(now);
         for state in self.all.borrow().iter() {
-            let waited = now.wrapping_sub(state.since_sweep.get());
-            let verdict = match (state.phase.get(), state.verdict()) {
-                (Phase::Handling, _) => continue,
-                (Phase::Head, _) if waited > self.timeouts.header_s => Verdict::HeadTimeout,
-                (Phase::Idle, Verdict::Go) if waited > self.timeouts.idle_s => {
+            if let Some(verdict) = self.look_at(state, now) {
+                state.tell(verdict);
+            }
+        }
+    }
+
+    fn look_at(&self, state: &ConnectionState, now: u32) -> Option<Verdict> {
+        let waited = now.wrapping_sub(state.since_sweep.get());
+        match (state.phase.get(), state.verdict()) {
+            (Phase::Handling, Verdict::Go | Verdict::Close) if state.is_gone(now) => Some(Verdict::Drop),
+            (Phase::Sending, Verdict::Go | Verdict::Close) => {
+                if state.has_taken_some() {
                     state.since_sweep.set(now);
-                    Verdict::Close
+                } else if waited > self.timeouts.send_s {
+                    state.forget_unsent();
+                    return Some(Verdict::Drop);
                 }
-                (Phase::Idle, Verdict::Close) if waited > CLOSING_SWEEPS => Verdict::Drop,
-                _ => continue,
-            };
-            state.tell(verdict);
+                None
+            }
+            (Phase::Head, _) if waited > self.timeouts.header_s => Some(Verdict::HeadTimeout),
+            (Phase::Idle, Verdict::Go) if waited > self.timeouts.idle_s => {
+                state.since_sweep.set(now);
+                Some(Verdict::Close)
+            }
+            (Phase::Idle, Verdict::Close) if waited > CLOSING_SWEEPS => Some(Verdict::Drop),
+            _ => None,
         }
     }
 
@@ -184,7 +311,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_asked_to_close_and_then_dropped() {
-        let connections = Connections::new(Timeouts { header_s: 2, idle_s: 4 });
+        let connections = Connections::new(Timeouts { header_s: 2, idle_s: 4, send_s: 9 });
         let state = connections.open();
         swept(&connections, 4);
         assert_eq!(state.verdict(), Verdict::Go);
@@ -198,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_slow_head_times_out_however_often_bytes_arrive() {
-        let connections = Connections::new(Timeouts { header_s: 2, idle_s: 40 });
+        let connections = Connections::new(Timeouts { header_s: 2, idle_s: 40, send_s: 9 });
         let state = connections.open();
         for _ in 0..3 {
             connections.bytes_arrived(&state);
@@ -209,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_request_being_answered_is_left_alone() {
-        let connections = Connections::new(Timeouts { header_s: 1, idle_s: 1 });
+        let connections = Connections::new(Timeouts { header_s: 1, idle_s: 1, send_s: 1 });
         let state = connections.open();
         connections.enter(&state, Phase::Handling);
         connections.bytes_arrived(&state);
@@ -218,5 +345,33 @@ mod tests {
         connections.drain();
         assert_eq!(state.verdict(), Verdict::Close);
         assert_eq!(connections.open().verdict(), Verdict::Close);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_taken_is_given_up_and_one_that_is_taken_slowly_is_not() {
+        let connections = Connections::new(Timeouts { header_s: 1, idle_s: 1, send_s: 3 });
+        let state = connections.open();
+        connections.enter(&state, Phase::Sending);
+        for _ in 0..20 {
+            swept(&connections, 3);
+            connections.bytes_left(&state, 1);
+        }
+        // The next request has begun to arrive; that is no reason to write anything.
+        connections.bytes_arrived(&state);
+        swept(&connections, 3);
+        assert_eq!(state.verdict(), Verdict::Go);
+        swept(&connections, 1);
+        assert_eq!(state.verdict(), Verdict::Drop);
+    }
+
+    #[test]
+    fn what_came_while_an_answer_was_sent_is_the_next_head() {
+        let connections = Connections::new(Timeouts { header_s: 2, idle_s: 40, send_s: 9 });
+        let state = connections.open();
+        connections.enter(&state, Phase::Sending);
+        connections.bytes_arrived(&state);
+        connections.flushed(&state);
+        swept(&connections, 3);
+        assert_eq!(state.verdict(), Verdict::HeadTimeout);
     }
 }

@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::process::{self, Allowed};
 use crate::routes::{self, App};
 use crate::services::Services;
+use crate::shares::Shares;
 use crate::worker::{AllowedOrigins, Command, Peers as Cores, Shared, WebSocketSettings};
 use orama_platform::auth::Authority;
 use orama_platform::auth::jwt::{Issuer, Tokens};
@@ -40,7 +41,6 @@ use orama_store::settings::CacheSettings;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -134,7 +134,10 @@ impl Assembly<'_> {
         let services = self.services(&stores, &blobs, secrets, &data)?;
         let modules = self.modules(compiler, &blobs);
         let platform = self.platform(&services, &stores, &blobs, authority, modules);
-        let shared = self.shared(engine, services, &platform)?;
+        let slots = engine.instance_slots() as usize;
+        let limits = self.config.shares.limits(Allowed::raised().descriptors, slots);
+        let shares = Shares::new(limits, self.config.shares.rates);
+        let shared = self.shared(engine, services, &platform, shares)?;
         Ok((Arc::new(shared), platform))
     }
 
@@ -261,9 +264,14 @@ impl Assembly<'_> {
         engine: Engine,
         services: Services,
         platform: &Arc<Platform>,
+        shares: Arc<Shares>,
     ) -> Result<Shared, StartError> {
         let config = self.config;
-        let app = App { platform: Arc::clone(platform), metrics: Arc::clone(self.metrics) };
+        let app = App {
+            platform: Arc::clone(platform),
+            metrics: Arc::clone(self.metrics),
+            shares: Arc::clone(&shares),
+        };
         let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
         Ok(Shared {
             engine,
@@ -275,10 +283,12 @@ impl Assembly<'_> {
             records: platform.records.clone(),
             backplane: self.backplane.clone(),
             control_plane: routes::router(Arc::new(app)),
-            control_bytes: AtomicUsize::new(0),
+            shares,
+            trusted_proxies: config.shares.trusted_proxies.clone(),
             timeouts: Timeouts {
                 header_s: config.header_timeout.as_secs() as u32,
                 idle_s: config.idle_timeout.as_secs() as u32,
+                send_s: config.send_timeout.as_secs() as u32,
             },
             body_timeout: config.body_timeout,
             drain_grace: config.drain_grace,

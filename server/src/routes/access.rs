@@ -51,6 +51,10 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
+    // A core that has looked the credential up does not have it looked up again.
+    if let Some(error) = request.extensions_mut().remove::<ApiError>() {
+        return Err(error);
+    }
     let key = bearer(request.headers())?.ok_or_else(|| {
         ApiError::unauthorized("a credential is needed: Authorization: Bearer <API key>, or X-API-Key")
     })?;

@@ -3,7 +3,7 @@
 use super::State as AppState;
 use super::{App, blocking};
 use crate::error::ApiError;
-use crate::metrics::{BackendGauges, Gauges, ModuleGauges};
+use crate::metrics::{BackendGauges, Gauges, ModuleGauges, ShareGauges};
 use crate::process::{self, Allowed};
 use axum::Json;
 use axum::extract::State;
@@ -108,6 +108,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, A
             records_dropped: app.platform.records.dropped(),
             jobs: app.platform.events.counts(),
             backends: breakers(&app).map(|breaker| BackendGauges::of(&breaker)).collect(),
+            shares: ShareGauges::of(&app.shares),
         }))
     })
     .await?;

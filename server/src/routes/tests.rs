@@ -63,7 +63,10 @@ impl Answer {
     /// Status and code of an error, whose shape is checked.
     fn error(&self) -> (u16, String) {
         let json = self.json();
-        assert_eq!(json.as_object().unwrap().len(), 3, "{json}");
+        let known = ["error", "code", "retryable", "retry_after", "scope", "request_id", "hint"];
+        let fields = json.as_object().unwrap();
+        assert!(fields.keys().all(|field| known.contains(&field.as_str())), "{json}");
+        assert!(json["retryable"].is_boolean(), "{json}");
         assert!(!json["error"].as_str().unwrap().is_empty());
         assert_eq!(json["request_id"], self.headers["x-request-id"].to_str().unwrap());
         assert_eq!(self.headers["content-type"], "application/json");
@@ -133,7 +136,9 @@ impl Node {
             peers: None,
             storing: Arc::new(tokio::sync::Semaphore::new(1)),
         });
-        let app = Arc::new(App { platform, metrics: Arc::default() });
+        let limits = crate::shares::ShareSettings::default().limits(1024, 16);
+        let shares = crate::shares::Shares::new(limits, crate::shares::Rates::default());
+        let app = Arc::new(App { platform, metrics: Arc::default(), shares });
         Self { router: router(Arc::clone(&app)), dir, app, key, gathered }
     }
 

@@ -3,10 +3,11 @@
 
 use super::core::Core;
 use super::{Command, Peer};
-use crate::http::serve_connection;
+use crate::http::{refuse_connection, serve_connection};
+use crate::shares::{Kind, NoRoom, Permit};
 use monoio::net::{TcpListener, TcpStream};
 use std::io;
-use std::net::TcpStream as StdStream;
+use std::net::{IpAddr, TcpStream as StdStream};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,14 +15,18 @@ use std::time::Duration;
 /// Pause after a failed accept: mostly the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What goes with a connection from core to core.
+pub(crate) struct Admitted {
+    address: IpAddr,
+    /// Its place among the node's connections.
+    permit: Permit,
+}
+
 /// Accepts until the listener is closed.
 pub(super) async fn accept(listener: TcpListener, core: Rc<Core>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => match idler(&core) {
-                Some(peer) => hand_over(peer, stream),
-                None => serve(&core, stream),
-            },
+            Ok((stream, peer)) => take(&core, stream, peer.ip()),
             // What a drain makes of a listener.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
             Err(error) => {
@@ -30,6 +35,30 @@ pub(super) async fn accept(listener: TcpListener, core: Rc<Core>) {
             }
         }
     }
+}
+
+fn take(core: &Rc<Core>, stream: TcpStream, address: IpAddr) {
+    let admitted = match admit(core, address) {
+        Ok(permit) => Admitted { address, permit },
+        Err(_) => return refuse_connection(&stream),
+    };
+    match idler(core) {
+        Some(peer) => hand_over(peer, stream, admitted),
+        None => {
+            core.counters.connection_opened();
+            spawn(core, stream, admitted);
+        }
+    }
+}
+
+/// A place for a connection: one of the node's, and of its address where that is the client's own.
+fn admit(core: &Core, address: IpAddr) -> Result<Permit, NoRoom> {
+    let shares = &core.shared.shares;
+    let is_proxy = core.shared.trusted_proxies.contains(address);
+    let party = (!is_proxy).then(|| shares.address(address));
+    let mut permit = shares.permit(Kind::Connections, [party, None]);
+    permit.grow(1)?;
+    Ok(permit)
 }
 
 /// The core with the fewest connections, if it has fewer than this one.
@@ -43,21 +72,21 @@ fn idler(core: &Core) -> Option<&Peer> {
     (fewest.counters.connections() < core.counters.connections()).then_some(fewest)
 }
 
-fn hand_over(peer: &Peer, stream: TcpStream) {
+fn hand_over(peer: &Peer, stream: TcpStream, admitted: Admitted) {
     // Counted at once: the next ones may be accepted before the peer has seen this one.
     peer.counters.connection_opened();
     // SAFETY: nobody else owns the descriptor that `into_raw_fd` gives up.
     let stream = unsafe { StdStream::from_raw_fd(stream.into_raw_fd()) };
     // A core that has ended drops the connection, as it does with its own.
-    if peer.commands.send(Command::Serve(stream)).is_err() {
+    if peer.commands.send(Command::Serve(stream, admitted)).is_err() {
         peer.counters.connection_closed();
     }
 }
 
 /// Serves a connection that another core has accepted and counted.
-pub(super) fn take_over(core: &Rc<Core>, stream: StdStream) {
+pub(super) fn take_over(core: &Rc<Core>, stream: StdStream, admitted: Admitted) {
     match TcpStream::from_std(stream) {
-        Ok(stream) => spawn(core, stream),
+        Ok(stream) => spawn(core, stream, admitted),
         Err(error) => {
             core.counters.connection_closed();
             tracing::warn!(%error, "a connection could not be handed over");
@@ -65,15 +94,12 @@ pub(super) fn take_over(core: &Rc<Core>, stream: StdStream) {
     }
 }
 
-fn serve(core: &Rc<Core>, stream: TcpStream) {
-    core.counters.connection_opened();
-    spawn(core, stream);
-}
-
-fn spawn(core: &Rc<Core>, stream: TcpStream) {
+fn spawn(core: &Rc<Core>, stream: TcpStream, admitted: Admitted) {
     let core = Rc::clone(core);
     monoio::spawn(async move {
-        serve_connection(stream, Rc::clone(&core), Rc::clone(&core.connections)).await;
+        let Admitted { address, permit } = admitted;
+        serve_connection(stream, address, Rc::clone(&core), Rc::clone(&core.connections)).await;
         core.counters.connection_closed();
+        drop(permit);
     });
 }

@@ -6,10 +6,11 @@
 //! change that its client knows of. What was not used for longest goes where there is too much, and code goes when the
 //! node threw it out ([`orama_platform::modules`]).
 
+use super::callers::{Local, Remembered};
 use super::keeper::Kept;
+use crate::error::ApiError;
 use hashlink::linked_hash_map::RawEntryMut;
 use hashlink::{LinkedHashMap, LruCache};
-use orama_platform::auth::Known;
 use orama_platform::records;
 use orama_runtime::LoadedModule;
 use orama_runtime::function::{FunctionVersion, WasmHash};
@@ -20,9 +21,12 @@ use std::hash::BuildHasher;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Entries of each kind. A function's entry is about 400 bytes beside what is shared.
 const ENTRIES_MAX: usize = 16_384;
+/// What is remembered as not known, of each kind. A name has at most some hundred bytes.
+const UNKNOWN_MAX: usize = 4_096;
 
 /// A function ready to run.
 pub(super) struct Ready {
@@ -34,6 +38,8 @@ pub(super) struct Ready {
     pub(super) kept: Rc<Kept>,
     /// The age ([`orama_platform::modules::Modules::age`]) in which the node last heard that this code is in use.
     pub(super) noted_at: Cell<u64>,
+    /// Its namespace, for which its invocations count.
+    pub(super) tenant: Rc<Local>,
     /// See [`Users`].
     pub(super) _user: Rc<Namespace>,
 }
@@ -73,7 +79,10 @@ struct Key {
 
 pub(super) struct CoreCache {
     generation: u64,
-    credentials: LruCache<[u8; 32], Known>,
+    credentials: LruCache<[u8; 32], Remembered>,
+    /// Credentials and functions that were not known a moment ago, and until when that is remembered.
+    unknown_credentials: LruCache<[u8; 32], (Instant, ApiError)>,
+    unknown_functions: LruCache<Key, (Instant, ApiError)>,
     /// The one not used for longest comes first.
     functions: LinkedHashMap<Rc<Key>, Rc<Ready>>,
     /// Which functions have which code.
@@ -85,6 +94,8 @@ impl Default for CoreCache {
         Self {
             generation: 0,
             credentials: LruCache::new(ENTRIES_MAX),
+            unknown_credentials: LruCache::new(UNKNOWN_MAX),
+            unknown_functions: LruCache::new(UNKNOWN_MAX),
             functions: LinkedHashMap::new(),
             by_code: HashMap::new(),
         }
@@ -101,8 +112,56 @@ impl CoreCache {
         now
     }
 
-    pub(super) fn credential(&mut self, key_hash: &[u8; 32]) -> Option<&Known> {
+    pub(super) fn credential(&mut self, key_hash: &[u8; 32]) -> Option<&Remembered> {
         self.credentials.get(key_hash)
+    }
+
+    /// Why a credential was refused a moment ago.
+    pub(super) fn unknown_credential(&mut self, key_hash: &[u8; 32], now: Instant) -> Option<ApiError> {
+        let (until, error) = self.unknown_credentials.get(key_hash)?;
+        (now < *until).then(|| error.clone())
+    }
+
+    /// Keeps that a credential was refused when the registry's count was `generation`.
+    pub(super) fn keep_unknown_credential(
+        &mut self,
+        generation: u64,
+        key_hash: [u8; 32],
+        error: ApiError,
+        until: Instant,
+    ) {
+        if generation == self.generation {
+            self.unknown_credentials.insert(key_hash, (until, error));
+        }
+    }
+
+    /// Why there was no such function a moment ago.
+    pub(super) fn unknown_function(
+        &mut self,
+        namespace: &Namespace,
+        path_name: &str,
+        now: Instant,
+    ) -> Option<ApiError> {
+        if self.unknown_functions.is_empty() {
+            return None;
+        }
+        let key = Key { namespace: namespace.clone(), path_name: path_name.into() };
+        let (until, error) = self.unknown_functions.get(&key)?;
+        (now < *until).then(|| error.clone())
+    }
+
+    /// Keeps that there was no such function when the registry's count was `generation`.
+    pub(super) fn keep_unknown_function(
+        &mut self,
+        generation: u64,
+        (namespace, path_name): (&Namespace, &str),
+        error: ApiError,
+        until: Instant,
+    ) {
+        if generation == self.generation {
+            let key = Key { namespace: namespace.clone(), path_name: path_name.into() };
+            self.unknown_functions.insert(key, (until, error));
+        }
     }
 
     pub(super) fn function(&mut self, namespace: &Namespace, path_name: &str) -> Option<&Rc<Ready>> {
@@ -122,7 +181,7 @@ impl CoreCache {
     }
 
     /// Keeps a credential that was looked up when the registry's count was `generation`.
-    pub(super) fn keep_credential(&mut self, generation: u64, key_hash: [u8; 32], known: Known) {
+    pub(super) fn keep_credential(&mut self, generation: u64, key_hash: [u8; 32], known: Remembered) {
         if generation == self.generation {
             self.credentials.insert(key_hash, known);
         }

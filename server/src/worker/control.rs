@@ -1,68 +1,124 @@
 //! Hands everything that is not an invocation to the control plane, with its bounded body.
+//!
+//! Nothing of a body is read before it is known that its sender may do what it asks for.
 
+use super::answer::{held, text_header};
+use super::callers::{Identity, Local};
 use super::core::Core;
-use super::invoke::{Refused, text_header};
+use super::invoke::{Refused, credential_needed};
 use crate::error::{ApiError, REQUEST_ID};
-use crate::http::{Response, read_body};
-use crate::limits::{CONTROL_BODIES_MAX_BYTES, CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
+use crate::http::{BodyLimits, Received, Response, read_body};
+use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
+use crate::routes;
+use crate::shares::{Kind, Party, RateKind};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, request};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Incoming};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 use tower::ServiceExt;
 
-/// Memory set aside for a request's body.
-struct Reserved<'a>(&'a AtomicUsize, usize);
-
-impl<'a> Reserved<'a> {
-    fn take(all: &'a AtomicUsize, bytes: usize) -> Result<Self, ApiError> {
-        let before = all.fetch_add(bytes, Ordering::Relaxed);
-        let reserved = Self(all, bytes);
-        if before + bytes > CONTROL_BODIES_MAX_BYTES {
-            return Err(ApiError::overloaded("too many large requests are under way"));
-        }
-        Ok(reserved)
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
-}
+const DEPLOY_PATH: &str = "/v1/functions";
+const PUBLISH_PATH: &str = "/v1/pubsub/publish";
 
 /// Answers a control-plane request.
 pub(super) async fn forward(
-    core: &Core,
+    core: &Rc<Core>,
     mut parts: request::Parts,
     body: Incoming,
-    request_id: &str,
+    (peer, request_id): (IpAddr, &str),
 ) -> Result<Response, Refused> {
-    let is_deploy = parts.method == Method::POST && parts.uri.path() == "/v1/functions";
-    let limit_bytes = if is_deploy { DEPLOY_MAX_BYTES } else { CONTROL_BODY_MAX_BYTES };
     let unread = |error| Refused { error, body_unread: true };
-    let mut reserved = None;
-    let body = if body.is_end_stream() {
-        Bytes::new()
-    } else {
-        // Nobody without a credential gets to fill this node's memory; what it may do is the control plane's business.
-        if core.credential(&parts.headers).await.map_err(unread)?.is_none() {
-            return Err(unread(ApiError::unauthorized(
-                "a credential is needed: Authorization: Bearer <API key>, or X-API-Key",
-            )));
-        }
-        let announced = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
-        let expected_bytes = announced.unwrap_or(limit_bytes).min(limit_bytes);
-        reserved = Some(Reserved::take(&core.shared.control_bytes, expected_bytes).map_err(unread)?);
-        read_body(body, limit_bytes, core.shared.body_timeout).await.map_err(unread)?
-    };
     let refused = |error| Refused { error, body_unread: false };
+    let client = core.client(&parts.headers, peer);
+    let identity = match core.identity(&parts.headers, peer).await {
+        Ok(identity) => identity,
+        Err(error) => {
+            // Paths that need no credential ignore a bad one; the others need not look it up again.
+            parts.extensions.insert(error);
+            None
+        }
+    };
+    let address = core.admit(identity.as_ref(), client).map_err(unread)?;
+    let parties = parties(identity.as_ref(), address.as_ref());
+    let (body, _room, is_unread) = if body.is_end_stream() {
+        (Bytes::new(), None, false)
+    } else {
+        match may_send(&mut parts, identity.as_ref()).map_err(unread)? {
+            Some(limit_bytes) => {
+                if let Some(identity) = &identity {
+                    take_tokens(core, &parts, identity).map_err(unread)?;
+                }
+                let limits = BodyLimits { bytes: limit_bytes, timeout: core.shared.body_timeout };
+                let permit = core.shared.shares.permit(Kind::BodyBytes, parties.clone());
+                let received = read_body(body, limits, &core.bodies, permit).await.map_err(unread)?;
+                let Received { bytes, permit } = received;
+                (bytes, Some(permit), false)
+            }
+            // The router answers that there is no such path or method; it does not look at the body.
+            None => (Bytes::new(), None, true),
+        }
+    };
+    let mut place = core.shared.shares.permit(Kind::ControlRequests, parties.clone());
+    place.grow(1).map_err(|error| refused(error.into()))?;
     // Whatever the client sent under this name, the id is ours.
     let id = text_header(request_id.to_owned()).map_err(refused)?;
     parts.headers.insert(REQUEST_ID, id.clone());
-    let request = http::Request::from_parts(parts, Body::from(body));
+    let response = ask_router(core, http::Request::from_parts(parts, Body::from(body))).await;
+    drop(place);
+    let (mut head, body) = response.map_err(refused)?.into_parts();
+    head.headers.insert(REQUEST_ID, id);
+    let body = held(&core.shared.shares, body, parties).map_err(refused)?;
+    let mut response = Response::from_parts(head, Full::new(body));
+    if is_unread {
+        response.extensions_mut().insert(super::BodyUnread);
+    }
+    Ok(response)
+}
+
+/// Whom a request counts for: the namespace of its credential, or else its client's address.
+fn parties(identity: Option<&Identity>, address: Option<&Rc<Local>>) -> [Option<Arc<Party>>; 2] {
+    let local = identity.map(|identity| &identity.namespace).or(address);
+    [local.map(|local| Arc::clone(&local.party)), None]
+}
+
+/// How large the body of a request may be; `None` where no route takes one.
+///
+/// # Errors
+/// 401 or 403 for who may not do what the route does.
+fn may_send(parts: &mut request::Parts, identity: Option<&Identity>) -> Result<Option<usize>, ApiError> {
+    let Some(action) = routes::body_action(&parts.method, parts.uri.path()) else { return Ok(None) };
+    let Some(identity) = identity else {
+        return Err(parts.extensions.remove::<ApiError>().unwrap_or_else(credential_needed));
+    };
+    identity.credential.require(action)?;
+    Ok(Some(if is_deploy(parts) { DEPLOY_MAX_BYTES } else { CONTROL_BODY_MAX_BYTES }))
+}
+
+fn is_deploy(parts: &request::Parts) -> bool {
+    parts.method == Method::POST && parts.uri.path() == DEPLOY_PATH
+}
+
+/// Counts a deploy or a publish.
+fn take_tokens(core: &Core, parts: &request::Parts, identity: &Identity) -> Result<(), ApiError> {
+    let kind = if is_deploy(parts) {
+        RateKind::Deploys
+    } else if parts.method == Method::POST && parts.uri.path() == PUBLISH_PATH {
+        RateKind::Publishes
+    } else {
+        return Ok(());
+    };
+    for local in [&identity.key, &identity.namespace] {
+        core.shared.shares.tokens(kind, 1, &local.party)?;
+    }
+    Ok(())
+}
+
+/// The control plane's answer, with its whole body.
+async fn ask_router(core: &Core, request: http::Request<Body>) -> Result<http::Response<Bytes>, ApiError> {
     let router = core.shared.control_plane.clone();
     let answering = core.shared.backplane.spawn(async move {
         let response = match router.oneshot(request).await {
@@ -70,15 +126,8 @@ pub(super) async fn forward(
             Err(never) => match never {},
         };
         let (parts, body) = response.into_parts();
-        body.collect().await.map(|body| http::Response::from_parts(parts, Full::new(body.to_bytes())))
+        body.collect().await.map(|body| http::Response::from_parts(parts, body.to_bytes()))
     });
-    let answered = answering.await;
-    drop(reserved);
-    let mut response = match answered {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(refused(ApiError::internal(error))),
-        Err(error) => return Err(refused(ApiError::internal(error))),
-    };
-    response.headers_mut().insert(REQUEST_ID, id);
-    Ok(response)
+    let answered = answering.await.map_err(ApiError::internal)?;
+    answered.map_err(ApiError::internal)
 }

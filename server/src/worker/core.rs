@@ -2,30 +2,30 @@
 
 use super::Peers;
 use super::cache::{CoreCache, Users};
+use super::callers::Callers;
 use super::keeper::Keeper;
+use super::memory::CoreMemory;
 use super::scheduler::{CoreScheduler, Turns};
-use crate::bearer::bearer;
 use crate::error::ApiError;
-use crate::http::{Connections, Timeouts};
+use crate::http::{Bodies, Connections, Timeouts};
 use crate::limits::RECORD_BATCH_EVERY;
 use crate::limits::RECORD_BATCH_MAX;
 use crate::metrics::CoreCounters;
 use crate::services::Services;
-use http::HeaderMap;
-use orama_platform::auth::{self, Authority, Credential};
+use crate::shares::{Shares, TrustedProxies};
+use orama_platform::auth::Authority;
 use orama_platform::modules::Modules;
 use orama_platform::records::{Record, Records};
 use orama_platform::registry::Registry;
 use orama_platform::start_notes::StartNotes;
 use orama_runtime::Engine;
 use orama_runtime::function::WasmHash;
-use orama_runtime::invocation::Caller;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::Host;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
@@ -41,8 +41,10 @@ pub(crate) struct Shared {
     /// The backplane: whatever waits on the disk or on others runs there.
     pub(crate) backplane: tokio::runtime::Handle,
     pub(crate) control_plane: axum::Router,
-    /// Bytes of control-plane requests that are held in memory now.
-    pub(crate) control_bytes: AtomicUsize,
+    /// Who may hold how much, and ask how often.
+    pub(crate) shares: Arc<Shares>,
+    /// Whose word counts on where a request comes from.
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) timeouts: Timeouts,
     pub(crate) body_timeout: Duration,
     pub(crate) drain_grace: Duration,
@@ -60,8 +62,13 @@ pub(super) struct Core {
     pub(super) connections: Rc<Connections>,
     pub(super) cache: RefCell<CoreCache>,
     pub(super) users: RefCell<Users>,
+    pub(super) callers: Callers,
+    /// Bodies of requests that are arriving.
+    pub(super) bodies: Bodies,
     /// What this core's guests reach.
     pub(super) host: Arc<Host>,
+    /// What they have of the node's memory.
+    pub(super) memory: Arc<CoreMemory>,
     pub(super) counters: Arc<CoreCounters>,
     pub(super) turns: Rc<Turns>,
     pub(super) keeper: Keeper,
@@ -87,15 +94,20 @@ impl Core {
     pub(super) fn new(shared: Arc<Shared>, counters: Arc<CoreCounters>, turns: Rc<Turns>) -> Self {
         let connections = Rc::new(Connections::new(shared.timeouts));
         let scheduler = CoreScheduler { backplane: shared.backplane.clone() };
-        let host = Arc::new(shared.services.host(Arc::new(scheduler)));
+        let memory = Arc::new(CoreMemory::new(Arc::clone(&shared.shares)));
+        let host = Arc::new(shared.services.host(Arc::new(scheduler), Arc::<CoreMemory>::clone(&memory)));
         let keeper =
             Keeper::new(shared.parked_max_bytes, Arc::clone(&counters), Arc::clone(&shared.start_notes));
+        let callers = Callers::new(Arc::clone(&shared.shares));
         Self {
             shared,
             connections,
             cache: RefCell::default(),
             users: RefCell::default(),
+            callers,
+            bodies: Bodies::default(),
             host,
+            memory,
             counters,
             turns,
             keeper,
@@ -125,45 +137,6 @@ impl Core {
         let now_ms = unix_time().as_millis() as u64;
         let id = uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid();
         Ok(id.as_hyphenated().to_string())
-    }
-
-    /// Who sent a request with these headers: `None` without a credential.
-    ///
-    /// # Errors
-    /// 401 for a credential that is malformed or not known.
-    pub(super) async fn credential(&self, headers: &HeaderMap) -> Result<Option<Arc<Credential>>, ApiError> {
-        match bearer(headers)? {
-            Some(text) => self.credential_of(text).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Whose credential a text is.
-    ///
-    /// # Errors
-    /// 401 for one that is not known.
-    pub(super) async fn credential_of(&self, text: &str) -> Result<Arc<Credential>, ApiError> {
-        self.shared.authority.screen(text)?;
-        let hash = auth::key_hash(text);
-        let generation = {
-            let mut cache = self.cache.borrow_mut();
-            let generation = cache.refresh(&self.shared.registry_generation);
-            if let Some(known) = cache.credential(&hash)
-                && known.is_fresh(|| unix_time().as_secs())
-            {
-                return Ok(Arc::clone(&known.credential));
-            }
-            generation
-        };
-        let (authority, text) = (self.shared.authority.clone(), text.to_owned());
-        let mut known = self.ask(move || authority.find(&text)).await??;
-        // Counting who uses it is a write each time, so each core counts for itself.
-        let mut credential = Credential::clone(&known.credential);
-        credential.caller = credential.caller.map(|caller| Arc::new(Caller::clone(&caller)));
-        let credential = Arc::new(credential);
-        known.credential = Arc::clone(&credential);
-        self.cache.borrow_mut().keep_credential(generation, hash, known);
-        Ok(credential)
     }
 
     /// Whether anything of a namespace whose functions the registry has no more is under way.

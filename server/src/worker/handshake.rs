@@ -1,12 +1,14 @@
 //! From a request for a WebSocket to the answer that opens it: form, origin, credential and function are checked
 //! before.
 
+use super::answer::text_header;
+use super::callers::Identity;
 use super::core::Core;
-use super::invoke::{namespace, permitted, text_header};
+use super::invoke::{Caller, namespace, permitted};
 use crate::bearer::bearer;
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Origin, Response};
-use crate::limits::WEBSOCKETS_MAX;
+use crate::shares::{Kind, Permit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -18,6 +20,7 @@ use http::{StatusCode, Version, request};
 use hyper::body::{Body, Incoming};
 use orama_runtime::names::Namespace;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use zeroize::Zeroizing;
@@ -63,6 +66,12 @@ pub(super) struct Opening {
     pub(super) namespace: Namespace,
     /// `name` or `name@version`.
     pub(super) name: String,
+    /// The address that it counts for.
+    pub(super) client: IpAddr,
+    /// Its place among the node's WebSockets.
+    pub(super) _place: Permit,
+    /// Whose room its messages and answers take; for nothing by itself.
+    pub(super) room: Permit,
 }
 
 /// Checks a request for a WebSocket, and answers it.
@@ -74,22 +83,27 @@ pub(super) async fn open(
     parts: &request::Parts,
     body: &Incoming,
     name: &str,
-    request_id: &str,
+    (peer, request_id): (IpAddr, &str),
 ) -> Result<(Response, Box<Opening>), ApiError> {
     let accept = accept_key(parts, body)?;
     check_origin(&parts.headers, &core.shared.websockets.origins)?;
     let protocols = Protocols::of(&parts.headers)?;
     let query = parts.uri.query();
     let text = credential(&parts.headers, &protocols, query)?;
-    let known = match &text {
-        Some(text) => Some(core.credential_of(text).await?),
+    let client = core.client(&parts.headers, peer);
+    let identity = match &text {
+        Some(text) => Some(core.identity_of(text, client).await?),
         None => None,
     };
-    let namespace = namespace(known.as_deref(), None, query)?;
-    permitted(core, known.as_deref(), &namespace, name).await?;
-    if core.websockets.get() >= WEBSOCKETS_MAX {
-        return Err(ApiError::overloaded("too many WebSockets are open on this node"));
-    }
+    let address = core.admit(identity.as_ref(), client)?;
+    let known = identity.as_ref().map(|identity: &Identity| &*identity.credential);
+    let namespace = namespace(known, None, query)?;
+    let ready = permitted(core, known, &namespace, name).await?;
+    let caller = Caller::new(core, &ready, identity.clone(), address, client)?;
+    let parties = Core::parties(&ready.tenant, caller.address.as_ref());
+    let room = core.shared.shares.permit(Kind::BodyBytes, parties.clone());
+    let mut place = core.shared.shares.permit(Kind::WebSockets, parties);
+    place.grow(1)?;
     let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -101,7 +115,10 @@ pub(super) async fn open(
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
     }
     let credential = text.map(|text| Zeroizing::new(text.into_owned()));
-    Ok((response, Box::new(Opening { credential, namespace, name: name.to_owned() })))
+    Ok((
+        response,
+        Box::new(Opening { credential, namespace, name: name.to_owned(), client, _place: place, room }),
+    ))
 }
 
 /// The answer to the handshake's key, if it is a handshake.

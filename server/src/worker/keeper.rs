@@ -271,6 +271,7 @@ pub(super) async fn look_through_all(core: Rc<Core>) {
         monoio::time::sleep(LOOK_EVERY).await;
         let keeper = &core.keeper;
         keeper.look_through(Instant::now());
+        core.memory.give_back_spare();
         let generation = core.shared.registry_generation.load(Ordering::Acquire);
         if keeper.generation.replace(generation) != generation {
             drop_replaced(&core).await;

@@ -1,50 +1,91 @@
 //! Runs functions on one core, whatever caused it: finds their code, counts them, tries again, and records what came of it.
 
 use super::cache::Ready;
+use super::callers::Local;
 use super::core::{Core, unix_time};
+use super::invoke::not_yours;
 use crate::error::ApiError;
-use crate::limits::RETRY_PATIENCE;
+use crate::limits::{RETRY_PATIENCE, UNKNOWN_KNOWN_FOR};
 use crate::routes::Target;
+use crate::shares::{Kind, NoRoom, Scope};
 use bytes::Bytes;
+use http::StatusCode;
 use orama_platform::modules::LoadError;
 use orama_platform::records::{self, Record};
-use orama_runtime::Ended;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
 use orama_runtime::names::Namespace;
+use orama_runtime::{Ended, LoadedModule};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Which functions a caller may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Those of the namespace.
+    All,
+    /// Those that are open to everybody.
+    Public {
+        /// Whether there is a credential, of another namespace.
+        has_credential: bool,
+    },
+}
+
+impl Access {
+    fn check(self, function: &FunctionVersion) -> Result<(), ApiError> {
+        match self {
+            Self::Public { has_credential } if !function.is_public => Err(not_yours(has_credential)),
+            Self::All | Self::Public { .. } => Ok(()),
+        }
+    }
+
+    /// Whether a function is there is nobody's business but its namespace's.
+    fn hide(self, error: ApiError) -> ApiError {
+        match self {
+            Self::Public { has_credential } if error.status == StatusCode::NOT_FOUND => {
+                not_yours(has_credential)
+            }
+            Self::All | Self::Public { .. } => error,
+        }
+    }
+}
+
 /// The function and its code: from this core's memory, else from the registry and the disk.
+///
+/// # Errors
+/// 401 or 403 where the caller may not run it, before any code is loaded; 404 where there is none; 503 where its code cannot be
+/// loaded now.
 pub(super) async fn ready(
     core: &Rc<Core>,
     namespace: &Namespace,
     path_name: &str,
+    access: Access,
 ) -> Result<Rc<Ready>, ApiError> {
     let generation = {
         let mut cache = core.cache.borrow_mut();
         let generation = cache.refresh(&core.shared.registry_generation);
         if let Some(ready) = cache.function(namespace, path_name) {
+            access.check(&ready.function)?;
             note_use(core, ready);
             return Ok(Rc::clone(ready));
         }
+        if let Some(error) = cache.unknown_function(namespace, path_name, Instant::now()) {
+            return Err(access.hide(error));
+        }
         generation
     };
-    let Target { name, version } = Target::parse(path_name)?;
+    let target = Target::parse(path_name)?;
     let user = core.users.borrow_mut().enter(namespace);
-    let (shared, wanted) = (Arc::clone(&core.shared), (namespace.clone(), name.clone()));
-    let (function, module) = core
-        .ask(move || {
-            let function = shared.registry.function(&wanted.0, &wanted.1, version);
-            let function = function.map_err(ApiError::internal)?;
-            let function =
-                function.ok_or_else(|| ApiError::function_not_found(wanted.1.as_str(), version))?;
-            let module = shared.modules.load(&function).map_err(not_loaded)?;
-            Ok::<_, ApiError>((function, module))
-        })
-        .await??;
+    let (function, module) = look_up(core, namespace, target, access).await.map_err(|error| {
+        if error.status == StatusCode::NOT_FOUND {
+            let until = Instant::now() + UNKNOWN_KNOWN_FOR;
+            let mut cache = core.cache.borrow_mut();
+            cache.keep_unknown_function(generation, (namespace, path_name), error.clone(), until);
+        }
+        access.hide(error)
+    })?;
     let module = match module {
         Some(module) => module,
         None => {
@@ -59,12 +100,32 @@ pub(super) async fn ready(
     let kept = core.keeper.pool(&function, &module);
     let FunctionVersion { namespace, name, .. } = &*function;
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: name.clone() });
-    let ready = Rc::new(Ready { function, recorded, module, kept, noted_at, _user: user });
+    let tenant = core.callers.namespace(namespace);
+    let ready = Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, _user: user });
     // Of code that was thrown out meanwhile, cores were told already.
     if !ready.module.is_evicted() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
     }
     Ok(ready)
+}
+
+/// Asks the registry and, where the caller may, loads the code; none where it has to be made first.
+async fn look_up(
+    core: &Core,
+    namespace: &Namespace,
+    Target { name, version }: Target,
+    access: Access,
+) -> Result<(Arc<FunctionVersion>, Option<Arc<LoadedModule>>), ApiError> {
+    let (shared, namespace) = (Arc::clone(&core.shared), namespace.clone());
+    core.ask(move || {
+        let function = shared.registry.function(&namespace, &name, version);
+        let function = function.map_err(ApiError::internal)?;
+        let function = function.ok_or_else(|| ApiError::function_not_found(name.as_str(), version))?;
+        access.check(&function)?;
+        let module = shared.modules.load(&function).map_err(not_loaded)?;
+        Ok((function, module))
+    })
+    .await?
 }
 
 fn not_loaded(error: LoadError) -> ApiError {
@@ -89,31 +150,48 @@ fn note_use(core: &Core, ready: &Ready) {
     }
 }
 
-/// Counts an invocation as long as it is under way.
-pub(super) struct Running<'a>(&'a Rc<Core>);
+/// Counts an invocation as long as it is under way: for the core, for the namespace, and for the client's address where
+/// a stranger calls.
+pub(super) struct Running<'a> {
+    core: &'a Rc<Core>,
+    tenant: Rc<Local>,
+    address: Option<Rc<Local>>,
+}
 
 impl<'a> Running<'a> {
     /// # Errors
-    /// 503 when too many are under way.
-    pub(super) fn enter(core: &'a Rc<Core>) -> Result<Self, ApiError> {
-        let running = core.running.get();
-        if running >= core.shared.running_max {
-            return Err(ApiError::overloaded("too many functions are running on this node"));
+    /// [`NoRoom`] when too many are under way.
+    pub(super) fn enter(
+        core: &'a Rc<Core>,
+        tenant: &Rc<Local>,
+        address: Option<&Rc<Local>>,
+    ) -> Result<Self, NoRoom> {
+        let (running, limit) = (core.running.get(), core.shared.running_max);
+        if running >= limit {
+            return Err(core.shared.shares.refuse(Kind::Invocations, Scope::Node));
         }
-        let this = Self(core);
-        this.set(running + 1);
+        core.callers.may_run(limit, running, tenant)?;
+        if let Some(address) = address {
+            core.callers.may_run(limit, running, address)?;
+        }
+        let this = Self { core, tenant: Rc::clone(tenant), address: address.cloned() };
+        this.count(|running| running + 1);
         Ok(this)
     }
 
-    fn set(&self, running: usize) {
-        self.0.running.set(running);
-        self.0.counters.set_running(running);
+    fn count(&self, change: impl Fn(usize) -> usize) {
+        let running = change(self.core.running.get());
+        self.core.running.set(running);
+        self.core.counters.set_running(running);
+        for local in std::iter::once(&self.tenant).chain(&self.address) {
+            local.set_running(change(local.running()));
+        }
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.set(self.0.running.get() - 1);
+        self.count(|running| running - 1);
     }
 }
 
@@ -175,7 +253,7 @@ pub(super) async fn run(
     cause: &Cause,
     attempt: u32,
 ) -> Outcome {
-    let core = running.0;
+    let core = running.core;
     let record = begin_record(ready, &input, request_id, cause, attempt);
     let unfinished = Unfinished { core, begun: Instant::now(), record: Some(record) };
     let invocation = Invocation {
@@ -219,7 +297,8 @@ pub(super) async fn run_with_retries(
     cause: &Cause,
 ) -> (Outcome, Duration) {
     let begun = Instant::now();
-    let core = running.0;
+    let core = running.core;
+    let (tenant, address) = (Rc::clone(&running.tenant), running.address.clone());
     let attempts = 1 + ready.function.retry_count;
     let mut attempt = 1;
     loop {
@@ -238,7 +317,7 @@ pub(super) async fn run_with_retries(
         // Who only waits takes nobody's place.
         drop(running);
         core.host.scheduler.sleep(pause).await;
-        running = match Running::enter(core) {
+        running = match Running::enter(core, &tenant, address.as_ref()) {
             Ok(running) => running,
             Err(_) => return (outcome, begun.elapsed()),
         };

@@ -1,7 +1,7 @@
 //! Runs functions for events, on the core that has the least to do.
 
 use super::core::Core;
-use super::run::{Cause, Running, ready, run};
+use super::run::{Access, Cause, Running, ready, run};
 use super::{Command, Peer};
 use crate::error::ApiError;
 use http::StatusCode;
@@ -87,14 +87,11 @@ pub(super) async fn serve(core: Rc<Core>, triggered: Triggered, answer: oneshot:
 
 async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ran {
     let Triggered { namespace, function, event, depth, attempt } = triggered;
-    let ready = match ready(core, &namespace, function.as_str()).await {
+    let ready = match ready(core, &namespace, function.as_str(), Access::All).await {
         Ok(ready) => ready,
         Err(error) => return refused(&error, request_id),
     };
-    let running = match Running::enter(core) {
-        Ok(running) => running,
-        Err(error) => return refused(&error, request_id),
-    };
+    let Ok(running) = Running::enter(core, &ready.tenant, None) else { return Ran::NoRoom };
     let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None };
     let outcome = run(&running, &ready, event, request_id, &cause, attempt).await;
     core.hand_over_records();

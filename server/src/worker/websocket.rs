@@ -6,7 +6,8 @@
 use super::core::Core;
 use super::handshake::Opening;
 use crate::http::Taken;
-use crate::limits::{WEBSOCKET_PINGS_UNANSWERED_MAX, WEBSOCKET_WAITING_MAX};
+use crate::limits::{WEBSOCKET_COUNTED_FROM_BYTES, WEBSOCKET_PINGS_UNANSWERED_MAX, WEBSOCKET_WAITING_MAX};
+use crate::shares::Permit;
 use bytes::Bytes;
 use futures_util::{Sink, Stream, StreamExt};
 use monoio::time::{Instant, Sleep};
@@ -89,13 +90,16 @@ pub(super) async fn serve(core: &Rc<Core>, opening: Opening, taken: Taken) {
     let stream = FairStream::new(taken.socket, Arc::clone(&core.host.scheduler), namespace);
     let socket =
         WebSocketStream::from_partially_read(stream, taken.read.into(), Role::Server, Some(config)).await;
+    let room = opening.room.empty();
     let mut conversation = Conversation {
         core,
         opening: Rc::new(opening),
         socket,
         waiting: Waiting::default(),
+        room,
         running: None,
         sending: false,
+        unsent: None,
         last: None,
         pulse: Pulse::new(core.shared.websockets.ping_every),
     };
@@ -154,10 +158,14 @@ struct Conversation<'a> {
     opening: Rc<Opening>,
     socket: Socket,
     waiting: Waiting,
+    /// What waits, and what of a message has arrived.
+    room: Permit,
     /// The message under way.
     running: Option<Pin<Box<dyn Future<Output = Reply>>>>,
     /// Something is on its way to the client and not yet with the system.
     sending: bool,
+    /// The share of the answer that is on its way.
+    unsent: Option<Permit>,
     /// The end that follows when everything has been sent.
     last: Option<End>,
     pulse: Pulse,
@@ -174,30 +182,31 @@ impl Conversation<'_> {
                     self.last =
                         Some(End::Close(CloseCode::Policy, "the credential is not accepted any more"));
                 }
+                self.unsent = reply.permit;
                 if self.send(Message::text(reply.text)).is_err() {
                     return Poll::Ready(End::Gone);
                 }
             }
             self.sending = match Pin::new(&mut self.socket).poll_flush(cx) {
-                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Ok(())) => {
+                    self.unsent = None;
+                    false
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Pending => true,
             };
             // While nothing is taken, answers to pings would only pile up.
-            if !self.sending
-                && self.waiting.has_room()
-                && let Poll::Ready(message) = Pin::new(&mut self.socket).poll_next(cx)
-            {
-                match message {
-                    Some(Ok(Message::Text(text))) => self.waiting.push(text.into()),
-                    Some(Ok(Message::Binary(bytes))) => self.waiting.push(bytes),
-                    Some(Ok(Message::Close(_))) => return Poll::Ready(End::Closed),
-                    // Pings are answered by the next flush.
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Poll::Ready(end_of(&error)),
-                    None => return Poll::Ready(End::Gone),
+            if !self.sending && self.waiting.has_room() {
+                let read = Pin::new(&mut self.socket).poll_next(cx);
+                if let Some(end) = self.take_room(read.is_ready()) {
+                    return Poll::Ready(end);
                 }
-                continue;
+                if let Poll::Ready(message) = read {
+                    if let Some(end) = self.take_message(message) {
+                        return Poll::Ready(end);
+                    }
+                    continue;
+                }
             }
             if self.running.is_none() && !self.sending {
                 if let Some(end) = self.last.take() {
@@ -217,6 +226,30 @@ impl Conversation<'_> {
                 return Poll::Ready(end);
             }
         }
+    }
+
+    /// Lets a message wait, or finds that the connection has ended.
+    fn take_message(&mut self, message: Option<Result<Message, Error>>) -> Option<End> {
+        match message {
+            Some(Ok(Message::Text(text))) => self.waiting.push(text.into()),
+            Some(Ok(Message::Binary(bytes))) => self.waiting.push(bytes),
+            Some(Ok(Message::Close(_))) => return Some(End::Closed),
+            // Pings are answered by the next flush.
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Some(end_of(&error)),
+            None => return Some(End::Gone),
+        }
+        None
+    }
+
+    /// Counts what waits and what of a message has arrived.
+    fn take_room(&mut self, is_whole: bool) -> Option<End> {
+        let bytes = self.waiting.bytes + self.socket.get_mut().unread(is_whole);
+        let counted = if bytes > WEBSOCKET_COUNTED_FROM_BYTES { bytes } else { 0 };
+        let taken = self.room.set(counted);
+        taken
+            .is_err()
+            .then_some(End::Close(CloseCode::Again, "the node has no room for the message; try again"))
     }
 
     fn send(&mut self, message: Message) -> Result<(), Error> {

@@ -89,7 +89,17 @@ pub enum HomeLockError {
 /// however it ends, so that a crash leaves nothing to clean.
 #[derive(Debug)]
 pub struct HomeLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for HomeLock {
+    fn drop(&mut self) {
+        // Closing the file is not enough. A process that another thread is just starting has the descriptor too, until it
+        // executes its program, and the lock is held while any descriptor is open.
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the lock of the home folder ends with this process");
+        }
+    }
 }
 
 impl HomeLock {
@@ -108,9 +118,10 @@ impl HomeLock {
             .map_err(unusable)?;
         match file.try_lock() {
             Ok(()) => {
+                let lock = Self { file };
                 // Of the credentials file; it may hold a key. Nobody else writes here, as the folder is taken.
                 remove_temporary(home).map_err(unusable)?;
-                Ok(Self { _file: file })
+                Ok(lock)
             }
             Err(TryLockError::WouldBlock) => Err(HomeLockError::Taken { home: home.to_owned() }),
             Err(TryLockError::Error(source)) => Err(unusable(source)),
@@ -121,6 +132,8 @@ impl HomeLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orama_test_support::children::while_some_are_started;
+    use std::time::Duration;
 
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o777
@@ -162,5 +175,18 @@ mod tests {
         assert!(message.contains("another node is running on") && message.contains("--home"), "{message}");
         drop(lock);
         HomeLock::acquire(&home).unwrap();
+    }
+
+    #[test]
+    fn a_home_is_free_at_once_although_processes_are_being_started() {
+        let dir = tempfile::tempdir().unwrap();
+        while_some_are_started(|| {
+            for _ in 0..300 {
+                let lock = HomeLock::acquire(dir.path()).unwrap();
+                // Long enough for a process to be started meanwhile.
+                std::thread::sleep(Duration::from_micros(500));
+                drop(lock);
+            }
+        });
     }
 }

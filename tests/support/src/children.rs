@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,51 @@ pub fn spawn(mut command: Command) -> std::io::Result<Child> {
     keeper.send((command, answer)).expect("the keeper lives as long as the process");
     drop(keeper);
     started.recv().expect("the keeper answers")
+}
+
+/// Runs `what` while other threads start processes, one after another. Each of them holds copies of all descriptors of this
+/// process from its fork until it executes its program, two milliseconds later.
+///
+/// # Panics
+/// When no process could be started.
+pub fn while_some_are_started<T>(what: impl FnOnce() -> T) -> T {
+    // Two threads, so that nearly always at least one child is between its fork and its program.
+    const STARTERS: usize = 2;
+    let is_over = AtomicBool::new(false);
+    let start = || {
+        let mut started = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let mut command = Command::new("true");
+            // SAFETY: the closure sleeps and touches no memory of this process.
+            unsafe {
+                command.pre_exec(|| {
+                    std::thread::sleep(Duration::from_millis(2));
+                    Ok(())
+                });
+            }
+            assert!(command.status().unwrap().success());
+            started += 1;
+        }
+        started
+    };
+    std::thread::scope(|scope| {
+        let starters: Vec<_> = (0..STARTERS).map(|_| scope.spawn(start)).collect();
+        // Stops the starters even if `what` panics.
+        let over = Over(&is_over);
+        let done = what();
+        drop(over);
+        let started: Vec<u32> = starters.into_iter().map(|starter| starter.join().unwrap()).collect();
+        assert!(started.iter().all(|count| *count > 0), "no process was started");
+        done
+    })
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A new folder `PID-COUNT-WHAT` in `all`; those of processes that are over are removed.

@@ -77,7 +77,7 @@ fn build(name: &str, tags: &[&str], tool: &'static str, arguments: &[&str]) -> R
         }
     }
     let hash = hasher.finalize().to_hex();
-    let built = built_dir();
+    let built = target_dir().join("guests");
     let wasm = built.join(format!("{name}-{tool}-{}.wasm", &hash[..16]));
     // Renamed into place when whole, so what is there needs no lock.
     if wasm.exists() {
@@ -102,6 +102,8 @@ fn build(name: &str, tags: &[&str], tool: &'static str, arguments: &[&str]) -> R
         assert!(output.status.success(), "{tool} could not build {name} (tags {tags:?}):\n{said}");
         fs::rename(&unfinished, &wasm).expect("the built guest can be renamed");
     }
+    // Explicit, as a process that another thread is just starting has the file open too.
+    lock.unlock().expect("the lock file can be unlocked");
     Ok(wasm)
 }
 
@@ -132,13 +134,12 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// `target/guests`, wherever Cargo puts what it builds.
-fn built_dir() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+/// Where Cargo puts what it builds.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
         |target| Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(target),
-    );
-    target.join("guests")
+    )
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@
 pub mod backends;
 pub mod children;
 pub mod guests;
+pub mod left_out;
+pub mod ports;
 pub mod proxy;
 pub mod tools;
 

@@ -1,17 +1,21 @@
 //! Finds the programs that some tests need, and says so when one is missing.
 
+use crate::left_out;
 use std::io::Write;
 use std::path::PathBuf;
 
-/// A program that is not on this machine.
+/// The tools that a test needs and that are not installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// Its name.
-    pub tool: String,
+    /// The names of the programs.
+    pub tools: Vec<String>,
 }
 
 /// Set to `1` where every tool must be there, as in CI: a missing one then fails the test.
 pub const REQUIRE: &str = "ORAMA_REQUIRE_TOOLS";
+
+/// Why tools could not be installed, as lines `TOOL: REASON`. `tests/run` sets it; the table of left-out tests shows it.
+const WHY_MISSING: &str = "ORAMA_WHY_MISSING";
 
 /// The program's path: from `PATH`, else from `${ORAMA_TOOLS:-$HOME/.cache/orama-tools}/<tool>/bin/<tool>`, where the
 /// scripts in `tests/tools` install.
@@ -25,8 +29,8 @@ pub fn find(tool: &str) -> Option<PathBuf> {
     })
 }
 
-/// Finds a program that the calling test needs. When it is missing, a line on standard error says which test is left out,
-/// also where the test harness captures output.
+/// Finds a program that the calling test needs; TinyGo needs Go too. If one is missing, a line on standard error says that the
+/// test is left out, even if the test harness captures output, and the table at the end of the run lists the test.
 ///
 /// # Errors
 /// [`Missing`], upon which the test should return.
@@ -34,16 +38,50 @@ pub fn find(tool: &str) -> Option<PathBuf> {
 /// # Panics
 /// When it is missing although [`REQUIRE`] is set to `1`.
 pub fn require_or_report(tool: &str) -> Result<PathBuf, Missing> {
-    if let Some(path) = find(tool) {
-        return Ok(path);
-    }
+    require_all(if tool == "tinygo" { &["tinygo", "go"] } else { std::slice::from_ref(&tool) })?;
+    find(tool).ok_or_else(|| missing(vec![tool.to_owned()]))
+}
+
+/// Checks for several programs at once, so that the report names all that are missing.
+///
+/// # Errors
+/// [`Missing`], upon which the test should return.
+///
+/// # Panics
+/// When one is missing although [`REQUIRE`] is set to `1`.
+pub fn require_all(tools: &[&str]) -> Result<(), Missing> {
+    let missed: Vec<_> = tools.iter().filter(|tool| find(tool).is_none()).map(ToString::to_string).collect();
+    if missed.is_empty() { Ok(()) } else { Err(missing(missed)) }
+}
+
+fn missing(tools: Vec<String>) -> Missing {
     let current = std::thread::current();
     let who = current.name().unwrap_or("a thread");
-    let required = std::env::var_os(REQUIRE).is_some_and(|value| value == "1");
-    assert!(!required, "{who} needs {tool}, which is not installed, and {REQUIRE}=1 leaves nothing out");
+    let what = tools.join(", ");
+    if std::env::var_os(REQUIRE).is_some_and(|value| value == "1") {
+        let why: Vec<_> = tools.iter().map(|tool| format!("\n  {tool}: {}", why_missing(tool))).collect();
+        panic!("{who} needs {what}, and {REQUIRE}=1 leaves nothing out{}", why.concat());
+    }
     // Not eprintln!, which the harness captures. Nobody to tell means nothing to do.
-    let _ = writeln!(std::io::stderr(), "left out: {who} needs {tool}, which is not installed");
-    Err(Missing { tool: tool.to_owned() })
+    let _ = writeln!(std::io::stderr(), "left out: {who} needs {what}, which is not installed");
+    left_out::note(who, &tools);
+    Missing { tools }
+}
+
+/// Why a tool is missing, or else how to install it.
+pub(crate) fn why_missing(tool: &str) -> String {
+    let said = std::env::var(WHY_MISSING).unwrap_or_default();
+    let said = said.lines().find_map(|line| line.strip_prefix(tool)?.strip_prefix(": "));
+    said.map_or_else(|| format!("not installed; {}", remedy(tool)), str::to_owned)
+}
+
+fn remedy(tool: &str) -> &'static str {
+    match tool {
+        "tinygo" => "tests/tools/install-tinygo.sh installs it on Debian",
+        "rqlited" | "olric-server" | "ipfs" => "tests/tools/install-backends.sh builds it",
+        "go" => "https://go.dev/dl has it",
+        _ => "the system's packages have it",
+    }
 }
 
 #[cfg(test)]
@@ -54,5 +92,15 @@ mod tests {
     fn a_tool_on_the_path_is_found_and_another_is_not() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("orama-no-such-tool"), None);
+        assert_eq!(require_all(&["sh", "ls"]), Ok(()));
+    }
+
+    #[test]
+    fn every_tool_of_the_tests_has_a_way_to_get_it() {
+        for (tool, way) in
+            [("tinygo", "install-tinygo.sh"), ("ipfs", "install-backends.sh"), ("go", "go.dev")]
+        {
+            assert!(remedy(tool).contains(way), "{tool}");
+        }
     }
 }

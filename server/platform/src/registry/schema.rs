@@ -149,7 +149,11 @@ macro_rules! select {
     ($env:literal, $rest:literal) => {
         concat!(
             "SELECT v.id, v.namespace, v.name, v.version, v.wasm_hash, v.wasm_cid, v.memory_limit_mb, ",
-            "v.timeout_seconds, v.is_public, v.retry_count, v.retry_delay_seconds, ",
+            "v.timeout_seconds, ",
+            // Public belongs to the function: its newest version says so for all.
+            "(SELECT n.is_public FROM function_versions n WHERE n.namespace = v.namespace AND n.name = v.name ",
+            "ORDER BY n.version DESC LIMIT 1), ",
+            "v.retry_count, v.retry_delay_seconds, ",
             $env,
             ", v.deployed_at_ms, ",
             "f.created_at_ms, v.start FROM function_versions v JOIN functions f USING (namespace, name) ",

@@ -1,16 +1,23 @@
 use super::*;
+use crate::shares::{Rates, ShareSettings, Shares};
+use crate::worker::callers::Callers;
 use crate::worker::keeper::Keeper;
-use orama_platform::auth::{Credential, Role};
+use orama_platform::auth::{Credential, Known, Role};
 use orama_runtime::function::StartMode;
 use orama_runtime::names::FunctionName;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-fn credential() -> Known {
+fn callers() -> Callers {
+    let limits = ShareSettings::default().limits(1024, 16);
+    Callers::new(Shares::new(limits, Rates::default()))
+}
+
+fn credential(callers: &Callers, hash: [u8; 32]) -> Remembered {
     let namespace = Namespace::new("default").unwrap();
     let credential = Credential { namespace, role: Role::Admin, key_id: "k".to_owned(), caller: None };
-    Known { credential: Arc::new(credential), expires_s: u64::MAX }
+    callers.recognise(hash, Known { credential: Arc::new(credential), expires_s: u64::MAX })
 }
 
 #[test]
@@ -18,7 +25,7 @@ fn a_change_of_the_registry_empties_the_memory() {
     let registry = AtomicU64::new(0);
     let mut cache = CoreCache::default();
     let generation = cache.refresh(&registry);
-    cache.keep_credential(generation, [1; 32], credential());
+    cache.keep_credential(generation, [1; 32], credential(&callers(), [1; 32]));
     cache.refresh(&registry);
     assert!(cache.credential(&[1; 32]).is_some());
     registry.fetch_add(1, Ordering::Release);
@@ -33,7 +40,7 @@ fn what_was_looked_up_before_a_change_is_not_kept() {
     let before = cache.refresh(&registry);
     registry.fetch_add(1, Ordering::Release);
     cache.refresh(&registry);
-    cache.keep_credential(before, [1; 32], credential());
+    cache.keep_credential(before, [1; 32], credential(&callers(), [1; 32]));
     assert!(cache.credential(&[1; 32]).is_none());
 }
 
@@ -53,11 +60,12 @@ fn a_namespace_is_used_for_as_long_as_someone_holds_it() {
 
 #[test]
 fn the_memory_is_bounded() {
+    let callers = callers();
     let mut cache = CoreCache::default();
     for n in 0..=ENTRIES_MAX as u64 {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&n.to_le_bytes());
-        cache.keep_credential(0, hash, credential());
+        cache.keep_credential(0, hash, credential(&callers, hash));
     }
     assert_eq!(cache.credentials.len(), ENTRIES_MAX);
     assert!(cache.credential(&[0; 32]).is_none(), "the oldest went");
@@ -96,7 +104,8 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
     let kept = Keeper::new(0, Arc::default(), Arc::default()).pool(&function, module);
     let (module, noted_at) = (Arc::clone(module), Cell::new(0));
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: function.name.clone() });
-    Rc::new(Ready { function, recorded, module, kept, noted_at, _user: Rc::new(namespace) })
+    let tenant = callers().namespace(&namespace);
+    Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, _user: Rc::new(namespace) })
 }
 
 #[test]
@@ -134,4 +143,31 @@ fn the_function_not_used_for_longest_is_forgotten_first() {
     assert_eq!(cache.remove_code(&[hash]).len(), ENTRIES_MAX);
     drop(cache);
     assert_eq!(Rc::strong_count(&ready), 1);
+}
+
+#[test]
+fn what_was_not_known_is_asked_again_after_a_moment_and_after_a_change() {
+    let registry = AtomicU64::new(0);
+    let mut cache = CoreCache::default();
+    let generation = cache.refresh(&registry);
+    let namespace = Namespace::new("a").unwrap();
+    let (now, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
+    let keep = |cache: &mut CoreCache, generation| {
+        cache.keep_unknown_credential(generation, [1; 32], ApiError::unauthorized("no"), later);
+        cache.keep_unknown_function(generation, (&namespace, "f"), ApiError::not_found(), later);
+    };
+    let known = |cache: &mut CoreCache, at| {
+        let credential = cache.unknown_credential(&[1; 32], at);
+        let function = cache.unknown_function(&namespace, "f", at);
+        (credential.map(|error| error.status.as_u16()), function.map(|error| error.status.as_u16()))
+    };
+    keep(&mut cache, generation);
+    assert_eq!(known(&mut cache, now), (Some(401), Some(404)));
+    assert!(cache.unknown_function(&namespace, "g", now).is_none());
+    assert_eq!(known(&mut cache, later), (None, None));
+    registry.fetch_add(1, Ordering::Release);
+    cache.refresh(&registry);
+    assert_eq!(known(&mut cache, now), (None, None));
+    keep(&mut cache, generation);
+    assert_eq!(known(&mut cache, now), (None, None), "looked up before the change");
 }

@@ -1,10 +1,13 @@
 //! What one message of a WebSocket does, and the text that answers it.
 
+use super::super::answer::{refusal, room_for};
 use super::super::core::Core;
 use super::super::handshake::Opening;
-use super::super::invoke::{permitted, refusal};
+use super::super::invoke::{Caller, permitted};
 use super::super::run::{Cause, Running, run_with_retries};
 use crate::error::ApiError;
+use crate::limits::ENCODED_ON_CORE_MAX_BYTES;
+use crate::shares::Permit;
 use bytes::Bytes;
 use http::StatusCode;
 use orama_runtime::invocation::{Outcome, Status};
@@ -17,6 +20,8 @@ use std::time::{Duration, Instant};
 /// The answer to a message.
 pub(super) struct Reply {
     pub(super) text: String,
+    /// Its share of what clients have not taken yet; none for a short one.
+    pub(super) permit: Option<Permit>,
     /// Nothing that follows would be answered otherwise.
     pub(super) is_last: bool,
 }
@@ -32,6 +37,10 @@ struct Body<'a> {
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retryable: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u32>,
 }
 
 /// JSON as it is where an HTTP answer would have it so, else a text.
@@ -62,10 +71,37 @@ pub(super) async fn reply(core: Rc<Core>, opening: Rc<Opening>, message: Bytes) 
         Ok(id) => id,
         Err(error) => return refused(&error, "", begun.elapsed()),
     };
-    match invoke(&core, &opening, message, &request_id).await {
-        Ok((outcome, duration)) => answered(&outcome, duration, &request_id),
+    let ended = match invoke(&core, &opening, message, &request_id).await {
+        Ok(ended) => ended,
+        Err(error) => return refused(&error, &request_id, begun.elapsed()),
+    };
+    match encode(&core, &opening, ended, &request_id).await {
+        Ok(reply) => reply,
         Err(error) => refused(&error, &request_id, begun.elapsed()),
     }
+}
+
+/// The answer with its share, encoded where it holds up nobody.
+async fn encode(
+    core: &Core,
+    opening: &Opening,
+    (outcome, duration): (Outcome, Duration),
+    request_id: &str,
+) -> Result<Reply, ApiError> {
+    let parties = opening.room.parties().clone();
+    // Before it is encoded: those that wait for that hold their output.
+    let mut permit = room_for(&core.shared.shares, outcome.output.len(), parties)?;
+    let mut reply = if outcome.output.len() <= ENCODED_ON_CORE_MAX_BYTES {
+        answered(&outcome, duration, request_id)
+    } else {
+        let request_id = request_id.to_owned();
+        core.ask(move || answered(&outcome, duration, &request_id)).await?
+    };
+    if let Some(permit) = &mut permit {
+        permit.set(reply.text.len())?;
+    }
+    reply.permit = permit;
+    Ok(reply)
 }
 
 async fn invoke(
@@ -74,16 +110,19 @@ async fn invoke(
     message: Bytes,
     request_id: &str,
 ) -> Result<(Outcome, Duration), ApiError> {
-    let credential = match &opening.credential {
-        Some(text) => Some(core.credential_of(text).await?),
+    let identity = match &opening.credential {
+        Some(text) => Some(core.identity_of(text, opening.client).await?),
         None => None,
     };
-    let ready = permitted(core, credential.as_deref(), &opening.namespace, &opening.name).await?;
-    let running = Running::enter(core)?;
+    let address = core.admit(identity.as_ref(), opening.client)?;
+    let credential = identity.as_ref().map(|identity| &*identity.credential);
+    let ready = permitted(core, credential, &opening.namespace, &opening.name).await?;
+    let caller = Caller::new(core, &ready, identity, address, opening.client)?;
+    let running = Running::enter(core, &ready.tenant, caller.address.as_ref())?;
     let cause = Cause {
         trigger_type: "websocket",
         trigger_depth: 0,
-        caller: credential.and_then(|credential| credential.caller.clone()),
+        caller: caller.identity.and_then(|identity| identity.credential.caller.clone()),
     };
     Ok(run_with_retries(running, &ready, message, request_id, &cause).await)
 }
@@ -98,6 +137,8 @@ fn answered(outcome: &Outcome, duration: Duration, request_id: &str) -> Reply {
         output: error.is_none().then(|| Output::of(&outcome.output)),
         error: error.as_ref().map(|error| error.message.as_str()),
         code: error.as_ref().map(|error| error.code),
+        retryable: error.as_ref().map(ApiError::is_retryable),
+        retry_after: error.as_ref().and_then(|error| error.retry_after_s),
     })
 }
 
@@ -110,6 +151,8 @@ fn refused(error: &ApiError, request_id: &str, duration: Duration) -> Reply {
         output: None,
         error: Some(&error.message),
         code: Some(error.code),
+        retryable: Some(error.is_retryable()),
+        retry_after: error.retry_after_s,
     });
     Reply { is_last: error.status == StatusCode::UNAUTHORIZED, ..reply }
 }
@@ -120,7 +163,7 @@ fn milliseconds(duration: Duration) -> f64 {
 
 fn text(body: &Body<'_>) -> Reply {
     // Texts, numbers and JSON that was read always serialise; an empty message would be the honest rest.
-    Reply { text: serde_json::to_string(body).unwrap_or_default(), is_last: false }
+    Reply { text: serde_json::to_string(body).unwrap_or_default(), permit: None, is_last: false }
 }
 
 #[cfg(test)]

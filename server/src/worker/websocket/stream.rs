@@ -24,15 +24,26 @@ pub(super) struct FairStream {
     pause: Option<Wait>,
     /// Something has arrived since this was last asked.
     heard: bool,
+    /// Bytes that have arrived since the last whole message.
+    unread: usize,
 }
 
 impl FairStream {
     pub(super) fn new(socket: Socket, scheduler: Arc<dyn Scheduler>, namespace: Namespace) -> Self {
-        Self { socket, scheduler, namespace, left: TURN_BYTES, pause: None, heard: false }
+        Self { socket, scheduler, namespace, left: TURN_BYTES, pause: None, heard: false, unread: 0 }
     }
 
     pub(super) fn take_heard(&mut self) -> bool {
         std::mem::take(&mut self.heard)
+    }
+
+    /// Bytes of the message that is arriving. When it is whole, the count begins anew.
+    pub(super) fn unread(&mut self, is_whole: bool) -> usize {
+        let unread = self.unread;
+        if is_whole {
+            self.unread = 0;
+        }
+        unread
     }
 
     pub(super) fn into_socket(self) -> Socket {
@@ -61,6 +72,7 @@ impl AsyncRead for FairStream {
             Poll::Ready(_) => {
                 buffer.advance(read);
                 this.heard |= read > 0;
+                this.unread += read;
                 this.left = this.left.saturating_sub(read);
             }
             // Others have their turn now.

@@ -115,7 +115,7 @@ async fn what_is_no_whole_answer_is_an_error() {
 
 #[tokio::test]
 async fn what_cannot_be_reached_is_told_by_its_cause() {
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let unused = orama_test_support::ports::free(1)[0];
     let egress = egress_with(&["127.0.0.1"], |name, port| match name {
         "unknown.test" => {
             Err(io::Error::other("failed to lookup address information: Name or service not known"))

@@ -1,9 +1,9 @@
 //! Real servers that die, freeze or speak nonsense under load: nothing that was acknowledged is lost, nothing hangs, nothing is
 //! claimed that is not so, and all heals by itself. Each run prints its counts.
 
+use super::writes::{Counts, Writes};
 use crate::harness::{Compiler, Node, Options, Servers, eventually, lock};
 use crate::servers::Sizes;
-use crate::writes::{Counts, Writes};
 use orama_test_support::backends::Server;
 use orama_test_support::guests;
 use orama_test_support::proxy::Fault;

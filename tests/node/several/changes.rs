@@ -1,7 +1,7 @@
 //! Several nodes on the same servers: what is changed on one holds on the others.
 
+use super::nodes::{ONE_EACH, Times, node, two};
 use crate::harness::{Compiler, Node, eventually, lock};
-use crate::nodes::{ONE_EACH, Times, node, two};
 use orama_test_support::guests;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

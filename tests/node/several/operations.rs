@@ -2,7 +2,7 @@
 
 use crate::process::{lock, new_dir, spawn};
 use orama_test_support::children::PATIENCE;
-use orama_test_support::tools::require_or_report;
+use orama_test_support::tools::{Missing, require_all, require_or_report};
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-const MANUAL: &str = include_str!("../../docs/OPERATIONS.md");
+const MANUAL: &str = include_str!("../../../docs/OPERATIONS.md");
 
 /// A block of commands and where they are run.
 struct Block {
@@ -124,21 +124,20 @@ impl Drop for Machines {
     }
 }
 
-fn install(programs: &Path) -> Option<()> {
+fn install(programs: &Path) -> Result<(), Missing> {
+    require_all(&["rqlited", "olric-server", "ipfs", "go", "curl"])?;
     fs::create_dir_all(programs).unwrap();
     for tool in ["rqlited", "olric-server", "ipfs"] {
-        symlink(require_or_report(tool).ok()?, programs.join(tool)).unwrap();
+        symlink(require_or_report(tool)?, programs.join(tool)).unwrap();
     }
-    symlink(env!("CARGO_BIN_EXE_orama"), programs.join("orama")).unwrap();
-    Some(())
+    symlink(env!("CARGO_BIN_EXE_orama-under-test"), programs.join("orama")).unwrap();
+    Ok(())
 }
 
 #[test]
 fn three_machines_are_set_up_by_the_commands_of_the_manual() {
     let dir = new_dir("operations");
-    if install(&dir.join("bin")).is_none() || require_or_report("go").is_err() {
-        return;
-    }
+    let Ok(()) = install(&dir.join("bin")) else { return };
     let pid = std::process::id();
     let network = format!("127.{}.{}", 1 + pid % 250, 1 + pid / 250 % 250);
     let machines = Machines { dir, network, servers: Mutex::default() };

@@ -1,0 +1,7 @@
+//! Tests that need several nodes, or servers that fail.
+
+mod changes;
+mod faults;
+mod nodes;
+mod operations;
+mod writes;
