@@ -80,7 +80,7 @@ fn quotas_are_the_operators_and_usage_the_admins() {
         ("{\"functions\":\"1\"}", "expected"),
         ("{\"functons\":1}", "there is no quota \"functons\""),
         ("{\"functions\":9007199254740993}", "at most"),
-        ("[]", "JSON object"),
+        ("[]", "expected a map"),
     ] {
         let request = node.request("PUT", "/v1/namespaces/r/quotas").body(body);
         let message = request.send().refusal(400, "INVALID_BODY");
