@@ -322,9 +322,9 @@ impl From<CredentialError> for ApiError {
 impl From<DeployError> for ApiError {
     fn from(error: DeployError) -> Self {
         match error {
-            DeployError::Module(PrepareError::Invalid(message)) => Self::invalid_module(message),
+            DeployError::Module(PrepareError::Invalid(error)) => Self::invalid_module(error.to_string()),
             DeployError::Module(error @ PrepareError::Busy) => Self::overloaded(error.to_string()),
-            DeployError::Module(PrepareError::Internal(cause)) => Self::internal(cause),
+            DeployError::Module(error) => Self::internal(error),
             DeployError::Store(error @ BlobError::Unavailable(_)) => {
                 tracing::warn!(%error, "a module could not be stored");
                 Self::unavailable(

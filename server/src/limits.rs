@@ -107,6 +107,10 @@ pub const RECORD_BATCH_MAX: usize = 256;
 /// See [`RECORD_BATCH_MAX`].
 pub const RECORD_BATCH_EVERY: Duration = Duration::from_millis(10);
 
+/// Commands that a core has not read: connections from other cores, triggered runs, questions. With more, runs find no room,
+/// connections are dropped, and questions wait.
+pub const CORE_COMMANDS_MAX: usize = 4096;
+
 /// Largest value of a secret, in bytes: a certificate chain fits.
 pub const SECRET_VALUE_MAX_BYTES: usize = 64 << 10;
 

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::limits::TRIGGERED_SHARE;
 use crate::metrics::Metrics;
-use crate::worker::{self, Command, Peers, Shared, Start, Worker};
+use crate::worker::{self, Peers, Shared, Start, Worker};
 use assemble::{Assembly, Stores, compiler};
 use listen::{listen, reachable};
 use orama_platform::auth;
@@ -274,8 +274,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.platform.events.stop();
         for worker in &self.workers {
-            // A core that is gone has nothing to drain.
-            let _ = worker.peer.commands.send(Command::Drain);
+            worker.peer.drain();
         }
         for worker in self.workers.drain(..) {
             if worker.thread.join().is_err() {

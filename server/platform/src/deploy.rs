@@ -11,10 +11,10 @@ use bytes::Bytes;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_store::blob::{BlobError, cid};
+use orama_store::blocking::{TaskFailed, blocking};
 use orama_store::replica::ReplicaError;
 use std::sync::Arc;
 use tokio::sync::AcquireError;
-use tokio::task::JoinError;
 use tracing::Instrument;
 
 /// A version to be: its module, and what its author says of it. Every field was checked.
@@ -56,8 +56,8 @@ pub enum DeployError {
     #[error("the node is stopping")]
     Stopping(#[from] AcquireError),
     /// A task of the deploy ended early.
-    #[error("a task of the node failed")]
-    Task(#[from] JoinError),
+    #[error(transparent)]
+    Task(#[from] TaskFailed),
 }
 
 /// Makes the module runnable, stores it, and then names it in the registry. A deploy goes on when its caller leaves.
@@ -67,29 +67,29 @@ pub enum DeployError {
 /// # Errors
 /// [`DeployError`].
 pub async fn deploy(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
-    tokio::spawn(run(platform, new).in_current_span()).await?
+    tokio::spawn(run(platform, new).in_current_span()).await.map_err(TaskFailed::from)?
 }
 
 /// From before the first step until after the last the module is held, so that a delete that takes its last other
 /// user away meanwhile leaves it alone.
 async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
     let checking = Arc::clone(&platform);
-    let (new, wasm_cid, hold) = tokio::task::spawn_blocking(move || {
+    let (new, wasm_cid, hold) = blocking(move || {
         has_room(&checking, &new)?;
         let cid = cid::of(&new.wasm);
         let hold = checking.blobs.holds().hold(&cid);
         Ok::<_, DeployError>((new, cid, hold))
     })
-    .await??;
+    .await?;
     let prepared =
         platform.modules.prepare(&new.namespace, new.wasm.clone(), new.settings.memory_limit_mb).await?;
     let storing = Arc::clone(&platform.storing).acquire_owned().await?;
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let module = ModuleRef { wasm_hash: prepared.wasm_hash, wasm_cid };
         let deployed = store(&platform, new, &module, prepared);
         if deployed.is_ok() {
             confirm(&*platform.blobs, &module.wasm_cid);
-            platform.modules.note_came(module.clone());
+            platform.modules.note_arrival(module.clone());
         }
         drop(hold);
         // Also what was deleted again meanwhile, and left alone because it was held. What may still be named is looked at later.
@@ -99,7 +99,7 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
         drop(storing);
         deployed
     })
-    .await?
+    .await
 }
 
 /// Whether the namespace's quotas and the disk have room, so that nothing is compiled in vain. Blocks.

@@ -19,6 +19,7 @@ pub mod quotas;
 pub mod reconciler;
 pub mod records;
 pub mod registry;
+mod rotation;
 pub mod secrets;
 pub mod settings;
 pub mod start_notes;

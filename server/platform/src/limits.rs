@@ -17,6 +17,10 @@ pub const RECORDS_MAX_BYTES: u64 = 4 << 30;
 /// Records waiting to be written, in bytes of memory; over it they are dropped and counted. About 200,000 without messages.
 pub const RECORDS_QUEUE_MAX_BYTES: usize = 64 << 20;
 
+/// Batches of records and flushes in the writer's queue; a further batch is dropped and counted. A second of the busiest node's.
+/// [`RECORDS_QUEUE_MAX_BYTES`] bounds their bytes.
+pub const RECORDS_QUEUE_MAX: usize = 16 << 10;
+
 /// How long a record waits for others to share its commit, so that a crash loses less than 100 ms.
 pub const RECORD_COMMIT_EVERY: Duration = Duration::from_millis(10);
 
@@ -103,6 +107,21 @@ pub const TRIGGER_CACHE_MAX: u64 = 10_000;
 /// Published events that wait for their commit, in bytes of memory; at more, publishers are told to come back.
 pub const EVENTS_UNWRITTEN_MAX_BYTES: usize = 32 << 20;
 
+/// Memory that an event takes beside its data until it is committed, and as much for each of its triggers. It counts that much
+/// in [`EVENTS_UNWRITTEN_MAX_BYTES`], which so bounds the number of events too.
+pub const EVENT_COST_BYTES: usize = 1 << 10;
+
+/// Outcomes of jobs on their way to the disk; with more, turns wait. One commit takes as many.
+pub const JOB_OUTCOMES_MAX: usize = 1024;
+
+/// Changes in the queue of the events' writer: all events that [`EVENTS_UNWRITTEN_MAX_BYTES`] admits, a batch of outcomes, and the
+/// leases of turns. A full queue refuses publishers and leases, and outcomes wait.
+pub const EVENT_CHANGES_MAX: usize =
+    EVENTS_UNWRITTEN_MAX_BYTES / (2 * EVENT_COST_BYTES) + 2 * JOB_OUTCOMES_MAX;
+
+/// Renewals of leases that the dispatcher has not seen: it asks for one every three seconds.
+pub const RENEWALS_MAX: usize = 16;
+
 /// Those of one namespace, so that none fills the queue for all.
 pub const EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES: usize = EVENTS_UNWRITTEN_MAX_BYTES / 4;
 
@@ -165,7 +184,10 @@ pub const BLOBS_REPAIR_EVERY: Duration = Duration::from_mins(10);
 /// How long a request for logs waits for other nodes.
 pub const PEER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Records that one node tells another at once, in bytes.
+/// Answers of other nodes that one question has not read yet; with more, the receiver of messages waits.
+pub const PEER_ANSWERS_WAITING_MAX: usize = 8;
+
+/// Records that one node sends another at once, in bytes.
 pub const PEER_ANSWER_MAX_BYTES: usize = 4 << 20;
 
 /// Nodes of a cluster that one of them remembers.

@@ -2,10 +2,11 @@
 //!
 //! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
 
-use jiff::Timestamp;
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::clock::now_ms;
+use orama_store::ids::new_id;
 use orama_store::replica::Shared;
 use orama_store::sqlite::{Database, Durability};
 use quotas::Deploying;
@@ -15,7 +16,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use uuid::Uuid;
 
 mod error;
 mod keys;
@@ -163,6 +163,15 @@ impl Registry {
         Ok(self.database.check()?)
     }
 
+    /// Brings this node's replica to the end of the registry's log, so that the reads after it see every change that any
+    /// node acknowledged before this call. A registry that is not shared always does. Blocks, for a few seconds at most.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`] where the end of the log cannot be reached now.
+    pub fn catch_up(&self) -> Result<(), RegistryError> {
+        Ok(self.database.catch_up()?)
+    }
+
     fn changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -173,7 +182,7 @@ impl Registry {
     /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], [`RegistryError::QuotaExceeded`], or a failure to
     /// store it.
     pub fn deploy(&self, new: NewVersion) -> Result<Arc<FunctionVersion>, RegistryError> {
-        let id = Uuid::now_v7().to_string();
+        let id = new_id();
         let updated_at_ms = now_ms();
         let env =
             serde_json::to_string(&new.settings.env).map_err(|_| RegistryError::Damaged("environment"))?;
@@ -392,10 +401,6 @@ impl Registry {
             rows.map(|row| row.map_err(RegistryError::from)).collect()
         })
     }
-}
-
-fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
 }
 
 #[cfg(test)]

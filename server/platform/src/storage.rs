@@ -12,6 +12,7 @@ use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ErrorCode, ServiceError, Storage};
 use orama_store::blob::{BlobError, Blobs, cid};
 use orama_store::limits::START_CLEANING_MAX;
+use orama_store::part::PartError;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -66,10 +67,13 @@ impl ObjectStorage {
         self.store.blobs.retry_removals();
     }
 
-    /// Sees to it that servers have what is stored.
-    pub fn repair(&self) -> Result<usize, String> {
-        let in_use = self.store.registry.objects_in_use().map_err(|error| error.to_string())?;
-        self.store.blobs.repair(&in_use).map_err(|error| error.to_string())
+    /// Gives servers back the objects that they lost; how many those were.
+    ///
+    /// # Errors
+    /// The registry's or the blob store's.
+    pub fn repair(&self) -> Result<usize, PartError> {
+        let in_use = self.store.registry.objects_in_use()?;
+        Ok(self.store.blobs.repair(&in_use)?)
     }
 
     /// Whether the blob store can be used.
@@ -170,11 +174,11 @@ impl Store {
     fn clean(&self, cid: &str) {
         let outcome = self.blobs.holds().unless_held(cid, || match self.registry.is_object_referenced(cid) {
             Ok(true) => Ok(()),
-            Ok(false) => self.blobs.remove(cid).map(drop).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(false) => self.blobs.remove(cid).map(drop).map_err(PartError::from),
+            Err(error) => Err(error.into()),
         });
         if let Some(Err(error)) = outcome {
-            tracing::warn!(error, cid, "a stored object that nobody may read could not be removed");
+            tracing::warn!(%error, cid, "a stored object that nobody may read could not be removed");
         }
     }
 }

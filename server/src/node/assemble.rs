@@ -28,7 +28,7 @@ use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine};
 use orama_store::breaker::Breaker;
 use orama_store::cache::Caches;
 use orama_store::database::Databases;
-use orama_store::database::kept::KeptReads;
+use orama_store::database::read_cache::ReadCache;
 use orama_store::egress::Egress;
 use orama_store::olric::Olric;
 use orama_store::part::{BlobPart, Part, PlatformServers};
@@ -183,7 +183,7 @@ impl Assembly<'_> {
             near: config.cache_near,
         };
         Ok(Services {
-            reads: KeptReads::new(Arc::new(database.clone())),
+            reads: ReadCache::new(Arc::new(database.clone())),
             database,
             cache: Caches::new(&cache, &stores.pubsub, backplane),
             storage: ObjectStorage::new(
@@ -215,8 +215,7 @@ impl Assembly<'_> {
         let holders = Arc::clone(self.cores);
         modules.on_evicted(Box::new(move |hashes| {
             for core in holders.get().into_iter().flatten() {
-                // A core that ended holds nothing.
-                let _ = core.commands.send(Command::Evicted(Arc::clone(hashes)));
+                core.evict(hashes);
             }
         }));
         modules
@@ -351,7 +350,7 @@ async fn ask_cores<T>(cores: &Cores, question: impl Fn(oneshot::Sender<T>) -> Co
     let mut waits = Vec::new();
     for core in cores.get().into_iter().flatten() {
         let (answer, wait) = oneshot::channel();
-        if core.commands.send(question(answer)).is_ok() {
+        if core.commands.send(question(answer)).await.is_ok() {
             waits.push(wait);
         }
     }

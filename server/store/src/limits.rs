@@ -215,16 +215,16 @@ pub const OLRIC_MEMBERS_EVERY: Duration = Duration::from_secs(1);
 /// Concurrent calls of Olric, each with up to [`CACHE_VALUE_MAX_BYTES`]: one for each instance of a node of the default size.
 pub const OLRIC_CALLS_MAX: usize = INSTANCE_SLOTS as usize;
 
-/// How long a node remembers what it read of a shared cache. Other nodes tell it of changes; this bounds what a message that
-/// was lost can do. Zero remembers nothing.
+/// How long a node keeps a value of the shared cache in its near cache. Invalidations arrive sooner; this bounds the effect of one
+/// that was lost. Zero disables the near cache.
 pub const CACHE_NEAR_SECONDS: Setting =
     Setting { name: "cache.near_seconds", default: 10, min: 0, max: 3600, unit: "seconds" };
 
-/// Changes in the cache that wait to be told to other nodes; with more, they are told to forget everything.
-pub const CACHE_NEWS_MAX: usize = 16 << 10;
+/// Invalidations that wait to be sent to other nodes; with more, those are told to drop everything.
+pub const CACHE_INVALIDATIONS_MAX: usize = 16 << 10;
 
-/// Changes told in one message: at most 256 of the longest keys, some 80 kB.
-pub const CACHE_NEWS_AT_ONCE: usize = 256;
+/// Invalidations in one message: at most 256 of the longest keys, some 80 kB.
+pub const CACHE_INVALIDATIONS_AT_ONCE: usize = 256;
 
 /// Numbers without an end that a node made and removes when it replaces them, each about 200 bytes.
 pub const CACHE_NUMBERS_REMEMBERED: u64 = 10_000;

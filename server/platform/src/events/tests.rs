@@ -117,7 +117,7 @@ impl Bench {
     fn start_with(&self, behaviour: Behaviour, running_max: usize) {
         let ran = Arc::clone(&self.ran);
         let run: Run = Arc::new(move |triggered| {
-            ran.lock().unwrap().push(triggered.clone());
+            ran.lock().push(triggered.clone());
             behaviour(triggered)
         });
         self.events.start(run, self.records.clone(), running_max);
@@ -133,7 +133,7 @@ impl Bench {
     }
 
     fn ran(&self) -> Vec<Triggered> {
-        self.ran.lock().unwrap().clone()
+        self.ran.lock().clone()
     }
 
     /// The data of all events that a function was given, in order.

@@ -32,7 +32,7 @@ impl Node {
                 api_url: &kubo.urls()[0].parse().unwrap(),
                 pin_name: "orama/objects".to_owned(),
                 breaker: Breaker::new("blobs"),
-                is_named: Arc::new(move |cid| registry.is_blob_named(cid).map_err(|error| error.to_string())),
+                is_named: Arc::new(move |cid| Ok(registry.is_blob_named(cid)?)),
                 backplane: backplane.clone(),
             });
             Arc::new(blobs.unwrap())
