@@ -213,6 +213,9 @@ fn measure() -> BTreeMap<String, u64> {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = orama_runtime::child::dispatch(orama_server::CHILDREN) {
+        return code;
+    }
     if let Ok(case) = std::env::var(CASE) {
         run_case(&case, std::env::var(TIMES).unwrap().parse().unwrap());
         return ExitCode::SUCCESS;

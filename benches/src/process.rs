@@ -181,6 +181,9 @@ pub fn memory_of(process: u32) -> io::Result<u64> {
 /// # Panics
 /// When the server cannot be started.
 pub fn become_role() {
+    if orama_runtime::child::dispatch(orama_server::CHILDREN).is_some() {
+        orama_runtime::child::end_now(0);
+    }
     let Ok(role) = std::env::var(ROLE) else { return };
     let workers =
         std::env::var(WORKERS).ok().and_then(|workers| workers.parse().ok()).unwrap_or(NonZeroUsize::MIN);

@@ -15,6 +15,7 @@ mod output;
 mod project;
 
 use clap::Parser;
+use orama_runtime::child;
 use std::process::ExitCode;
 
 #[doc(hidden)]
@@ -37,13 +38,16 @@ macro_rules! program {
     };
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command that the process was started with, or becomes the child that a node started this program as.
 ///
 /// Results go to standard output, everything else to standard error. The exit code is 0 when the command succeeded, 1 when it
 /// failed, 2 for wrong usage, 3 when the node does not have what was named, 4 when the credential is missing or refused, 5 when
 /// the node cannot be reached.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Some(code) = child::dispatch(orama_server::CHILDREN) {
+        return code;
+    }
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => return refuse(&error),

@@ -80,8 +80,17 @@ impl CodeCache {
         // Cranelift checks the version of an entry only after it received it. With the version in the key, files of another
         // version do not verify at all.
         let material = [key.bytes().as_slice(), cranelift_codegen::VERSION.as_bytes()].concat();
-        let key = blake3::derive_key(CONTEXT, &material);
+        Self::with_key(dir, blake3::derive_key(CONTEXT, &material), max_bytes)
+    }
+
+    /// A cache whose tags have this very key, which another process derived.
+    pub(crate) fn with_key(dir: PathBuf, key: [u8; blake3::KEY_LEN], max_bytes: u64) -> Self {
         Self { dir, key, max_bytes, index: OnceLock::new(), batch: Mutex::default() }
+    }
+
+    /// What [`Self::with_key`] takes.
+    pub(crate) fn settings(&self) -> (&Path, &[u8; blake3::KEY_LEN], u64) {
+        (&self.dir, &self.key, self.max_bytes)
     }
 
     /// Writes the current batch. Called after each compilation of a module.

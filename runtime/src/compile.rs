@@ -1,6 +1,10 @@
-//! Compiles wasm to native code on its own threads, so that serving threads never wait for it.
+//! Compiles wasm to native code: in a child process of its own for each module, or in this process for modules that are trusted.
+//!
+//! The work that a module costs the code generator is not bounded by the module's size, and the code generator can neither be
+//! interrupted nor kept from allocating. A process can.
 
 use crate::artifact::{ArtifactStore, Stored};
+use crate::child::ChildError;
 use crate::engine::Engine;
 use crate::function::WasmHash;
 use crate::module::LoadedModule;
@@ -10,6 +14,10 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+
+mod child;
+
+pub use child::{COMPILE_CHILD, Confinement};
 
 /// Niceness of compiling threads. Serving threads have priority when both want a core.
 const COMPILE_NICENESS: i32 = 10;
@@ -23,39 +31,59 @@ pub enum CompileError {
     /// The disk is at fault.
     #[error("the compiled code could not be stored: {0}")]
     Store(#[source] io::Error),
+    /// The system gave no process to compile in.
+    #[error("the module could not be compiled: {0}")]
+    Child(#[from] ChildError),
+    /// The process that compiled ended, or said what no such process says.
+    #[error("the module could not be compiled: the compiling process failed: {0}")]
+    ChildFailed(#[source] io::Error),
+}
+
+/// What a module was compiled to.
+pub(crate) struct Code {
+    /// What [`ArtifactStore`] keeps.
+    pub(crate) bytes: Vec<u8>,
+    /// See [`LoadedModule::extra_pages`].
+    pub(crate) extra_pages: u32,
 }
 
 /// Compiles modules and stores their artifacts. Clones share the threads.
 #[derive(Clone)]
 pub struct Compiler {
-    engine: Engine,
+    generator: Generator,
     artifacts: Arc<ArtifactStore>,
+    /// `None` compiles in this process.
+    confinement: Option<Arc<Confinement>>,
+}
+
+/// Generates code in this process.
+#[derive(Clone)]
+struct Generator {
+    engine: Engine,
     threads: Arc<rayon::ThreadPool>,
 }
 
 impl Compiler {
-    /// Creates a compiler with `threads` threads of lower priority.
+    /// Creates a compiler with `threads` threads of lower priority. It compiles in this process, so its modules must be trusted not
+    /// to take all memory and time; see [`Self::confined`].
     ///
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(engine: Engine, artifacts: ArtifactStore, threads: NonZeroUsize) -> io::Result<Self> {
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.get())
-            .thread_name(|index| format!("compile-{index}"))
-            .start_handler(|_| {
-                // Only a sandbox refuses this. Compilation then runs at normal priority.
-                let _ =
-                    rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMPILE_NICENESS);
-            })
-            .build()
-            .map_err(io::Error::other)?;
-        Ok(Self { engine, artifacts: Arc::new(artifacts), threads: Arc::new(threads) })
+        let generator = Generator::new(engine, threads)?;
+        Ok(Self { generator, artifacts: Arc::new(artifacts), confinement: None })
+    }
+
+    /// The same compiler, which compiles each module in a child process.
+    #[must_use]
+    pub fn confined(self, confinement: Confinement) -> Self {
+        Self { confinement: Some(Arc::new(confinement)), ..self }
     }
 
     /// The engine for which it compiles.
     #[must_use]
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.generator.engine
     }
 
     /// Runs [`Engine::validate`] at the compiler's priority. Blocks.
@@ -63,7 +91,7 @@ impl Compiler {
     /// # Errors
     /// As [`Engine::validate`].
     pub fn validate(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
-        self.threads.install(|| self.engine.validate(wasm, memory_limit_mb))
+        self.generator.threads.install(|| self.engine().validate(wasm, memory_limit_mb))
     }
 
     /// Compiles `wasm`, measures which initial memory suits it, and stores the artifact. Blocks, for seconds when the module is
@@ -72,18 +100,15 @@ impl Compiler {
     /// # Errors
     /// [`CompileError`] when the module cannot be compiled, or the artifact cannot be stored.
     pub fn compile(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
-        let mut code = self.code(wasm)?;
-        let mut module = self.load_from_memory(&code)?;
-        let mut extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut module));
-        drop(module);
-        // Growing the memory costs two system calls at each start. A module that declares a larger memory saves them.
-        if let Some(larger) = pages::with_larger_memory(wasm, extra_pages) {
-            code = self.code(&larger)?;
-            extra_pages = 0;
-        }
+        let code = match &self.confinement {
+            Some(confinement) => confinement.compile(self.engine(), wasm)?,
+            None => self.generator.generate(wasm)?,
+        };
         let hash = WasmHash::of(wasm);
-        self.artifacts.put(&self.engine, &hash, &code, extra_pages).map_err(CompileError::Store)?;
-        match self.artifacts.load(&self.engine, &hash).map_err(CompileError::Store)? {
+        self.artifacts
+            .put(self.engine(), &hash, &code.bytes, code.extra_pages)
+            .map_err(CompileError::Store)?;
+        match self.artifacts.load(self.engine(), &hash).map_err(CompileError::Store)? {
             Stored::Module(module) => Ok(*module),
             // The same code was linked from memory a moment ago, so it is the file that cannot be mapped.
             Stored::Refused(why) => Err(CompileError::Store(io::Error::other(why))),
@@ -98,7 +123,58 @@ impl Compiler {
     /// # Errors
     /// As [`Self::compile`].
     pub fn compile_as_declared(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
-        Ok(self.load_from_memory(&self.code(wasm)?)?)
+        Ok(self.generator.load_from_memory(&self.generator.code(wasm)?)?)
+    }
+
+    /// Loads the artifact of a module. Returns `None` when there is none, or when it is damaged, forged or of another node. Such
+    /// a file is removed; [`Self::compile`] writes a new one.
+    ///
+    /// # Errors
+    /// When the file can be neither read nor removed. The kind is `OutOfMemory` when the system gives the process no further
+    /// file, mapping or memory; then nothing is removed.
+    pub fn load(&self, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
+        Ok(match self.artifacts.load(self.engine(), hash)? {
+            Stored::Module(module) => Some(*module),
+            Stored::Nothing | Stored::Refused(_) => None,
+        })
+    }
+
+    /// Removes the artifact of a module that no function uses any more.
+    ///
+    /// # Errors
+    /// When the file exists but cannot be removed.
+    pub fn forget(&self, hash: &WasmHash) -> io::Result<()> {
+        self.artifacts.remove(self.engine(), hash)
+    }
+}
+
+impl Generator {
+    fn new(engine: Engine, threads: NonZeroUsize) -> io::Result<Self> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .thread_name(|index| format!("compile-{index}"))
+            .start_handler(|_| {
+                // Only a sandbox refuses this. Compilation then runs at normal priority.
+                let _ =
+                    rustix::process::setpriority_process(Some(rustix::thread::gettid()), COMPILE_NICENESS);
+            })
+            .build()
+            .map_err(io::Error::other)?;
+        Ok(Self { engine, threads: Arc::new(threads) })
+    }
+
+    /// Generates the code of `wasm` in this process.
+    fn generate(&self, wasm: &[u8]) -> Result<Code, ModuleError> {
+        let mut bytes = self.code(wasm)?;
+        let mut module = self.load_from_memory(&bytes)?;
+        let mut extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut module));
+        drop(module);
+        // Growing the memory costs two system calls at each start. A module that declares a larger memory saves them.
+        if let Some(larger) = pages::with_larger_memory(wasm, extra_pages) {
+            bytes = self.code(&larger)?;
+            extra_pages = 0;
+        }
+        Ok(Code { bytes, extra_pages })
     }
 
     fn load_from_memory(&self, code: &[u8]) -> Result<LoadedModule, ModuleError> {
@@ -118,26 +194,5 @@ impl Compiler {
             // The panic left no state behind: the compilation's data are dropped, and the module is refused.
             Err(_) => Err(ModuleError::CodeGeneratorPanicked),
         }
-    }
-
-    /// Loads the artifact of a module. Returns `None` when there is none, or when it is damaged, forged or of another node. Such
-    /// a file is removed; [`Self::compile`] writes a new one.
-    ///
-    /// # Errors
-    /// When the file can be neither read nor removed. The kind is `OutOfMemory` when the system gives the process no further
-    /// file, mapping or memory; then nothing is removed.
-    pub fn load(&self, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
-        Ok(match self.artifacts.load(&self.engine, hash)? {
-            Stored::Module(module) => Some(*module),
-            Stored::Nothing | Stored::Refused(_) => None,
-        })
-    }
-
-    /// Removes the artifact of a module that no function uses any more.
-    ///
-    /// # Errors
-    /// When the file exists but cannot be removed.
-    pub fn forget(&self, hash: &WasmHash) -> io::Result<()> {
-        self.artifacts.remove(&self.engine, hash)
     }
 }

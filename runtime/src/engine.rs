@@ -192,7 +192,7 @@ fn wasmtime_config(config: &EngineConfig, slots: u32) -> Result<Config, EngineEr
     pool.total_core_instances(slots)
         .total_memories(slots)
         .total_tables(slots)
-        .total_stacks(slots.saturating_add(EXTRA_STACKS))
+        .total_stacks(slots.saturating_add(EXTRA_STACKS.min(slots)))
         .max_memories_per_module(1)
         .max_tables_per_module(1)
         .table_elements(TABLE_MAX_ELEMENTS)

@@ -123,10 +123,12 @@
 //! - `parking`, [`pool`]: guests that start before their request, and how many of them to hold
 //! - `instance`, `guest`, `log`, `trap`: one run of one guest
 //! - `call`, `abi`, `host`, `wasi`: the functions that a guest calls
+//! - [`child`]: this program as a confined child process
 
 mod abi;
 mod artifact;
 mod call;
+pub mod child;
 mod code_cache;
 mod compile;
 mod cpu;
@@ -150,7 +152,7 @@ mod wasi;
 
 pub use artifact::{ArtifactKey, ArtifactStore};
 pub use code_cache::CodeCache;
-pub use compile::{CompileError, Compiler};
+pub use compile::{COMPILE_CHILD, CompileError, Compiler, Confinement};
 pub use cpu::CpuLevel;
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use instance::{Ended, SpentInstance};

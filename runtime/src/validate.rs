@@ -2,12 +2,13 @@
 
 use crate::engine::Engine;
 use crate::guest::GuestState;
-use crate::limits::{MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
+use crate::limits::{FUNCTION_COMPLEXITY_MAX, MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
 use crate::trap::printable;
 use std::collections::HashMap;
 use std::fmt;
 use wasmparser::{
-    CompositeInnerType, Encoding, Export, ExternalKind, Import, Parser, Payload, SubType, TypeRef, ValType,
+    CompositeInnerType, Encoding, Export, ExternalKind, FunctionBody, Import, Parser, Payload, SubType,
+    TypeRef, ValType,
 };
 use wasmtime::{Extern, Linker, Store};
 
@@ -31,6 +32,9 @@ pub enum ModuleError {
     /// The compiler, the pool of instances or the linker refused it.
     #[error("the module cannot be compiled: {0:#}")]
     Compile(#[source] wasmtime::Error),
+    /// Compiling takes more than a module may cost; the text says of what.
+    #[error("the module is too complex to compile: {0}")]
+    TooComplex(String),
     /// The code generator panicked.
     #[error("the module cannot be compiled: the code generator failed")]
     CodeGeneratorPanicked,
@@ -128,7 +132,8 @@ impl Engine {
     pub fn validate(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
         check_header(wasm)?;
         wasmtime::Module::validate(&self.0.wasmtime, wasm).map_err(ModuleError::Invalid)?;
-        self.validate_contract(wasm, memory_limit_mb)
+        self.validate_contract(wasm, memory_limit_mb)?;
+        check_complexity(wasm)
     }
 
     /// The part of [`Self::validate`] that checks the guest contract and the memory limit. It suits a module that was compiled
@@ -151,6 +156,59 @@ impl Engine {
         }
         Err(ModuleError::Unfit(problems))
     }
+}
+
+/// Refuses functions whose compilation is known to explode: the code generator keeps something for each local variable in each block.
+///
+/// # Errors
+/// [`ModuleError::TooComplex`] that names the function by its index.
+fn check_complexity(wasm: &[u8]) -> Result<(), ModuleError> {
+    let invalid = |error: wasmparser::BinaryReaderError| ModuleError::Invalid(error.into());
+    let mut index = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.map_err(invalid)? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    if let TypeRef::Func(_) = import.map_err(invalid)?.ty {
+                        index += 1;
+                    }
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                let work = complexity(&body).map_err(invalid)?;
+                if work > FUNCTION_COMPLEXITY_MAX {
+                    let why = format!(
+                        "function {index} has local variables times blocks {work}, more than the limit of {FUNCTION_COMPLEXITY_MAX}"
+                    );
+                    return Err(ModuleError::TooComplex(why));
+                }
+                index += 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Local variables times blocks, or less than the limit where its size alone tells that it is.
+fn complexity(body: &FunctionBody<'_>) -> wasmparser::Result<u64> {
+    let mut locals = 0_u64;
+    for group in body.get_locals_reader()? {
+        locals += u64::from(group?.0);
+    }
+    let range = body.range();
+    // Each block takes two bytes at least.
+    if locals * (range.end - range.start) as u64 / 2 <= FUNCTION_COMPLEXITY_MAX {
+        return Ok(0);
+    }
+    let mut blocks = 0_u64;
+    for operator in body.get_operators_reader()? {
+        use wasmparser::Operator::{Block, BrIf, Else, If, Loop};
+        if let Block { .. } | Loop { .. } | If { .. } | Else | BrIf { .. } = operator? {
+            blocks += 1;
+        }
+    }
+    Ok(locals * blocks)
 }
 
 fn check_header(wasm: &[u8]) -> Result<(), ModuleError> {

@@ -9,6 +9,7 @@ use crate::shares::ShareSettings;
 use keys::{Given, KEYS};
 use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_platform::settings::{Places, TokenIssuer};
+use orama_runtime::limits::COMPILE_MEMORY_MB;
 use orama_runtime::limits::Setting;
 use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
@@ -61,6 +62,8 @@ pub struct Config {
     pub parked_memory_mb: u32,
     /// Upper bound of the machine code of single functions kept on disk, in MB; 0 keeps none.
     pub code_cache_mb: u32,
+    /// Memory of a process that compiles a module, in MB.
+    pub compile_memory_mb: u32,
     /// Free space of the disk below which deploys and stored objects are refused, in MB; 0 keeps none.
     pub disk_reserve_mb: u32,
     /// How long a stopping node lets accepted requests finish.
@@ -287,6 +290,7 @@ impl Config {
             module_cache_mb: MODULE_CACHE_MB.default,
             parked_memory_mb: PARKED_MEMORY_MB.default,
             code_cache_mb: CODE_CACHE_MB.default,
+            compile_memory_mb: COMPILE_MEMORY_MB.default,
             disk_reserve_mb: DISK_RESERVE_MB.default,
             drain_grace: seconds(DRAIN_GRACE_SECONDS),
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),

@@ -20,5 +20,11 @@ mod worker;
 pub use orama_platform as platform;
 pub use orama_store as store;
 
+use orama_runtime::child::Kind;
+
+/// What a node runs in child processes made from its own program: `main` gives it to
+/// [`dispatch`](orama_runtime::child::dispatch) before anything else.
+pub const CHILDREN: &[Kind] = &[orama_runtime::COMPILE_CHILD];
+
 pub use config::{Config, Overrides};
 pub use node::{Node, StartError, StopSignals};

@@ -12,6 +12,7 @@ use orama_platform::clean::clean_unreferenced;
 use orama_platform::reconciler::reconcile;
 use orama_platform::transfer;
 use orama_platform::{Platform, namespaces, secrets};
+use orama_runtime::child::ChildError;
 use orama_runtime::{ArtifactKey, CodeCache, Compiler, Engine, EngineConfig, EngineError};
 use orama_store::files::{self, HomeLock, HomeLockError};
 use orama_store::limits::BLOCKING_THREADS_MAX;
@@ -61,6 +62,9 @@ pub enum StartError {
     /// The engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The program cannot run its own children.
+    #[error(transparent)]
+    Child(#[from] ChildError),
     /// A part of the node cannot be opened.
     #[error(transparent)]
     Part(PartError),

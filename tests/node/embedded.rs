@@ -26,6 +26,7 @@ mod harness;
 mod homes;
 mod hostile_edge;
 mod hostile_egress;
+mod hostile_modules;
 mod http;
 mod invoke;
 mod isolation;

@@ -11,6 +11,7 @@ use crate::shares::{Rate, TrustedProxies};
 use crate::worker::AllowedOrigins;
 use orama_platform::settings::TokenIssuer;
 use orama_runtime::CpuLevel;
+use orama_runtime::limits::COMPILE_MEMORY_MB;
 use orama_runtime::limits::Setting;
 use orama_runtime::names::Namespace;
 use orama_store::egress::EgressTarget;
@@ -137,6 +138,10 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key { name: "disk_reserve_mb", set: |c, v| v.setting(DISK_RESERVE_MB).map(|n| c.disk_reserve_mb = n) },
+    Key {
+        name: "compile_memory_mb",
+        set: |c, v| v.setting(COMPILE_MEMORY_MB).map(|n| c.compile_memory_mb = n),
+    },
     Key {
         name: "drain_grace_seconds",
         set: |c, v| v.seconds(DRAIN_GRACE_SECONDS).map(|d| c.drain_grace = d),

@@ -23,8 +23,9 @@ use orama_platform::registry::Registry;
 use orama_platform::secrets::SecretStore;
 use orama_platform::storage::ObjectStorage;
 use orama_platform::{FlushCores, Platform};
+use orama_runtime::child::Program;
 use orama_runtime::names::Namespace;
-use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine};
+use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Confinement, Engine};
 use orama_store::breaker::Breaker;
 use orama_store::cache::Caches;
 use orama_store::database::Databases;
@@ -105,7 +106,13 @@ pub(super) fn compiler(
     if process::forbids_execution(&dir).map_err(failed)? {
         return Err(StartError::NoExec(config.home.clone()));
     }
-    Compiler::new(engine, artifacts, config.workers).map_err(StartError::Threads)
+    let compiler = Compiler::new(engine, artifacts, config.workers).map_err(StartError::Threads)?;
+    Ok(compiler.confined(Confinement {
+        program: Program::this()?,
+        memory_mb: config.compile_memory_mb,
+        cpu: config.cpu_level.clone(),
+        threads: config.workers,
+    }))
 }
 
 /// What the parts are opened with.

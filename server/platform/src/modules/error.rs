@@ -30,7 +30,7 @@ impl From<CompileError> for PrepareError {
     fn from(error: CompileError) -> Self {
         match error {
             CompileError::Module(error) => Self::Invalid(error),
-            error @ CompileError::Store(_) => Self::Compile(error),
+            error => Self::Compile(error),
         }
     }
 }
@@ -109,7 +109,7 @@ impl From<CompileError> for LoadError {
     fn from(error: CompileError) -> Self {
         match error {
             CompileError::Store(cause) => cause.into(),
-            error @ CompileError::Module(_) => LoadFailure::Compile(Arc::new(error)).into(),
+            error => LoadFailure::Compile(Arc::new(error)).into(),
         }
     }
 }

@@ -1,0 +1,219 @@
+//! Compiles a module in a child process: both ends of it.
+//!
+//! The parent sends an [`Order`] and the module; the child answers with a [`Report`] and the code. The child is new for each module,
+//! so that nothing of one tenant's module is there when the next one's is compiled.
+
+use super::{Code, CompileError, Generator};
+use crate::child::{self, Kind, Limits, Process, Program, frame};
+use crate::code_cache::CodeCache;
+use crate::engine::{Engine, EngineConfig};
+use crate::limits::{
+    COMPILE_CODE_PER_WASM, COMPILE_CODE_SMALLEST_BYTES, COMPILE_DESCRIPTORS, COMPILE_SECONDS, WASM_MAX_BYTES,
+};
+use crate::validate::ModuleError;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+
+/// The work of a compiling child, for [`child::dispatch`].
+pub const COMPILE_CHILD: Kind = Kind { name: "compile", run: serve };
+
+/// Instances of a child: trial runs start one at a time.
+const SLOTS: u32 = 2;
+/// Longest order and longest report.
+const MESSAGE_MAX_BYTES: usize = 64 << 10;
+/// Added to the nice value of a child.
+const NICENESS: i32 = 10;
+
+/// What a compiling process may take.
+#[derive(Debug, Clone)]
+pub struct Confinement {
+    /// The program that the child is made from.
+    pub program: Program,
+    /// Memory of the child, in MB.
+    pub memory_mb: u32,
+    /// The name of the engine's [`CpuLevel`](crate::CpuLevel).
+    pub cpu: String,
+    /// Threads that compile.
+    pub threads: NonZeroUsize,
+}
+
+/// What the parent asks for.
+#[derive(Serialize, Deserialize)]
+struct Order {
+    memory_mb: u32,
+    cpu: String,
+    threads: NonZeroUsize,
+    code_cache: Option<CodeCacheOrder>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CodeCacheOrder {
+    dir: PathBuf,
+    max_bytes: u64,
+    /// The key of the cache's tags.
+    key: [u8; blake3::KEY_LEN],
+}
+
+/// What the child says before it sends the code.
+#[derive(Serialize, Deserialize)]
+enum Report {
+    Compiled {
+        compatibility: [u8; 32],
+        extra_pages: u32,
+    },
+    /// The module is at fault.
+    Module(String),
+    /// The child is.
+    Failed(String),
+}
+
+impl Confinement {
+    /// Compiles a module that was validated. Blocks, for [`COMPILE_SECONDS`] at most.
+    pub(super) fn compile(&self, engine: &Engine, wasm: &[u8]) -> Result<Code, CompileError> {
+        let (socket, theirs) = UnixStream::pair().map_err(CompileError::ChildFailed)?;
+        let process = Process::spawn(&self.program, COMPILE_CHILD, "module", theirs)?;
+        let (done, is_done) = mpsc::channel::<()>();
+        let (talked, is_late) = std::thread::scope(|scope| {
+            let child = &process;
+            let watch = scope.spawn(move || {
+                let late = matches!(is_done.recv_timeout(COMPILE_SECONDS), Err(RecvTimeoutError::Timeout));
+                if late {
+                    child.kill();
+                }
+                late
+            });
+            let talked = self.talk(socket, engine, wasm);
+            drop(done);
+            (talked, watch.join().unwrap_or(false))
+        });
+        match talked {
+            Ok(Ok((extra_pages, bytes))) => Ok(Code { bytes, extra_pages }),
+            Ok(Err(error)) => Err(error),
+            Err(error) => {
+                process.kill();
+                Err(self.failure(process.wait(), is_late, error))
+            }
+        }
+    }
+
+    /// Sends the order and reads what comes back. The outer error is one of the socket.
+    #[allow(clippy::type_complexity)]
+    fn talk(
+        &self,
+        mut socket: UnixStream,
+        engine: &Engine,
+        wasm: &[u8],
+    ) -> io::Result<Result<(u32, Vec<u8>), CompileError>> {
+        let code_cache = engine.0.code_cache.as_ref().map(|cache| {
+            let (dir, key, max_bytes) = cache.settings();
+            CodeCacheOrder { dir: dir.to_owned(), max_bytes, key: *key }
+        });
+        let order =
+            Order { memory_mb: self.memory_mb, cpu: self.cpu.clone(), threads: self.threads, code_cache };
+        frame::write(&mut socket, &serde_json::to_vec(&order)?)?;
+        frame::write(&mut socket, wasm)?;
+        let report = frame::read(&mut socket, MESSAGE_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let extra_pages = match serde_json::from_slice(&report)? {
+            Report::Compiled { compatibility, extra_pages } if compatibility == *engine.compatibility() => {
+                extra_pages
+            }
+            Report::Compiled { .. } => {
+                let other = io::Error::other("it compiled for another engine");
+                return Ok(Err(CompileError::ChildFailed(other)));
+            }
+            Report::Module(why) => {
+                return Ok(Err(ModuleError::Compile(wasmtime::Error::msg(why)).into()));
+            }
+            Report::Failed(why) => return Ok(Err(CompileError::ChildFailed(io::Error::other(why)))),
+        };
+        let max = wasm.len().saturating_mul(COMPILE_CODE_PER_WASM).max(COMPILE_CODE_SMALLEST_BYTES);
+        let code = frame::read(&mut socket, max)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Ok((extra_pages, code)))
+    }
+
+    /// Why a child ended before it had sent the code.
+    fn failure(&self, status: Option<ExitStatus>, is_late: bool, error: io::Error) -> CompileError {
+        const OUT_OF_MEMORY: i32 = libc::SIGABRT;
+        let seconds = COMPILE_SECONDS.as_secs();
+        let signal = status.and_then(|status| status.signal());
+        match signal {
+            _ if is_late => {
+                ModuleError::TooComplex(format!("compiling takes more than {seconds} seconds")).into()
+            }
+            Some(libc::SIGXCPU) => {
+                ModuleError::TooComplex(format!("compiling takes more than {seconds} seconds of a processor"))
+                    .into()
+            }
+            // The allocator was refused memory, or the kernel took it back.
+            Some(OUT_OF_MEMORY | libc::SIGSEGV | libc::SIGBUS) => {
+                ModuleError::TooComplex(format!("compiling needs more than {} MB of memory", self.memory_mb))
+                    .into()
+            }
+            _ => CompileError::ChildFailed(error),
+        }
+    }
+}
+
+/// The child's main function.
+fn serve(mut socket: UnixStream, _label: &str) -> ExitCode {
+    match answer(&mut socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The parent sees the socket's end.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn answer(socket: &mut UnixStream) -> io::Result<()> {
+    let order = frame::read(socket, MESSAGE_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let order: Order = serde_json::from_slice(&order)?;
+    let limits = Limits {
+        memory_bytes: u64::from(order.memory_mb) << 20,
+        cpu_seconds: Some(COMPILE_SECONDS.as_secs() * order.threads.get() as u64),
+        descriptors: COMPILE_DESCRIPTORS,
+        file_bytes: order.code_cache.as_ref().map_or(0, |cache| cache.max_bytes),
+        nice: NICENESS,
+    };
+    limits.apply()?;
+    // Before there is another thread, and before the module is read.
+    let folder = order.code_cache.as_ref().map(|cache| cache.dir.as_path());
+    let _held = child::restrict(folder.as_slice());
+    let wasm = frame::read(socket, WASM_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (report, code) = match generator(order) {
+        Ok(generator) => match generator.generate(&wasm) {
+            Ok(code) => {
+                let compatibility = *generator.engine.compatibility();
+                (Report::Compiled { compatibility, extra_pages: code.extra_pages }, Some(code.bytes))
+            }
+            Err(ModuleError::Compile(why)) => (Report::Module(cut(format!("{why:#}"))), None),
+            Err(why) => (Report::Module(cut(why.to_string())), None),
+        },
+        Err(why) => (Report::Failed(cut(why.to_string())), None),
+    };
+    frame::write(socket, &serde_json::to_vec(&report)?)?;
+    code.map_or(Ok(()), |code| frame::write(socket, &code))
+}
+
+/// A generator of the same code as the parent's would be.
+fn generator(order: Order) -> Result<Generator, Box<dyn std::error::Error>> {
+    let code_cache =
+        order.code_cache.map(|cache| Arc::new(CodeCache::with_key(cache.dir, cache.key, cache.max_bytes)));
+    let engine = Engine::new(&EngineConfig { instance_slots: SLOTS, cpu: order.cpu.parse()?, code_cache })?;
+    Ok(Generator::new(engine, order.threads)?)
+}
+
+/// Keeps a text within a message.
+fn cut(mut text: String) -> String {
+    const MAX_BYTES: usize = MESSAGE_MAX_BYTES / 8;
+    if text.len() > MAX_BYTES {
+        text.truncate((0..=MAX_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+        text.push_str(" ...");
+    }
+    text
+}
