@@ -40,6 +40,13 @@ pub const IDLE_TIMEOUT_SECONDS: Setting =
 pub const LOGS_LIMIT: Setting =
     Setting { name: "limit", default: 50, min: 1, max: 1000, unit: "invocations" };
 
+/// Entries that one list returns: what lists returned before they had pages.
+pub const LIST_LIMIT: Setting = Setting { name: "limit", default: 1000, min: 1, max: 1000, unit: "entries" };
+
+/// Free space of the disk below which deploys and stored objects are refused: the node's own logs and records go on for hours.
+pub const DISK_RESERVE_MB: Setting =
+    Setting { name: "disk_reserve_mb", default: 512, min: 0, max: 1 << 20, unit: "MB" };
+
 /// Credentials remembered by the control plane, each about 200 bytes.
 pub const CREDENTIAL_CACHE_MAX: u64 = 10_000;
 
@@ -145,6 +152,9 @@ pub const WEBSOCKET_PINGS_UNANSWERED_MAX: u32 = 2;
 /// Linear memory of all parked guests of a node; what they touched of it is less (Go hello: 0.9 of 4.4 MB). Zero parks none.
 pub const PARKED_MEMORY_MB: Setting =
     Setting { name: "parked_memory_mb", default: 512, min: 0, max: 1 << 20, unit: "MB" };
+
+/// The part of [`GUEST_MEMORY_MB`] that parked guests may have, whatever [`PARKED_MEMORY_MB`] says: one in so many.
+pub const PARKED_MEMORY_PART: usize = 4;
 
 /// The part of one namespace in [`PARKED_MEMORY_MB`], and in the number of guests that a core parks: one in so many.
 pub const PARKED_NAMESPACE_PART: usize = 4;

@@ -9,7 +9,6 @@
 
 use orama_runtime::names::Namespace;
 use parking_lot::Mutex;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -205,8 +204,7 @@ impl Shares {
         })
     }
 
-    // Both are exhaustive: a kind's number is its place in `KINDS`.
-    #[expect(clippy::indexing_slicing, reason = "the array has a place for each kind")]
+    // A kind's number is its place in `KINDS`, so the index is always there.
     fn pot(&self, kind: Kind) -> &Pot {
         &self.pots[kind as usize]
     }
@@ -251,11 +249,6 @@ impl Shares {
     /// The party of a namespace.
     pub(crate) fn namespace(&self, namespace: &Namespace) -> Arc<Party> {
         self.party(PartyId::Namespace(namespace.clone()))
-    }
-
-    /// The party of a client's address.
-    pub(crate) fn address(&self, address: IpAddr) -> Arc<Party> {
-        self.party(PartyId::Address(address_key(address)))
     }
 
     /// A permit for nothing yet.

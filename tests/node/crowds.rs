@@ -84,10 +84,10 @@ fn come_and_go(node: &Node, n: usize, [half_a_body, asleep, whole]: [&[u8]; 3]) 
             assert_eq!(connection.answer().expect(200).text(), "[1]");
         }
     }
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         std::thread::sleep(Duration::from_millis(5));
     }
-    if n % 2 == 0 { reset(connection) } else { drop(connection) }
+    if n.is_multiple_of(2) { reset(connection) } else { drop(connection) }
 }
 
 #[test]

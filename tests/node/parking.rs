@@ -215,7 +215,7 @@ fn one_namespace_does_not_take_all_the_memory_for_what_waits() {
 
 #[test]
 fn a_node_full_of_waiting_guests_still_runs_others() {
-    let node = Node::of_one_core("instance_slots = 16\n");
+    let node = Node::of_one_core("instance_slots = 16\nnamespace_share_percent = 100\n");
     let wasm = guests::wat("echo");
     for number in 0..8 {
         let name = format!("f{number}");

@@ -2,11 +2,13 @@
 
 use crate::Platform;
 use crate::clean::clean;
+use crate::disk::DiskFull;
 use crate::modules::{PrepareError, Prepared};
+use crate::registry::quotas::Deploying;
 use crate::registry::{ModuleRef, NewVersion, RegistryError, VersionSettings};
 use crate::storage::confirm;
 use bytes::Bytes;
-use orama_runtime::function::FunctionVersion;
+use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_store::blob::{BlobError, cid};
 use orama_store::blocking::{TaskFailed, blocking};
@@ -47,6 +49,9 @@ pub enum DeployError {
     /// The registry did not take the version.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The node's disk has no room for it.
+    #[error(transparent)]
+    Disk(#[from] DiskFull),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping(#[from] AcquireError),
@@ -68,11 +73,12 @@ pub async fn deploy(platform: Arc<Platform>, new: NewFunction) -> Result<Deploye
 /// From before the first step until after the last the module is held, so that a delete that takes its last other
 /// user away meanwhile leaves it alone.
 async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
-    let (blobs, wasm) = (platform.blobs.clone(), new.wasm.clone());
-    let (wasm_cid, hold) = blocking(move || {
-        let cid = cid::of(&wasm);
-        let hold = blobs.holds().hold(&cid);
-        Ok::<_, DeployError>((cid, hold))
+    let checking = Arc::clone(&platform);
+    let (new, wasm_cid, hold) = blocking(move || {
+        has_room(&checking, &new)?;
+        let cid = cid::of(&new.wasm);
+        let hold = checking.blobs.holds().hold(&cid);
+        Ok::<_, DeployError>((new, cid, hold))
     })
     .await?;
     let prepared =
@@ -96,6 +102,19 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
     .await
 }
 
+/// Whether the namespace's quotas and the disk have room, so that nothing is compiled in vain. Blocks.
+fn has_room(platform: &Platform, new: &NewFunction) -> Result<(), DeployError> {
+    platform.disk.check(new.wasm.len() as u64)?;
+    let env_bytes: usize = new.settings.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    Ok(platform.registry.check_deploy(&Deploying {
+        namespace: &new.namespace,
+        name: &new.name,
+        wasm_hash: WasmHash::of(&new.wasm).as_bytes(),
+        wasm_bytes: new.wasm.len() as u64,
+        env_bytes: env_bytes as u64,
+    })?)
+}
+
 /// Stores the module and names it. Blocks.
 fn store(
     platform: &Platform,
@@ -109,6 +128,7 @@ fn store(
         name: new.name,
         wasm_hash: module.wasm_hash,
         wasm_cid: module.wasm_cid.clone(),
+        wasm_bytes: new.wasm.len() as u64,
         settings: new.settings,
     })?;
     Ok(Deployed { function, compiled: prepared.compiled })

@@ -55,11 +55,42 @@ pub const TOKEN_MAX_BYTES: usize = 8 << 10;
 /// How far the clocks of who signs tokens and of the node may be apart.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
 
-/// Public keys in the file that `auth.jwt` names; a token that names none is tried with each of its kind.
+/// Public keys of one issuer of tokens; a token that names none is tried with each of its kind.
 pub const TOKEN_KEYS_MAX: usize = 64;
 
-/// Size of that file, in bytes.
+/// Size of the file or answer that holds them, in bytes.
 pub const TOKEN_KEYS_MAX_BYTES: u64 = 1 << 20;
+
+/// Issuers of tokens. A token is tried with those of its `iss`, and each is watched by a task.
+pub const TOKEN_ISSUERS_MAX: usize = 64;
+
+/// How often the keys at a URL are fetched again. Issuers announce a new key hours before they sign with it.
+pub const TOKEN_KEYS_FETCH_EVERY: Duration = Duration::from_secs(300);
+
+/// The pause before keys are fetched again that could not be fetched.
+pub const TOKEN_KEYS_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The least time between two fetches that tokens with an unknown key cause: anybody can send such tokens.
+pub const TOKEN_KEYS_ASKED_EVERY: Duration = Duration::from_secs(10);
+
+/// Time for one fetch of keys.
+pub const TOKEN_KEYS_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Functions of one namespace, unless an operator set another quota: more than any product of one team has.
+pub const FUNCTIONS_MAX: u64 = 1000;
+
+/// Names that functions of one namespace ever had. Each keeps a row of some 100 bytes when its function is deleted.
+pub const FUNCTION_NAMES_MAX: u64 = 100_000;
+
+/// Versions of one function: three deploys a day for a year. Each may hold an environment of 64 KiB.
+pub const VERSIONS_MAX: u64 = 1000;
+
+/// Modules of one namespace, in bytes: some 1,000 of standard Go. Machine code takes three times as much besides.
+pub const MODULES_TOTAL_MAX_BYTES: u64 = 4 << 30;
+
+/// Environments of all versions of one namespace, in bytes: 1,000 of the largest. The registry holds them, also the copy
+/// on every node.
+pub const ENV_TOTAL_MAX_BYTES: u64 = 64 << 20;
 
 /// Objects that one namespace may store.
 pub const STORAGE_OBJECTS_MAX: u64 = 10_000;

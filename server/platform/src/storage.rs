@@ -3,6 +3,7 @@
 //! A put holds its blob from before the bytes are written until the registry names it. A removal looks at the registry
 //! and removes while no hold can be taken. So neither takes away what the other has just named.
 
+use crate::disk::DiskReserve;
 use crate::limits::STORAGE_THREADS_MAX;
 use crate::registry::{Registry, RegistryError, StoreError};
 use bytes::Bytes;
@@ -29,14 +30,15 @@ pub struct ObjectStorage {
 #[derive(Clone)]
 struct Store {
     registry: Registry,
+    disk: DiskReserve,
     blobs: Arc<dyn Blobs>,
 }
 
 impl ObjectStorage {
-    /// Storage over a blob store that nothing else uses.
-    pub fn new(registry: Registry, blobs: Arc<dyn Blobs>, backplane: Handle) -> Self {
+    /// Storage over a blob store that nothing else uses; puts are refused when the disk has no room.
+    pub fn new(registry: Registry, blobs: Arc<dyn Blobs>, disk: DiskReserve, backplane: Handle) -> Self {
         let threads = Arc::new(Semaphore::new(STORAGE_THREADS_MAX));
-        Self { store: Store { registry, blobs }, backplane, threads }
+        Self { store: Store { registry, disk, blobs }, backplane, threads }
     }
 
     /// Forgets what a namespace stored, and removes what no other one stored. A blob that cannot be removed is logged, and
@@ -132,6 +134,7 @@ impl Store {
     fn put(&self, namespace: &Namespace, bytes: &Bytes) -> Result<String, ServiceError> {
         let (cid, size) = (cid::of(bytes), bytes.len() as u64);
         self.registry.check_object(namespace, &cid, size).map_err(refused)?;
+        self.disk.check(size).map_err(|full| ServiceError::unavailable(full.to_string()))?;
         let hold = self.blobs.holds().hold(&cid);
         let stored = self
             .blobs
@@ -182,7 +185,7 @@ impl Store {
 
 fn refused(error: StoreError) -> ServiceError {
     match error {
-        StoreError::TooMany | StoreError::TooLarge { .. } => {
+        StoreError::TooMany { .. } | StoreError::TooLarge { .. } => {
             ServiceError::new(ErrorCode::PayloadTooLarge, error.to_string())
         }
         StoreError::Registry(RegistryError::NoNamespace(_)) => {

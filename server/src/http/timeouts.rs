@@ -15,8 +15,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Time for the answer to leave after a connection was asked to close, in sweeps.
 const CLOSING_SWEEPS: u32 = 5;
 
-/// Sweeps from the end of a client's input to the first look whether it is still there, and between two of them.
-const PROBE_AFTER_SWEEPS: u32 = 2;
+/// Sweeps between two looks whether a client whose input has ended is still there.
 const PROBE_EVERY_SWEEPS: u32 = 5;
 
 /// The longest waits, in whole seconds.
@@ -70,8 +69,9 @@ pub(crate) struct ConnectionState {
     early_bytes: Cell<bool>,
     /// Whether the client of the request that is answered understands interim answers.
     pub(crate) knows_interim: Cell<bool>,
-    /// When the client's input ended, and when it was last probed.
-    ended_sweep: Cell<Option<u32>>,
+    /// The client's input has ended.
+    ended: Cell<bool>,
+    /// When it was last probed.
     probed_sweep: Cell<Option<u32>>,
     /// Unacknowledged bytes at the last sweep.
     unsent_bytes: Cell<usize>,
@@ -128,28 +128,26 @@ impl ConnectionState {
     /// Whether the client of a request that is answered has gone. One that has only ended its input still gets its answer.
     fn is_gone(&self, now: u32) -> bool {
         let Some(socket) = self.socket() else { return false };
-        let Some(ended) = self.ended_sweep.get() else {
-            let heard = peer::listen(socket);
-            if heard == Heard::EndOfInput {
-                self.ended_sweep.set(Some(now));
+        if !self.ended.get() {
+            match peer::listen(socket) {
+                Heard::Nothing => return false,
+                Heard::Gone => return true,
+                Heard::EndOfInput => self.ended.set(true),
             }
-            return heard == Heard::Gone;
-        };
+        }
         if peer::has_failed(socket) {
             return true;
         }
-        let since = |sweep: u32| now.wrapping_sub(sweep);
-        let is_due = match self.probed_sweep.get() {
-            None => since(ended) >= PROBE_AFTER_SWEEPS,
-            Some(probed) => since(probed) >= PROBE_EVERY_SWEEPS,
-        };
+        let probed = self.probed_sweep.get();
+        let is_due = probed.is_none_or(|probed| now.wrapping_sub(probed) >= PROBE_EVERY_SWEEPS);
         // Nothing may be written into another answer.
         let is_quiet = self.flushed.get() && peer::unsent_bytes(socket) == 0;
         if !(is_due && is_quiet && self.knows_interim.get()) {
             return false;
         }
         self.probed_sweep.set(Some(now));
-        !peer::probe(socket)
+        // A client on the same machine has answered by now, others have by the next sweep.
+        !peer::probe(socket) || peer::has_failed(socket)
     }
 
     /// Whether the client has taken something of its answer since the last sweep.
@@ -187,7 +185,7 @@ impl Connections {
             flushed: Cell::new(true),
             early_bytes: Cell::new(false),
             knows_interim: Cell::new(false),
-            ended_sweep: Cell::new(None),
+            ended: Cell::new(false),
             probed_sweep: Cell::new(None),
             unsent_bytes: Cell::new(0),
             waker: RefCell::default(),

@@ -3,16 +3,17 @@
 use super::StartError;
 use crate::config::Config;
 use crate::http::Timeouts;
-use crate::limits::TOKEN_KEYS_LOOK_EVERY;
+use crate::limits::{PARKED_MEMORY_PART, TOKEN_KEYS_LOOK_EVERY};
 use crate::metrics::Metrics;
-use crate::process::Allowed;
+use crate::process::{self, Allowed};
 use crate::routes::{self, App};
 use crate::services::Services;
-use crate::shares::Shares;
+use crate::shares::{Kind, Shares};
 use crate::worker::{AllowedOrigins, Command, Peers as Cores, Shared, WebSocketSettings};
 use orama_platform::auth::Authority;
-use orama_platform::auth::jwt::Tokens;
+use orama_platform::auth::jwt::{Issuer, Tokens};
 use orama_platform::blob_stores::BlobStores;
+use orama_platform::disk::DiskReserve;
 use orama_platform::events::NodeEvents;
 use orama_platform::limits::DEPLOYS_STORING_MAX;
 use orama_platform::modules::Modules;
@@ -99,8 +100,11 @@ pub(super) fn compiler(
     key: ArtifactKey,
 ) -> Result<Compiler, StartError> {
     let dir = data.join("artifacts");
-    let artifacts =
-        ArtifactStore::open(&dir, key).map_err(|source| StartError::File { path: dir, source })?;
+    let failed = |source| StartError::File { path: dir.clone(), source };
+    let artifacts = ArtifactStore::open(&dir, key).map_err(failed)?;
+    if process::forbids_execution(&dir).map_err(failed)? {
+        return Err(StartError::NoExec(config.home.clone()));
+    }
     Compiler::new(engine, artifacts, config.workers).map_err(StartError::Threads)
 }
 
@@ -138,14 +142,14 @@ impl Assembly<'_> {
     }
 
     fn authority(&self, registry: &Registry) -> Result<Authority, StartError> {
-        let tokens = match &self.config.auth_jwt {
-            Some(path) => Some(Arc::new(Tokens::open(path, registry.generation())?)),
-            None => None,
-        };
-        if let Some(tokens) = &tokens {
-            self.backplane.spawn(watch(Arc::clone(tokens), Tokens::reload));
+        if self.config.issuers.is_empty() {
+            return Ok(Authority::new(registry.clone(), None));
         }
-        Ok(Authority::new(registry.clone(), tokens))
+        let tokens = Tokens::open(self.config.issuers.clone(), &registry.generation(), self.backplane)?;
+        for issuer in tokens.issuers() {
+            self.backplane.spawn(watch(Arc::clone(issuer), Issuer::refresh));
+        }
+        Ok(Authority::new(registry.clone(), Some(Arc::new(tokens))))
     }
 
     fn secrets(&self, registry: &Registry, data: &Path) -> Result<Arc<SecretStore>, StartError> {
@@ -185,13 +189,23 @@ impl Assembly<'_> {
             storage: ObjectStorage::new(
                 stores.registry.clone(),
                 Arc::clone(&blobs.objects),
+                self.disk(),
                 backplane.clone(),
             ),
             secrets,
-            http: Egress::new(config.egress_allow.clone(), self.address, backplane.clone()),
+            http: Egress::new(
+                config.egress_allow.clone(),
+                config.egress_deny.clone(),
+                config.backends.hosts(),
+                backplane.clone(),
+            ),
             events: Arc::clone(&stores.events),
             backplane: backplane.clone(),
         })
+    }
+
+    fn disk(&self) -> DiskReserve {
+        DiskReserve::new(self.config.home.join("data"), u64::from(self.config.disk_reserve_mb) << 20)
     }
 
     fn modules(&self, compiler: Compiler, blobs: &BlobStores) -> Modules {
@@ -239,6 +253,7 @@ impl Assembly<'_> {
             runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
             visitors: Arc::default(),
             storing: Arc::new(Semaphore::new(DEPLOYS_STORING_MAX)),
+            disk: self.disk(),
             parts: parts(services, stores, blobs),
         })
     }
@@ -256,6 +271,9 @@ impl Assembly<'_> {
             metrics: Arc::clone(self.metrics),
             shares: Arc::clone(&shares),
         };
+        // Guests that only wait leave most of the memory to those that run.
+        let guests_bytes = shares.limit(Kind::GuestMemoryBytes);
+        let parked_bytes = ((config.parked_memory_mb as usize) << 20).min(guests_bytes / PARKED_MEMORY_PART);
         let running_max = (engine.instance_slots() as usize / config.workers.get()).max(1);
         Ok(Shared {
             engine,
@@ -277,7 +295,7 @@ impl Assembly<'_> {
             body_timeout: config.body_timeout,
             drain_grace: config.drain_grace,
             running_max,
-            parked_max_bytes: ((config.parked_memory_mb as usize) << 20) / config.workers.get(),
+            parked_max_bytes: parked_bytes / config.workers.get(),
             start_notes: Arc::clone(&platform.start_notes),
             peers: Arc::clone(self.cores),
             websockets: WebSocketSettings {
@@ -322,11 +340,11 @@ fn node_name(address: SocketAddr) -> String {
 /// Sees to it that keys are those that the operator's file holds now.
 async fn watch<T: Send + Sync + 'static>(keys: Arc<T>, reload: fn(&T)) {
     loop {
-        tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
         let keys = Arc::clone(&keys);
         if let Err(error) = tokio::task::spawn_blocking(move || reload(&keys)).await {
-            tracing::error!(%error, "reading a file with keys failed");
+            tracing::error!(%error, "the keys could not be read again");
         }
+        tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
     }
 }
 

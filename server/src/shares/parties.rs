@@ -52,12 +52,10 @@ impl Party {
         self.scope
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the array has a place for each kind")]
     pub(super) fn used(&self, kind: Kind) -> &AtomicUsize {
         &self.used[kind as usize]
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the array has a place for each kind")]
     pub(super) fn bucket(&self, kind: RateKind) -> &Bucket {
         &self.buckets[kind as usize]
     }

@@ -11,6 +11,10 @@ fn namespace(shares: &Shares, name: &str) -> Option<Arc<Party>> {
     Some(shares.namespace(&Namespace::new(name).unwrap()))
 }
 
+fn address(shares: &Shares, text: &str) -> Arc<Party> {
+    shares.party(PartyId::Address(address_key(text.parse().unwrap())))
+}
+
 /// How many single ones parties get until they are refused, and by whose limit.
 fn fill(shares: &Arc<Shares>, parties: &[Option<Arc<Party>>; 2]) -> (Permit, Scope) {
     let mut permit = shares.permit(Kind::WebSockets, parties.clone());
@@ -42,8 +46,8 @@ fn one_that_is_alone_gets_half_and_each_newcomer_finds_room() {
 #[test]
 fn an_address_leaves_something_to_the_namespace_that_it_calls() {
     let shares = shares(999, 50);
-    let address = Some(shares.address("192.0.2.1".parse().unwrap()));
-    let (anonymous, scope) = fill(&shares, &[namespace(&shares, "shop"), address]);
+    let stranger = Some(address(&shares, "192.0.2.1"));
+    let (anonymous, scope) = fill(&shares, &[namespace(&shares, "shop"), stranger]);
     assert_eq!(scope, Scope::Address);
     assert!((320..=334).contains(&anonymous.amount()), "{}", anonymous.amount());
     let (own, scope) = fill(&shares, &[namespace(&shares, "shop"), None]);
@@ -62,7 +66,7 @@ fn with_all_allowed_to_one_only_the_node_is_the_limit() {
 #[test]
 fn what_was_refused_has_taken_nothing() {
     let shares = shares(100, 50);
-    let parties = [namespace(&shares, "a"), Some(shares.address("192.0.2.1".parse().unwrap()))];
+    let parties = [namespace(&shares, "a"), Some(address(&shares, "192.0.2.1"))];
     let mut permit = shares.permit(Kind::BodyBytes, parties.clone());
     assert_eq!(permit.grow(40).unwrap_err().scope, Scope::Address);
     assert_eq!(permit.grow(60).unwrap_err().scope, Scope::Namespace);
@@ -79,11 +83,10 @@ fn what_was_refused_has_taken_nothing() {
 #[test]
 fn a_party_is_the_same_for_all_who_ask_while_it_is_known() {
     let shares = shares(10, 50);
-    let address = |text: &str| shares.address(text.parse().unwrap());
-    let kept = address("192.0.2.1");
+    let kept = address(&shares, "192.0.2.1");
     for n in 0..100_000_u32 {
-        shares.address(std::net::Ipv4Addr::from(n).into());
+        address(&shares, &std::net::Ipv4Addr::from(n).to_string());
     }
-    assert!(Arc::ptr_eq(&kept, &address("192.0.2.1")), "one that is held is not forgotten");
-    assert!(Arc::ptr_eq(&address("2001:db8::1"), &address("2001:db8::2")));
+    assert!(Arc::ptr_eq(&kept, &address(&shares, "192.0.2.1")), "one that is held is not forgotten");
+    assert!(Arc::ptr_eq(&address(&shares, "2001:db8::1"), &address(&shares, "2001:db8::2")));
 }

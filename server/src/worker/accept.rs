@@ -10,6 +10,7 @@ use std::io;
 use std::net::{IpAddr, TcpStream as StdStream};
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Pause after a failed accept: mostly the process has no file descriptor left.
@@ -55,7 +56,7 @@ fn take(core: &Rc<Core>, stream: TcpStream, address: IpAddr) {
 fn admit(core: &Core, address: IpAddr) -> Result<Permit, NoRoom> {
     let shares = &core.shared.shares;
     let is_proxy = core.shared.trusted_proxies.contains(address);
-    let party = (!is_proxy).then(|| shares.address(address));
+    let party = (!is_proxy).then(|| Arc::clone(&core.callers.address(address).party));
     let mut permit = shares.permit(Kind::Connections, [party, None]);
     permit.grow(1)?;
     Ok(permit)

@@ -128,7 +128,7 @@ impl Core {
         const LENGTH: usize = 10;
         let mut pool = self.randomness.borrow_mut();
         if pool.used + LENGTH > pool.bytes.len() {
-            getrandom::fill(&mut pool.bytes).map_err(|error| ApiError::internal(&error))?;
+            getrandom::fill(&mut pool.bytes).map_err(ApiError::internal)?;
             pool.used = 0;
         }
         let mut random = [0; LENGTH];
@@ -178,7 +178,7 @@ impl Core {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.shared.backplane.spawn_blocking(work).await.map_err(|error| ApiError::internal(&error))
+        self.shared.backplane.spawn_blocking(work).await.map_err(ApiError::internal)
     }
 
     /// Takes an invocation's record; it is handed over with others, soon.

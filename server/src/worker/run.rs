@@ -115,7 +115,7 @@ pub(super) async fn ready(
         None => {
             let (modules, wanted) = (core.shared.modules.clone(), Arc::clone(&function));
             let made = core.shared.backplane.spawn(async move { modules.make(wanted).await });
-            made.await.map_err(|error| NotReady::Node(ApiError::internal(&error)))??
+            made.await.map_err(|error| NotReady::Node(ApiError::internal(error)))??
         }
     };
     // Counting who uses it is a write each time, so each core counts for itself.
@@ -143,7 +143,7 @@ async fn look_up(
     let (shared, namespace) = (Arc::clone(&core.shared), namespace.clone());
     core.ask(move || {
         let function = shared.registry.function(&namespace, &name, version);
-        let function = function.map_err(|error| NotReady::Node(ApiError::internal(&error)))?;
+        let function = function.map_err(|error| NotReady::Node(ApiError::internal(error)))?;
         let unknown = || NotReady::Unknown(ApiError::function_not_found(name.as_str(), version));
         let function = function.ok_or_else(unknown)?;
         access.check(&function).map_err(NotReady::Refused)?;
@@ -164,7 +164,7 @@ fn not_loaded(error: LoadError) -> ApiError {
             tracing::warn!(%error, "a function cannot be called now");
             ApiError::unavailable("the function's code is not on this node yet; try again soon")
         }
-        LoadError::Failed(_) => ApiError::code_unavailable(&error),
+        LoadError::Failed(_) => ApiError::code_unavailable(error),
     }
 }
 

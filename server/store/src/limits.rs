@@ -58,7 +58,8 @@ pub const CACHE_NAMESPACE_PART: usize = 4;
 /// only say where to look, so few are enough.
 pub const PUBSUB_BACKLOG_MAX: usize = 1024;
 
-/// Fetches of one namespace under way at once; a further one is told that there are too many.
+/// Fetches of one namespace under way at once; a further one is told that there are too many. Beside that, a namespace may not
+/// have more than there are places left on the node: two that take all they can get leave a quarter of them.
 pub const FETCHES_PER_NAMESPACE: usize = 256;
 
 /// Fetches of the node under way at once. Each may hold two bodies of 8 MiB.
@@ -85,6 +86,11 @@ pub const DNS_THREADS_MAX: usize = 64;
 
 /// The part of one namespace in [`DNS_THREADS_MAX`].
 pub const DNS_LOOKUPS_PER_NAMESPACE: usize = 8;
+
+/// How often the names of the node's servers are resolved, so that guests do not reach a server that moved.
+pub const SERVER_NAMES_EVERY: Duration = Duration::from_secs(5);
+/// How long an address that such a name had stays out of reach: name servers give some names' addresses in turns.
+pub const SERVER_NAMES_REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Failures in a row after which a backend is not asked any more for a while. One may be a packet that was lost.
 pub const BACKEND_FAILURES_MAX: u32 = 3;

@@ -88,6 +88,7 @@ impl Bench {
             name: function(name),
             wasm_hash: WasmHash::of(b""),
             wasm_cid: String::new(),
+            wasm_bytes: 8,
             settings: VersionSettings {
                 memory_limit_mb: 64,
                 timeout_seconds: 30,
