@@ -70,6 +70,26 @@ fn a_client_that_leaves_ends_its_invocation_and_the_record_says_so() {
     assert_eq!(node.metric("orama_invocations_total{status=\"error\"}"), 3.0);
 }
 
+/// Connects, does one of six things by the number, and leaves in one of two ways.
+fn come_and_go(node: &Node, n: usize, [half_a_body, asleep, whole]: [&[u8]; 3]) {
+    let mut connection = node.connect();
+    match n / 8 % 6 {
+        0 => {}
+        1 => connection.write("POST /v1/functions/ec"),
+        2 => connection.write(half_a_body),
+        3 => connection.write(asleep),
+        4 => connection.write([whole, whole, &whole[..40]].concat()),
+        _ => {
+            connection.write(whole);
+            assert_eq!(connection.answer().expect(200).text(), "[1]");
+        }
+    }
+    if n.is_multiple_of(3) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if n.is_multiple_of(2) { reset(connection) } else { drop(connection) }
+}
+
 #[test]
 fn callers_are_served_while_a_thousand_others_come_and_go() {
     let node = Node::start(Options::default());
@@ -94,30 +114,8 @@ fn callers_are_served_while_a_thousand_others_come_and_go() {
         });
         let comers: Vec<_> = (0..8)
             .map(|comer| {
-                let (node, half_a_body, asleep, whole) = (&node, &half_a_body, &asleep, &whole);
-                scope.spawn(move || {
-                    for n in comer..1000 {
-                        if n % 8 != comer {
-                            continue;
-                        }
-                        let mut connection = node.connect();
-                        match n / 8 % 6 {
-                            0 => {}
-                            1 => connection.write("POST /v1/functions/ec"),
-                            2 => connection.write(half_a_body),
-                            3 => connection.write(asleep),
-                            4 => connection.write([&whole[..], whole, &whole[..40]].concat()),
-                            _ => {
-                                connection.write(whole);
-                                assert_eq!(connection.answer().expect(200).text(), "[1]");
-                            }
-                        }
-                        if n % 3 == 0 {
-                            std::thread::sleep(Duration::from_millis(5));
-                        }
-                        if n % 2 == 0 { reset(connection) } else { drop(connection) }
-                    }
-                })
+                let (node, requests) = (&node, [&half_a_body[..], &asleep, &whole]);
+                scope.spawn(move || (comer..1000).step_by(8).for_each(|n| come_and_go(node, n, requests)))
             })
             .collect();
         comers.into_iter().for_each(|comer| comer.join().unwrap());

@@ -129,18 +129,16 @@ fn a_call_invite_reaches_the_callees_devices() {
     }
 }
 
-fn call_push_handler(compiler: &str) {
-    let service = PushService::start();
-    let Ok(node) = service.node() else { return };
-    let shell = Shell::of(&node);
+/// Deploys the handler and what registers devices, with the secrets, the devices and the trigger that it needs.
+fn set_up_handler(shell: &Shell, service: &PushService, compiler: &str) {
     let handler = "examples/call-push-handler";
-    copy(&shell, &[handler, "examples/register-device", "sdk/go"]);
+    copy(shell, &[handler, "examples/register-device", "sdk/go"]);
     let manifest = shell.dir.join(handler).join("function.yaml");
     let url = format!("  PUSH_URL: \"http://{}\"", service.address);
     edit(&manifest, "#  PUSH_URL: \"http://127.0.0.1:9000\"", &url);
     edit(&manifest, "delay: 5", "delay: 0");
-    deploy(&shell, handler, compiler);
-    deploy(&shell, "examples/register-device", compiler);
+    deploy(shell, handler, compiler);
+    deploy(shell, "examples/register-device", compiler);
 
     let p256 = guests::dir().join("../fixtures/jwt/p256.pem");
     let set = |name: &str, rest: &[&str]| {
@@ -158,6 +156,13 @@ fn call_push_handler(compiler: &str) {
     register("user123", "ios-token", "ios");
     register("somebody else", "other-token", "ios");
     shell.run(0, &["function", "triggers", "add", "call-push-handler", "--topic", "calls:invite"]);
+}
+
+fn call_push_handler(compiler: &str) {
+    let service = PushService::start();
+    let Ok(node) = service.node() else { return };
+    let shell = Shell::of(&node);
+    set_up_handler(&shell, &service, compiler);
     let publish = |callee: &str, caller: &str| {
         let invite = json!({ "calleeId": callee, "callerName": caller, "callType": "video" }).to_string();
         shell.run(0, &["pubsub", "publish", "calls:invite", &invite]);

@@ -150,6 +150,16 @@ impl Tenant {
         }
         (id, json[6]["value"].clone())
     }
+
+    /// The requests of one thread: the id, the tag and the count of each.
+    fn requests(&self, node: &Node, service: SocketAddr, thread: usize) -> Vec<(String, String, i64)> {
+        let one = |n| {
+            let tag = format!("{}-{thread}-{n}", self.name);
+            let (id, count) = self.use_all(node, service, &tag);
+            (id, tag, count.as_i64().unwrap())
+        };
+        (0..REQUESTS).map(one).collect()
+    }
 }
 
 #[test]
@@ -170,16 +180,7 @@ fn two_tenants_under_load_never_see_each_other() {
             .iter()
             .map(|tenant| {
                 let (node, address) = (&node, service.address);
-                let of_thread = |thread| {
-                    move || {
-                        let one = |n| {
-                            let tag = format!("{}-{thread}-{n}", tenant.name);
-                            let (id, count) = tenant.use_all(node, address, &tag);
-                            (id, tag, count.as_i64().unwrap())
-                        };
-                        (0..REQUESTS).map(one).collect::<Vec<_>>()
-                    }
-                };
+                let of_thread = |thread| move || tenant.requests(node, address, thread);
                 (0..THREADS).map(|thread| scope.spawn(of_thread(thread))).collect()
             })
             .collect();

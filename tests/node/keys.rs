@@ -268,6 +268,36 @@ fn the_name_is_free_when_the_last_invocation_has_ended_also_after_a_kill() {
     assert_eq!(node.get("/v1/functions?namespace=shop").expect(200).json()["count"], 0);
 }
 
+/// Runs steps of the guest `misc`; what each gave.
+fn run_steps(node: &Node, key: &str, steps: &Value) -> Vec<Value> {
+    let body = json!({ "do": "steps", "steps": steps }).to_string();
+    let answer = node.request_as(key, "POST", "/v1/functions/misc/invoke").body(body).send().expect(200);
+    answer.json().as_array().unwrap().clone()
+}
+
+/// What a function finds in every store.
+fn stored(node: &Node, key: &str, cid: &Value) -> Vec<Value> {
+    let steps = json!([
+        { "do": "query", "sql": "SELECT name FROM sqlite_schema" },
+        { "do": "cache_get", "key": "k" },
+        { "do": "cache_incr", "key": "n" },
+        { "do": "secret", "name": "S" },
+        { "do": "storage_get", "cid": cid },
+    ]);
+    run_steps(node, key, &steps)
+}
+
+/// How many records, triggers, dead letters and secrets there are.
+fn counts(node: &Node, key: &str) -> [Value; 4] {
+    let count = |path: &str| node.request_as(key, "GET", path).send().expect(200).json()["count"].clone();
+    [
+        count("/v1/functions/misc/logs"),
+        count("/v1/functions/misc/triggers"),
+        count("/v1/functions/misc/dead-letters"),
+        count("/v1/functions/secrets"),
+    ]
+}
+
 #[test]
 fn a_deleted_namespaces_data_are_gone_from_every_store() {
     let Ok(node) = Node::try_start(Options { databases: &["default", "shop"], ..Options::default() }) else {
@@ -275,33 +305,6 @@ fn a_deleted_namespaces_data_are_gone_from_every_store() {
     };
     let Ok(misc) = guests::tinygo("misc", &[]) else { return };
     let misc = std::fs::read(misc).unwrap();
-    let run = |key: &str, steps: &Value| -> Vec<Value> {
-        let body = json!({ "do": "steps", "steps": steps }).to_string();
-        let answer = node.request_as(key, "POST", "/v1/functions/misc/invoke").body(body).send().expect(200);
-        answer.json().as_array().unwrap().clone()
-    };
-    // Says of everything what is there.
-    let look = |key: &str, cid: &Value| {
-        run(
-            key,
-            &json!([
-                { "do": "query", "sql": "SELECT name FROM sqlite_schema" },
-                { "do": "cache_get", "key": "k" },
-                { "do": "cache_incr", "key": "n" },
-                { "do": "secret", "name": "S" },
-                { "do": "storage_get", "cid": cid },
-            ]),
-        )
-    };
-    let counts = |key: &str| {
-        let count = |path: &str| node.request_as(key, "GET", path).send().expect(200).json()["count"].clone();
-        [
-            count("/v1/functions/misc/logs"),
-            count("/v1/functions/misc/triggers"),
-            count("/v1/functions/misc/dead-letters"),
-            count("/v1/functions/secrets"),
-        ]
-    };
     let nothing = json!([
         { "rows": [] },
         { "value": "" },
@@ -314,12 +317,13 @@ fn a_deleted_namespaces_data_are_gone_from_every_store() {
         eventually("the name is free", || make_namespace(&node, "shop").status == 201);
         let (_, key) = new_key(&node, "shop", "deploy");
         deploy_as(&node, &key, "misc", &misc);
-        assert_eq!(counts(&key), [0, 0, 0, 0], "round {round}");
-        assert_eq!(json!(look(&key, &cid)), nothing, "round {round}");
+        assert_eq!(counts(&node, &key), [0, 0, 0, 0], "round {round}");
+        assert_eq!(json!(stored(&node, &key, &cid)), nothing, "round {round}");
 
         let put = node.request_as(&key, "PUT", "/v1/functions/secrets");
         put.body("{\"name\":\"S\",\"value\":\"s\"}").send().expect(200);
-        let answers = run(
+        let answers = run_steps(
+            &node,
             &key,
             &json!([
                 { "do": "execute", "sql": "CREATE TABLE t (x)" },
@@ -332,9 +336,9 @@ fn a_deleted_namespaces_data_are_gone_from_every_store() {
         add.body("{\"topic\":\"orders\"}").send().expect(201);
         let publish = node.request_as(&key, "POST", "/v1/pubsub/publish");
         publish.body("{\"topic\":\"orders\",\"data\":{\"do\":\"exit\",\"code\":3}}").send().expect(202);
-        eventually("the event has failed", || counts(&key)[2] == 1);
+        eventually("the event has failed", || counts(&node, &key)[2] == 1);
         assert_eq!(
-            json!(look(&key, &cid)),
+            json!(stored(&node, &key, &cid)),
             json!([
                 { "rows": [{ "name": "t" }] },
                 { "value": "v" },
@@ -343,7 +347,7 @@ fn a_deleted_namespaces_data_are_gone_from_every_store() {
                 { "value": "object of the shop" },
             ])
         );
-        assert_eq!(&counts(&key)[1..], [1, 1, 1]);
+        assert_eq!(&counts(&node, &key)[1..], [1, 1, 1]);
         if round == 1 {
             // A crash between the steps: the next start goes on.
             let mut deleting = node.connect();

@@ -1,6 +1,7 @@
 //! Every row of the HTTP reference once, in the order in which a developer meets them, with the fields that clients rely on.
 
 use crate::harness::{Node, Options};
+use crate::http::Answer;
 use orama_test_support::guests;
 use serde_json::{Value, json};
 
@@ -29,14 +30,34 @@ const FUNCTION: [&str; 14] = [
     "wasm_cid",
 ];
 
+/// Sends requests to a node as its operator; null is no body.
+fn sender(node: &Node) -> impl Fn(&str, &str, Value) -> Answer {
+    |method, path, body| {
+        let request = node.request(method, path);
+        if body.is_null() { request.send() } else { request.body(body.to_string()).send() }
+    }
+}
+
 #[test]
 fn every_row_of_the_http_reference_answers_as_documented() {
     let node = Node::start(Options::default());
-    let send = |method: &str, path: &str, body: Value| {
-        let request = node.request(method, path);
-        if body.is_null() { request.send() } else { request.body(body.to_string()).send() }
-    };
+    check_functions(&node);
+    check_websocket(&node);
+    check_secrets(&node);
+    check_events(&node);
+    check_namespaces_and_keys(&node);
+    let send = sender(&node);
+    // DELETE /v1/functions/{name}
+    send("DELETE", "/v1/functions/hello", Value::Null).expect(200);
+    send("GET", "/v1/functions/hello", Value::Null).refusal(404, "FUNCTION_NOT_FOUND");
+    // GET /health, /ready, /metrics
+    for path in ["/health", "/ready", "/metrics"] {
+        node.anonymous("GET", path).send().expect(200);
+    }
+}
 
+fn check_functions(node: &Node) {
+    let send = sender(node);
     // POST /v1/functions
     let deployed =
         node.try_deploy("hello", &guests::wat("echo"), &[("is_public", "true")]).expect(201).json();
@@ -65,6 +86,9 @@ fn every_row_of_the_http_reference_answers_as_documented() {
     let logs = send("GET", "/v1/functions/hello/logs", Value::Null).expect(200).json();
     assert_eq!(fields(&logs), ["count", "invocations", "logs", "name", "namespace"]);
     assert_eq!(logs["count"], 3);
+}
+
+fn check_websocket(node: &Node) {
     // WS /v1/functions/{name}/ws
     let upgrade = node
         .request("GET", "/v1/functions/hello/ws")
@@ -77,7 +101,10 @@ fn every_row_of_the_http_reference_answers_as_documented() {
     let accepted = connection.answer_without_body().expect(101);
     // RFC 6455's own example.
     assert_eq!(accepted.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+}
 
+fn check_secrets(node: &Node) {
+    let send = sender(node);
     // PUT, GET, DELETE /v1/functions/secrets
     let secret = json!({ "name": "KEY", "value": "v" });
     let set = send("PUT", "/v1/functions/secrets", secret).expect(200).json();
@@ -86,7 +113,10 @@ fn every_row_of_the_http_reference_answers_as_documented() {
     assert_eq!(names, json!({ "secrets": ["KEY"], "count": 1 }));
     send("DELETE", "/v1/functions/secrets/KEY", Value::Null).expect(200);
     send("DELETE", "/v1/functions/secrets/KEY", Value::Null).refusal(404, "SECRET_NOT_FOUND");
+}
 
+fn check_events(node: &Node) {
+    let send = sender(node);
     // POST, GET, DELETE /v1/functions/{name}/triggers
     let path = "/v1/functions/hello/triggers";
     let added = send("POST", path, json!({ "topic": "calls:invite" })).expect(201).json();
@@ -102,7 +132,10 @@ fn every_row_of_the_http_reference_answers_as_documented() {
     let one = format!("{path}/{}", added["trigger_id"].as_str().unwrap());
     send("DELETE", &one, Value::Null).expect(200);
     send("DELETE", &one, Value::Null).refusal(404, "TRIGGER_NOT_FOUND");
+}
 
+fn check_namespaces_and_keys(node: &Node) {
+    let send = sender(node);
     // POST, GET, DELETE /v1/namespaces and /v1/keys
     send("POST", "/v1/namespaces", json!({ "name": "shop" })).expect(201);
     send("POST", "/v1/namespaces", json!({ "name": "shop" })).refusal(409, "NAMESPACE_EXISTS");
@@ -119,12 +152,4 @@ fn every_row_of_the_http_reference_answers_as_documented() {
     send("DELETE", &format!("/v1/keys/{}", key["id"].as_str().unwrap()), Value::Null).expect(200);
     invoke(&key).refusal(401, "UNAUTHORIZED");
     send("DELETE", "/v1/namespaces/shop", Value::Null).expect(200);
-
-    // DELETE /v1/functions/{name}
-    send("DELETE", "/v1/functions/hello", Value::Null).expect(200);
-    send("GET", "/v1/functions/hello", Value::Null).refusal(404, "FUNCTION_NOT_FOUND");
-    // GET /health, /ready, /metrics
-    for path in ["/health", "/ready", "/metrics"] {
-        node.anonymous("GET", path).send().expect(200);
-    }
 }

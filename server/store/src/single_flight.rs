@@ -119,15 +119,16 @@ mod tests {
     fn callers_of_the_same_key_share_one_call_and_others_do_not_wait() {
         let (flights, count, together) =
             (SingleFlight::<u8, usize>::default(), AtomicUsize::new(0), Barrier::new(4));
+        let work = || {
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(flights.run(&2, || 7), 7, "another key is free");
+            count.fetch_add(1, Ordering::SeqCst)
+        };
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     together.wait();
-                    let value = flights.run(&1, || {
-                        std::thread::sleep(Duration::from_millis(100));
-                        assert_eq!(flights.run(&2, || 7), 7, "another key is free");
-                        count.fetch_add(1, Ordering::SeqCst)
-                    });
+                    let value = flights.run(&1, work);
                     assert_eq!(value, 0);
                 });
             }

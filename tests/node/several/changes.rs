@@ -5,6 +5,7 @@ use crate::harness::{Compiler, Node, eventually, lock};
 use orama_test_support::guests;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -86,6 +87,21 @@ fn a_trigger_made_on_one_node_fires_once_for_what_is_published_on_the_other() {
     eventually("no job is left", || a.no_job_is_left() && b.no_job_is_left());
 }
 
+/// Publishes the next numbers on a node that may be killed, and notes what it acknowledged at which address.
+fn publish_forty(from: &Node, next: &AtomicU64, acknowledged: &Mutex<Vec<(u64, SocketAddr)>>) {
+    for _ in 0..40 {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let body = json!({ "topic": "numbers", "data": n }).to_string();
+        let sent = from.request("POST", "/v1/pubsub/publish").body(body).try_send();
+        match sent {
+            Ok(answer) if answer.status == 202 => lock(acknowledged).push((n, from.address())),
+            Ok(answer) => eprintln!("not taken: {}", answer.text()),
+            // The one that is killed closes its connections.
+            Err(_) => return,
+        }
+    }
+}
+
 #[test]
 fn jobs_of_a_node_that_was_killed_run_on_the_other() {
     let Some((_servers, a, b)) = two(ONE_EACH) else { return };
@@ -99,21 +115,7 @@ fn jobs_of_a_node_that_was_killed_run_on_the_other() {
         let before = lock(&acknowledged).len();
         std::thread::scope(|scope| {
             for from in [&a, &b] {
-                scope.spawn(|| {
-                    for _ in 0..40 {
-                        let n = next.fetch_add(1, Ordering::Relaxed);
-                        let body = json!({ "topic": "numbers", "data": n }).to_string();
-                        let sent = from.request("POST", "/v1/pubsub/publish").body(body).try_send();
-                        match sent {
-                            Ok(answer) if answer.status == 202 => {
-                                lock(&acknowledged).push((n, from.address()))
-                            }
-                            Ok(answer) => eprintln!("not taken: {}", answer.text()),
-                            // The one that is killed closes its connections.
-                            Err(_) => return,
-                        }
-                    }
-                });
+                scope.spawn(|| publish_forty(from, &next, &acknowledged));
             }
             eventually("some were published", || lock(&acknowledged).len() >= before + 30);
             a.signal(rustix::process::Signal::KILL);

@@ -92,6 +92,28 @@ fn messages_while_one_of_two_nodes_is_killed_again_and_again() {
     eprintln!("{} different messages have run", run().len());
 }
 
+/// Callers that count until it is over, and what came of it.
+#[derive(Default)]
+struct Counting {
+    acknowledged: AtomicU64,
+    /// They may have been counted all the same.
+    failed: AtomicU64,
+    slowest_ms: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Counting {
+    /// Counts until it is over; a count of 0 says that it failed.
+    fn run(&self, count: impl Fn() -> u64) {
+        while !self.is_over.load(Ordering::Acquire) {
+            let begun = Instant::now();
+            let counter = if count() == 0 { &self.failed } else { &self.acknowledged };
+            counter.fetch_add(1, Ordering::Relaxed);
+            self.slowest_ms.fetch_max(begun.elapsed().as_millis() as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 #[test]
 fn counting_while_a_member_of_olric_is_killed() {
     let Some((servers, nodes)) = nodes(2, Sizes { rqlite: 1, olric: 2, kubo: 1 }, false) else { return };
@@ -103,32 +125,23 @@ fn counting_while_a_member_of_olric_is_killed() {
     eventually("the other node has heard of it", || nodes[1].invoke(&misc, "{}").status == 200);
     for round in 0..2 {
         let key = format!("key{round}");
-        // A count of 0 says that it failed: it may have been counted all the same.
-        let (acknowledged, failed, slowest_ms) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let is_over = AtomicBool::new(false);
+        let counting = Counting::default();
         std::thread::scope(|scope| {
             for node in &nodes {
-                scope.spawn(|| {
-                    while !is_over.load(Ordering::Acquire) {
-                        let begun = Instant::now();
-                        let counter = if count(node, &key) == 0 { &failed } else { &acknowledged };
-                        counter.fetch_add(1, Ordering::Relaxed);
-                        slowest_ms.fetch_max(begun.elapsed().as_millis() as u64, Ordering::Relaxed);
-                    }
-                });
+                scope.spawn(|| counting.run(|| count(node, &key)));
             }
-            let more = |than: u64| acknowledged.load(Ordering::Relaxed) > than;
+            let more = |than: u64| counting.acknowledged.load(Ordering::Relaxed) > than;
             eventually("counting", || more(200));
             servers.olric.node(round).kill();
-            let before = acknowledged.load(Ordering::Relaxed);
+            let before = counting.acknowledged.load(Ordering::Relaxed);
             eventually("counting goes on", || more(before + 200));
-            is_over.store(true, Ordering::Release);
+            counting.is_over.store(true, Ordering::Release);
         });
-        let (acknowledged, failed) = (acknowledged.into_inner(), failed.into_inner());
+        let (acknowledged, failed) = (counting.acknowledged.into_inner(), counting.failed.into_inner());
         let there = count(&nodes[0], &key) - 1;
         eprintln!(
             "{there} there, {acknowledged} acknowledged, {failed} failed, the slowest answer after {} ms",
-            slowest_ms.into_inner()
+            counting.slowest_ms.into_inner()
         );
         assert!((acknowledged..=acknowledged + failed).contains(&there));
         servers.olric.node(round).start();

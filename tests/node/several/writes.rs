@@ -144,26 +144,28 @@ impl Writes {
         self.versions.count(version.unwrap_or_default(), |_| answer);
     }
 
+    fn write_until(&self, is_over: &AtomicBool, node: &Node, wasm: &[u8]) {
+        while !is_over.load(Ordering::Acquire) {
+            let n = self.next.fetch_add(1, Ordering::Relaxed);
+            // One node keeps at most 1,000 secrets, and tells of 1,000 runs.
+            if n < 900 {
+                self.secrets.count(n, |n| node.put_secret(n));
+                self.messages.count(n, |n| node.publish_number(n));
+            }
+            if n.is_multiple_of(8) {
+                self.deploy(node, wasm);
+            }
+            std::thread::sleep(Duration::from_millis(15));
+        }
+    }
+
     /// Runs until `work` has ended.
     pub fn beside(&self, nodes: &[&Node], work: impl FnOnce()) {
         let wasm = guests::wat("echo");
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for node in nodes {
-                scope.spawn(|| {
-                    while !is_over.load(Ordering::Acquire) {
-                        let n = self.next.fetch_add(1, Ordering::Relaxed);
-                        // One node keeps at most 1,000 secrets, and tells of 1,000 runs.
-                        if n < 900 {
-                            self.secrets.count(n, |n| node.put_secret(n));
-                            self.messages.count(n, |n| node.publish_number(n));
-                        }
-                        if n.is_multiple_of(8) {
-                            self.deploy(node, &wasm);
-                        }
-                        std::thread::sleep(Duration::from_millis(15));
-                    }
-                });
+                scope.spawn(|| self.write_until(&is_over, node, &wasm));
             }
             work();
             is_over.store(true, Ordering::Release);

@@ -139,6 +139,12 @@ fn a_client_that_pings_and_takes_no_pong_is_not_read_for_ever() {
     eventually("it is closed", || node.metric("orama_websockets_open") == 0.0);
 }
 
+/// Reads until the other side closes, and keeps nothing.
+fn read_to_the_end(mut reader: impl Read) {
+    let mut bytes = [0; 4096];
+    while !matches!(reader.read(&mut bytes), Ok(0) | Err(_)) {}
+}
+
 #[test]
 fn a_flood_of_empty_frames_leaves_the_core_to_others() {
     let Ok(node) = Node::try_start(Options { workers: 1, ..Options::default() }) else { return };
@@ -158,11 +164,7 @@ fn a_flood_of_empty_frames_leaves_the_core_to_others() {
             stream.write_all(first).unwrap();
             let reader = stream.try_clone().unwrap();
             if n == 1 {
-                scope.spawn(move || {
-                    let mut reader = reader;
-                    let mut pongs = [0; 4096];
-                    while !matches!(reader.read(&mut pongs), Ok(0) | Err(_)) {}
-                });
+                scope.spawn(move || read_to_the_end(reader));
             }
             scope.spawn(move || {
                 let block = more.repeat(10_000);

@@ -10,6 +10,7 @@ use orama_runtime::names::Namespace;
 use orama_runtime::services::{Event, ServiceError};
 use orama_store::replica::ReplicaError;
 use orama_store::sqlite::{Database, SqliteError};
+use rusqlite::Transaction;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -55,6 +56,13 @@ pub(super) struct Settled {
     pub(super) fate: Fate,
 }
 
+impl Settled {
+    /// Whether it leaves a dead letter.
+    fn is_dead(&self) -> bool {
+        matches!(self.fate, Fate::Dead { .. })
+    }
+}
+
 /// What the writer is told.
 pub(super) enum Change {
     /// Answered when it is durable.
@@ -95,6 +103,18 @@ struct Done {
     gone: Vec<(Namespace, Waiting)>,
 }
 
+/// Writes down how an attempt ended; the job, when its row is gone.
+fn settle(
+    t: &Transaction<'_>,
+    settled: &Settled,
+    now_ms: i64,
+) -> Result<Option<(Namespace, Waiting)>, SqliteError> {
+    let Settled { namespace, job, bytes, fate } = settled;
+    let was_there = store::settle(t, *job, fate, now_ms)?;
+    let is_gone = was_there && !matches!(fate, Fate::Retry { .. });
+    Ok(is_gone.then(|| (namespace.clone(), Waiting { jobs: 1, bytes: *bytes })))
+}
+
 impl Writer {
     /// Runs until every sender is gone and the queue is empty.
     pub(super) fn run(self, queue: &Receiver<Change>) {
@@ -124,7 +144,7 @@ impl Writer {
         let until_ms = now_ms.saturating_add(i64::try_from(JOB_LEASE.as_millis()).unwrap_or(i64::MAX));
         let done = self.database.write(|t| {
             let mut done = Done::default();
-            let mut dead = HashSet::new();
+            let mut dead = HashSet::<&Namespace>::new();
             for change in &changes {
                 match change {
                     Change::Publish(publish) => {
@@ -135,27 +155,15 @@ impl Writer {
                         done.woken.extend(queues.into_iter().map(|queue| (queue, namespace.clone())));
                     }
                     Change::Settle(settled) => {
-                        let Settled { namespace, job, bytes, fate } = &**settled;
-                        let was_there = store::settle(t, *job, fate, now_ms)?;
-                        if was_there && !matches!(fate, Fate::Retry { .. }) {
-                            done.gone.push((namespace.clone(), Waiting { jobs: 1, bytes: *bytes }));
-                        }
-                        if matches!(fate, Fate::Dead { .. }) {
-                            dead.insert(namespace);
-                        }
+                        done.gone.extend(settle(t, settled, now_ms)?);
+                        dead.extend(settled.is_dead().then_some(&settled.namespace));
                     }
                     Change::Lease(queue, _) => {
                         let taken = store::lease(t, *queue, &self.owner, now_ms, until_ms)?;
                         done.leases.push(taken.then_some(until_ms));
                     }
                     Change::Renew(queues, _) => {
-                        let mut kept = Vec::with_capacity(queues.len());
-                        for queue in queues {
-                            if store::renew(t, *queue, &self.owner, until_ms)? {
-                                kept.push(*queue);
-                            }
-                        }
-                        done.renewed.push((kept, until_ms));
+                        done.renewed.push((self.renew(t, queues, until_ms)?, until_ms));
                     }
                     Change::Release(queue, _) => store::release_one(t, *queue, &self.owner)?,
                     Change::Flush(_) => {}
@@ -170,6 +178,17 @@ impl Writer {
             Ok(done) => self.committed(changes, done, lost),
             Err(error) => self.failed(changes, &error, lost),
         }
+    }
+
+    /// Those of the queues that are still this node's.
+    fn renew(&self, t: &Transaction<'_>, queues: &[i64], until_ms: i64) -> Result<Vec<i64>, SqliteError> {
+        let mut kept = Vec::with_capacity(queues.len());
+        for queue in queues {
+            if store::renew(t, *queue, &self.owner, until_ms)? {
+                kept.push(*queue);
+            }
+        }
+        Ok(kept)
     }
 
     fn committed(&self, changes: Vec<Change>, done: Done, lost: &mut bool) {

@@ -110,6 +110,17 @@ pub(super) fn blobs(
     BlobStores::open(places, dir, &registry, backplane).map_err(|error| failed(&error))
 }
 
+/// Executes an INSERT for each row, all in one transaction.
+fn insert_rows(target: &Database, insert: &str, rows: &[Vec<Value>]) -> Result<(), SqliteError> {
+    target.write(|t: &Transaction<'_>| {
+        let mut statement = t.prepare_cached(insert)?;
+        for values in rows {
+            statement.execute(params_from_iter(values))?;
+        }
+        Ok(())
+    })
+}
+
 /// The tables of a copy.
 pub(super) struct Tables {
     connection: Connection,
@@ -182,14 +193,7 @@ impl Tables {
                 batch.push(values);
             }
             if is_last || batch.len() >= TRANSFER_ROWS_MAX || bytes >= TRANSFER_ROWS_MAX_BYTES {
-                let stored = target.write(|t: &Transaction<'_>| {
-                    let mut statement = t.prepare_cached(&insert)?;
-                    for values in &batch {
-                        statement.execute(params_from_iter(values))?;
-                    }
-                    Ok::<_, SqliteError>(())
-                });
-                stored.map_err(|error| failed(table, &error))?;
+                insert_rows(target, &insert, &batch).map_err(|error| failed(table, &error))?;
                 batch.clear();
                 bytes = 0;
             }

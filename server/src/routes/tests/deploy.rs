@@ -91,16 +91,22 @@ async fn fields_and_metadata_are_taken_and_a_field_wins() {
     assert_eq!(function["is_public"], true);
 }
 
-#[tokio::test]
-async fn what_is_not_accepted_is_named_and_leaves_nothing() {
+/// Deploys forms that must be refused, each with a code and a message, without a trace.
+async fn check_refusals(cases: &[(Fields<'_>, &str, &str)]) {
     let node = Node::new();
+    for (fields, code, message) in cases {
+        let answer = node.deploy(fields).await;
+        assert_eq!(answer.error(), (422, (*code).to_owned()), "{message}: {}", answer.message());
+        assert!(answer.message().contains(message), "{:?} lacks {message:?}", answer.message());
+    }
+    assert_eq!(node.get("/v1/functions").await.json()["count"], 0);
+    assert_eq!((node.blobs(), node.artifacts()), (0, 0));
+}
+
+#[tokio::test]
+async fn fields_that_are_not_accepted_are_named_and_leave_nothing() {
     let wasm: &[u8] = &command(1);
     let long = "x".repeat(64);
-    let many = format!(
-        "{{\"env_vars\": {{{}}}}}",
-        (0..129).map(|n| format!("\"K{n}\": \"\"")).collect::<Vec<_>>().join(",")
-    );
-    let big = format!("{{\"env_vars\": {{\"K\": \"{}\"}}}}", "x".repeat(65_536));
     let cases: &[(Fields<'_>, &str, &str)] = &[
         (&[("wasm", wasm)], "INVALID_CONFIG", "lacks the field `name`"),
         (&[("name", b"f")], "INVALID_CONFIG", "lacks the field `wasm`"),
@@ -150,6 +156,19 @@ async fn what_is_not_accepted_is_named_and_leaves_nothing() {
             "INVALID_CONFIG",
             "`is_public`: expected UTF-8",
         ),
+    ];
+    check_refusals(cases).await;
+}
+
+#[tokio::test]
+async fn metadata_that_is_not_accepted_is_named_and_leaves_nothing() {
+    let wasm: &[u8] = &command(1);
+    let many = format!(
+        "{{\"env_vars\": {{{}}}}}",
+        (0..129).map(|n| format!("\"K{n}\": \"\"")).collect::<Vec<_>>().join(",")
+    );
+    let big = format!("{{\"env_vars\": {{\"K\": \"{}\"}}}}", "x".repeat(65_536));
+    let cases: &[(Fields<'_>, &str, &str)] = &[
         (&[("name", b"f"), ("wasm", wasm), ("metadata", b"{")], "INVALID_CONFIG", "`metadata` is not JSON"),
         (
             &[("name", b"f"), ("wasm", wasm), ("metadata", b"[]")],
@@ -192,13 +211,7 @@ async fn what_is_not_accepted_is_named_and_leaves_nothing() {
             "at most 65536 bytes",
         ),
     ];
-    for (fields, code, message) in cases {
-        let answer = node.deploy(fields).await;
-        assert_eq!(answer.error(), (422, (*code).to_owned()), "{message}: {}", answer.message());
-        assert!(answer.message().contains(message), "{:?} lacks {message:?}", answer.message());
-    }
-    assert_eq!(node.get("/v1/functions").await.json()["count"], 0);
-    assert_eq!((node.blobs(), node.artifacts()), (0, 0));
+    check_refusals(cases).await;
 }
 
 #[tokio::test]

@@ -73,7 +73,8 @@ fn each_job_runs_once_whichever_node_it_came_from() {
     let Ok(rqlite) = Rqlite::single() else { return };
     let pubsub = Arc::<MemoryPubSub>::default();
     let members = [Member::new(&rqlite, &pubsub), Member::new(&rqlite, &pubsub)];
-    for topic in ["t", "u"] {
+    let topics = ["t", "u"];
+    for topic in topics {
         members[0].bench.trigger(&format!("f-{topic}"), topic);
     }
     wait_until("the other node knows the triggers", || {
@@ -85,8 +86,7 @@ fn each_job_runs_once_whichever_node_it_came_from() {
         for (index, member) in members.iter().enumerate() {
             scope.spawn(move || {
                 for n in 0..count {
-                    let topic = if n % 2 == 0 { "t" } else { "u" };
-                    member.publish(event(topic, index * count + n)).unwrap();
+                    member.publish(event(topics[n % 2], index * count + n)).unwrap();
                 }
             });
         }

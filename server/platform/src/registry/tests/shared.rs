@@ -43,6 +43,30 @@ fn sealed(text: &str) -> Sealed {
     Sealed { key_id: "k".to_owned(), nonce: [7; 12], ciphertext: text.as_bytes().to_vec() }
 }
 
+/// Makes a change, waits until the other node has seen it, and checks which of that node's counts moved: the first is of all
+/// but secrets, the second of secrets.
+fn check_moves(
+    other: &Registry,
+    what: &str,
+    change: &dyn Fn(),
+    is_seen: &dyn Fn() -> bool,
+    expected: (bool, bool),
+) {
+    let counts =
+        || (other.generation().load(Ordering::Acquire), other.secrets_generation().load(Ordering::Acquire));
+    // What came before has come by now.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let before = counts();
+    change();
+    eventually(what, is_seen);
+    eventually("the counts move", || {
+        let now = counts();
+        (!expected.0 || now.0 > before.0) && (!expected.1 || now.1 > before.1)
+    });
+    let now = counts();
+    assert_eq!((now.0 > before.0, now.1 > before.1), expected, "{what}");
+}
+
 #[test]
 fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
     let Some(cluster) = Cluster::new() else { return };
@@ -51,21 +75,8 @@ fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
         ([da, db], [a, b])
     };
     let (ns, f) = (namespace("a"), function("f"));
-    let counts = |registry: &Registry| {
-        (registry.generation().load(Ordering::Acquire), registry.secrets_generation().load(Ordering::Acquire))
-    };
-    let moves = |what: &str, change: &dyn Fn(), is_seen: &dyn Fn() -> bool, expected: (bool, bool)| {
-        // What came before has come by now.
-        std::thread::sleep(std::time::Duration::from_millis(700));
-        let before = counts(&b);
-        change();
-        eventually(what, is_seen);
-        eventually("the counts move", || {
-            let now = counts(&b);
-            (!expected.0 || now.0 > before.0) && (!expected.1 || now.1 > before.1)
-        });
-        let now = counts(&b);
-        assert_eq!((now.0 > before.0, now.1 > before.1), expected, "{what}");
+    let moves = |what: &str, change: &dyn Fn(), is_seen: &dyn Fn() -> bool, expected| {
+        check_moves(&b, what, change, is_seen, expected);
     };
     moves(
         "a namespace",

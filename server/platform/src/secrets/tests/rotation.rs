@@ -143,15 +143,18 @@ fn others_read_and_write_during_rotations() {
     for n in 0..50 {
         store.put("a", &format!("s{n}"), "0");
     }
+    let read_all = || {
+        for n in 0..50 {
+            store.value("a", &format!("s{n}")).unwrap();
+        }
+    };
     let stop = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
         let readers: Vec<_> = (0..2)
             .map(|_| {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
-                        for n in 0..50 {
-                            store.value("a", &format!("s{n}")).unwrap();
-                        }
+                        read_all();
                     }
                 })
             })

@@ -222,6 +222,29 @@ fn a_kubo_that_fails_fails_calls_in_time_and_nothing_acknowledged_is_lost() {
     );
 }
 
+/// Puts blobs of a thread's own, and notes what was acknowledged and how many were refused.
+fn put_until(
+    is_over: &AtomicBool,
+    node: &Node,
+    thread: usize,
+    acknowledged: &Mutex<Vec<String>>,
+    refused: &AtomicUsize,
+) {
+    for n in 0.. {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        match node.blobs.put(&Bytes::from(format!("{thread} {n}").repeat(5_000))) {
+            Ok(cid) => acknowledged.lock().push(cid),
+            Err(BlobError::Unavailable(_)) => {
+                refused.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 #[test]
 fn kill_and_pause_while_blobs_are_put() {
     let Ok(kubo) = Servers::single() else { return };
@@ -231,21 +254,7 @@ fn kill_and_pause_while_blobs_are_put() {
     std::thread::scope(|scope| {
         for thread in 0..2_usize {
             let (node, is_over, acknowledged, refused) = (&node, &is_over, &acknowledged, &refused);
-            scope.spawn(move || {
-                for n in 0.. {
-                    if is_over.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    match node.blobs.put(&Bytes::from(format!("{thread} {n}").repeat(5_000))) {
-                        Ok(cid) => acknowledged.lock().push(cid),
-                        Err(BlobError::Unavailable(_)) => {
-                            refused.fetch_add(1, Ordering::Relaxed);
-                            std::thread::sleep(Duration::from_millis(5));
-                        }
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-            });
+            scope.spawn(move || put_until(is_over, node, thread, acknowledged, refused));
         }
         for _ in 0..3 {
             let before = acknowledged.lock().len();

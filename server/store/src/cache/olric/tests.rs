@@ -287,6 +287,12 @@ fn own_writes_are_seen_also_by_who_asks_beside_them() {
     });
 }
 
+fn add_ones(cache: &OlricCache, ns: &Namespace, key: &str, count: i64) {
+    for _ in 0..count {
+        wait(cache.increment(ns, key, 1)).unwrap();
+    }
+}
+
 #[test]
 fn additions_of_two_nodes_through_two_members_lose_nothing() {
     const EACH: i64 = 300;
@@ -299,11 +305,7 @@ fn additions_of_two_nodes_through_two_members_lose_nothing() {
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (node, ns) = (&nodes[thread % 2], &ns);
-                scope.spawn(move || {
-                    for _ in 0..EACH {
-                        wait(node.increment(ns, key, 1)).unwrap();
-                    }
-                });
+                scope.spawn(move || add_ones(node, ns, key, EACH));
             }
         });
         assert_eq!(wait(nodes[0].increment(&ns, key, 0)).unwrap(), 4 * EACH, "{key}");

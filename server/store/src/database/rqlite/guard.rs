@@ -124,25 +124,11 @@ fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceEr
     Ok(match statement {
         Stmt::Select(select) => (Kind::Rows { columns: columns(select) }, Vec::new()),
         Stmt::Pragma(name, body) => {
-            let name = plain(name.name.0);
-            let allowed =
-                PRAGMAS.iter().any(|(known, takes_name)| *known == name && (body.is_none() || *takes_name));
-            if !allowed {
-                return Err(no_pragma(&name));
-            }
+            check_pragma(name, body.is_some())?;
             (Kind::Report, Vec::new())
         }
         Stmt::Insert { tbl_name, body, .. } => {
-            let is_plain = match body {
-                InsertBody::DefaultValues => true,
-                InsertBody::Select(select, upsert) => {
-                    upsert.is_none()
-                        && select.with.is_none()
-                        && select.body.compounds.is_none()
-                        && matches!(select.body.select, OneSelect::Values(_))
-                }
-            };
-            (Kind::Insert { is_plain }, written(tbl_name)?)
+            (Kind::Insert { is_plain: writes_rows_out(body) }, written(tbl_name)?)
         }
         Stmt::Update { tbl_name, .. } => (Kind::Update, written(tbl_name)?),
         Stmt::Delete { tbl_name, .. } => (Kind::Delete, written(tbl_name)?),
@@ -194,6 +180,26 @@ fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceEr
             return refuse("ATTACH, DETACH and VACUUM are not available: a namespace has one database");
         }
     })
+}
+
+/// Refuses pragmas that are not listed, and arguments to those that take none.
+fn check_pragma(name: &QualifiedName<'_>, has_argument: bool) -> Result<(), ServiceError> {
+    let name = plain(name.name.0);
+    let allowed = PRAGMAS.iter().any(|(known, takes_name)| *known == name && (!has_argument || *takes_name));
+    if allowed { Ok(()) } else { Err(no_pragma(&name)) }
+}
+
+/// Whether an INSERT has its rows in its text, and nothing else that could read or change any.
+fn writes_rows_out(body: &InsertBody<'_>) -> bool {
+    match body {
+        InsertBody::DefaultValues => true,
+        InsertBody::Select(select, upsert) => {
+            upsert.is_none()
+                && select.with.is_none()
+                && select.body.compounds.is_none()
+                && matches!(select.body.select, OneSelect::Values(_))
+        }
+    }
 }
 
 /// Things are made in the namespace's database and stay there.

@@ -127,6 +127,25 @@ fn a_node_with_a_copy_starts_without_rqlite_and_takes_part_when_it_is_there() {
     bench.compare(&database);
 }
 
+/// Inserts words of a node's own; what became of each.
+fn insert_until(stop: &AtomicBool, node: &Node, index: usize) -> Vec<(String, Result<i64, SqliteError>)> {
+    let mut outcomes = Vec::new();
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let word = format!("{index}-{n}");
+        let begun = Instant::now();
+        let outcome = insert(&node.database, &word);
+        assert!(begun.elapsed() < LONGEST, "{:?}", begun.elapsed());
+        if outcome.is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        outcomes.push((word, outcome));
+    }
+    outcomes
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
     let Some(bench) = Bench::new(3) else { return };
@@ -139,23 +158,7 @@ fn nothing_acknowledged_is_lost_when_leaders_are_killed() {
             .enumerate()
             .map(|(index, node)| {
                 let stop = &stop;
-                scope.spawn(move || {
-                    let mut outcomes = Vec::new();
-                    for n in 0.. {
-                        if stop.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        let word = format!("{index}-{n}");
-                        let begun = Instant::now();
-                        let outcome = insert(&node.database, &word);
-                        assert!(begun.elapsed() < LONGEST, "{:?}", begun.elapsed());
-                        if outcome.is_err() {
-                            std::thread::sleep(Duration::from_millis(20));
-                        }
-                        outcomes.push((word, outcome));
-                    }
-                    outcomes
-                })
+                scope.spawn(move || insert_until(stop, node, index))
             })
             .collect();
         for _ in 0..kills {

@@ -47,6 +47,13 @@ impl Counts {
     }
 }
 
+/// Adds to every key in turn.
+fn add_until(is_over: &AtomicBool, cache: &OlricCache, ns: &Namespace, keys: &[String], counts: &[Counts]) {
+    while !is_over.load(Ordering::Acquire) {
+        keys.iter().zip(counts).for_each(|(key, counts)| counts.add(cache, ns, key));
+    }
+}
+
 #[track_caller]
 fn heals(cache: &OlricCache, ns: &Namespace) {
     let begun = Instant::now();
@@ -72,11 +79,7 @@ fn additions_while_a_member_is_killed_are_there_or_were_not_acknowledged() {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for node in &nodes {
-                scope.spawn(|| {
-                    while !is_over.load(Ordering::Acquire) {
-                        keys.iter().zip(&counts).for_each(|(key, counts)| counts.add(node, &ns, key));
-                    }
-                });
+                scope.spawn(|| add_until(&is_over, node, &ns, &keys, &counts));
             }
             let all = || counts.iter().map(Counts::acknowledged).sum::<i64>();
             eventually("additions", || all() > 300);
