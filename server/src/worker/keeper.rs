@@ -78,11 +78,6 @@ impl Keeper {
         }
     }
 
-    /// What all pools hold.
-    pub(super) fn totals(&self) -> &Totals {
-        &self.totals
-    }
-
     /// The pool of a function version.
     pub(super) fn pool(&self, function: &Arc<FunctionVersion>, module: &Arc<LoadedModule>) -> Rc<Kept> {
         let mut pools = self.pools.borrow_mut();
@@ -135,8 +130,19 @@ impl Keeper {
         wake(&self.undertaker);
     }
 
-    /// Makes room for a guest that has to run now.
-    pub(super) fn give_up_one(&self) {
+    /// Makes room for a guest that has to run now, beside `running` others in `slots`: drops those that have ended, and one that
+    /// is parked if that is not enough.
+    pub(super) fn make_room(&self, running: usize, slots: usize) {
+        let alive = running + self.totals.guests();
+        if alive + self.spent.borrow().len() > slots {
+            drop(self.spent.take());
+        }
+        if alive > slots {
+            self.give_up_one();
+        }
+    }
+
+    fn give_up_one(&self) {
         let pools = self.pools.borrow();
         let longest_unused = pools.values().filter(|kept| !kept.pool.borrow().is_empty());
         if let Some(kept) = longest_unused.min_by_key(|kept| kept.pool.borrow().used_at()) {

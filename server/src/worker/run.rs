@@ -278,9 +278,7 @@ async fn in_instance(core: &Core, ready: &Ready, invocation: Invocation) -> Ende
     match parked {
         Some(parked) => core.turns.count(parked.run(invocation)).await,
         None => {
-            if core.running.get() + core.keeper.totals().guests() > core.shared.running_max {
-                core.keeper.give_up_one();
-            }
+            core.keeper.make_room(core.running.get(), core.shared.running_max);
             let guest = core.shared.engine.run(&ready.module, &ready.function, invocation, &core.host);
             core.turns.count(guest).await
         }

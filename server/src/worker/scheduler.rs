@@ -123,7 +123,7 @@ impl Turns {
         let (sender, receiver) = std::os::unix::net::UnixStream::pair()?;
         sender.set_nonblocking(true)?;
         receiver.set_nonblocking(true)?;
-        let mut receiver = UnixStream::from_std(receiver)?;
+        let receiver = UnixStream::from_std(receiver)?;
         let turns = Rc::new(Self {
             queue: RefCell::default(),
             spent: Cell::default(),
@@ -134,27 +134,29 @@ impl Turns {
             sender,
         });
         TURNS.set(Some(Rc::clone(&turns)));
-        let rounds = Rc::clone(&turns);
-        monoio::spawn(async move {
-            let mut buffer = vec![0; 16];
-            loop {
-                let mut read = pin!(receiver.read(buffer));
-                let (result, back) = poll_fn(|cx| {
-                    let polled = read.as_mut().poll(cx);
-                    if polled.is_pending() {
-                        rounds.is_awaited();
-                    }
-                    polled
-                })
-                .await;
-                buffer = back;
-                match result {
-                    Ok(1..) => rounds.begin_round(),
-                    _ => return,
-                }
-            }
-        });
+        monoio::spawn(Rc::clone(&turns).go_round(receiver));
         Ok(turns)
+    }
+
+    /// Waits for the byte, again and again, until the core ends.
+    async fn go_round(self: Rc<Self>, mut receiver: UnixStream) {
+        let mut buffer = vec![0; 16];
+        loop {
+            let mut read = pin!(receiver.read(buffer));
+            let (result, back) = poll_fn(|cx| {
+                let polled = read.as_mut().poll(cx);
+                if polled.is_pending() {
+                    self.is_awaited();
+                }
+                polled
+            })
+            .await;
+            buffer = back;
+            match result {
+                Ok(1..) => self.begin_round(),
+                _ => return,
+            }
+        }
     }
 
     fn begin_round(&self) {

@@ -197,15 +197,10 @@ impl Conversation<'_> {
             };
             // While nothing is taken, answers to pings would only pile up.
             if !self.sending && self.waiting.has_room() {
-                let read = Pin::new(&mut self.socket).poll_next(cx);
-                if let Some(end) = self.take_room(read.is_ready()) {
-                    return Poll::Ready(end);
-                }
-                if let Poll::Ready(message) = read {
-                    if let Some(end) = self.take_message(message) {
-                        return Poll::Ready(end);
-                    }
-                    continue;
+                match self.poll_read(cx) {
+                    Poll::Ready(Some(end)) => return Poll::Ready(end),
+                    Poll::Ready(None) => continue,
+                    Poll::Pending => {}
                 }
             }
             if self.running.is_none() && !self.sending {
@@ -226,6 +221,15 @@ impl Conversation<'_> {
                 return Poll::Ready(end);
             }
         }
+    }
+
+    /// Reads on; ready when there was something, with the end if that was it.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        let read = Pin::new(&mut self.socket).poll_next(cx);
+        if let Some(end) = self.take_room(read.is_ready()) {
+            return Poll::Ready(Some(end));
+        }
+        read.map(|message| self.take_message(message))
     }
 
     /// Lets a message wait, or finds that the connection has ended.
