@@ -115,6 +115,7 @@ fn run_namespace(command: NamespaceCommand, json: bool) -> Result<()> {
     match command {
         N::Create { name, node } => namespace::create(&connect_to(node)?, &name, json),
         N::List { node } => namespace::list(&connect_to(node)?, json),
+        N::Usage { name, node } => namespace::usage(&connect_to(node)?, name.as_ref(), json),
         N::Delete { name, force, node } => namespace::delete(&connect_to(node)?, &name, force, json),
     }
 }

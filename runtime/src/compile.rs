@@ -85,7 +85,8 @@ impl Compiler {
         self.artifacts.put(&self.engine, &hash, &code, extra_pages).map_err(CompileError::Store)?;
         match self.artifacts.load(&self.engine, &hash).map_err(CompileError::Store)? {
             Stored::Module(module) => Ok(*module),
-            Stored::Refused(why) => Err(CompileError::Module(why)),
+            // The same code was linked from memory a moment ago, so it is the file that cannot be mapped.
+            Stored::Refused(why) => Err(CompileError::Store(io::Error::other(why))),
             Stored::Nothing => {
                 Err(CompileError::Store(io::Error::other("the artifact just written does not verify")))
             }

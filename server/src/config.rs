@@ -1,16 +1,16 @@
 //! What the operator decides about a node: flags, `ORAMA_…` variables, a TOML file, and defaults, in that order.
 
 use crate::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS,
-    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB, SEND_TIMEOUT_SECONDS,
-    WEBSOCKET_PING_SECONDS,
+    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DISK_RESERVE_MB, DRAIN_GRACE_SECONDS,
+    HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
+    SEND_TIMEOUT_SECONDS, WEBSOCKET_PING_SECONDS,
 };
 use crate::shares::ShareSettings;
 use keys::{Given, KEYS};
 use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
-use orama_platform::settings::Places;
+use orama_platform::settings::{Places, TokenIssuer};
 use orama_runtime::limits::Setting;
-use orama_store::egress::AllowEntry;
+use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
 use orama_store::settings::Backends;
 use raw::RawConfig;
@@ -22,6 +22,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+mod issuers;
 mod keys;
 mod raw;
 
@@ -60,6 +61,8 @@ pub struct Config {
     pub parked_memory_mb: u32,
     /// Upper bound of the machine code of single functions kept on disk, in MB; 0 keeps none.
     pub code_cache_mb: u32,
+    /// Free space of the disk below which deploys and stored objects are refused, in MB; 0 keeps none.
+    pub disk_reserve_mb: u32,
     /// How long a stopping node lets accepted requests finish.
     pub drain_grace: Duration,
     /// Time for a request's headers.
@@ -77,13 +80,16 @@ pub struct Config {
     /// How long what was read of a shared cache is remembered; zero is not at all.
     pub cache_near: Duration,
     /// Private targets that guests may reach by HTTP: hosts, hosts with a port, or address ranges.
-    pub egress_allow: Vec<AllowEntry>,
+    pub egress_allow: Vec<EgressTarget>,
+    /// Targets that guests may not reach by HTTP, whatever [`Self::egress_allow`] says.
+    pub egress_deny: Vec<EgressTarget>,
     /// The keys of `ORAMA_SECRETS_KEY`; they win over any file. Never a key of the config file, which others may read.
     pub secrets_keys: Option<MasterKeys>,
     /// The file with the key that encrypts secrets; without it one in the home folder.
     pub secrets_key_file: Option<PathBuf>,
-    /// A JWKS file or a public key: who signs the tokens that are accepted. Without it none is.
-    pub auth_jwt: Option<PathBuf>,
+    /// Who signs the tokens that are accepted: the issuer of `auth.jwt`, and those of `[[auth.issuers]]`. Without any, no
+    /// token is.
+    pub issuers: Vec<TokenIssuer>,
     /// Origins of pages that may open WebSockets beside those of the node's own host; `*` for all.
     pub websocket_origins: Vec<String>,
     /// How often a WebSocket's client is asked whether it is there.
@@ -177,7 +183,7 @@ impl fmt::Display for Place {
 
 fn key_names() -> String {
     let keys = KEYS.iter().map(|key| key.name.to_owned());
-    keys.chain(raw::key_names()).collect::<Vec<_>>().join(", ")
+    keys.chain(raw::key_names()).chain(issuers::key_names()).collect::<Vec<_>>().join(", ")
 }
 
 impl Config {
@@ -281,6 +287,7 @@ impl Config {
             module_cache_mb: MODULE_CACHE_MB.default,
             parked_memory_mb: PARKED_MEMORY_MB.default,
             code_cache_mb: CODE_CACHE_MB.default,
+            disk_reserve_mb: DISK_RESERVE_MB.default,
             drain_grace: seconds(DRAIN_GRACE_SECONDS),
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),
             body_timeout: seconds(BODY_TIMEOUT_SECONDS),
@@ -290,9 +297,10 @@ impl Config {
             cache_memory_mb: CACHE_MEMORY_MB.default,
             cache_near: seconds(CACHE_NEAR_SECONDS),
             egress_allow: Vec::new(),
+            egress_deny: Vec::new(),
             secrets_keys: None,
             secrets_key_file: None,
-            auth_jwt: None,
+            issuers: Vec::new(),
             websocket_origins: Vec::new(),
             websocket_ping: seconds(WEBSOCKET_PING_SECONDS),
             backends: Backends::default(),
@@ -331,6 +339,10 @@ impl Config {
                     self.read_table(path, text, &prefix, inner, raw)?;
                     continue;
                 }
+            }
+            if name == issuers::KEY {
+                self.issuers.extend(issuers::parse(path, text, line, value.get_ref())?);
+                continue;
             }
             let known = KEYS.iter().find(|known| known.name == name);
             if known.is_none() && !raw::is_key(&name) {

@@ -5,14 +5,18 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use orama_platform::auth::jwt::Refusal;
 use orama_platform::auth::{CredentialError, Forbidden};
 use orama_platform::deploy::DeployError;
 use orama_platform::events::EventsError;
 use orama_platform::modules::PrepareError;
 use orama_platform::namespaces::NamespaceError;
+use orama_platform::quotas::QuotaExceeded;
 use orama_platform::registry::RegistryError;
 use orama_store::blob::BlobError;
 use serde::Serialize;
+use std::error::Error;
+use std::sync::Arc;
 
 /// The header that carries a request's id, set by the worker on every request it hands over.
 pub const REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");
@@ -21,7 +25,7 @@ pub const REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-reques
 const BUSY_RETRY_AFTER_S: u32 = 1;
 
 /// A failed request: what its client is told.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{status} {code}: {message}")]
 pub struct ApiError {
     /// The HTTP status.
@@ -36,8 +40,9 @@ pub struct ApiError {
     pub scope: Option<&'static str>,
     /// What the client or the operator can do about it.
     pub hint: Option<&'static str>,
-    /// For the node's log alone: why the node failed.
-    pub cause: Option<String>,
+    /// Why the node failed, for its log alone.
+    #[source]
+    pub cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 #[derive(Serialize)]
@@ -126,6 +131,12 @@ impl ApiError {
         )
     }
 
+    /// 409: the namespace may have no more of something.
+    #[must_use]
+    pub fn quota_exceeded(told: &QuotaExceeded) -> Self {
+        Self::new(StatusCode::CONFLICT, "QUOTA_EXCEEDED", told.to_string())
+    }
+
     /// 413: over a limit, in bytes.
     #[must_use]
     pub fn too_large(what: &str, limit_bytes: usize) -> Self {
@@ -171,7 +182,7 @@ impl ApiError {
 
     /// 500: the node failed. The cause goes to the node's log and not to the client.
     #[must_use]
-    pub fn internal(cause: &dyn std::fmt::Display) -> Self {
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::caused(
             cause,
             "INTERNAL",
@@ -181,7 +192,7 @@ impl ApiError {
 
     /// 500: what was deployed is not there any more, or is damaged.
     #[must_use]
-    pub fn code_unavailable(cause: &dyn std::fmt::Display) -> Self {
+    pub fn code_unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::caused(
             cause,
             "CODE_UNAVAILABLE",
@@ -190,15 +201,15 @@ impl ApiError {
         )
     }
 
-    fn caused(cause: &dyn std::fmt::Display, code: &'static str, message: &str) -> Self {
-        let cause = Some(cause.to_string());
+    fn caused(cause: impl Into<Box<dyn Error + Send + Sync>>, code: &'static str, message: &str) -> Self {
+        let cause = Some(Arc::from(cause.into()));
         Self { cause, ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, message) }
     }
 
     /// Tells the node's log what the client is not told. Called where the request's id is known.
     pub(crate) fn log(&self, request_id: &str) {
         if let Some(cause) = &self.cause {
-            tracing::error!(request_id, cause, "a request failed inside the node");
+            tracing::error!(request_id, cause = chain(&**cause), "a request failed inside the node");
         }
     }
 
@@ -238,6 +249,20 @@ impl ApiError {
     }
 }
 
+/// An error with all its causes. A message that repeats its cause is followed by what comes after that.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// The response carries the error as an extension too, from which the router's outermost layer writes the body
 /// again with the request's id: here the request is not at hand.
 impl IntoResponse for ApiError {
@@ -252,22 +277,27 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         match &error {
             RegistryError::NoNamespace(name) => Self::namespace_not_found(name),
+            RegistryError::QuotaExceeded(told) => Self::quota_exceeded(told),
             RegistryError::NoVersionsLeft(_) => {
                 Self::new(StatusCode::CONFLICT, "NO_VERSIONS_LEFT", error.to_string())
             }
             RegistryError::BeingDeleted(_) => {
                 Self::new(StatusCode::CONFLICT, "NAMESPACE_BEING_DELETED", error.to_string())
             }
-            _ => error
-                .unavailable()
-                .map_or_else(|| Self::internal(&error), |why| Self::unavailable(why.words())),
+            _ => match error.unavailable().map(|why| Self::unavailable(why.words())) {
+                Some(unavailable) => unavailable,
+                None => Self::internal(error),
+            },
         }
     }
 }
 
 impl From<EventsError> for ApiError {
     fn from(error: EventsError) -> Self {
-        error.unavailable().map_or_else(|| Self::internal(&error), |why| Self::unavailable(why.words()))
+        match error.unavailable().map(|why| Self::unavailable(why.words())) {
+            Some(unavailable) => unavailable,
+            None => Self::internal(error),
+        }
     }
 }
 
@@ -281,7 +311,9 @@ impl From<CredentialError> for ApiError {
     fn from(error: CredentialError) -> Self {
         match error {
             // Not its `From`: what a credential names and is not there says nothing to its bearer.
-            CredentialError::Registry(error) => Self::internal(&error),
+            CredentialError::Registry(error) => Self::internal(error),
+            CredentialError::Refused(Refusal::OtherNamespace) => Self::forbidden(error.to_string()),
+            CredentialError::Refused(Refusal::NoKeysYet) => Self::unavailable(error.to_string()),
             error => Self::unauthorized(error.to_string()),
         }
     }
@@ -290,18 +322,21 @@ impl From<CredentialError> for ApiError {
 impl From<DeployError> for ApiError {
     fn from(error: DeployError) -> Self {
         match error {
-            DeployError::Module(PrepareError::Invalid(message)) => Self::invalid_module(message),
+            DeployError::Module(PrepareError::Invalid(error)) => Self::invalid_module(error.to_string()),
             DeployError::Module(error @ PrepareError::Busy) => Self::overloaded(error.to_string()),
-            DeployError::Module(PrepareError::Internal(cause)) => Self::internal(&cause),
+            DeployError::Module(error) => Self::internal(error),
             DeployError::Store(error @ BlobError::Unavailable(_)) => {
                 tracing::warn!(%error, "a module could not be stored");
                 Self::unavailable(
                     "the module cannot be stored now, as the blob store does not answer; nothing was deployed",
                 )
             }
-            DeployError::Store(error) => Self::internal(&error),
+            DeployError::Store(error) => Self::internal(error),
             DeployError::Registry(error) => error.into(),
-            error @ (DeployError::Stopping(_) | DeployError::Task(_)) => Self::internal(&error),
+            DeployError::Disk(error) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE", error.to_string())
+            }
+            error @ (DeployError::Stopping(_) | DeployError::Task(_)) => Self::internal(error),
         }
     }
 }
@@ -314,7 +349,7 @@ impl From<NamespaceError> for ApiError {
             }
             NamespaceError::NotFound(name) => Self::namespace_not_found(name.as_str()),
             NamespaceError::Registry(error) => error.into(),
-            NamespaceError::Task(_) => Self::internal(&error),
+            NamespaceError::Task(_) => Self::internal(error),
         }
     }
 }
@@ -394,7 +429,24 @@ mod tests {
 
     #[test]
     fn an_internal_cause_is_not_told_to_the_client() {
-        let error = ApiError::internal(&"disk /secret/place is gone");
+        let error = ApiError::internal("disk /secret/place is gone");
         assert!(!error.message.contains("secret"), "{error}");
+    }
+    #[test]
+    fn the_log_is_told_each_cause_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Layer {
+            text: &'static str,
+            #[source]
+            cause: Option<Box<Layer>>,
+        }
+        let layer = |text, cause: Option<Layer>| Layer { text, cause: cause.map(Box::new) };
+        let disk = layer("the disk is full", None);
+        let file = layer("records.db: the disk is full", Some(disk));
+        let error = ApiError::internal(layer("the record was not written", Some(file)));
+        let cause = error.cause.as_deref().unwrap();
+        assert_eq!(chain(cause), "the record was not written: records.db: the disk is full");
+        assert!(Error::source(&error).is_some());
     }
 }

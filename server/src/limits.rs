@@ -40,6 +40,13 @@ pub const IDLE_TIMEOUT_SECONDS: Setting =
 pub const LOGS_LIMIT: Setting =
     Setting { name: "limit", default: 50, min: 1, max: 1000, unit: "invocations" };
 
+/// Entries that one list returns: what lists returned before they had pages.
+pub const LIST_LIMIT: Setting = Setting { name: "limit", default: 1000, min: 1, max: 1000, unit: "entries" };
+
+/// Free space of the disk below which deploys and stored objects are refused: the node's own logs and records go on for hours.
+pub const DISK_RESERVE_MB: Setting =
+    Setting { name: "disk_reserve_mb", default: 512, min: 0, max: 1 << 20, unit: "MB" };
+
 /// Credentials remembered by the control plane, each about 200 bytes.
 pub const CREDENTIAL_CACHE_MAX: u64 = 10_000;
 
@@ -99,6 +106,10 @@ pub const UNKNOWN_KNOWN_FOR: Duration = Duration::from_secs(1);
 pub const RECORD_BATCH_MAX: usize = 256;
 /// See [`RECORD_BATCH_MAX`].
 pub const RECORD_BATCH_EVERY: Duration = Duration::from_millis(10);
+
+/// Commands that a core has not read: connections from other cores, triggered runs, questions. With more, runs find no room,
+/// connections are dropped, and questions wait.
+pub const CORE_COMMANDS_MAX: usize = 4096;
 
 /// Largest value of a secret, in bytes: a certificate chain fits.
 pub const SECRET_VALUE_MAX_BYTES: usize = 64 << 10;

@@ -3,25 +3,26 @@
 use crate::config::Config;
 use crate::limits::TRIGGERED_SHARE;
 use crate::metrics::Metrics;
-use crate::worker::{self, Command, Peers, Start, Worker};
+use crate::worker::{self, Peers, Shared, Start, Worker};
 use assemble::{Assembly, Stores, compiler};
 use listen::{listen, reachable};
 use orama_platform::auth;
-use orama_platform::auth::jwt::KeyFileError;
+use orama_platform::auth::jwt::KeysError;
 use orama_platform::clean::clean_unreferenced;
 use orama_platform::reconciler::reconcile;
 use orama_platform::transfer;
 use orama_platform::{Platform, namespaces, secrets};
-use orama_runtime::{ArtifactKey, CodeCache, Engine, EngineConfig, EngineError};
+use orama_runtime::{ArtifactKey, CodeCache, Compiler, Engine, EngineConfig, EngineError};
 use orama_store::files::{self, HomeLock, HomeLockError};
 use orama_store::limits::BLOCKING_THREADS_MAX;
 use orama_store::part::PartError;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use tokio::runtime::{Handle, Runtime};
 
 mod assemble;
 mod listen;
@@ -63,9 +64,16 @@ pub enum StartError {
     /// A part of the node cannot be opened.
     #[error(transparent)]
     Part(PartError),
-    /// The file with the keys of tokens.
+    /// The keys of tokens.
     #[error(transparent)]
-    TokenKeys(#[from] KeyFileError),
+    TokenKeys(#[from] KeysError),
+    /// Compiled code cannot be mapped from the home.
+    #[error(
+        "the home {} is on a file system mounted noexec, from which compiled functions cannot run; mount it without noexec, \
+         or choose another home with --home",
+        .0.display()
+    )]
+    NoExec(PathBuf),
     /// Only a part of an archive is there.
     #[error("an import into {} is not finished; run the same `orama import` again", .0.display())]
     UnfinishedImport(PathBuf),
@@ -86,7 +94,7 @@ pub struct Node {
     workers: Vec<Worker>,
     platform: Arc<Platform>,
     /// Outlives the cores, which hand work to it while they drain.
-    backplane: Option<tokio::runtime::Runtime>,
+    backplane: Option<Runtime>,
     /// Held as long as the node runs.
     _home_lock: HomeLock,
 }
@@ -101,55 +109,17 @@ impl Node {
         for remark in config.remarks() {
             tracing::warn!("{remark}");
         }
+        let home_lock = take_home(&config)?;
         let data = config.home.join("data");
-        let home_lock = HomeLock::acquire(&config.home)?;
-        if transfer::is_unfinished(&config.home) {
-            return Err(StartError::UnfinishedImport(config.home.clone()));
-        }
-        // What a crash left half written there may hold a key.
-        files::private_dir(&data)
-            .and_then(|()| files::remove_temporary(&data))
-            .map_err(|source| StartError::File { path: data.clone(), source })?;
-        let listeners =
-            listen(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let address = listeners
-            .first()
-            .map_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into()), TcpListener::local_addr)
-            .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let key_file = data.join("artifact.key");
-        let key =
-            ArtifactKey::open(&key_file).map_err(|source| StartError::File { path: key_file, source })?;
-        let code_cache = (config.code_cache_mb > 0).then(|| {
-            let max_bytes = u64::from(config.code_cache_mb) << 20;
-            Arc::new(CodeCache::new(data.join("code"), &key, max_bytes))
-        });
-        let engine_config = EngineConfig {
-            instance_slots: config.instance_slots,
-            cpu: config.cpu_level.parse()?,
-            code_cache,
-        };
-        let backplane = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(BACKPLANE_THREADS)
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("backplane")
-            .enable_all()
-            .build()
-            .map_err(StartError::Threads)?;
-        // The two slowest parts of a start, side by side.
-        let (engine, stores) = std::thread::scope(|scope| {
-            let engine = scope.spawn(|| Engine::new(&engine_config));
-            let stores = Stores::open(&config, &data, backplane.handle());
-            (engine.join(), stores)
-        });
-        let engine =
-            engine.map_err(|_| StartError::Threads(io::Error::other("making the engine panicked")))??;
-        let peers = Peers::default();
-        let metrics = Arc::new(Metrics::default());
-        let compiler = compiler(&config, &data, engine, key)?;
+        let (listeners, address) =
+            bind(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let backplane = backplane().map_err(StartError::Threads)?;
+        let (compiler, stores) = open(&config, &data, backplane.handle())?;
+        let (peers, metrics) = (Peers::default(), Arc::new(Metrics::default()));
         let (shared, platform) = {
             let (config, backplane) = (&config, backplane.handle());
             Assembly { config, address, backplane, metrics: &metrics, cores: &peers }
-                .assemble(compiler, stores?)?
+                .assemble(compiler, stores)?
         };
         auth::bootstrap::credentials(
             &platform.registry,
@@ -157,6 +127,7 @@ impl Node {
             &format!("http://{}", reachable(address)),
         )
         .map_err(StartError::store)?;
+        let handle = backplane.handle().clone();
         let mut node = Self {
             address,
             workers: Vec::new(),
@@ -183,27 +154,7 @@ impl Node {
             platform.records.clone(),
             config.instance_slots as usize / TRIGGERED_SHARE,
         );
-        if let Some(backplane) = &node.backplane {
-            backplane.spawn(namespaces::resume_deletions(Arc::clone(&platform)));
-            if config.backends.platform.is_some() || config.backends.blobs.is_some() {
-                backplane.spawn(reconcile(Arc::clone(&platform)));
-            }
-            let secrets = Arc::clone(&platform.secrets);
-            backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
-            let http = shared.services.http.clone();
-            backplane.spawn(async move {
-                tokio::time::sleep(FIRST_REQUESTS).await;
-                let done = tokio::task::spawn_blocking(move || {
-                    http.prepare();
-                    clean_unreferenced(&platform);
-                    platform.storage.clean_unreferenced();
-                    platform.checkpoint();
-                });
-                if let Err(error) = done.await {
-                    tracing::error!(%error, "what is done after a start was not done to its end");
-                }
-            });
-        }
+        spawn_background(&config, &handle, &shared, &platform);
         Ok(node)
     }
 
@@ -230,6 +181,79 @@ impl Node {
     }
 }
 
+/// Takes the home for this node, and removes what a crash left half written.
+fn take_home(config: &Config) -> Result<HomeLock, StartError> {
+    let home_lock = HomeLock::acquire(&config.home)?;
+    if transfer::is_unfinished(&config.home) {
+        return Err(StartError::UnfinishedImport(config.home.clone()));
+    }
+    let data = config.home.join("data");
+    // What a crash left half written there may hold a key.
+    files::private_dir(&data)
+        .and_then(|()| files::remove_temporary(&data))
+        .map_err(|source| StartError::File { path: data, source })?;
+    Ok(home_lock)
+}
+
+/// A listener for each core, and the address that they share.
+fn bind(config: &Config) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
+    let listeners = listen(config)?;
+    let address = listeners.first().ok_or(io::ErrorKind::AddrNotAvailable)?.local_addr()?;
+    Ok((listeners, address))
+}
+
+fn backplane() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(BACKPLANE_THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("backplane")
+        .enable_all()
+        .build()
+}
+
+/// Opens the two slowest parts of a start, side by side.
+fn open(config: &Config, data: &Path, backplane: &Handle) -> Result<(Compiler, Stores), StartError> {
+    let key_file = data.join("artifact.key");
+    let key = ArtifactKey::open(&key_file).map_err(|source| StartError::File { path: key_file, source })?;
+    let code_cache = (config.code_cache_mb > 0).then(|| {
+        let max_bytes = u64::from(config.code_cache_mb) << 20;
+        Arc::new(CodeCache::new(data.join("code"), &key, max_bytes))
+    });
+    let engine_config =
+        EngineConfig { instance_slots: config.instance_slots, cpu: config.cpu_level.parse()?, code_cache };
+    let (engine, stores) = std::thread::scope(|scope| {
+        let engine = scope.spawn(|| Engine::new(&engine_config));
+        let stores = Stores::open(config, data, backplane);
+        (engine.join(), stores)
+    });
+    let engine =
+        engine.map_err(|_| StartError::Threads(io::Error::other("making the engine panicked")))??;
+    Ok((compiler(config, data, engine, key)?, stores?))
+}
+
+/// Starts what goes on beside requests: unfinished deletions and rotations, the reconciler, and the clean-up after a start.
+fn spawn_background(config: &Config, backplane: &Handle, shared: &Arc<Shared>, platform: &Arc<Platform>) {
+    backplane.spawn(namespaces::resume_deletions(Arc::clone(platform)));
+    if config.backends.platform.is_some() || config.backends.blobs.is_some() {
+        backplane.spawn(reconcile(Arc::clone(platform)));
+    }
+    let secrets = Arc::clone(&platform.secrets);
+    backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
+    let (http, platform) = (shared.services.http.clone(), Arc::clone(platform));
+    backplane.spawn(async move {
+        tokio::time::sleep(FIRST_REQUESTS).await;
+        let done = tokio::task::spawn_blocking(move || {
+            http.prepare();
+            clean_unreferenced(&platform);
+            platform.storage.clean_unreferenced();
+            platform.checkpoint();
+        });
+        if let Err(error) = done.await {
+            tracing::error!(%error, "the clean-up after the start did not end");
+        }
+    });
+}
+
 const STOP_SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 
 /// SIGTERM and SIGINT, caught from here on.
@@ -250,8 +274,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.platform.events.stop();
         for worker in &self.workers {
-            // A core that is gone has nothing to drain.
-            let _ = worker.peer.commands.send(Command::Drain);
+            worker.peer.drain();
         }
         for worker in self.workers.drain(..) {
             if worker.thread.join().is_err() {

@@ -5,9 +5,11 @@ use crate::limits::{
     SLOT_MAPPINGS,
 };
 use orama_platform::modules::Bounds;
+use rustix::fs::StatVfsMountFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::path::Path;
 
 /// What one process may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +52,14 @@ impl Allowed {
         let modules = usize::try_from(descriptors.min(mappings)).unwrap_or(usize::MAX);
         Bounds { bytes: u64::from(cache_mb) << 20, modules: modules.max(MODULES_FEWEST) }
     }
+}
+
+/// Whether the file system of a folder is mounted `noexec`, so that no code can be mapped from it.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn forbids_execution(dir: &Path) -> io::Result<bool> {
+    Ok(rustix::fs::statvfs(dir)?.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
 /// Files and sockets that this process has open; `None` where the system does not tell.

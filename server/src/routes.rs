@@ -27,7 +27,9 @@ mod keys;
 mod logs;
 mod namespaces;
 mod operations;
+mod page;
 mod pubsub;
+mod quotas;
 mod secrets;
 mod target;
 mod triggers;
@@ -78,6 +80,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/pubsub/publish", post(pubsub::publish))
         .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
         .route("/v1/namespaces/{name}", delete(namespaces::delete))
+        .route("/v1/namespaces/{name}/quotas", get(quotas::get).put(quotas::set))
+        .route("/v1/namespaces/{name}/usage", get(quotas::usage))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::delete))
         // Only where a path and its method exist: an unknown path is 404 and a wrong method 405 for everyone.
@@ -103,7 +107,7 @@ pub fn router(app: Arc<App>) -> Router {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ApiError::internal(&e)))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ApiError::internal(e)))
 }
 
 #[cfg(test)]

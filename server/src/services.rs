@@ -6,7 +6,7 @@ use orama_platform::storage::ObjectStorage;
 use orama_runtime::services::{GuestMemory, Host, Scheduler};
 use orama_store::cache::Caches;
 use orama_store::database::Databases;
-use orama_store::database::kept::KeptReads;
+use orama_store::database::read_cache::ReadCache;
 use orama_store::egress::Egress;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(crate) struct Services {
     pub(crate) database: Databases,
     /// In front of it.
-    pub(crate) reads: KeptReads,
+    pub(crate) reads: ReadCache,
     pub(crate) cache: Caches,
     pub(crate) storage: ObjectStorage,
     pub(crate) secrets: Arc<SecretStore>,

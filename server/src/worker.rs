@@ -28,6 +28,7 @@ use self::scheduler::Turns;
 use crate::config::IoDriver;
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Handled, Handler, Request, Response, Taken, Then};
+use crate::limits::CORE_COMMANDS_MAX;
 use crate::metrics::CoreCounters;
 use bytes::Bytes;
 use http::header::HeaderValue;
@@ -41,10 +42,12 @@ use std::net::{IpAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, mpsc as std_mpsc};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 /// How long connections that were on their way when draining began are still accepted.
@@ -82,8 +85,35 @@ pub(crate) struct Worker {
 /// A core as the others see it.
 #[derive(Clone)]
 pub(crate) struct Peer {
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    /// Bounded by [`CORE_COMMANDS_MAX`].
+    pub(crate) commands: mpsc::Sender<Command>,
+    /// Set when an eviction found the queue of commands full.
+    missed_evictions: Arc<AtomicBool>,
     pub(crate) counters: Arc<CoreCounters>,
+}
+
+impl Peer {
+    /// Tells the core to let go of evicted code. A core whose queue is full looks through all of its code as soon as it reads on.
+    pub(crate) fn evict(&self, hashes: &Arc<[WasmHash]>) {
+        // A core that has ended holds nothing.
+        if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Evicted(Arc::clone(hashes))) {
+            self.missed_evictions.store(true, Ordering::Release);
+        }
+    }
+
+    /// Tells the core to drain, when its queue has room. Blocks.
+    pub(crate) fn drain(&self) {
+        // A core that has ended has nothing to drain.
+        while let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Drain) {
+            std::thread::sleep(DRAIN_POLL);
+        }
+    }
+}
+
+/// What a core is told.
+struct Inbox {
+    commands: mpsc::Receiver<Command>,
+    missed_evictions: Arc<AtomicBool>,
 }
 
 /// All cores, once they have started.
@@ -104,14 +134,16 @@ impl Worker {
     /// # Errors
     /// When the thread, its event loop or its listener cannot be made.
     pub(crate) fn start(start: Start) -> io::Result<Self> {
-        let (commands, inbox) = mpsc::unbounded_channel();
+        let (commands, inbox) = mpsc::channel(CORE_COMMANDS_MAX);
+        let missed_evictions = Arc::<AtomicBool>::default();
+        let inbox = Inbox { commands: inbox, missed_evictions: Arc::clone(&missed_evictions) };
         let (ready, is_ready) = std_mpsc::sync_channel(1);
         let counters = Arc::clone(&start.counters);
         let thread = std::thread::Builder::new()
             .name(format!("core-{}", start.index))
             .spawn(move || run(start, inbox, &ready))?;
         match is_ready.recv() {
-            Ok(Ok(())) => Ok(Self { thread, peer: Peer { commands, counters } }),
+            Ok(Ok(())) => Ok(Self { thread, peer: Peer { commands, missed_evictions, counters } }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(io::Error::other("the core's thread ended while it started")),
         }
@@ -131,7 +163,7 @@ macro_rules! block_on {
     };
 }
 
-fn run(start: Start, inbox: mpsc::UnboundedReceiver<Command>, ready: &Ready) {
+fn run(start: Start, inbox: Inbox, ready: &Ready) {
     pin_to_core(start.index);
     let uring = match start.driver {
         IoDriver::IoUring => true,
@@ -161,7 +193,7 @@ fn pin_to_core(index: usize) {
     }
 }
 
-async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready: &Ready) {
+async fn serve(start: Start, mut inbox: Inbox, ready: &Ready) {
     let opened = Turns::start().and_then(|turns| {
         // Closing the listener under an accept that waits takes a handle of our own.
         let handle = OwnedFd::from(start.listener.try_clone()?);
@@ -183,7 +215,7 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
     monoio::spawn(keeper::look_through_all(Rc::clone(&core)));
     // The node waits for exactly this message.
     let _ = ready.send(Ok(()));
-    while let Some(command) = inbox.recv().await {
+    while let Some(command) = inbox.commands.recv().await {
         match command {
             Command::FlushRecords(done) => {
                 core.hand_over_records();
@@ -202,11 +234,14 @@ async fn serve(start: Start, mut inbox: mpsc::UnboundedReceiver<Command>, ready:
             Command::Serve(stream, admitted) => accept::take_over(&core, stream, admitted),
             Command::Drain => break,
         }
+        if inbox.missed_evictions.swap(false, Ordering::Acquire) {
+            core.let_go_of_evicted();
+        }
     }
     let mut drained = pin!(drain(&core, &handle));
     poll_fn(|cx| {
         // What was handed over before all had heard of the drain.
-        while let Poll::Ready(Some(command)) = inbox.poll_recv(cx) {
+        while let Poll::Ready(Some(command)) = inbox.commands.poll_recv(cx) {
             if let Command::Serve(stream, admitted) = command {
                 accept::take_over(&core, stream, admitted);
             }

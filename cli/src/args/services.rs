@@ -180,6 +180,20 @@ Example:
         #[command(flatten)]
         node: NodeAccess,
     },
+    /// Show how much of each quota a namespace uses
+    #[command(after_help = "\
+Needs an admin's key of the namespace, or an operator's. An operator changes quotas with PUT /v1/namespaces/{name}/quotas.
+
+Examples:
+  orama namespace usage
+  orama namespace usage team-a --json")]
+    Usage {
+        /// The namespace; that of the credential unless given
+        #[arg(value_parser = Namespace::new)]
+        name: Option<Namespace>,
+        #[command(flatten)]
+        node: NodeAccess,
+    },
     /// Delete a namespace with everything in it
     #[command(after_help = "\
 The command asks for confirmation on a terminal; without a terminal it needs --force.

@@ -2,12 +2,13 @@
 
 use super::confirm::confirm;
 use crate::client::Client;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::output;
 use orama_runtime::names::Namespace;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 #[derive(Deserialize)]
 struct Namespaces {
@@ -52,6 +53,43 @@ pub fn delete(client: &Client, name: &Namespace, force: bool, json: bool) -> Res
     output::line(&format!("deleted namespace {name}"))?;
     if answer.status == 202 {
         output::note("the node removes its data when the running invocations there have ended");
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    usage: BTreeMap<String, Used>,
+    disk: Option<Disk>,
+}
+
+#[derive(Deserialize)]
+struct Used {
+    used: u64,
+    limit: u64,
+}
+
+#[derive(Deserialize)]
+struct Disk {
+    free_bytes: u64,
+    reserve_bytes: u64,
+}
+
+/// Runs `usage`.
+pub fn usage(client: &Client, name: Option<&Namespace>, json: bool) -> Result<()> {
+    let name = name.map(Namespace::as_str).or_else(|| client.namespace()).ok_or_else(|| {
+        CliError::usage("which namespace? Name it, or set ORAMA_NAMESPACE: `orama namespace usage <NAME>`")
+    })?;
+    let answer = client.send(client.bare(Method::GET, &["namespaces", name, "usage"]))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let Usage { usage, disk } = answer.json()?;
+    let row = |(quota, Used { used, limit })| vec![quota, used.to_string(), limit.to_string()];
+    output::line(&output::table(&["QUOTA", "USED", "LIMIT"], usage.into_iter().map(row)).join("\n"))?;
+    if let Some(Disk { free_bytes, reserve_bytes }) = disk {
+        let (free, reserve) = (free_bytes >> 20, reserve_bytes >> 20);
+        output::note(&format!("the node's disk has {free} MB free, of which {reserve} MB must stay free"));
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ impl Role {
         match action {
             Action::Invoke => true,
             Action::Read | Action::Deploy => matches!(self, Self::Operator | Self::Admin | Self::Deploy),
-            Action::ManageKeys => matches!(self, Self::Operator | Self::Admin),
+            Action::ManageKeys | Action::SeeUsage => matches!(self, Self::Operator | Self::Admin),
             Action::AnyNamespace | Action::Operate => matches!(self, Self::Operator),
         }
     }
@@ -78,6 +78,8 @@ pub enum Action {
     Deploy,
     /// See, make and delete API keys.
     ManageKeys,
+    /// See quotas, and how much of them is used.
+    SeeUsage,
     /// Act in a namespace other than the credential's own.
     AnyNamespace,
     /// What concerns the whole node: namespaces, the key that encrypts secrets.
@@ -91,6 +93,7 @@ impl Action {
             Self::Read => "read functions, their logs or names of secrets",
             Self::Deploy => "change functions, secrets or triggers",
             Self::ManageKeys => "see, make or delete API keys",
+            Self::SeeUsage => "see quotas and usage",
             Self::AnyNamespace => "act in another namespace",
             Self::Operate => "operate the node",
         }

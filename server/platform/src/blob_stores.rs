@@ -46,7 +46,7 @@ impl BlobStores {
                 api_url: &kubo.api_url,
                 pin_name: format!("{}/{what}", places.backends.cluster),
                 breaker: breaker.clone(),
-                is_named: Arc::new(move |cid| registry.is_blob_named(cid).map_err(|error| error.to_string())),
+                is_named: Arc::new(move |cid| Ok(registry.is_blob_named(cid)?)),
                 backplane: backplane.clone(),
             })
             .map(Arc::new)

@@ -2,17 +2,19 @@
 
 use crate::Platform;
 use crate::clean::clean;
+use crate::disk::DiskFull;
 use crate::modules::{PrepareError, Prepared};
+use crate::registry::quotas::Deploying;
 use crate::registry::{ModuleRef, NewVersion, RegistryError, VersionSettings};
 use crate::storage::confirm;
 use bytes::Bytes;
-use orama_runtime::function::FunctionVersion;
+use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_store::blob::{BlobError, cid};
+use orama_store::blocking::{TaskFailed, blocking};
 use orama_store::replica::ReplicaError;
 use std::sync::Arc;
 use tokio::sync::AcquireError;
-use tokio::task::JoinError;
 use tracing::Instrument;
 
 /// A version to be: its module, and what its author says of it. Every field was checked.
@@ -47,12 +49,15 @@ pub enum DeployError {
     /// The registry did not take the version.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The node's disk has no room for it.
+    #[error(transparent)]
+    Disk(#[from] DiskFull),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping(#[from] AcquireError),
     /// A task of the deploy ended early.
-    #[error("a task of the node failed")]
-    Task(#[from] JoinError),
+    #[error(transparent)]
+    Task(#[from] TaskFailed),
 }
 
 /// Makes the module runnable, stores it, and then names it in the registry. A deploy goes on when its caller leaves.
@@ -62,28 +67,29 @@ pub enum DeployError {
 /// # Errors
 /// [`DeployError`].
 pub async fn deploy(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
-    tokio::spawn(run(platform, new).in_current_span()).await?
+    tokio::spawn(run(platform, new).in_current_span()).await.map_err(TaskFailed::from)?
 }
 
 /// From before the first step until after the last the module is held, so that a delete that takes its last other
 /// user away meanwhile leaves it alone.
 async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
-    let (blobs, wasm) = (platform.blobs.clone(), new.wasm.clone());
-    let (wasm_cid, hold) = tokio::task::spawn_blocking(move || {
-        let cid = cid::of(&wasm);
-        let hold = blobs.holds().hold(&cid);
-        (cid, hold)
+    let checking = Arc::clone(&platform);
+    let (new, wasm_cid, hold) = blocking(move || {
+        has_room(&checking, &new)?;
+        let cid = cid::of(&new.wasm);
+        let hold = checking.blobs.holds().hold(&cid);
+        Ok::<_, DeployError>((new, cid, hold))
     })
     .await?;
     let prepared =
         platform.modules.prepare(&new.namespace, new.wasm.clone(), new.settings.memory_limit_mb).await?;
     let storing = Arc::clone(&platform.storing).acquire_owned().await?;
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let module = ModuleRef { wasm_hash: prepared.wasm_hash, wasm_cid };
         let deployed = store(&platform, new, &module, prepared);
         if deployed.is_ok() {
             confirm(&*platform.blobs, &module.wasm_cid);
-            platform.modules.note_came(module.clone());
+            platform.modules.note_arrival(module.clone());
         }
         drop(hold);
         // Also what was deleted again meanwhile, and left alone because it was held. What may still be named is looked at later.
@@ -93,7 +99,20 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
         drop(storing);
         deployed
     })
-    .await?
+    .await
+}
+
+/// Whether the namespace's quotas and the disk have room, so that nothing is compiled in vain. Blocks.
+fn has_room(platform: &Platform, new: &NewFunction) -> Result<(), DeployError> {
+    platform.disk.check(new.wasm.len() as u64)?;
+    let env_bytes: usize = new.settings.env.iter().map(|(name, value)| name.len() + value.len()).sum();
+    Ok(platform.registry.check_deploy(&Deploying {
+        namespace: &new.namespace,
+        name: &new.name,
+        wasm_hash: WasmHash::of(&new.wasm).as_bytes(),
+        wasm_bytes: new.wasm.len() as u64,
+        env_bytes: env_bytes as u64,
+    })?)
 }
 
 /// Stores the module and names it. Blocks.
@@ -109,6 +128,7 @@ fn store(
         name: new.name,
         wasm_hash: module.wasm_hash,
         wasm_cid: module.wasm_cid.clone(),
+        wasm_bytes: new.wasm.len() as u64,
         settings: new.settings,
     })?;
     Ok(Deployed { function, compiled: prepared.compiled })

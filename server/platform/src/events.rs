@@ -5,24 +5,29 @@
 //! Different triggers run beside each other, within bounds ([`dispatcher`]). A job's row goes after its function
 //! succeeded, so a crash may run it again, and never forgets it.
 
+use crate::limits::EVENT_CHANGES_MAX;
 use crate::records::Records;
 use crate::registry::Registry;
 use bytes::Bytes;
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::services::Answer;
+use orama_store::blocking::TaskFailed;
+use orama_store::clock::now_ms;
+use orama_store::ids::new_id;
 use orama_store::pubsub::PubSub;
 use orama_store::replica::{ReplicaError, Shared};
 use orama_store::sqlite::{Database, Durability, SqliteError};
+use parking_lot::Mutex;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tally::Tallies;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use triggers::TriggerCache;
-use uuid::Uuid;
+use unknown::UnknownFunctions;
 use writer::{Change, Writer};
 
 mod dead_letters;
@@ -36,6 +41,7 @@ mod tally;
 mod topic;
 mod triggers;
 mod turn;
+mod unknown;
 mod writer;
 
 pub use dead_letters::DeadLetter;
@@ -61,7 +67,10 @@ pub enum EventsError {
     Sqlite(#[from] SqliteError),
     /// The writer's thread cannot be started.
     #[error("events: cannot start the writer: {0}")]
-    Thread(std::io::Error),
+    Thread(#[source] std::io::Error),
+    /// A task panicked, or the node is stopping.
+    #[error("events: {0}")]
+    Task(#[from] TaskFailed),
 }
 
 impl EventsError {
@@ -70,7 +79,7 @@ impl EventsError {
     pub fn unavailable(&self) -> Option<&ReplicaError> {
         match self {
             Self::Sqlite(error) => error.unavailable(),
-            Self::Thread(_) => None,
+            Self::Thread(_) | Self::Task(_) => None,
         }
     }
 }
@@ -112,8 +121,8 @@ pub enum Ran {
         /// The pause before the next one.
         retry_delay: Duration,
     },
-    /// There is no such function.
-    NoFunction,
+    /// This node does not know the function: it was deleted, or the node's registry is behind.
+    UnknownFunction,
     /// The node had no room, or is about to end: it did not run.
     NoRoom,
 }
@@ -149,11 +158,12 @@ struct Counters {
 
 struct Inner {
     database: Arc<Database>,
-    /// Gone when the last clone is dropped, which tells the writer to finish.
-    changes: Option<mpsc::Sender<Change>>,
+    /// Bounded by [`EVENT_CHANGES_MAX`]. Gone when the last clone is dropped, which tells the writer to finish.
+    changes: Option<mpsc::SyncSender<Change>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     tallies: Arc<Tallies>,
     triggers: TriggerCache,
+    unknown: UnknownFunctions,
     pubsub: Arc<dyn PubSub>,
     wake: Wake,
     backplane: Handle,
@@ -216,7 +226,7 @@ impl NodeEvents {
         for (namespace, waiting) in database.read(store::waiting)? {
             tallies.add(&namespace, waiting);
         }
-        let owner = Uuid::now_v7().to_string();
+        let owner = new_id();
         let wake = wake(Arc::clone(&pubsub), backplane.clone());
         let writer = Writer {
             database: Arc::clone(&database),
@@ -224,7 +234,7 @@ impl NodeEvents {
             wake: Arc::clone(&wake),
             owner: owner.clone(),
         };
-        let (changes, queue) = mpsc::channel();
+        let (changes, queue) = mpsc::sync_channel(EVENT_CHANGES_MAX);
         let writer = std::thread::Builder::new()
             .name("events".to_owned())
             .spawn(move || writer.run(&queue))
@@ -235,6 +245,7 @@ impl NodeEvents {
             writer: Mutex::new(Some(writer)),
             tallies,
             triggers: TriggerCache::new(registry),
+            unknown: UnknownFunctions::new(registry),
             pubsub,
             wake,
             backplane,
@@ -250,8 +261,8 @@ impl NodeEvents {
     /// Begins to run jobs: at most `running_max` at once, and of one namespace a part of that. `run` hands the records of
     /// what it ran over to `records` before it answers.
     pub fn start(&self, run: Run, records: Records, running_max: usize) {
-        let (ended, stopped) = mpsc::channel();
-        *self.inner.stopped.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
+        let (ended, stopped) = mpsc::sync_channel(1);
+        *self.inner.stopped.lock() = Some(stopped);
         let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&self.inner), run, records, running_max);
         self.inner.backplane.spawn(async move {
             dispatcher.run().await;
@@ -267,7 +278,7 @@ impl NodeEvents {
 
     /// Waits until what ran has ended and is written down, and gives the leases back. Blocks.
     pub fn wait_stopped(&self, patience: Duration) {
-        let stopped = self.inner.stopped.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stopped = self.inner.stopped.lock().take();
         // An error means that it ended by itself.
         if let Some(Err(mpsc::RecvTimeoutError::Timeout)) = stopped.map(|s| s.recv_timeout(patience)) {
             tracing::warn!(
@@ -307,17 +318,36 @@ impl NodeEvents {
     }
 }
 
+/// Why the writer did not take a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NotTaken {
+    /// Its queue is full.
+    Full,
+    /// It has ended.
+    Ended,
+}
+
 impl Inner {
-    /// Hands a change to the writer; `false` when the writer is gone.
-    fn change(&self, change: Change) -> bool {
-        self.changes.as_ref().is_some_and(|changes| changes.send(change).is_ok())
+    /// Hands a change to the writer, if its queue has room.
+    fn try_change(&self, change: Change) -> Result<(), NotTaken> {
+        let changes = self.changes.as_ref().ok_or(NotTaken::Ended)?;
+        changes.try_send(change).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => NotTaken::Full,
+            mpsc::TrySendError::Disconnected(_) => NotTaken::Ended,
+        })
+    }
+
+    /// Hands a change to the writer, and waits for room. Blocks.
+    fn change(&self, change: Change) -> Result<(), NotTaken> {
+        let changes = self.changes.as_ref().ok_or(NotTaken::Ended)?;
+        changes.send(change).map_err(|_| NotTaken::Ended)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.changes = None;
-        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.get_mut().take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the writer of events ended with a panic");
         }
@@ -343,12 +373,6 @@ fn wake(pubsub: Arc<dyn PubSub>, backplane: Handle) -> Wake {
             }
         });
     })
-}
-
-/// Milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ pub const RECORDS_MAX_BYTES: u64 = 4 << 30;
 /// Records waiting to be written, in bytes of memory; over it they are dropped and counted. About 200,000 without messages.
 pub const RECORDS_QUEUE_MAX_BYTES: usize = 64 << 20;
 
+/// Batches of records and flushes in the writer's queue; a further batch is dropped and counted. A second of the busiest node's.
+/// [`RECORDS_QUEUE_MAX_BYTES`] bounds their bytes.
+pub const RECORDS_QUEUE_MAX: usize = 16 << 10;
+
 /// How long a record waits for others to share its commit, so that a crash loses less than 100 ms.
 pub const RECORD_COMMIT_EVERY: Duration = Duration::from_millis(10);
 
@@ -51,11 +55,42 @@ pub const TOKEN_MAX_BYTES: usize = 8 << 10;
 /// How far the clocks of who signs tokens and of the node may be apart.
 pub const TOKEN_LEEWAY: Duration = Duration::from_secs(60);
 
-/// Public keys in the file that `auth.jwt` names; a token that names none is tried with each of its kind.
+/// Public keys of one issuer of tokens; a token that names none is tried with each of its kind.
 pub const TOKEN_KEYS_MAX: usize = 64;
 
-/// Size of that file, in bytes.
+/// Size of the file or answer that holds them, in bytes.
 pub const TOKEN_KEYS_MAX_BYTES: u64 = 1 << 20;
+
+/// Issuers of tokens. A token is tried with those of its `iss`, and each is watched by a task.
+pub const TOKEN_ISSUERS_MAX: usize = 64;
+
+/// How often the keys at a URL are fetched again. Issuers announce a new key hours before they sign with it.
+pub const TOKEN_KEYS_FETCH_EVERY: Duration = Duration::from_secs(300);
+
+/// The pause before keys are fetched again that could not be fetched.
+pub const TOKEN_KEYS_RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The least time between two fetches that tokens with an unknown key cause: anybody can send such tokens.
+pub const TOKEN_KEYS_ASKED_EVERY: Duration = Duration::from_secs(10);
+
+/// Time for one fetch of keys.
+pub const TOKEN_KEYS_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Functions of one namespace, unless an operator set another quota: more than any product of one team has.
+pub const FUNCTIONS_MAX: u64 = 1000;
+
+/// Names that functions of one namespace ever had. Each keeps a row of some 100 bytes when its function is deleted.
+pub const FUNCTION_NAMES_MAX: u64 = 100_000;
+
+/// Versions of one function: three deploys a day for a year. Each may hold an environment of 64 KiB.
+pub const VERSIONS_MAX: u64 = 1000;
+
+/// Modules of one namespace, in bytes: some 1,000 of standard Go. Machine code takes three times as much besides.
+pub const MODULES_TOTAL_MAX_BYTES: u64 = 4 << 30;
+
+/// Environments of all versions of one namespace, in bytes: 1,000 of the largest. The registry holds them, also the copy
+/// on every node.
+pub const ENV_TOTAL_MAX_BYTES: u64 = 64 << 20;
 
 /// Objects that one namespace may store.
 pub const STORAGE_OBJECTS_MAX: u64 = 10_000;
@@ -71,6 +106,21 @@ pub const TRIGGER_CACHE_MAX: u64 = 10_000;
 
 /// Published events that wait for their commit, in bytes of memory; at more, publishers are told to come back.
 pub const EVENTS_UNWRITTEN_MAX_BYTES: usize = 32 << 20;
+
+/// Memory that an event takes beside its data until it is committed, and as much for each of its triggers. It counts that much
+/// in [`EVENTS_UNWRITTEN_MAX_BYTES`], which so bounds the number of events too.
+pub const EVENT_COST_BYTES: usize = 1 << 10;
+
+/// Outcomes of jobs on their way to the disk; with more, turns wait. One commit takes as many.
+pub const JOB_OUTCOMES_MAX: usize = 1024;
+
+/// Changes in the queue of the events' writer: all events that [`EVENTS_UNWRITTEN_MAX_BYTES`] admits, a batch of outcomes, and the
+/// leases of turns. A full queue refuses publishers and leases, and outcomes wait.
+pub const EVENT_CHANGES_MAX: usize =
+    EVENTS_UNWRITTEN_MAX_BYTES / (2 * EVENT_COST_BYTES) + 2 * JOB_OUTCOMES_MAX;
+
+/// Renewals of leases that the dispatcher has not seen: it asks for one every three seconds.
+pub const RENEWALS_MAX: usize = 16;
 
 /// Those of one namespace, so that none fills the queue for all.
 pub const EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES: usize = EVENTS_UNWRITTEN_MAX_BYTES / 4;
@@ -134,7 +184,10 @@ pub const BLOBS_REPAIR_EVERY: Duration = Duration::from_mins(10);
 /// How long a request for logs waits for other nodes.
 pub const PEER_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Records that one node tells another at once, in bytes.
+/// Answers of other nodes that one question has not read yet; with more, the receiver of messages waits.
+pub const PEER_ANSWERS_WAITING_MAX: usize = 8;
+
+/// Records that one node sends another at once, in bytes.
 pub const PEER_ANSWER_MAX_BYTES: usize = 4 << 20;
 
 /// Nodes of a cluster that one of them remembers.

@@ -4,25 +4,29 @@ use crate::limits::{CODE_PATIENCE, MODULE_FETCHES_MAX, RECONCILE_EVERY};
 use crate::registry::ModuleRef;
 use bytes::Bytes;
 use counts::Counts;
+use error::is_no_room;
 use loaded::Loaded;
-use makes::Makes;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::Namespace;
-use orama_runtime::{CompileError, Compiler, LoadedModule, ModuleError};
-use orama_store::blob::{BlobError, Blobs};
+use orama_runtime::{CompileError, Compiler, LoadedModule};
+use orama_store::blob::Blobs;
+use orama_store::blocking::blocking;
 use orama_store::limits::START_CLEANING_MAX;
+use orama_store::single_flight::SharedTasks;
+use parking_lot::Mutex;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use turns::Turns;
 
 mod counts;
+mod error;
 mod loaded;
-mod makes;
 mod turns;
 
 pub use counts::{LOAD_BUCKETS_US, Totals};
+pub use error::{LoadError, LoadFailure, NotYet, PrepareError};
 pub use loaded::{Bounds, OnEvicted, Usage};
 
 /// Tries of a load for which the system had no room, and the pause before each further one, in which those who hold
@@ -35,8 +39,10 @@ const LOAD_PAUSE: Duration = Duration::from_millis(5);
 pub struct Modules {
     compiler: Compiler,
     loaded: Arc<Loaded<LoadedModule, NotLoaded>>,
-    makes: Makes,
-    came: Arc<Mutex<Vec<ModuleRef>>>,
+    /// Compilations in flight for invocations and ahead of them.
+    compilations: SharedTasks<WasmHash, Result<Arc<LoadedModule>, LoadError>>,
+    /// Modules of which this node keeps something since the reconciler last looked.
+    arrivals: Arc<Mutex<Vec<ModuleRef>>>,
     /// Modules that are fetched now.
     fetches: Arc<Semaphore>,
     blobs: Arc<dyn Blobs>,
@@ -53,39 +59,11 @@ pub struct Prepared {
     pub compiled: bool,
 }
 
-/// Why a deployed module could not be made ready.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// The module cannot run; the message says why.
-    #[error("{0}")]
-    Invalid(String),
-    /// Too many modules wait to be compiled, of all or of the namespace.
-    #[error("too many modules are being compiled; try again soon")]
-    Busy,
-    /// The node failed.
-    #[error("{0}")]
-    Internal(String),
-}
-
-/// Why a deployed function's code could not be loaded.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LoadError {
-    /// The system gives the process no more files, mappings or memory.
-    #[error("the code of the function could not be loaded: {0}")]
-    NoRoom(String),
-    /// The module cannot be had or compiled now, and may be soon.
-    #[error("the code of the function is not on this node yet: {0}")]
-    Later(String),
-    /// Anything else.
-    #[error("the code of the function could not be loaded: {0}")]
-    Failed(String),
-}
-
 /// Why there is no loaded code.
 #[derive(Clone)]
 enum NotLoaded {
     /// This node has not compiled it, or lost what it had.
-    NotMade,
+    NotCompiled,
     Failed(LoadError),
 }
 
@@ -98,8 +76,8 @@ impl Modules {
         Self {
             compiler,
             loaded,
-            makes: Makes::default(),
-            came: Arc::default(),
+            compilations: SharedTasks::default(),
+            arrivals: Arc::default(),
             fetches,
             blobs,
             turns: Turns::default(),
@@ -123,9 +101,9 @@ impl Modules {
             let wasm_hash = WasmHash::of(&known);
             let is_known = this.find(wasm_hash)?.is_some();
             if is_known {
-                this.compiler.engine().validate_contract(&known, memory_limit_mb).map_err(invalid)?;
+                this.compiler.engine().validate_contract(&known, memory_limit_mb)?;
             }
-            Ok((wasm_hash, is_known))
+            Ok::<_, PrepareError>((wasm_hash, is_known))
         })
         .await?;
         if is_known {
@@ -136,14 +114,14 @@ impl Modules {
         let compiled = blocking(move || {
             // A task that was begun goes on when nobody waits for it any more, and keeps its turn so long.
             let _turn = turn;
-            this.compiler.validate(&wasm, memory_limit_mb).map_err(invalid)?;
+            this.compiler.validate(&wasm, memory_limit_mb)?;
             // The one before in the queue may have brought the same module.
             if this.find(wasm_hash)?.is_some() {
                 return Ok(false);
             }
-            let module = this.compile(&wasm).map_err(PrepareError::from)?;
+            let module = this.compile(&wasm)?;
             this.loaded.insert(wasm_hash, Arc::new(module));
-            Ok(true)
+            Ok::<_, PrepareError>(true)
         })
         .await?;
         Ok(Prepared { wasm_hash, compiled })
@@ -159,16 +137,16 @@ impl Modules {
             let begun = Instant::now();
             let found = self.load_artifact(&function.wasm_hash);
             if !matches!(found, Ok(None)) {
-                self.counts.loaded(begun.elapsed(), found.is_ok());
+                self.counts.record_load(begun.elapsed(), found.is_ok());
             }
             found
-                .map_err(|error| NotLoaded::Failed(load_error(&error)))?
+                .map_err(|error| NotLoaded::Failed(error.into()))?
                 .map(Arc::new)
-                .ok_or(NotLoaded::NotMade)
+                .ok_or(NotLoaded::NotCompiled)
         });
         match loaded {
             Ok(module) => Ok(Some(module)),
-            Err(NotLoaded::NotMade) => Ok(None),
+            Err(NotLoaded::NotCompiled) => Ok(None),
             Err(NotLoaded::Failed(error)) => Err(error),
         }
     }
@@ -181,7 +159,7 @@ impl Modules {
     pub async fn make(&self, function: Arc<FunctionVersion>) -> Result<Arc<LoadedModule>, LoadError> {
         match tokio::time::timeout(CODE_PATIENCE, self.join(function, true)).await {
             Ok(made) => made,
-            Err(_) => Err(LoadError::Later("it is being fetched and compiled".to_owned())),
+            Err(_) => Err(NotYet::UnderWay.into()),
         }
     }
 
@@ -197,11 +175,11 @@ impl Modules {
             }
             let begun = Instant::now();
             let made = this.make_anew(&function).await;
-            this.note_came(ModuleRef { wasm_hash: hash, wasm_cid: function.wasm_cid.clone() });
-            this.counts.loaded(begun.elapsed(), made.is_ok());
+            this.note_arrival(ModuleRef { wasm_hash: hash, wasm_cid: function.wasm_cid.clone() });
+            this.counts.record_load(begun.elapsed(), made.is_ok());
             made
         };
-        self.makes.join(hash, work).await
+        self.compilations.join(hash, work).await.unwrap_or_else(|| Err(LoadFailure::Task.into()))
     }
 
     /// [`Self::make`] ahead of the first invocation, when nobody compiles anything. A failure is left to that invocation.
@@ -218,35 +196,34 @@ impl Modules {
         }
     }
 
-    /// Notes that this node keeps something of a module now, which may be deleted elsewhere already.
-    pub fn note_came(&self, module: ModuleRef) {
-        let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
-        if came.len() < START_CLEANING_MAX {
-            came.push(module);
+    /// Notes that this node keeps something of a module from now on. Another node may have deleted its function already, so the
+    /// reconciler looks at it.
+    pub fn note_arrival(&self, module: ModuleRef) {
+        let mut arrivals = self.arrivals.lock();
+        if arrivals.len() < START_CLEANING_MAX {
+            arrivals.push(module);
         }
     }
 
-    /// What was noted since the last call.
+    /// Takes the modules that arrived since the last call.
     #[must_use]
-    pub fn take_came(&self) -> Vec<ModuleRef> {
-        std::mem::take(&mut *self.came.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn take_arrivals(&self) -> Vec<ModuleRef> {
+        std::mem::take(&mut *self.arrivals.lock())
     }
 
     async fn make_anew(&self, function: &FunctionVersion) -> Result<Arc<LoadedModule>, LoadError> {
-        let busy = || LoadError::Later("too many modules are being compiled".to_owned());
-        let place = self.turns.place(&function.namespace).ok_or_else(busy)?;
+        let place = self.turns.place(&function.namespace).ok_or(NotYet::Busy)?;
         // Fetched before the turn, and not kept in memory until then: the store has it on the disk now.
         {
-            let stopping = |_| LoadError::Failed("the node is stopping".to_owned());
-            let _fetch = self.fetches.acquire().await.map_err(stopping)?;
+            let _fetch = self.fetches.acquire().await.map_err(|_| LoadFailure::Task)?;
             let this = self.clone();
             let (cid, hash) = (function.wasm_cid.clone(), function.wasm_hash);
-            made_blocking(move || this.stored(&cid, &hash).map(drop)).await?;
+            blocking(move || this.stored(&cid, &hash).map(drop)).await?;
         }
         let turn = place.turn().await;
         let this = self.clone();
         let (cid, hash) = (function.wasm_cid.clone(), function.wasm_hash);
-        made_blocking(move || {
+        blocking(move || {
             // A task that was begun goes on when nobody waits for it any more, and keeps its turn so long.
             let _turn = turn;
             // A deploy of the same module may have been before in the queue.
@@ -254,10 +231,7 @@ impl Modules {
                 return Ok(module);
             }
             let wasm = this.stored(&cid, &hash)?;
-            let module = this.compile(&wasm).map(Arc::new).map_err(|error| match &error {
-                CompileError::Store(cause) => load_error(cause),
-                CompileError::Module(_) => LoadError::Failed(error.to_string()),
-            })?;
+            let module = this.compile(&wasm).map(Arc::new)?;
             this.loaded.insert(hash, Arc::clone(&module));
             Ok(module)
         })
@@ -266,14 +240,9 @@ impl Modules {
 
     /// The bytes of a module.
     fn stored(&self, cid: &str, hash: &WasmHash) -> Result<Bytes, LoadError> {
-        let failed = |why: &dyn std::fmt::Display| LoadError::Failed(why.to_string());
-        let wasm = self.blobs.get(cid).map_err(|error| match error {
-            BlobError::Unavailable(_) => LoadError::Later(error.to_string()),
-            error => failed(&error),
-        })?;
-        let wasm = wasm.ok_or_else(|| failed(&"the module is not in the blob store"))?;
+        let wasm = self.blobs.get(cid)?.ok_or(LoadFailure::Missing)?;
         if WasmHash::of(&wasm) != *hash {
-            return Err(failed(&"the stored module is not the one that was deployed"));
+            return Err(LoadFailure::Different.into());
         }
         Ok(wasm)
     }
@@ -285,8 +254,8 @@ impl Modules {
             match self.compiler.load(hash) {
                 Err(error) if is_no_room(&error) && tries < LOAD_TRIES => {
                     tries += 1;
-                    let thrown_out = self.loaded.make_room();
-                    tracing::debug!(%error, thrown_out, "no room to load a function's code");
+                    let evicted = self.loaded.make_room();
+                    tracing::debug!(%error, evicted, "no room to load a function's code");
                     std::thread::sleep(LOAD_PAUSE);
                 }
                 result => return result,
@@ -342,10 +311,7 @@ impl Modules {
         if let Some(module) = self.loaded.get(&hash) {
             return Ok(Some(module));
         }
-        let found = self.load_artifact(&hash).map_err(|error| match load_error(&error) {
-            LoadError::NoRoom(_) => PrepareError::Busy,
-            LoadError::Later(why) | LoadError::Failed(why) => PrepareError::Internal(why),
-        })?;
+        let found = self.load_artifact(&hash).map_err(LoadError::from)?;
         Ok(found.map(|module| {
             let module = Arc::new(module);
             self.loaded.insert(hash, Arc::clone(&module));
@@ -356,49 +322,7 @@ impl Modules {
     fn compile(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
         let begun = Instant::now();
         let result = self.compiler.compile(wasm);
-        self.counts.compiled(begun.elapsed(), result.is_ok());
+        self.counts.record_compilation(begun.elapsed(), result.is_ok());
         result
     }
-}
-
-/// Whether the process has as much of something as the system gives it; see [`Compiler::load`].
-fn is_no_room(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::OutOfMemory
-}
-
-fn load_error(error: &io::Error) -> LoadError {
-    if is_no_room(error) {
-        LoadError::NoRoom(error.to_string())
-    } else {
-        LoadError::Failed(error.to_string())
-    }
-}
-
-impl From<CompileError> for PrepareError {
-    fn from(error: CompileError) -> Self {
-        match error {
-            CompileError::Module(error) => Self::Invalid(error.to_string()),
-            CompileError::Store(_) => Self::Internal(error.to_string()),
-        }
-    }
-}
-
-fn invalid(error: ModuleError) -> PrepareError {
-    PrepareError::Invalid(error.to_string())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static,
-) -> Result<T, PrepareError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(PrepareError::Internal(format!("a task failed: {error}"))))
-}
-
-async fn made_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
-) -> Result<T, LoadError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(LoadError::Failed(format!("a task failed: {error}"))))
 }

@@ -9,12 +9,12 @@ use crate::clean::clean;
 use crate::limits::NAMESPACE_DELETION_PATIENCE;
 use crate::registry::{NamespaceEntry, RegistryError};
 use orama_runtime::names::Namespace;
+use orama_store::blocking::{TaskFailed, blocking};
 use orama_store::part::PartError;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinError;
 
 /// How often a deletion looks whether an invocation of the namespace is still under way.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -67,8 +67,8 @@ pub enum NamespaceError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The deletion's task ended early.
-    #[error("a task of the node failed")]
-    Task(#[from] JoinError),
+    #[error(transparent)]
+    Task(#[from] TaskFailed),
 }
 
 /// What a deletion has done when its caller is answered.
@@ -95,10 +95,10 @@ pub fn create(platform: &Platform, namespace: &Namespace) -> Result<NamespaceEnt
 /// [`NamespaceError`].
 pub async fn delete(platform: Arc<Platform>, namespace: Namespace) -> Result<Deletion, NamespaceError> {
     let (of, deleted) = (Arc::clone(&platform), namespace.clone());
-    tokio::task::spawn_blocking(move || begin(&of, deleted)).await??;
+    blocking(move || begin(&of, deleted)).await?;
     let rest = tokio::spawn(finish(platform, namespace));
     match tokio::time::timeout(NAMESPACE_DELETION_PATIENCE, rest).await {
-        Ok(ended) => ended.map(|()| Deletion::Done).map_err(NamespaceError::from),
+        Ok(ended) => Ok(ended.map(|()| Deletion::Done).map_err(TaskFailed::from)?),
         Err(_) => Ok(Deletion::UnderWay),
     }
 }
@@ -120,13 +120,10 @@ async fn finish(platform: Arc<Platform>, namespace: Namespace) {
     (platform.flush_cores)().await;
     loop {
         let (of, name) = (Arc::clone(&platform), namespace.clone());
-        match tokio::task::spawn_blocking(move || remove(&of, &name)).await {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => {
-                tracing::error!(%namespace, %error, "data of a deleted namespace could not be removed; the node retries");
-            }
+        match blocking(move || remove(&of, &name)).await {
+            Ok(()) => return,
             Err(error) => {
-                tracing::error!(%namespace, %error, "removing a deleted namespace's data failed; the node retries");
+                tracing::error!(%namespace, %error, "data of a deleted namespace could not be removed; the node retries");
             }
         }
         tokio::time::sleep(RETRY_EVERY).await;
@@ -141,14 +138,13 @@ fn remove(platform: &Platform, namespace: &Namespace) -> Result<(), PartError> {
 /// Resumes deletions that the node's last run did not end.
 pub async fn resume_deletions(platform: Arc<Platform>) {
     let registry = platform.registry.clone();
-    match tokio::task::spawn_blocking(move || registry.namespaces_being_deleted()).await {
-        Ok(Ok(namespaces)) => {
+    match blocking(move || Ok::<_, NamespaceError>(registry.namespaces_being_deleted()?)).await {
+        Ok(namespaces) => {
             for namespace in namespaces {
                 tracing::info!(%namespace, "resuming the deletion of a namespace");
                 tokio::spawn(finish(Arc::clone(&platform), namespace));
             }
         }
-        Ok(Err(error)) => tracing::error!(%error, "deleted namespaces could not be looked up"),
         Err(error) => tracing::error!(%error, "deleted namespaces could not be looked up"),
     }
 }

@@ -3,21 +3,26 @@
 //! Nodes talk to each other over pubsub. Each announces itself regularly. A question goes to all peers, and each
 //! answers the node that asked. Records stay on the node where a function ran.
 
-use crate::limits::{PEER_ANSWER_MAX_BYTES, PEER_ANSWERS_MAX, PEER_PATIENCE, PEER_QUESTIONS_MAX, PEERS_MAX};
+use crate::limits::{
+    PEER_ANSWER_MAX_BYTES, PEER_ANSWERS_MAX, PEER_ANSWERS_WAITING_MAX, PEER_PATIENCE, PEER_QUESTIONS_MAX,
+    PEERS_MAX,
+};
 use crate::platform::FlushCores;
 use crate::records::{Filter, Function, Record, Records, TRIGGER_TYPES};
 use bytes::Bytes;
 use orama_runtime::invocation::{LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::ids::new_id;
 use orama_store::limits::{PEER_ALIVE_EVERY, PEER_GONE_AFTER};
-use orama_store::pubsub::{Heard, PubSub};
+use orama_store::part::PartError;
+use orama_store::pubsub::{PubSub, Received};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
-use uuid::Uuid;
 
 /// The topic that all nodes listen to.
 const ALL: &str = "neighbours";
@@ -52,14 +57,14 @@ struct Question {
 struct Answer {
     id: u64,
     node: String,
-    records: Vec<Told>,
+    records: Vec<WireRecord>,
     /// There are older ones, for which the message had no room.
     is_cut: bool,
 }
 
-/// A [`Record`] on its way.
+/// A [`Record`] as nodes send it to each other.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct WireRecord {
     request_id: String,
     version: u32,
     trigger_type: String,
@@ -100,7 +105,8 @@ struct Inner {
     records: Records,
     flush_cores: FlushCores,
     known: Mutex<HashMap<String, Peer>>,
-    waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
+    /// Questions of this node, each with at most [`PEER_ANSWERS_WAITING_MAX`] answers that it has not read.
+    questions: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
     next_question: AtomicU64,
     /// Questions of this node under way.
     asking: Semaphore,
@@ -113,13 +119,13 @@ impl Peers {
     #[must_use]
     pub fn new(name: String, pubsub: Arc<dyn PubSub>, records: Records, flush_cores: FlushCores) -> Self {
         Self(Arc::new(Inner {
-            id: Uuid::new_v4().to_string(),
+            id: new_id(),
             name,
             pubsub,
             records,
             flush_cores,
             known: Mutex::default(),
-            waiting: Mutex::default(),
+            questions: Mutex::default(),
             next_question: AtomicU64::new(0),
             asking: Semaphore::new(PEER_QUESTIONS_MAX),
             answering: Arc::new(Semaphore::new(PEER_ANSWERS_MAX)),
@@ -149,7 +155,7 @@ impl Peers {
             };
             loop {
                 // What was lost is asked or said again.
-                let Heard::Message(message) = subscription.next().await else { continue };
+                let Received::Message(message) = subscription.next().await else { continue };
                 match serde_json::from_slice(&message) {
                     Ok(message) => self.hear(message).await,
                     Err(error) => tracing::debug!(%error, "a message between nodes could not be read"),
@@ -179,8 +185,10 @@ impl Peers {
                 });
             }
             Message::Answer(answer) => {
-                if let Some(waiting) = self.0.waiting().get(&answer.id) {
-                    let _ = waiting.send(answer);
+                let question = self.0.questions.lock().get(&answer.id).cloned();
+                if let Some(question) = question {
+                    // A question that is over has no receiver.
+                    let _over = question.send(answer).await;
                 }
             }
             Message::Alive { .. } | Message::Question(_) => {}
@@ -204,9 +212,9 @@ impl Peers {
         let (mut bytes, count) = (0, found.len());
         let records: Vec<_> = found
             .into_iter()
-            .map(Told::from)
-            .take_while(|told| {
-                bytes += told.bytes();
+            .map(WireRecord::from)
+            .take_while(|record| {
+                bytes += record.bytes();
                 bytes <= PEER_ANSWER_MAX_BYTES
             })
             .collect();
@@ -217,7 +225,8 @@ impl Peers {
     pub async fn ask(&self, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Gathered {
         let mut missing: HashMap<String, String> = self
             .0
-            .known()
+            .known
+            .lock()
             .iter()
             .filter(|(_, peer)| peer.heard.elapsed() < PEER_GONE_AFTER)
             .map(|(node, peer)| (node.clone(), peer.name.clone()))
@@ -243,7 +252,7 @@ impl Peers {
     ) {
         let Ok(_turn) = self.0.asking.acquire().await else { return };
         let id = self.0.next_question.fetch_add(1, Ordering::Relaxed);
-        let (sender, mut answers) = mpsc::unbounded_channel();
+        let (sender, mut answers) = mpsc::channel(PEER_ANSWERS_WAITING_MAX);
         let _waiting = Waiting::new(&self.0, id, sender);
         let question = Question::new(id, self.0.id.clone(), namespace, name, filter);
         self.0.say(ALL, &Message::Question(question)).await;
@@ -254,10 +263,10 @@ impl Peers {
                 continue;
             }
             if answer.is_cut {
-                let oldest = answer.records.last().map_or(i64::MAX, |told| told.started_at_ms);
+                let oldest = answer.records.last().map_or(i64::MAX, |record| record.started_at_ms);
                 gathered.complete_since_ms = gathered.complete_since_ms.max(Some(oldest));
             }
-            gathered.records.extend(answer.records.into_iter().map(|told| told.into_record(&function)));
+            gathered.records.extend(answer.records.into_iter().map(|record| record.into_record(&function)));
         }
     }
 }
@@ -266,15 +275,15 @@ impl Peers {
 struct Waiting<'a>(&'a Inner, u64);
 
 impl<'a> Waiting<'a> {
-    fn new(inner: &'a Inner, id: u64, sender: mpsc::UnboundedSender<Answer>) -> Self {
-        inner.waiting().insert(id, sender);
+    fn new(inner: &'a Inner, id: u64, sender: mpsc::Sender<Answer>) -> Self {
+        inner.questions.lock().insert(id, sender);
         Self(inner, id)
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting().remove(&self.1);
+        self.0.questions.lock().remove(&self.1);
     }
 }
 
@@ -284,7 +293,7 @@ impl Inner {
     }
 
     fn remember(&self, node: String, name: String) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         known.retain(|_, peer| peer.heard.elapsed() < PEER_GONE_AFTER);
         if known.len() < PEERS_MAX || known.contains_key(&node) {
             known.insert(node, Peer { name, heard: Instant::now() });
@@ -294,23 +303,12 @@ impl Inner {
     /// Sends a message, or not: who misses it asks or hears again.
     async fn say(&self, topic: &str, message: &Message) {
         let sent = match serde_json::to_vec(message) {
-            Ok(bytes) => {
-                self.pubsub.publish(topic, Bytes::from(bytes)).await.map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
+            Ok(bytes) => self.pubsub.publish(topic, Bytes::from(bytes)).await.map_err(PartError::from),
+            Err(error) => Err(error.into()),
         };
         if let Err(error) = sent {
-            tracing::debug!(error, "a message to other nodes could not be sent");
+            tracing::debug!(%error, "a message to other nodes could not be sent");
         }
-    }
-
-    // Nothing that can panic leaves the maps half changed.
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Peer>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<Answer>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -332,7 +330,7 @@ impl Question {
     }
 }
 
-impl Told {
+impl WireRecord {
     /// About what it takes in a message.
     fn bytes(&self) -> usize {
         let messages: usize = self.messages.iter().map(|message| message.message.len() + 80).sum();
@@ -358,7 +356,7 @@ impl Told {
     }
 }
 
-impl From<Record> for Told {
+impl From<Record> for WireRecord {
     fn from(record: Record) -> Self {
         Self {
             request_id: record.request_id.as_str().to_owned(),

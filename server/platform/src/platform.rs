@@ -1,6 +1,7 @@
 //! The parts that the use cases work on.
 
 use crate::auth::Authority;
+use crate::disk::DiskReserve;
 use crate::events::NodeEvents;
 #[cfg(doc)]
 use crate::limits::DEPLOYS_STORING_MAX;
@@ -55,6 +56,8 @@ pub struct Platform {
     pub runs_in: RunsIn,
     /// Requests of the control plane under way; a deletion waits for those of its namespace.
     pub visitors: Arc<Visitors>,
+    /// What must stay free on the disk.
+    pub disk: DiskReserve,
     /// Every part of the node, in the order in which they are closed.
     pub parts: Vec<Arc<dyn Part>>,
 }

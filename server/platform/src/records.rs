@@ -3,14 +3,15 @@
 //! A record is on its way from [`Records::submit`] to the file for at most about 20 ms, so that is what a killed process
 //! loses. When more arrives than can be written, records are dropped and counted; invocations never wait.
 
-use crate::limits::RECORDS_QUEUE_MAX_BYTES;
+use crate::limits::{RECORDS_QUEUE_MAX, RECORDS_QUEUE_MAX_BYTES};
 use orama_runtime::invocation::{LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_store::sqlite::{Database, Durability, SqliteError};
+use parking_lot::Mutex;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 
 mod layout;
@@ -131,7 +132,7 @@ pub enum RecordsError {
     Sqlite(#[from] SqliteError),
     /// The writer's thread cannot be started.
     #[error("records: cannot start the writer: {0}")]
-    Thread(std::io::Error),
+    Thread(#[source] std::io::Error),
     /// A row holds what no version of this program writes.
     #[error("records: a stored record is damaged")]
     Damaged,
@@ -146,7 +147,7 @@ impl From<rusqlite::Error> for RecordsError {
 /// What the writer is sent.
 enum Job {
     Write(Vec<Record>),
-    Flush(mpsc::SyncSender<()>),
+    Flush(SyncSender<()>),
 }
 
 /// What is shared with the writer.
@@ -164,7 +165,7 @@ struct Inner {
     database: Arc<Database>,
     counters: Arc<Counters>,
     /// Gone when the last clone is dropped, which tells the writer to finish.
-    jobs: Option<Sender<Job>>,
+    jobs: Option<SyncSender<Job>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -190,7 +191,7 @@ impl Records {
     pub fn open_with(dir: &Path, retention: Retention) -> Result<Self, RecordsError> {
         let database = Arc::new(Database::open(dir, FILE, Durability::Process, &layout::migrations())?);
         let counters = Arc::new(Counters::default());
-        let (jobs, queue) = mpsc::channel();
+        let (jobs, queue) = mpsc::sync_channel(RECORDS_QUEUE_MAX);
         let writer = writer::Writer::new(Arc::clone(&database), Arc::clone(&counters), retention)?;
         let writer = std::thread::Builder::new()
             .name("records".to_owned())
@@ -207,7 +208,8 @@ impl Records {
         let before = counters.waiting_bytes.fetch_add(cost, Ordering::Relaxed);
         let records = batch.len() as u64;
         let fits = before.saturating_add(cost) <= RECORDS_QUEUE_MAX_BYTES;
-        let sent = fits && self.inner.jobs.as_ref().is_some_and(|jobs| jobs.send(Job::Write(batch)).is_ok());
+        let sent =
+            fits && self.inner.jobs.as_ref().is_some_and(|jobs| jobs.try_send(Job::Write(batch)).is_ok());
         if !sent {
             counters.waiting_bytes.fetch_sub(cost, Ordering::Relaxed);
             counters.dropped.fetch_add(records, Ordering::Relaxed);
@@ -279,7 +281,7 @@ impl Records {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.jobs = None;
-        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.get_mut().take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the writer of invocation records ended with a panic");
         }

@@ -2,24 +2,26 @@
 //!
 //! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
 
-use jiff::Timestamp;
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::clock::now_ms;
+use orama_store::ids::new_id;
 use orama_store::replica::Shared;
 use orama_store::sqlite::{Database, Durability};
+use quotas::Deploying;
 use row::{Stored, stored};
 use rusqlite::{OptionalExtension, params};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use uuid::Uuid;
 
 mod error;
 mod keys;
 mod namespaces;
 mod objects;
+pub(crate) mod quotas;
 mod row;
 pub(crate) mod schema;
 pub(crate) mod secrets;
@@ -38,7 +40,7 @@ const FILE: &str = "registry.db";
 pub(crate) const COPY: &str = "registry-copy.db";
 
 /// Tables whose changes do not move [`Registry::generation`].
-const APART: [&str; 2] = ["secrets", "stored_objects"];
+const APART: [&str; 3] = ["secrets", "stored_objects", "quotas"];
 
 /// What a deploy adds. The registry gives it its number, id and times.
 #[derive(Clone)]
@@ -51,6 +53,8 @@ pub struct NewVersion {
     pub wasm_hash: WasmHash,
     /// Where the module is stored.
     pub wasm_cid: String,
+    /// The module's size, in bytes.
+    pub wasm_bytes: u64,
     /// What its author chose.
     pub settings: VersionSettings,
 }
@@ -159,6 +163,15 @@ impl Registry {
         Ok(self.database.check()?)
     }
 
+    /// Brings this node's replica to the end of the registry's log, so that the reads after it see every change that any
+    /// node acknowledged before this call. A registry that is not shared always does. Blocks, for a few seconds at most.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`] where the end of the log cannot be reached now.
+    pub fn catch_up(&self) -> Result<(), RegistryError> {
+        Ok(self.database.catch_up()?)
+    }
+
     fn changed(&self) {
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -166,16 +179,15 @@ impl Registry {
     /// Adds the next version of a function. Numbers count from 1 and are never given twice, also after a delete.
     ///
     /// # Errors
-    /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], or a failure to store it.
+    /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], [`RegistryError::QuotaExceeded`], or a failure to
+    /// store it.
     pub fn deploy(&self, new: NewVersion) -> Result<Arc<FunctionVersion>, RegistryError> {
-        let id = Uuid::now_v7().to_string();
+        let id = new_id();
         let updated_at_ms = now_ms();
         let env =
             serde_json::to_string(&new.settings.env).map_err(|_| RegistryError::Damaged("environment"))?;
         let (version, created_at_ms) = self.database.write(|t| {
-            if !namespace_exists(t, &new.namespace)? {
-                return Err(RegistryError::NoNamespace(new.namespace.to_string()));
-            }
+            quotas::check_deploy(t, &Deploying::of(&new, &env))?;
             let (version, created_at_ms) = t
                 .prepare_cached(schema::NEXT_VERSION)?
                 .query_row(params![new.namespace.as_str(), new.name.as_str(), updated_at_ms], |row| {
@@ -198,8 +210,10 @@ impl Registry {
                 env,
                 updated_at_ms,
                 new.settings.start.as_str(),
+                i64::try_from(new.wasm_bytes).unwrap_or(i64::MAX),
+                env.len() as i64,
             ])?;
-            Ok((version, created_at_ms))
+            Ok::<_, RegistryError>((version, created_at_ms))
         })?;
         self.changed();
         Ok(Arc::new(FunctionVersion {
@@ -240,19 +254,26 @@ impl Registry {
         })
     }
 
-    /// The newest version of each function of a namespace, by name.
+    /// The newest version of each function of a namespace, by name: at most `limit` of those behind the name `after`. Their
+    /// environments are not read.
     ///
     /// # Errors
     /// As [`Self::function`].
-    pub fn functions(&self, namespace: &Namespace) -> Result<Vec<Arc<FunctionVersion>>, RegistryError> {
+    pub fn functions(
+        &self,
+        namespace: &Namespace,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Arc<FunctionVersion>>, RegistryError> {
         self.database.read(|c| {
             let mut statement = c.prepare_cached(schema::FUNCTIONS)?;
-            let rows = statement.query_map([namespace.as_str()], stored)?;
+            let rows = statement.query_map(params![namespace.as_str(), after, limit], stored)?;
             rows.map(|row| row?.check()).collect()
         })
     }
 
-    /// Every version of a function, newest first; none when there is no such function.
+    /// The versions of a function, newest first: at most `limit` of those older than `before`. None when there is no such
+    /// function. Their environments are not read.
     ///
     /// # Errors
     /// As [`Self::function`].
@@ -260,10 +281,13 @@ impl Registry {
         &self,
         namespace: &Namespace,
         name: &FunctionName,
+        before: Option<u32>,
+        limit: u32,
     ) -> Result<Vec<Arc<FunctionVersion>>, RegistryError> {
         self.database.read(|c| {
             let mut statement = c.prepare_cached(schema::VERSIONS)?;
-            let rows = statement.query_map([namespace.as_str(), name.as_str()], stored)?;
+            let rows =
+                statement.query_map(params![namespace.as_str(), name.as_str(), before, limit], stored)?;
             rows.map(|row| row?.check()).collect()
         })
     }
@@ -377,10 +401,6 @@ impl Registry {
             rows.map(|row| row.map_err(RegistryError::from)).collect()
         })
     }
-}
-
-fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use key_file::KeyFile;
 use keys::{MasterKey, Place};
 use orama_runtime::names::{Namespace, SecretName};
 use orama_runtime::services::SecretValue;
+use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 mod core;
@@ -175,11 +176,11 @@ impl SecretStore {
     }
 
     fn keys(&self) -> Arc<MasterKeys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.keys.read())
     }
 
     fn replace_keys(&self, keys: MasterKeys) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        *self.keys.write() = Arc::new(keys);
     }
 
     /// A secret's value now. Blocks.
@@ -251,11 +252,7 @@ impl SecretStore {
     /// # Errors
     /// [`SecretsError`]. Everything can be read as before.
     pub fn rotate(&self) -> Result<Rotation, SecretsError> {
-        let mut unfinished = match self.rotation.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(SecretsError::Rotating),
-        };
+        let mut unfinished = self.rotation.try_lock().ok_or(SecretsError::Rotating)?;
         self.reload()?;
         if let Source::File(path) = &self.source
             && !*unfinished
@@ -303,7 +300,7 @@ impl SecretStore {
     /// Ends a rotation that an earlier run of the node began and did not end. Blocks. A failure is logged: everything
     /// can be read all the same, and the next start or rotation tries again.
     pub fn finish_rotation_at_start(&self) {
-        let mut unfinished = self.rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unfinished = self.rotation.lock();
         if !*unfinished {
             return;
         }

@@ -1,7 +1,7 @@
 //! Why functions are started by their requests although they could be parked: what the details of a function say.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Notes kept; at more, they start anew. Each is about 200 bytes.
 const NOTES_MAX: usize = 10_000;
@@ -11,13 +11,9 @@ const NOTES_MAX: usize = 10_000;
 pub struct StartNotes(Mutex<HashMap<String, String>>);
 
 impl StartNotes {
-    fn notes(&self) -> MutexGuard<'_, HashMap<String, String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes something of a version.
     pub fn put(&self, version_id: &str, note: String) {
-        let mut notes = self.notes();
+        let mut notes = self.0.lock();
         if notes.len() >= NOTES_MAX {
             notes.clear();
         }
@@ -26,6 +22,6 @@ impl StartNotes {
 
     /// What was noted of a version.
     pub fn get(&self, version_id: &str) -> Option<String> {
-        self.notes().get(version_id).cloned()
+        self.0.lock().get(version_id).cloned()
     }
 }

@@ -3,6 +3,7 @@
 //! A put holds its blob from before the bytes are written until the registry names it. A removal looks at the registry
 //! and removes while no hold can be taken. So neither takes away what the other has just named.
 
+use crate::disk::DiskReserve;
 use crate::limits::STORAGE_THREADS_MAX;
 use crate::registry::{Registry, RegistryError, StoreError};
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ErrorCode, ServiceError, Storage};
 use orama_store::blob::{BlobError, Blobs, cid};
 use orama_store::limits::START_CLEANING_MAX;
+use orama_store::part::PartError;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -28,14 +30,15 @@ pub struct ObjectStorage {
 #[derive(Clone)]
 struct Store {
     registry: Registry,
+    disk: DiskReserve,
     blobs: Arc<dyn Blobs>,
 }
 
 impl ObjectStorage {
-    /// Storage over a blob store that nothing else uses.
-    pub fn new(registry: Registry, blobs: Arc<dyn Blobs>, backplane: Handle) -> Self {
+    /// Storage over a blob store that nothing else uses; puts are refused when the disk has no room.
+    pub fn new(registry: Registry, blobs: Arc<dyn Blobs>, disk: DiskReserve, backplane: Handle) -> Self {
         let threads = Arc::new(Semaphore::new(STORAGE_THREADS_MAX));
-        Self { store: Store { registry, blobs }, backplane, threads }
+        Self { store: Store { registry, disk, blobs }, backplane, threads }
     }
 
     /// Forgets what a namespace stored, and removes what no other one stored. A blob that cannot be removed is logged, and
@@ -64,10 +67,13 @@ impl ObjectStorage {
         self.store.blobs.retry_removals();
     }
 
-    /// Sees to it that servers have what is stored.
-    pub fn repair(&self) -> Result<usize, String> {
-        let in_use = self.store.registry.objects_in_use().map_err(|error| error.to_string())?;
-        self.store.blobs.repair(&in_use).map_err(|error| error.to_string())
+    /// Gives servers back the objects that they lost; how many those were.
+    ///
+    /// # Errors
+    /// The registry's or the blob store's.
+    pub fn repair(&self) -> Result<usize, PartError> {
+        let in_use = self.store.registry.objects_in_use()?;
+        Ok(self.store.blobs.repair(&in_use)?)
     }
 
     /// Whether the blob store can be used.
@@ -128,6 +134,7 @@ impl Store {
     fn put(&self, namespace: &Namespace, bytes: &Bytes) -> Result<String, ServiceError> {
         let (cid, size) = (cid::of(bytes), bytes.len() as u64);
         self.registry.check_object(namespace, &cid, size).map_err(refused)?;
+        self.disk.check(size).map_err(|full| ServiceError::unavailable(full.to_string()))?;
         let hold = self.blobs.holds().hold(&cid);
         let stored = self
             .blobs
@@ -167,18 +174,18 @@ impl Store {
     fn clean(&self, cid: &str) {
         let outcome = self.blobs.holds().unless_held(cid, || match self.registry.is_object_referenced(cid) {
             Ok(true) => Ok(()),
-            Ok(false) => self.blobs.remove(cid).map(drop).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Ok(false) => self.blobs.remove(cid).map(drop).map_err(PartError::from),
+            Err(error) => Err(error.into()),
         });
         if let Some(Err(error)) = outcome {
-            tracing::warn!(error, cid, "a stored object that nobody may read could not be removed");
+            tracing::warn!(%error, cid, "a stored object that nobody may read could not be removed");
         }
     }
 }
 
 fn refused(error: StoreError) -> ServiceError {
     match error {
-        StoreError::TooMany | StoreError::TooLarge { .. } => {
+        StoreError::TooMany { .. } | StoreError::TooLarge { .. } => {
             ServiceError::new(ErrorCode::PayloadTooLarge, error.to_string())
         }
         StoreError::Registry(RegistryError::NoNamespace(_)) => {

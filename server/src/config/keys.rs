@@ -3,15 +3,17 @@
 use super::{Config, IoDriver};
 use crate::limits::{
     ANSWER_MEMORY_MB, BODY_MEMORY_MB, BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, CONNECTIONS,
-    DRAIN_GRACE_SECONDS, GUEST_MEMORY_MB, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
+    DISK_RESERVE_MB, DRAIN_GRACE_SECONDS, GUEST_MEMORY_MB, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
     INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, NAMESPACE_SHARE_PERCENT, PARKED_MEMORY_MB, SEND_TIMEOUT_SECONDS,
     WEBSOCKET_PING_SECONDS, WEBSOCKETS, WORKERS,
 };
 use crate::shares::{Rate, TrustedProxies};
 use crate::worker::AllowedOrigins;
+use orama_platform::settings::TokenIssuer;
 use orama_runtime::CpuLevel;
 use orama_runtime::limits::Setting;
 use orama_runtime::names::Namespace;
+use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -134,6 +136,7 @@ pub(super) const KEYS: &[Key] = &[
             Ok(())
         },
     },
+    Key { name: "disk_reserve_mb", set: |c, v| v.setting(DISK_RESERVE_MB).map(|n| c.disk_reserve_mb = n) },
     Key {
         name: "drain_grace_seconds",
         set: |c, v| v.seconds(DRAIN_GRACE_SECONDS).map(|d| c.drain_grace = d),
@@ -207,14 +210,8 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key { name: "cache.memory_mb", set: |c, v| v.setting(CACHE_MEMORY_MB).map(|n| c.cache_memory_mb = n) },
     Key { name: "cache.near_seconds", set: |c, v| v.seconds(CACHE_NEAR_SECONDS).map(|d| c.cache_near = d) },
-    Key {
-        name: "egress.allow",
-        set: |c, v| {
-            let entries = v.list()?;
-            c.egress_allow = entries.iter().map(|entry| entry.parse()).collect::<Result<_, _>>()?;
-            Ok(())
-        },
-    },
+    Key { name: "egress.allow", set: |c, v| targets(v).map(|targets| c.egress_allow = targets) },
+    Key { name: "egress.deny", set: |c, v| targets(v).map(|targets| c.egress_deny = targets) },
     Key {
         name: "cluster",
         set: |c, v| {
@@ -224,7 +221,7 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key { name: "secrets.key_file", set: |c, v| v.path().map(|path| c.secrets_key_file = Some(path)) },
-    Key { name: "auth.jwt", set: |c, v| v.path().map(|path| c.auth_jwt = Some(path)) },
+    Key { name: "auth.jwt", set: |c, v| v.path().map(|path| set_token_file(&mut c.issuers, path)) },
     Key {
         name: "websocket.allowed_origins",
         set: |c, v| {
@@ -239,6 +236,16 @@ pub(super) const KEYS: &[Key] = &[
         set: |c, v| v.seconds(WEBSOCKET_PING_SECONDS).map(|d| c.websocket_ping = d),
     },
 ];
+
+/// `auth.jwt` is one issuer: a variable replaces what the file says of it.
+fn set_token_file(issuers: &mut Vec<TokenIssuer>, path: PathBuf) {
+    issuers.retain(|issuer| issuer.issuer.is_some());
+    issuers.insert(0, TokenIssuer::file(path));
+}
+
+fn targets(given: &Given<'_>) -> Result<Vec<EgressTarget>, String> {
+    given.list()?.iter().map(|entry| entry.parse()).collect()
+}
 
 /// A rate, or `off` for none.
 fn rate(given: &Given<'_>) -> Result<Option<Rate>, String> {

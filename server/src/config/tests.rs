@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::shares::{OfScopes, Rates, TrustedProxies};
+use orama_platform::settings::KeySource;
 use orama_runtime::names::Namespace;
 use orama_store::settings::{IpfsAt, NamespaceDatabase, OlricAt, Password, RqliteAt};
 use std::collections::HashMap;
@@ -37,12 +38,12 @@ fn nothing_said_gives_the_documented_defaults() {
 fn every_key_of_the_file_is_taken() {
     let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
                 instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\nparked_memory_mb = 44\n\
-                code_cache_mb = 98\nsend_timeout_seconds = 7\nguest_memory_mb = 101\nbody_memory_mb = 201\n\
+                code_cache_mb = 98\ndisk_reserve_mb = 97\nsend_timeout_seconds = 7\nguest_memory_mb = 101\nbody_memory_mb = 201\n\
                 answer_memory_mb = 102\nconnections = 103\nwebsockets = 104\n\
                 namespace_share_percent = 60\ntrusted_proxies = [\"10.0.0.1\"]\n\
                 drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
                 idle_timeout_seconds = 4\ncache.memory_mb = 77\ncache.near_seconds = 6\n\
-                egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\nsecrets.key_file = \"/key\"\n\
+                egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\negress.deny = [\"10.1.0.0/16\"]\nsecrets.key_file = \"/key\"\n\
                 cluster = \"blue\"\n\
                 [auth]\njwt = \"/jwks.json\"\n\
                 [websocket]\nallowed_origins = [\"https://a.example\"]\nping_seconds = 5\n\
@@ -71,6 +72,7 @@ fn every_key_of_the_file_is_taken() {
         module_cache_mb: 99,
         parked_memory_mb: 44,
         code_cache_mb: 98,
+        disk_reserve_mb: 97,
         drain_grace: Duration::from_secs(1),
         header_timeout: Duration::from_secs(2),
         body_timeout: Duration::from_secs(3),
@@ -94,14 +96,76 @@ fn every_key_of_the_file_is_taken() {
         cache_memory_mb: 77,
         cache_near: Duration::from_secs(6),
         egress_allow: vec!["10.0.0.0/8".parse().unwrap(), "push.internal:90".parse().unwrap()],
+        egress_deny: vec!["10.1.0.0/16".parse().unwrap()],
         secrets_keys: None,
         secrets_key_file: Some("/key".into()),
-        auth_jwt: Some("/jwks.json".into()),
+        issuers: vec![TokenIssuer::file("/jwks.json".into())],
         websocket_origins: vec!["https://a.example".into()],
         websocket_ping: Duration::from_secs(5),
         backends: Backends { cluster: "blue".into(), ..Backends::default() },
     };
     assert_eq!(config, expected);
+}
+
+#[test]
+fn issuers_of_tokens_are_a_list() {
+    let file = "[auth]\njwt = \"/a.pem\"\n\n[[auth.issuers]]\nkeys = \"https://idp.example/jwks\"\n\
+                issuer = \"https://idp.example\"\naudience = \"orama\"\nnamespaces = [\"a\", \"b\"]\n\
+                [[auth.issuers]]\nkeys = \"/b.pem\"\nissuer = \"b\"\nnamespaces = \"*\"\n";
+    let config = load(Some(file), &[("ORAMA_AUTH_JWT", "/c.pem")], Overrides::default()).unwrap();
+    let names = ["a", "b"].map(|name| Namespace::new(name).unwrap());
+    let expected = [
+        TokenIssuer::file("/c.pem".into()),
+        TokenIssuer {
+            keys: KeySource::Url("https://idp.example/jwks".parse().unwrap()),
+            issuer: Some("https://idp.example".to_owned()),
+            audience: Some("orama".to_owned()),
+            namespaces: Some(names.into()),
+        },
+        TokenIssuer { issuer: Some("b".to_owned()), ..TokenIssuer::file("/b.pem".into()) },
+    ];
+    assert_eq!(config.issuers, expected);
+}
+
+#[test]
+fn an_issuer_that_is_not_right_is_named_with_its_line() {
+    let good = [("keys", "\"/k\""), ("issuer", "\"i\""), ("audience", "\"a\""), ("namespaces", "\"*\"")];
+    let with = |field: &str, value: Option<&str>| {
+        let lines = good.iter().filter_map(|(name, kept)| {
+            let value = if *name == field { value? } else { kept };
+            Some(format!("{name} = {value}\n"))
+        });
+        format!("[[auth.issuers]]\n{}", lines.collect::<String>())
+    };
+    for (field, line, value, word) in [
+        ("keys", 1, None, "is missing"),
+        ("keys", 2, Some("1"), "expected a text in quotes, got integer"),
+        ("keys", 2, Some("\"\""), "is empty"),
+        ("keys", 2, Some("\"http://idp.example/jwks\""), "expected an https URL"),
+        ("keys", 2, Some("\"ftp://idp.example/jwks\""), "expected an https URL"),
+        ("keys", 2, Some("\"https://u:s3cret@idp.example/\""), "neither user nor password"),
+        ("issuer", 1, None, "is missing"),
+        ("audience", 4, Some("[]"), "expected a text in quotes, got array"),
+        ("namespaces", 1, None, "is missing; expected a list of namespaces"),
+        ("namespaces", 5, Some("[]"), "expected a list of namespaces"),
+        ("namespaces", 5, Some("\"a\""), "expected a list of namespaces"),
+        ("namespaces", 5, Some("[\"../a\"]"), "name"),
+    ] {
+        let error = load(Some(&with(field, value)), &[], Overrides::default()).unwrap_err();
+        let place = format!(":{line}: bad value for `auth.issuers.{field}`: ");
+        assert!(error.contains(&place) && error.contains(word), "{field} = {value:?}: {error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+    assert!(load(Some(&with("", None)), &[], Overrides::default()).is_ok());
+    assert!(load(Some(&with("keys", Some("\"http://127.0.0.1:1/k\""))), &[], Overrides::default()).is_ok());
+    for (file, word) in [
+        ("auth.issuers = 1", "expected tables"),
+        ("auth.issuers = [1]", "expected tables"),
+        ("[[auth.issuers]]\nkey = \"x\"", ":2: unknown key `auth.issuers.key`"),
+    ] {
+        let error = load(Some(file), &[], Overrides::default()).unwrap_err();
+        assert!(error.contains(word), "{error}");
+    }
 }
 
 #[test]
@@ -188,6 +252,7 @@ fn mistakes_in_tables_are_told_with_the_whole_key() {
         ("[egres]\nallow = []", ":1: unknown key `egres`"),
         ("listen.port = 1", ":1: bad value for `listen`: expected a text in quotes, got table"),
         ("[egress]\nallow = \"10.0.0.1\"", ":2: bad value for `egress.allow`: expected a list"),
+        ("[egress]\ndeny = [\"a b\"]", ":2: bad value for `egress.deny`: \"a b\" is no target"),
         ("egress = { allow = [1] }", "bad value for `egress.allow`: expected texts in the list, got integer"),
         ("egress = 1", ":1: unknown key `egress`"),
     ] {

@@ -5,14 +5,15 @@ use crate::config::Config;
 use crate::http::Timeouts;
 use crate::limits::{PARKED_MEMORY_PART, TOKEN_KEYS_LOOK_EVERY};
 use crate::metrics::Metrics;
-use crate::process::Allowed;
+use crate::process::{self, Allowed};
 use crate::routes::{self, App};
 use crate::services::Services;
 use crate::shares::{Kind, Shares};
 use crate::worker::{AllowedOrigins, Command, Peers as Cores, Shared, WebSocketSettings};
 use orama_platform::auth::Authority;
-use orama_platform::auth::jwt::Tokens;
+use orama_platform::auth::jwt::{Issuer, Tokens};
 use orama_platform::blob_stores::BlobStores;
+use orama_platform::disk::DiskReserve;
 use orama_platform::events::NodeEvents;
 use orama_platform::limits::DEPLOYS_STORING_MAX;
 use orama_platform::modules::Modules;
@@ -27,7 +28,7 @@ use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine};
 use orama_store::breaker::Breaker;
 use orama_store::cache::Caches;
 use orama_store::database::Databases;
-use orama_store::database::kept::KeptReads;
+use orama_store::database::read_cache::ReadCache;
 use orama_store::egress::Egress;
 use orama_store::olric::Olric;
 use orama_store::part::{BlobPart, Part, PlatformServers};
@@ -99,8 +100,11 @@ pub(super) fn compiler(
     key: ArtifactKey,
 ) -> Result<Compiler, StartError> {
     let dir = data.join("artifacts");
-    let artifacts =
-        ArtifactStore::open(&dir, key).map_err(|source| StartError::File { path: dir, source })?;
+    let failed = |source| StartError::File { path: dir.clone(), source };
+    let artifacts = ArtifactStore::open(&dir, key).map_err(failed)?;
+    if process::forbids_execution(&dir).map_err(failed)? {
+        return Err(StartError::NoExec(config.home.clone()));
+    }
     Compiler::new(engine, artifacts, config.workers).map_err(StartError::Threads)
 }
 
@@ -138,14 +142,14 @@ impl Assembly<'_> {
     }
 
     fn authority(&self, registry: &Registry) -> Result<Authority, StartError> {
-        let tokens = match &self.config.auth_jwt {
-            Some(path) => Some(Arc::new(Tokens::open(path, registry.generation())?)),
-            None => None,
-        };
-        if let Some(tokens) = &tokens {
-            self.backplane.spawn(watch(Arc::clone(tokens), Tokens::reload));
+        if self.config.issuers.is_empty() {
+            return Ok(Authority::new(registry.clone(), None));
         }
-        Ok(Authority::new(registry.clone(), tokens))
+        let tokens = Tokens::open(self.config.issuers.clone(), &registry.generation(), self.backplane)?;
+        for issuer in tokens.issuers() {
+            self.backplane.spawn(watch(Arc::clone(issuer), Issuer::refresh));
+        }
+        Ok(Authority::new(registry.clone(), Some(Arc::new(tokens))))
     }
 
     fn secrets(&self, registry: &Registry, data: &Path) -> Result<Arc<SecretStore>, StartError> {
@@ -179,19 +183,29 @@ impl Assembly<'_> {
             near: config.cache_near,
         };
         Ok(Services {
-            reads: KeptReads::new(Arc::new(database.clone())),
+            reads: ReadCache::new(Arc::new(database.clone())),
             database,
             cache: Caches::new(&cache, &stores.pubsub, backplane),
             storage: ObjectStorage::new(
                 stores.registry.clone(),
                 Arc::clone(&blobs.objects),
+                self.disk(),
                 backplane.clone(),
             ),
             secrets,
-            http: Egress::new(config.egress_allow.clone(), self.address, backplane.clone()),
+            http: Egress::new(
+                config.egress_allow.clone(),
+                config.egress_deny.clone(),
+                config.backends.hosts(),
+                backplane.clone(),
+            ),
             events: Arc::clone(&stores.events),
             backplane: backplane.clone(),
         })
+    }
+
+    fn disk(&self) -> DiskReserve {
+        DiskReserve::new(self.config.home.join("data"), u64::from(self.config.disk_reserve_mb) << 20)
     }
 
     fn modules(&self, compiler: Compiler, blobs: &BlobStores) -> Modules {
@@ -201,8 +215,7 @@ impl Assembly<'_> {
         let holders = Arc::clone(self.cores);
         modules.on_evicted(Box::new(move |hashes| {
             for core in holders.get().into_iter().flatten() {
-                // A core that ended holds nothing.
-                let _ = core.commands.send(Command::Evicted(Arc::clone(hashes)));
+                core.evict(hashes);
             }
         }));
         modules
@@ -240,6 +253,7 @@ impl Assembly<'_> {
             runs_in: Arc::new(move |namespace| Box::pin(runs_in(Arc::clone(&asked), namespace))),
             visitors: Arc::default(),
             storing: Arc::new(Semaphore::new(DEPLOYS_STORING_MAX)),
+            disk: self.disk(),
             parts: parts(services, stores, blobs),
         })
     }
@@ -326,11 +340,11 @@ fn node_name(address: SocketAddr) -> String {
 /// Sees to it that keys are those that the operator's file holds now.
 async fn watch<T: Send + Sync + 'static>(keys: Arc<T>, reload: fn(&T)) {
     loop {
-        tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
         let keys = Arc::clone(&keys);
         if let Err(error) = tokio::task::spawn_blocking(move || reload(&keys)).await {
-            tracing::error!(%error, "reading a file with keys failed");
+            tracing::error!(%error, "the keys could not be read again");
         }
+        tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
     }
 }
 
@@ -339,7 +353,7 @@ async fn ask_cores<T>(cores: &Cores, question: impl Fn(oneshot::Sender<T>) -> Co
     let mut waits = Vec::new();
     for core in cores.get().into_iter().flatten() {
         let (answer, wait) = oneshot::channel();
-        if core.commands.send(question(answer)).is_ok() {
+        if core.commands.send(question(answer)).await.is_ok() {
             waits.push(wait);
         }
     }

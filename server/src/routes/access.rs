@@ -85,7 +85,7 @@ impl AppState {
         let namespace = Namespace::new(requested)?;
         let registry = self.app.platform.registry.clone();
         let asked = namespace.clone();
-        let exists = blocking(move || registry.namespace_exists(&asked).map_err(|e| ApiError::internal(&e)));
+        let exists = blocking(move || registry.namespace_exists(&asked).map_err(ApiError::internal));
         if exists.await? { Ok(namespace) } else { Err(ApiError::namespace_not_found(namespace.as_str())) }
     }
 }

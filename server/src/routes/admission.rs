@@ -14,7 +14,7 @@ pub(crate) fn body_action(method: &Method, path: &str) -> Option<Action> {
         (&Method::PUT, ["functions", "secrets"]) => Action::Deploy,
         (&Method::POST, ["functions", _, "triggers"]) => Action::Deploy,
         (&Method::POST, ["keys"]) => Action::ManageKeys,
-        (&Method::POST, ["namespaces"]) => Action::Operate,
+        (&Method::POST, ["namespaces"]) | (&Method::PUT, ["namespaces", _, "quotas"]) => Action::Operate,
         _ => return None,
     };
     Some(action)
@@ -33,6 +33,7 @@ mod tests {
             (Method::POST, "/v1/pubsub/publish", Some(Action::Invoke)),
             (Method::POST, "/v1/keys", Some(Action::ManageKeys)),
             (Method::POST, "/v1/namespaces", Some(Action::Operate)),
+            (Method::PUT, "/v1/namespaces/a/quotas", Some(Action::Operate)),
             (Method::GET, "/v1/functions", None),
             (Method::DELETE, "/v1/functions/hello", None),
             (Method::POST, "/v1/functions/", None),

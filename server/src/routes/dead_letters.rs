@@ -49,7 +49,7 @@ impl DeadLetterObject {
             message_id: letter.message_id,
             trigger_id: letter.trigger_id,
             topic: letter.topic,
-            data: RawValue::from_string(letter.data).map_err(|e| ApiError::internal(&e))?,
+            data: RawValue::from_string(letter.data).map_err(ApiError::internal)?,
             trigger_depth: letter.trigger_depth,
             attempts: letter.attempts,
             error: letter.error,
@@ -79,8 +79,7 @@ pub(super) async fn list(
     let app = Arc::clone(&state.app);
     blocking(move || {
         must_exist(&app, &namespace, &name)?;
-        let found =
-            app.platform.events.dead_letters(&namespace, &name, limit).map_err(|e| ApiError::internal(&e))?;
+        let found = app.platform.events.dead_letters(&namespace, &name, limit).map_err(ApiError::internal)?;
         let dead_letters = found.into_iter().map(DeadLetterObject::new).collect::<Result<Vec<_>, _>>()?;
         Ok(Json(DeadLetters { count: dead_letters.len(), dead_letters }))
     })
@@ -96,7 +95,7 @@ fn limit(given: Option<&str>) -> Result<u32, ApiError> {
 }
 
 fn must_exist(app: &App, namespace: &Namespace, name: &FunctionName) -> Result<(), ApiError> {
-    let found = app.platform.registry.function(namespace, name, None).map_err(|e| ApiError::internal(&e))?;
+    let found = app.platform.registry.function(namespace, name, None).map_err(ApiError::internal)?;
     found.map(drop).ok_or_else(|| ApiError::function_not_found(name.as_str(), None))
 }
 

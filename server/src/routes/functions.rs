@@ -1,5 +1,6 @@
 //! Functions and their versions: list, get, delete.
 
+use super::page::{PageQuery, unknown_cursor};
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking};
 use crate::error::ApiError;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
+type AskedPage = Result<Query<PageQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
 /// A version of a function as the API shows it. Its environment may hold secrets and is not part of it.
@@ -76,20 +78,25 @@ pub(super) fn rfc3339(ms: i64) -> String {
 pub(super) struct Functions {
     functions: Vec<FunctionObject>,
     count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
-    asked: Asked,
+    asked: AskedPage,
 ) -> Result<Json<Functions>, ApiError> {
-    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
-    let registry = state.app.platform.registry.clone();
-    let found = blocking(move || registry.functions(&namespace).map_err(|e| ApiError::internal(&e))).await?;
-    Ok(Json(Functions {
-        count: found.len(),
-        functions: FunctionObject::all(&found, &state.app.platform.start_notes),
-    }))
+    let asked = query(asked)?;
+    let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
+    let (page, app) = (asked.page()?, Arc::clone(&state.app));
+    blocking(move || {
+        let found = app.platform.registry.functions(&namespace, &page.after, page.to_read())?;
+        let (found, next) = page.cut(found, |function| function.name.to_string());
+        let functions = FunctionObject::all(&found, &app.platform.start_notes);
+        Ok(Json(Functions { count: functions.len(), functions, next }))
+    })
+    .await
 }
 
 pub(super) async fn get(
@@ -102,8 +109,7 @@ pub(super) async fn get(
     let Target { name, version } = Target::from_path(path)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found =
-            app.platform.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        let found = app.platform.registry.function(&namespace, &name, version).map_err(ApiError::internal)?;
         let function = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), version))?;
         Ok(Json(FunctionObject::new(&function, &app.platform.start_notes)))
     })
@@ -114,26 +120,33 @@ pub(super) async fn get(
 pub(super) struct Versions {
     versions: Vec<FunctionObject>,
     count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 pub(super) async fn versions(
     State(state): State<AppState>,
     Extension(credential): Caller,
     path: PathName,
-    asked: Asked,
+    asked: AskedPage,
 ) -> Result<Json<Versions>, ApiError> {
-    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
+    let asked = query(asked)?;
+    let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
     let name = Target::from_path(path)?.without_version()?;
+    let page = asked.page()?;
+    let before = match page.after.as_str() {
+        "" => None,
+        after => Some(after.parse().map_err(|_| unknown_cursor())?),
+    };
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found = app.platform.registry.versions(&namespace, &name).map_err(|e| ApiError::internal(&e))?;
-        if found.is_empty() {
+        let found = app.platform.registry.versions(&namespace, &name, before, page.to_read())?;
+        if found.is_empty() && before.is_none() {
             return Err(ApiError::function_not_found(name.as_str(), None));
         }
-        Ok(Json(Versions {
-            count: found.len(),
-            versions: FunctionObject::all(&found, &app.platform.start_notes),
-        }))
+        let (found, next) = page.cut(found, |function| function.version.to_string());
+        let versions = FunctionObject::all(&found, &app.platform.start_notes);
+        Ok(Json(Versions { count: versions.len(), versions, next }))
     })
     .await
 }

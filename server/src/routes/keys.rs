@@ -1,6 +1,7 @@
 //! API keys: make, list, delete.
 
 use super::functions::rfc3339;
+use super::page::PageQuery;
 use super::target::{NamespaceQuery, PathName, path_text, query};
 use super::{State as AppState, blocking, json};
 use crate::error::ApiError;
@@ -87,17 +88,20 @@ struct KeyObject {
 pub(super) struct Keys {
     keys: Vec<KeyObject>,
     count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,
-    asked: Result<Query<NamespaceQuery>, QueryRejection>,
+    asked: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Keys>, ApiError> {
-    let asked = query(asked)?.namespace;
-    let namespace = state.namespace(&credential, Action::ManageKeys, asked.as_deref()).await?;
-    let registry = state.app.platform.registry.clone();
-    let found = blocking(move || registry.keys(&namespace).map_err(|e| ApiError::internal(&e))).await?;
+    let asked = query(asked)?;
+    let namespace = state.namespace(&credential, Action::ManageKeys, asked.namespace.as_deref()).await?;
+    let (page, registry) = (asked.page()?, state.app.platform.registry.clone());
+    let (found, next) =
+        blocking(move || page.of_all(registry.keys(&namespace)?, |key| key.id.clone())).await?;
     let object = |KeyEntry { id, namespace, role, created_at_ms }| KeyObject {
         current: id == credential.key_id,
         id,
@@ -105,7 +109,7 @@ pub(super) async fn list(
         role: role.as_str(),
         created_at: rfc3339(created_at_ms),
     };
-    Ok(Json(Keys { count: found.len(), keys: found.into_iter().map(object).collect() }))
+    Ok(Json(Keys { count: found.len(), keys: found.into_iter().map(object).collect(), next }))
 }
 
 #[derive(Serialize)]

@@ -186,14 +186,12 @@ pub(super) async fn logs(
     };
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found =
-            app.platform.registry.function(&namespace, &name, version).map_err(|e| ApiError::internal(&e))?;
+        let found = app.platform.registry.function(&namespace, &name, version).map_err(ApiError::internal)?;
         if found.is_none() {
             return Err(ApiError::function_not_found(name.as_str(), version));
         }
         app.platform.records.flush();
-        let own =
-            app.platform.records.query(&namespace, &name, &filter).map_err(|e| ApiError::internal(&e))?;
+        let own = app.platform.records.query(&namespace, &name, &filter).map_err(ApiError::internal)?;
         let (missing_nodes, records) = merged(own, gathered, filter.limit);
         Ok(Json(Logs {
             name: name.to_string(),

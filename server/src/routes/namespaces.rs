@@ -1,10 +1,12 @@
 //! Namespaces: make, list, delete. For operators only.
 
 use super::functions::rfc3339;
-use super::target::{PathName, path_text};
+use super::page::{NoQuery, PageQuery};
+use super::target::{PathName, path_text, query};
 use super::{State as AppState, blocking, json};
 use crate::error::ApiError;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
@@ -39,6 +41,7 @@ impl From<NamespaceEntry> for NamespaceObject {
 pub(super) async fn create(
     State(state): State<AppState>,
     Extension(credential): Caller,
+    _: NoQuery,
     body: Bytes,
 ) -> Result<(StatusCode, Json<NamespaceObject>), ApiError> {
     credential.require(Action::Operate)?;
@@ -53,16 +56,31 @@ pub(super) async fn create(
 pub(super) struct Namespaces {
     namespaces: Vec<NamespaceObject>,
     count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
+    asked: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Namespaces>, ApiError> {
     credential.require(Action::Operate)?;
-    let registry = state.app.platform.registry.clone();
-    let found = blocking(move || registry.namespaces().map_err(|e| ApiError::internal(&e))).await?;
-    Ok(Json(Namespaces { count: found.len(), namespaces: found.into_iter().map(Into::into).collect() }))
+    let asked = query(asked)?;
+    if asked.namespace.is_some() {
+        return Err(ApiError::bad_request(
+            "INVALID_QUERY",
+            "this list is of all namespaces; leave `namespace` out",
+        ));
+    }
+    let (page, registry) = (asked.page()?, state.app.platform.registry.clone());
+    let (found, next) = blocking(move || {
+        let found = registry.namespaces(&page.after, page.to_read())?;
+        Ok(page.cut(found, |entry| entry.name.to_string()))
+    })
+    .await?;
+    let namespaces = found.into_iter().map(NamespaceObject::from).collect::<Vec<_>>();
+    Ok(Json(Namespaces { count: namespaces.len(), namespaces, next }))
 }
 
 #[derive(Serialize)]
@@ -76,6 +94,7 @@ pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Caller,
     path: PathName,
+    _: NoQuery,
 ) -> Result<Response, ApiError> {
     credential.require(Action::Operate)?;
     let name = path_text(path)?;

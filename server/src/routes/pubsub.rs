@@ -47,7 +47,7 @@ impl Given<'_> {
                 if STANDARD.decode(&text).is_err() {
                     return bad("the body's field `data_base64` must be base64 with padding");
                 }
-                return serde_json::to_string(&text).map_err(|error| ApiError::internal(&error));
+                return serde_json::to_string(&text).map_err(ApiError::internal);
             }
             (Some(_), Some(_)) => return bad("the body has both `data` and `data_base64`; send one of them"),
             (None, None) => return bad("the body needs `data` or `data_base64`"),
@@ -83,6 +83,6 @@ fn refused(error: ServiceError) -> ApiError {
     match error.code {
         ErrorCode::Unavailable => ApiError::unavailable(error.message),
         ErrorCode::InvalidArgument => ApiError::bad_request("INVALID_BODY", error.message),
-        _ => ApiError::internal(&error),
+        _ => ApiError::internal(error),
     }
 }

@@ -1,5 +1,6 @@
 //! Secrets: set, list, delete, and the exchange of the key that encrypts them. No answer and no error holds a value.
 
+use super::page::{NoQuery, PageQuery};
 use super::target::{NamespaceQuery, PathName, path_text, query};
 use super::{State as AppState, blocking, json};
 use crate::error::ApiError;
@@ -90,18 +91,21 @@ fn secret_name(name: &str) -> Result<SecretName, ApiError> {
 pub(super) struct Names {
     secrets: Vec<String>,
     count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
-    asked: Asked,
+    asked: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Names>, ApiError> {
-    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
-    let app = Arc::clone(&state.app);
-    let secrets =
-        blocking(move || app.platform.secrets.names(&namespace).map_err(|e| ApiError::internal(&e))).await?;
-    Ok(Json(Names { count: secrets.len(), secrets }))
+    let asked = query(asked)?;
+    let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
+    let (page, app) = (asked.page()?, Arc::clone(&state.app));
+    let (secrets, next) =
+        blocking(move || page.of_all(app.platform.secrets.names(&namespace)?, Clone::clone)).await?;
+    Ok(Json(Names { count: secrets.len(), secrets, next }))
 }
 
 pub(super) async fn delete(
@@ -136,6 +140,7 @@ pub(super) struct Rotated {
 pub(super) async fn rotate_key(
     State(state): State<AppState>,
     Extension(credential): Caller,
+    _: NoQuery,
 ) -> Result<Json<Rotated>, ApiError> {
     credential.require(Action::Operate)?;
     let app = Arc::clone(&state.app);
@@ -149,7 +154,7 @@ pub(super) async fn rotate_key(
                 ApiError::new(StatusCode::CONFLICT, "SECRETS_DAMAGED", error.to_string())
             }
             SecretsError::Registry(error) => error.into(),
-            _ => ApiError::internal(&error),
+            _ => ApiError::internal(error),
         })?;
         tracing::info!(
             key_id = rotation.key_id,

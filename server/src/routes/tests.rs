@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use orama_platform::FlushCores;
 use orama_platform::auth::Authority;
 use orama_platform::auth::{ApiKey, Role};
+use orama_platform::disk::DiskReserve;
 use orama_platform::events::NodeEvents;
 use orama_platform::modules::Bounds;
 use orama_platform::modules::Modules;
@@ -109,8 +110,11 @@ impl Node {
         let backplane = tokio::runtime::Handle::current();
         let events = Arc::new(NodeEvents::open(dir.path(), &registry, pubsub, backplane).unwrap());
         let objects = Arc::new(LocalBlobs::open(&dir.path().join("objects")).unwrap());
-        let storage = ObjectStorage::new(registry.clone(), objects, tokio::runtime::Handle::current());
+        let disk = DiskReserve::new(dir.path().to_owned(), 0);
+        let storage =
+            ObjectStorage::new(registry.clone(), objects, disk.clone(), tokio::runtime::Handle::current());
         let platform = Arc::new(Platform {
+            disk,
             start_notes: Arc::default(),
             authority: Authority::new(registry.clone(), None),
             parts: vec![

@@ -1,5 +1,6 @@
 //! Triggers of a function: add, list, delete.
 
+use super::page::PageQuery;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking, json};
 use crate::error::ApiError;
@@ -97,20 +98,25 @@ struct TriggerObject {
 pub(super) struct Triggers {
     triggers: Vec<TriggerObject>,
     count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
 }
 
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
     path: PathName,
-    asked: Asked,
+    asked: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<Triggers>, ApiError> {
-    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
+    let asked = query(asked)?;
+    let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
     let name = Target::from_path(path)?.without_version()?;
+    let page = asked.page()?;
     let registry = state.app.platform.registry.clone();
     blocking(move || {
-        let found = registry.triggers(&namespace, &name).map_err(|e| ApiError::internal(&e))?;
+        let found = registry.triggers(&namespace, &name)?;
         let found = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), None))?;
+        let (found, next) = page.of_all(found, |trigger| trigger.id.clone())?;
         let triggers: Vec<_> = found
             .into_iter()
             .map(|trigger| TriggerObject {
@@ -120,7 +126,7 @@ pub(super) async fn list(
                 enabled: true,
             })
             .collect();
-        Ok(Json(Triggers { count: triggers.len(), triggers }))
+        Ok(Json(Triggers { count: triggers.len(), triggers, next }))
     })
     .await
 }

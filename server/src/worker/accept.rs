@@ -78,8 +78,8 @@ fn hand_over(peer: &Peer, stream: TcpStream, admitted: Admitted) {
     peer.counters.connection_opened();
     // SAFETY: nobody else owns the descriptor that `into_raw_fd` gives up.
     let stream = unsafe { StdStream::from_raw_fd(stream.into_raw_fd()) };
-    // A core that has ended drops the connection, as it does with its own.
-    if peer.commands.send(Command::Serve(stream, admitted)).is_err() {
+    // A core that has ended, or whose queue is full, drops the connection, as it does with its own.
+    if peer.commands.try_send(Command::Serve(stream, admitted)).is_err() {
         peer.counters.connection_closed();
     }
 }

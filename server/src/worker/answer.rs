@@ -115,7 +115,7 @@ fn wrap(output: &[u8], duration: Duration, request_id: &str) -> Result<Bytes, Ap
         status: Status::Success.as_str(),
         duration_ms: duration.as_micros() as f64 / 1000.0,
     };
-    serde_json::to_vec(&wrapped).map(Bytes::from).map_err(|error| ApiError::internal(&error))
+    serde_json::to_vec(&wrapped).map(Bytes::from).map_err(ApiError::internal)
 }
 
 /// A duration in milliseconds with three decimals. Every answer has one, and formatting with padding is slow.
@@ -129,7 +129,7 @@ fn milliseconds(duration: Duration) -> String {
 
 /// A header from text, without copying it.
 pub(super) fn text_header(text: String) -> Result<HeaderValue, ApiError> {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|error| ApiError::internal(&error))
+    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(ApiError::internal)
 }
 
 /// The answer to a failed invocation.

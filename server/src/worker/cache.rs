@@ -211,6 +211,13 @@ impl CoreCache {
         keys.filter_map(|key| self.functions.remove(&key)).collect()
     }
 
+    /// Forgets the functions whose code was thrown out; returns them.
+    pub(super) fn remove_evicted(&mut self) -> Vec<Rc<Ready>> {
+        let evicted = self.functions.values().filter(|ready| ready.module.is_evicted());
+        let hashes: Vec<_> = evicted.map(|ready| ready.function.wasm_hash).collect();
+        self.remove_code(&hashes)
+    }
+
     fn forget_code(&mut self, key: &Rc<Key>, ready: &Ready) {
         if let Some(keys) = self.by_code.get_mut(&ready.function.wasm_hash) {
             keys.remove(key);

@@ -128,6 +128,6 @@ async fn ask_router(core: &Core, request: http::Request<Body>) -> Result<http::R
         let (parts, body) = response.into_parts();
         body.collect().await.map(|body| http::Response::from_parts(parts, body.to_bytes()))
     });
-    let answered = answering.await.map_err(|error| ApiError::internal(&error))?;
-    answered.map_err(|error| ApiError::internal(&error))
+    let answered = answering.await.map_err(ApiError::internal)?;
+    answered.map_err(ApiError::internal)
 }

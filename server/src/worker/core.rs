@@ -1,7 +1,7 @@
 //! What one core owns: its memory of functions and keys, its connections, its unwritten records.
 
 use super::Peers;
-use super::cache::{CoreCache, Users};
+use super::cache::{CoreCache, Ready, Users};
 use super::callers::Callers;
 use super::keeper::Keeper;
 use super::memory::CoreMemory;
@@ -128,7 +128,7 @@ impl Core {
         const LENGTH: usize = 10;
         let mut pool = self.randomness.borrow_mut();
         if pool.used + LENGTH > pool.bytes.len() {
-            getrandom::fill(&mut pool.bytes).map_err(|error| ApiError::internal(&error))?;
+            getrandom::fill(&mut pool.bytes).map_err(ApiError::internal)?;
             pool.used = 0;
         }
         let mut random = [0; LENGTH];
@@ -149,6 +149,16 @@ impl Core {
     /// Forgets code that was thrown out. What still runs keeps it until it ends.
     pub(super) fn let_go_of(&self, hashes: &[WasmHash]) {
         let gone = self.cache.borrow_mut().remove_code(hashes);
+        self.drop_code(gone);
+    }
+
+    /// Forgets all code that was evicted, whether this core was told of it or not.
+    pub(super) fn let_go_of_evicted(&self) {
+        let gone = self.cache.borrow_mut().remove_evicted();
+        self.drop_code(gone);
+    }
+
+    fn drop_code(&self, gone: Vec<Rc<Ready>>) {
         for ready in &gone {
             self.keeper.let_go_of(&ready.function.id);
         }
@@ -168,7 +178,7 @@ impl Core {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.shared.backplane.spawn_blocking(work).await.map_err(|error| ApiError::internal(&error))
+        self.shared.backplane.spawn_blocking(work).await.map_err(ApiError::internal)
     }
 
     /// Takes an invocation's record; it is handed over with others, soon.

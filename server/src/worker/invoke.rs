@@ -110,7 +110,7 @@ pub(super) async fn permitted(
 ) -> Result<Rc<Ready>, ApiError> {
     let may = credential.map_or(Ok(false), |credential| may_invoke(credential, namespace))?;
     let access = if may { Access::All } else { Access::Public { has_credential: credential.is_some() } };
-    ready(core, namespace, path_name, access).await
+    Ok(ready(core, namespace, path_name, access).await?)
 }
 
 pub(super) fn not_yours(has_credential: bool) -> ApiError {

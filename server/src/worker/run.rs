@@ -9,7 +9,6 @@ use crate::limits::{RETRY_PATIENCE, UNKNOWN_KNOWN_FOR};
 use crate::routes::Target;
 use crate::shares::{Kind, NoRoom, Scope};
 use bytes::Bytes;
-use http::StatusCode;
 use orama_platform::modules::LoadError;
 use orama_platform::records::{self, Record};
 use orama_runtime::function::FunctionVersion;
@@ -20,6 +19,32 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Why no code of a function is ready to run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotReady {
+    /// The caller may not run it, or its name cannot be one.
+    #[error(transparent)]
+    Refused(ApiError),
+    /// The node's registry names no such function or version.
+    #[error(transparent)]
+    Unknown(ApiError),
+    /// Its code cannot be loaded.
+    #[error(transparent)]
+    Code(#[from] LoadError),
+    /// The registry cannot be read, or a task failed.
+    #[error(transparent)]
+    Node(ApiError),
+}
+
+impl From<NotReady> for ApiError {
+    fn from(error: NotReady) -> Self {
+        match error {
+            NotReady::Refused(error) | NotReady::Unknown(error) | NotReady::Node(error) => error,
+            NotReady::Code(error) => not_loaded(error),
+        }
+    }
+}
 
 /// Which functions a caller may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +67,10 @@ impl Access {
     }
 
     /// Whether a function is there is nobody's business but its namespace's.
-    fn hide(self, error: ApiError) -> ApiError {
+    fn hide(self, unknown: ApiError) -> NotReady {
         match self {
-            Self::Public { has_credential } if error.status == StatusCode::NOT_FOUND => {
-                not_yours(has_credential)
-            }
-            Self::All | Self::Public { .. } => error,
+            Self::Public { has_credential } => NotReady::Refused(not_yours(has_credential)),
+            Self::All => NotReady::Unknown(unknown),
         }
     }
 }
@@ -62,12 +85,12 @@ pub(super) async fn ready(
     namespace: &Namespace,
     path_name: &str,
     access: Access,
-) -> Result<Rc<Ready>, ApiError> {
+) -> Result<Rc<Ready>, NotReady> {
     let generation = {
         let mut cache = core.cache.borrow_mut();
         let generation = cache.refresh(&core.shared.registry_generation);
         if let Some(ready) = cache.function(namespace, path_name) {
-            access.check(&ready.function)?;
+            access.check(&ready.function).map_err(NotReady::Refused)?;
             note_use(core, ready);
             return Ok(Rc::clone(ready));
         }
@@ -76,22 +99,23 @@ pub(super) async fn ready(
         }
         generation
     };
-    let target = Target::parse(path_name)?;
+    let target = Target::parse(path_name).map_err(NotReady::Refused)?;
     let user = core.users.borrow_mut().enter(namespace);
-    let (function, module) = look_up(core, namespace, target, access).await.map_err(|error| {
-        if error.status == StatusCode::NOT_FOUND {
+    let (function, module) = look_up(core, namespace, target, access).await.map_err(|error| match error {
+        NotReady::Unknown(unknown) => {
             let until = Instant::now() + UNKNOWN_KNOWN_FOR;
             let mut cache = core.cache.borrow_mut();
-            cache.keep_unknown_function(generation, (namespace, path_name), error.clone(), until);
+            cache.keep_unknown_function(generation, (namespace, path_name), unknown.clone(), until);
+            access.hide(unknown)
         }
-        access.hide(error)
+        error => error,
     })?;
     let module = match module {
         Some(module) => module,
         None => {
             let (modules, wanted) = (core.shared.modules.clone(), Arc::clone(&function));
             let made = core.shared.backplane.spawn(async move { modules.make(wanted).await });
-            made.await.map_err(|error| ApiError::internal(&error))?.map_err(not_loaded)?
+            made.await.map_err(|error| NotReady::Node(ApiError::internal(error)))??
         }
     };
     // Counting who uses it is a write each time, so each core counts for itself.
@@ -115,17 +139,19 @@ async fn look_up(
     namespace: &Namespace,
     Target { name, version }: Target,
     access: Access,
-) -> Result<(Arc<FunctionVersion>, Option<Arc<LoadedModule>>), ApiError> {
+) -> Result<(Arc<FunctionVersion>, Option<Arc<LoadedModule>>), NotReady> {
     let (shared, namespace) = (Arc::clone(&core.shared), namespace.clone());
     core.ask(move || {
         let function = shared.registry.function(&namespace, &name, version);
-        let function = function.map_err(|error| ApiError::internal(&error))?;
-        let function = function.ok_or_else(|| ApiError::function_not_found(name.as_str(), version))?;
-        access.check(&function)?;
-        let module = shared.modules.load(&function).map_err(not_loaded)?;
+        let function = function.map_err(|error| NotReady::Node(ApiError::internal(error)))?;
+        let unknown = || NotReady::Unknown(ApiError::function_not_found(name.as_str(), version));
+        let function = function.ok_or_else(unknown)?;
+        access.check(&function).map_err(NotReady::Refused)?;
+        let module = shared.modules.load(&function)?;
         Ok((function, module))
     })
-    .await?
+    .await
+    .map_err(NotReady::Node)?
 }
 
 fn not_loaded(error: LoadError) -> ApiError {
@@ -138,7 +164,7 @@ fn not_loaded(error: LoadError) -> ApiError {
             tracing::warn!(%error, "a function cannot be called now");
             ApiError::unavailable("the function's code is not on this node yet; try again soon")
         }
-        LoadError::Failed(_) => ApiError::code_unavailable(&error),
+        LoadError::Failed(_) => ApiError::code_unavailable(error),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Runs functions for events, on the core that has the least to do.
 
 use super::core::Core;
-use super::run::{Access, Cause, Running, ready, run};
+use super::run::{Access, Cause, NotReady, Running, ready, run};
 use super::{Command, Peer};
 use crate::error::ApiError;
-use http::StatusCode;
 use orama_platform::events::{Ran, Run, Triggered};
+use orama_platform::modules::LoadError;
 use orama_runtime::invocation::Failure;
 use orama_runtime::limits::{RETRY_COUNT, RETRY_DELAY_SECONDS};
 use std::future::{poll_fn, ready as at_once};
@@ -39,7 +39,7 @@ pub(crate) fn runner(cores: impl Iterator<Item = Peer>) -> Run {
             let Some(place) = places.get(best) else { return Ran::NoRoom };
             let (answer, wait) = oneshot::channel();
             place.handed.fetch_add(1, Ordering::Relaxed);
-            let sent = place.core.commands.send(Command::Run(triggered, answer));
+            let sent = place.core.commands.try_send(Command::Run(triggered, answer));
             // A core that ends answers nothing.
             let ran = if sent.is_ok() { wait.await.unwrap_or(Ran::NoRoom) } else { Ran::NoRoom };
             place.handed.fetch_sub(1, Ordering::Relaxed);
@@ -89,7 +89,7 @@ async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ra
     let Triggered { namespace, function, event, depth, attempt } = triggered;
     let ready = match ready(core, &namespace, function.as_str(), Access::All).await {
         Ok(ready) => ready,
-        Err(error) => return refused(&error, request_id),
+        Err(error) => return not_ready(error, request_id),
     };
     let Ok(running) = Running::enter(core, &ready.tenant, None) else { return Ran::NoRoom };
     let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None };
@@ -108,13 +108,17 @@ async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ra
 }
 
 /// What it means that a run could not begin.
-fn refused(error: &ApiError, request_id: &str) -> Ran {
-    match error.status {
-        StatusCode::NOT_FOUND => Ran::NoFunction,
-        StatusCode::SERVICE_UNAVAILABLE => Ran::NoRoom,
-        _ => {
+fn not_ready(error: NotReady, request_id: &str) -> Ran {
+    match error {
+        NotReady::Unknown(_) => Ran::UnknownFunction,
+        NotReady::Code(error @ (LoadError::NoRoom(_) | LoadError::Later(_))) => {
+            tracing::warn!(%error, request_id, "an event waits: the code of its function cannot be loaded now");
+            Ran::NoRoom
+        }
+        NotReady::Refused(_) | NotReady::Code(LoadError::Failed(_)) | NotReady::Node(_) => {
+            let error = ApiError::from(error);
             error.log(request_id);
-            node_failed(error.message.clone(), request_id)
+            node_failed(error.message, request_id)
         }
     }
 }

@@ -8,8 +8,9 @@ use crate::limits::{
     BACKEND_FAILURES_MAX, BACKEND_PAUSE_MIN, BACKEND_RETRY_EARNED_BY, BACKEND_RETRY_PAUSE_MIN,
 };
 use crate::limits::{BACKEND_PAUSE_MAX, BACKEND_RETRIES_SAVED_MAX, BACKEND_RETRY_PAUSE_MAX};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The circuit of one backend. Clones share it.
@@ -43,25 +44,25 @@ struct Open {
     is_probed: bool,
 }
 
-/// The backend is not asked, as it did not answer a moment ago.
+/// The circuit is open: the backend failed recently, so it is not called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it did not answer a moment ago, and is asked again soon")]
+#[error("circuit open: the backend failed recently and will be retried shortly")]
 pub struct Refused;
 
-/// What became of a backend's calls since the start.
+/// How a backend's calls ended since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Calls {
-    /// It answered, whatever it said.
+    /// The backend answered, also with a refusal.
     pub reached: u64,
-    /// It did not answer, or could not.
+    /// The backend did not answer.
     pub failed: u64,
-    /// It was not asked, as the circuit was open.
+    /// Not sent, as the circuit was open.
     pub refused: u64,
-    /// Calls that were made once more.
+    /// Sent again after a failure.
     pub retried: u64,
 }
 
-/// A call under way. Dropped without a word it counts as neither: its caller gave up.
+/// A call in flight. Dropped without a result it counts as neither success nor failure: its caller gave up.
 #[derive(Debug)]
 pub struct Attempt {
     breaker: Breaker,
@@ -102,7 +103,7 @@ impl Breaker {
     /// # Errors
     /// [`Refused`] while the circuit is open.
     pub fn enter(&self) -> Result<Attempt, Refused> {
-        let mut state = self.state();
+        let mut state = self.0.state.lock();
         let is_probe = match &mut state.open {
             None => false,
             Some(open) if !open.is_probed && Instant::now() >= open.probe_at => {
@@ -121,7 +122,7 @@ impl Breaker {
     /// not add to what brought a backend down.
     #[must_use]
     pub fn may_retry(&self) -> bool {
-        let mut state = self.state();
+        let mut state = self.0.state.lock();
         let Some(saved) = state.saved.checked_sub(BACKEND_RETRY_EARNED_BY) else { return false };
         if state.open.is_some() {
             return false;
@@ -134,7 +135,7 @@ impl Breaker {
     /// Whether calls are refused now, but for those that find out.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.state().open.is_some()
+        self.0.state.lock().open.is_some()
     }
 
     /// What became of the calls.
@@ -144,11 +145,6 @@ impl Breaker {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Calls { reached: load(reached), failed: load(failed), refused: load(refused), retried: load(retried) }
     }
-
-    // Nothing that can panic leaves the state half changed.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Attempt {
@@ -156,7 +152,7 @@ impl Attempt {
     pub fn reached(mut self) {
         self.is_probe = false;
         self.breaker.0.reached.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.breaker.state();
+        let mut state = self.breaker.0.state.lock();
         state.failures = 0;
         state.saved = (state.saved + 1).min(BACKEND_RETRIES_SAVED_MAX * BACKEND_RETRY_EARNED_BY);
         if state.open.take().is_some() {
@@ -169,7 +165,7 @@ impl Attempt {
     pub fn failed(mut self, why: &dyn std::fmt::Display) {
         let was_probe = std::mem::take(&mut self.is_probe);
         self.breaker.0.failed.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.breaker.state();
+        let mut state = self.breaker.0.state.lock();
         state.failures = state.failures.saturating_add(1);
         let is_too_much = state.failures >= BACKEND_FAILURES_MAX;
         let now = Instant::now();
@@ -194,7 +190,7 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if self.is_probe
-            && let Some(open) = &mut self.breaker.state().open
+            && let Some(open) = &mut self.breaker.0.state.lock().open
         {
             open.is_probed = false;
         }

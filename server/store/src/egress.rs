@@ -6,37 +6,40 @@
 
 use crate::limits::{
     DNS_THREADS_MAX, FETCH_IDLE_TIMEOUT, FETCH_NAMESPACES_MAX, FETCH_REDIRECTS_MAX, FETCHES_MAX,
-    FETCHES_PER_NAMESPACE,
 };
-use addresses::not_public;
+use guarded::Servers;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use orama_runtime::limits::FETCH_TIMEOUT;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ErrorCode, FetchRequest, FetchResponse, Http, ServiceError};
 use request::Hop;
+use reqwest::Response;
 use resolver::{LookUp, system_look_up};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use rules::Rules;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tenant::Tenant;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use url::{Host, Url};
+use url::Host;
 
 mod addresses;
-mod allow;
 mod errors;
+mod guarded;
 mod request;
 mod resolver;
 mod response;
+mod reuse;
+mod rules;
+mod target;
 mod tenant;
 pub mod tls;
 
-pub use allow::AllowEntry;
+pub use target::EgressTarget;
 
 /// A namespace that fetched nothing for so long has no connection left, and nothing under way.
 const TENANT_IDLE: Duration = FETCH_TIMEOUT.saturating_add(FETCH_IDLE_TIMEOUT).saturating_mul(2);
@@ -62,10 +65,16 @@ struct Shared {
 }
 
 impl Egress {
-    /// Guests' HTTP on the backplane, for a node that serves at `own`; `allow` names the private targets that they may reach.
+    /// Guests' HTTP on the backplane. They reach what is public and what `allow` names, and nothing that `deny` names. Of
+    /// this machine and of the node's `servers` they reach only the hosts and ports that `allow` names exactly.
     #[must_use]
-    pub fn new(allow: Vec<AllowEntry>, own: SocketAddr, backplane: Handle) -> Self {
-        let rules = Rules { allow, own };
+    pub fn new(
+        allow: Vec<EgressTarget>,
+        deny: Vec<EgressTarget>,
+        servers: Vec<Host>,
+        backplane: Handle,
+    ) -> Self {
+        let rules = Rules { allow, deny, is_own: guarded::is_own, servers: Arc::new(Servers::new(servers)) };
         Self::with(rules, Arc::new(system_look_up), OnceLock::new(), backplane)
     }
 
@@ -84,6 +93,7 @@ impl Egress {
             .build();
         let running = Semaphore::new(FETCHES_MAX);
         let look_ups = Arc::new(Semaphore::new(DNS_THREADS_MAX));
+        backplane.spawn(guarded::keep_resolved(Arc::downgrade(&rules.servers), Arc::clone(&look_up)));
         Self { shared: Arc::new(Shared { rules, look_up, look_ups, tls, tenants, running }), backplane }
     }
 
@@ -143,12 +153,7 @@ impl Shared {
     ) -> Result<FetchResponse, ServiceError> {
         let hop = Hop::first(request)?;
         let tenant = self.tenants.get_with_by_ref(namespace, || Arc::new(Tenant::new(self)));
-        let _places = (
-            place(&tenant.running, || {
-                format!("this namespace has {FETCHES_PER_NAMESPACE} fetches under way, which is the most")
-            })?,
-            place(&self.running, || "too many fetches are under way on this node".to_owned())?,
-        );
+        let _places = tenant.place(&self.running)?;
         let patience = deadline.saturating_duration_since(Instant::now()).min(FETCH_TIMEOUT);
         tokio::time::timeout(patience, self.follow(&tenant, hop)).await.unwrap_or_else(|_| {
             let message = format!("timed out after {:.1} s", patience.as_secs_f64());
@@ -158,61 +163,30 @@ impl Shared {
 
     /// Sends a request, and again wherever the answer points to.
     async fn follow(&self, tenant: &Tenant, mut hop: Hop) -> Result<FetchResponse, ServiceError> {
+        self.rules.servers.known(&self.look_up).await;
         for _ in 0..=FETCH_REDIRECTS_MAX {
-            let (host, port) = self.rules.target(&hop.url)?;
-            let client = tenant.client(host, port)?;
-            let response = hop.send(&client).await.map_err(|error| errors::explain(&error))?;
+            let response = self.send(tenant, &hop).await?;
             if !hop.redirect(response.status(), response.headers())? {
                 return response::read(response).await;
             }
         }
         Err(ServiceError::invalid(format!("more than {FETCH_REDIRECTS_MAX} redirects")))
     }
-}
 
-fn place(of: &Semaphore, message: impl Fn() -> String) -> Result<SemaphorePermit<'_>, ServiceError> {
-    of.try_acquire().map_err(|_| ServiceError::unavailable(message()))
-}
-
-/// Where guests may connect to.
-struct Rules {
-    allow: Vec<AllowEntry>,
-    /// Where the node serves. Its own API is no target, also when it is public.
-    own: SocketAddr,
-}
-
-impl Rules {
-    /// The host and the port of a URL. An address in it is checked here, as nobody will look it up.
-    fn target<'a>(&self, url: &'a Url) -> Result<(&'a str, u16), ServiceError> {
-        let incomplete = || ServiceError::invalid("the URL has no host");
-        let port = url.port_or_known_default().ok_or_else(incomplete)?;
-        match url.host().ok_or_else(incomplete)? {
-            Host::Domain(_) => {}
-            Host::Ipv4(address) => self.check(None, address.into(), port)?,
-            Host::Ipv6(address) => self.check(None, address.into(), port)?,
-        }
-        Ok((url.host_str().ok_or_else(incomplete)?, port))
-    }
-
-    /// Whether guests may connect to an address, under the name that it was looked up by.
-    fn check(&self, name: Option<&str>, address: IpAddr, port: u16) -> Result<(), ServiceError> {
-        if self.allow.iter().any(|entry| entry.allows(name, address, port)) {
-            return Ok(());
-        }
-        let word = if self.is_own(address, port) { Some("this node's own") } else { not_public(address) };
-        let Some(word) = word else { return Ok(()) };
-        let of = name.map(|name| format!(" of host {name}")).unwrap_or_default();
-        Err(ServiceError::invalid(format!(
-            "address {address}{of} is {word}; the operator may allow it with egress.allow"
-        )))
-    }
-
-    fn is_own(&self, address: IpAddr, port: u16) -> bool {
-        let address = address.to_canonical();
-        port == self.own.port()
-            && (address == self.own.ip().to_canonical()
-                // The system binds to the machine's own addresses alone.
-                || (self.own.ip().is_unspecified() && UdpSocket::bind((address, 0)).is_ok()))
+    /// Sends one request. A server may close a kept connection just when the request is on its way; then the request is sent
+    /// once more on a new connection, if the server may get it twice.
+    async fn send(&self, tenant: &Tenant, hop: &Hop) -> Result<Response, ServiceError> {
+        let (host, port) = self.rules.target(&hop.url)?;
+        let client = tenant.client(host, port)?;
+        let (sent, connected) = reuse::watched(hop.send(&client)).await;
+        let sent = match sent {
+            Err(error) if !connected && hop.is_idempotent() && errors::is_dropped(&error) => {
+                // The server may have closed the other kept connections too.
+                hop.send(&tenant.fresh_client(host, port)?).await
+            }
+            sent => sent,
+        };
+        sent.map_err(|error| errors::explain(&error))
     }
 }
 

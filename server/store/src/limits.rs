@@ -58,7 +58,8 @@ pub const CACHE_NAMESPACE_PART: usize = 4;
 /// only say where to look, so few are enough.
 pub const PUBSUB_BACKLOG_MAX: usize = 1024;
 
-/// Fetches of one namespace under way at once; a further one is told that there are too many.
+/// Fetches of one namespace under way at once; a further one is told that there are too many. Beside that, a namespace may not
+/// have more than there are places left on the node: two that take all they can get leave a quarter of them.
 pub const FETCHES_PER_NAMESPACE: usize = 256;
 
 /// Fetches of the node under way at once. Each may hold two bodies of 8 MiB.
@@ -85,6 +86,11 @@ pub const DNS_THREADS_MAX: usize = 64;
 
 /// The part of one namespace in [`DNS_THREADS_MAX`].
 pub const DNS_LOOKUPS_PER_NAMESPACE: usize = 8;
+
+/// How often the names of the node's servers are resolved, so that guests do not reach a server that moved.
+pub const SERVER_NAMES_EVERY: Duration = Duration::from_secs(5);
+/// How long an address that such a name had stays out of reach: name servers give some names' addresses in turns.
+pub const SERVER_NAMES_REMEMBERED: Duration = Duration::from_secs(600);
 
 /// Failures in a row after which a backend is not asked any more for a while. One may be a packet that was lost.
 pub const BACKEND_FAILURES_MAX: u32 = 3;
@@ -209,16 +215,16 @@ pub const OLRIC_MEMBERS_EVERY: Duration = Duration::from_secs(1);
 /// Concurrent calls of Olric, each with up to [`CACHE_VALUE_MAX_BYTES`]: one for each instance of a node of the default size.
 pub const OLRIC_CALLS_MAX: usize = INSTANCE_SLOTS as usize;
 
-/// How long a node remembers what it read of a shared cache. Other nodes tell it of changes; this bounds what a message that
-/// was lost can do. Zero remembers nothing.
+/// How long a node keeps a value of the shared cache in its near cache. Invalidations arrive sooner; this bounds the effect of one
+/// that was lost. Zero disables the near cache.
 pub const CACHE_NEAR_SECONDS: Setting =
     Setting { name: "cache.near_seconds", default: 10, min: 0, max: 3600, unit: "seconds" };
 
-/// Changes in the cache that wait to be told to other nodes; with more, they are told to forget everything.
-pub const CACHE_NEWS_MAX: usize = 16 << 10;
+/// Invalidations that wait to be sent to other nodes; with more, those are told to drop everything.
+pub const CACHE_INVALIDATIONS_MAX: usize = 16 << 10;
 
-/// Changes told in one message: at most 256 of the longest keys, some 80 kB.
-pub const CACHE_NEWS_AT_ONCE: usize = 256;
+/// Invalidations in one message: at most 256 of the longest keys, some 80 kB.
+pub const CACHE_INVALIDATIONS_AT_ONCE: usize = 256;
 
 /// Numbers without an end that a node made and removes when it replaces them, each about 200 bytes.
 pub const CACHE_NUMBERS_REMEMBERED: u64 = 10_000;

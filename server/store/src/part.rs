@@ -4,7 +4,7 @@ use crate::blob::Blobs;
 use crate::breaker::Breaker;
 use crate::cache::Caches;
 use crate::database::Databases;
-use crate::database::kept::KeptReads;
+use crate::database::read_cache::ReadCache;
 use crate::egress::Egress;
 use crate::pubsub::olric::OlricPubSub;
 use orama_runtime::names::Namespace;
@@ -78,7 +78,7 @@ impl Part for Databases {
     }
 }
 
-impl Part for KeptReads {
+impl Part for ReadCache {
     fn name(&self) -> &'static str {
         "read cache"
     }

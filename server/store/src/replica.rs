@@ -1,11 +1,12 @@
-//! The platform's data on rqlite: each node has a copy in SQLite, reads it alone, and changes it through an ordered log.
+//! Replicas of the platform's data on rqlite: each node has a replica in SQLite, reads only that, and changes the data through an
+//! ordered log.
 //!
-//! A change runs in a transaction on the copy. What it did, row by row (`capture`), goes to rqlite together with an entry of the
-//! log, as one transaction that succeeds only behind the very commit that the copy has seen last (`log`). Then the copy
-//! commits too. When another node was first, the copy takes what that one did, and the change runs again. So all nodes have the
-//! same history, each a part of it from the beginning on, and what a change was decided on is what it was applied to.
+//! A change runs in a transaction on the replica. rqlite gets the rows that it changed (`capture`) together with a log entry, in
+//! one transaction. rqlite accepts it only if the last entry is the one that the replica applied last (`log`). Then the replica
+//! commits too. If another node was first, the replica applies that node's entries and the change runs again. So every
+//! replica is a prefix of one history, and a change is always decided on the state to which it is applied.
 //!
-//! A copy that does not fit the log is made anew (`copy`).
+//! A replica that does not fit the log is rebuilt (`copy`).
 
 use super::breaker::retry_pause;
 use super::pubsub::PubSub;
@@ -20,11 +21,12 @@ use apply::ApplyError;
 use bytes::Bytes;
 use entry::{Change, Position};
 use log::{Appended, Batch, Log, Pulled};
+use parking_lot::Mutex;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::runtime::Handle;
 
@@ -41,12 +43,12 @@ pub use error::ReplicaError;
 use error::{being_copied, unavailable};
 pub(super) use start::open;
 
-/// What all copies of a node share.
+/// What all replicas of a node share.
 #[derive(Clone)]
 pub struct Shared {
     /// Where the data are.
     pub client: RqliteClient,
-    /// Where nodes tell each other of changes.
+    /// Where nodes announce changes to each other.
     pub pubsub: Arc<dyn PubSub>,
     /// Where the client works.
     pub backplane: Handle,
@@ -54,7 +56,7 @@ pub struct Shared {
     pub node: String,
 }
 
-/// Which data a copy is of.
+/// The schema of one replicated stream of data.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
     /// Their name.
@@ -68,7 +70,7 @@ pub struct Layout {
 pub struct Applied {
     /// Tables of which rows were changed.
     pub tables: BTreeSet<String>,
-    /// The copy was made anew: anything may have changed.
+    /// The replica was rebuilt: anything may have changed.
     pub is_whole: bool,
 }
 
@@ -77,11 +79,11 @@ type OnApplied = Box<dyn Fn(&Applied) + Send + Sync>;
 #[derive(Default)]
 struct State {
     position: Position,
-    /// The copy is to be made anew.
+    /// The replica must be rebuilt.
     is_elsewhere: bool,
     /// A layout in the log that this version does not know.
     newer: Option<usize>,
-    /// When rqlite last said that the copy is up to date.
+    /// When the replica last was at the end of the log.
     fresh: Option<Instant>,
 }
 
@@ -113,7 +115,7 @@ impl Replica {
         mut work: impl FnMut(&Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let deadline = Instant::now() + PLATFORM_WRITE_TIMEOUT;
-        let mut connection = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = writer.lock();
         let mut is_fresh = false;
         for attempt in 0..PLATFORM_WRITE_TRIES {
             self.check(deadline).map_err(SqliteError::from)?;
@@ -129,7 +131,9 @@ impl Replica {
             if changes.is_empty() {
                 drop(t);
                 // What it was decided on may be old.
-                if is_fresh || !self.catch_up(&mut connection, deadline).map_err(SqliteError::from)? {
+                if is_fresh
+                    || !self.catch_up(&mut connection, Level::Weak, deadline).map_err(SqliteError::from)?
+                {
                     return result;
                 }
                 is_fresh = true;
@@ -143,14 +147,15 @@ impl Replica {
                     retry_pause(attempt).min(deadline.saturating_duration_since(Instant::now())),
                 );
             }
-            self.catch_up(&mut connection, deadline).map_err(SqliteError::from)?;
+            self.catch_up(&mut connection, Level::Weak, deadline).map_err(SqliteError::from)?;
         }
-        Err(SqliteError::from(unavailable("other nodes change the same data all the time")).into())
+        Err(SqliteError::from(unavailable("the data are contended: other nodes change them all the time"))
+            .into())
     }
 
     /// Whether a change may begin.
     fn check(&self, deadline: Instant) -> Result<(), ReplicaError> {
-        let state = self.state();
+        let state = self.state.lock();
         if let Some(found) = state.newer {
             return Err(self.newer(found));
         }
@@ -158,7 +163,7 @@ impl Replica {
             return Err(being_copied());
         }
         if Instant::now() >= deadline {
-            return Err(unavailable("rqlite is slow, and too many changes wait"));
+            return Err(unavailable("rqlite is slow and too many changes wait; try again soon"));
         }
         Ok(())
     }
@@ -178,7 +183,7 @@ impl Replica {
         if bytes > PLATFORM_COMMIT_MAX_BYTES {
             return Err(ReplicaError::TooLarge);
         }
-        let position = self.state().position.clone();
+        let position = self.state.lock().position.clone();
         let batch = Batch::new(position.schema, changes);
         let next =
             Position { generation: position.generation + 1, id: batch.id.clone(), schema: position.schema };
@@ -189,13 +194,13 @@ impl Replica {
             Appended::No(error) => return Err(unavailable(error)),
             Appended::Unknown(error) => {
                 self.kick();
-                return Err(ReplicaError::Unknown(error.to_string()));
+                return Err(ReplicaError::Unknown(error.into()));
             }
             Appended::Diverged(message) => {
                 tracing::error!(
                     stream = self.layout.stream,
                     message,
-                    "rqlite does not take what this node's copy took; the copy is made anew"
+                    "rqlite refused a change that this node's replica accepted; the replica is rebuilt"
                 );
                 self.elsewhere();
                 return Err(being_copied());
@@ -203,9 +208,9 @@ impl Replica {
         }
         let generation = next.generation;
         match t.commit() {
-            Ok(()) => self.state().position = next,
+            Ok(()) => self.state.lock().position = next,
             Err(error) => {
-                tracing::error!(%error, "what is stored in rqlite could not be stored in its copy, and is taken again");
+                tracing::error!(%error, "a change that rqlite stored could not be stored in the replica; it is applied again from the log");
                 self.kick();
             }
         }
@@ -228,11 +233,25 @@ impl Replica {
         receiver.recv().ok()
     }
 
-    /// Takes what other nodes did; whether there was anything.
-    fn catch_up(&self, connection: &mut Connection, deadline: Instant) -> Result<bool, ReplicaError> {
+    /// See [`super::sqlite::Database::catch_up`].
+    pub(super) fn catch_up_now(&self, writer: &Mutex<Connection>) -> Result<(), ReplicaError> {
+        let deadline = Instant::now() + PLATFORM_WRITE_TIMEOUT;
+        let mut connection = writer.lock();
+        self.check(deadline)?;
+        // A leader that was deposed without knowing it yet would answer a weak read from the past.
+        self.catch_up(&mut connection, Level::Strong, deadline).map(drop)
+    }
+
+    /// Applies the entries of other nodes up to the end of the log; whether there were any.
+    fn catch_up(
+        &self,
+        connection: &mut Connection,
+        level: Level,
+        deadline: Instant,
+    ) -> Result<bool, ReplicaError> {
         let mut is_new = false;
         loop {
-            match self.pull(Level::Weak, deadline)? {
+            match self.pull(level, deadline)? {
                 Pulled::Entries(entries) => {
                     let bytes: usize =
                         entries.iter().flat_map(|entry| &entry.changes).map(|change| change.sql.len()).sum();
@@ -241,11 +260,11 @@ impl Replica {
                     is_new |= !entries.is_empty();
                     self.apply(connection, &entries)?;
                     if is_all {
-                        self.state().fresh = Some(Instant::now());
+                        self.state.lock().fresh = Some(Instant::now());
                         return Ok(is_new);
                     }
                 }
-                Pulled::Empty if self.state().position == Position::default() => return Ok(is_new),
+                Pulled::Empty if self.state.lock().position == Position::default() => return Ok(is_new),
                 Pulled::Empty | Pulled::Elsewhere => {
                     // It looks whether that is so.
                     self.kick();
@@ -256,7 +275,7 @@ impl Replica {
     }
 
     fn pull(&self, level: Level, deadline: Instant) -> Result<Pulled, ReplicaError> {
-        let (log, position) = (self.log.clone(), self.state().position.clone());
+        let (log, position) = (self.log.clone(), self.state.lock().position.clone());
         let deadline = deadline.min(Instant::now() + PLATFORM_PULL_TIMEOUT);
         let pulled = self.wait(async move { log.pull(&position, level, deadline).await });
         pulled.ok_or_else(|| unavailable("the node is stopping"))?.map_err(unavailable)
@@ -264,12 +283,12 @@ impl Replica {
 
     /// Applies entries that follow the position.
     fn apply(&self, connection: &mut Connection, entries: &[entry::Entry]) -> Result<(), ReplicaError> {
-        let position = self.state().position.clone();
+        let position = self.state.lock().position.clone();
         let known = entries.iter().take_while(|entry| entry.schema <= self.layout.steps.len()).count();
         let (usable, newer) = entries.split_at(known);
         match apply::entries(connection, &position, usable) {
             Ok(applied) => {
-                let mut state = self.state();
+                let mut state = self.state.lock();
                 if let Some(last) = usable.last() {
                     state.position = last.position();
                 }
@@ -277,7 +296,11 @@ impl Replica {
                 self.tell(&applied);
             }
             Err(ApplyError::Diverged(message)) => {
-                tracing::error!(stream = self.layout.stream, message, "this node's copy is made anew");
+                tracing::error!(
+                    stream = self.layout.stream,
+                    message,
+                    "this node's replica does not fit the log and is rebuilt"
+                );
                 self.elsewhere();
                 return Err(being_copied());
             }
@@ -286,8 +309,8 @@ impl Replica {
         match newer.first() {
             Some(entry) => {
                 let error = self.newer(entry.schema);
-                if self.state().newer.replace(entry.schema).is_none() {
-                    tracing::error!(%error, "nothing more is taken from other nodes, and nothing can be changed");
+                if self.state.lock().newer.replace(entry.schema).is_none() {
+                    tracing::error!(%error, "changes of other nodes are not applied any more, and nothing can be changed");
                 }
                 Err(error)
             }
@@ -295,7 +318,7 @@ impl Replica {
         }
     }
 
-    /// Makes the copy anew, from what rqlite has by now.
+    /// Rebuilds the replica from a backup of what rqlite has now.
     fn copy_anew(&self, writer: &Mutex<Connection>) -> Result<(), ReplicaError> {
         let deadline = Instant::now() + PLATFORM_COPY_TIMEOUT;
         let stream = self.layout.stream;
@@ -318,17 +341,18 @@ impl Replica {
             .ok_or_else(|| unavailable("rqlite's backup is older than its data"))?;
         let known = self.layout.steps.len();
         if position.schema > known {
-            self.state().newer = Some(position.schema);
+            self.state.lock().newer = Some(position.schema);
             return Err(self.newer(position.schema));
         }
-        let mut connection = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = writer.lock();
         match copy::replace(&mut connection, backup.path(), self.layout.steps, &position) {
             Ok(()) => {}
             Err(ApplyError::Diverged(message)) => return Err(unavailable(message)),
             Err(ApplyError::Failed(error)) => return Err(error),
         }
-        tracing::info!(stream, generation = position.generation, "this node's copy was made anew");
-        *self.state() = State { position, is_elsewhere: false, newer: None, fresh: Some(Instant::now()) };
+        tracing::info!(stream, generation = position.generation, "this node's replica was rebuilt");
+        *self.state.lock() =
+            State { position, is_elsewhere: false, newer: None, fresh: Some(Instant::now()) };
         self.tell(&Applied { is_whole: true, ..Applied::default() });
         Ok(())
     }
@@ -341,28 +365,24 @@ impl Replica {
         }
     }
 
-    /// Tells other nodes that there is a commit. Nobody waits for it: they look by themselves, a little later.
+    /// Announces an entry to other nodes. Nobody waits for that: they also look by themselves.
     fn announce(&self, generation: i64) {
         let sent = self.shared.pubsub.publish(&self.topic, Bytes::from(generation.to_string()));
         self.shared.backplane.spawn(async move {
             if let Err(error) = sent.await {
-                tracing::debug!(%error, "other nodes were not told of a change");
+                tracing::debug!(%error, "a change was not announced to other nodes");
             }
         });
     }
 
     fn elsewhere(&self) {
-        self.state().is_elsewhere = true;
+        self.state.lock().is_elsewhere = true;
         self.kick();
     }
 
     fn kick(&self) {
         // One that is full has been kicked.
         let _ = self.kick.try_send(());
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@ use orama_runtime::names::Namespace;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
 /// A password of a backend. No message shows it.
@@ -98,6 +98,21 @@ impl Default for Backends {
 }
 
 impl Backends {
+    /// The host of every server that is named here. Guests' HTTP does not reach them.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<Host> {
+        let namespaces = self.namespaces.values().filter_map(|database| match database {
+            NamespaceDatabase::Rqlite(at) => Some(at),
+            NamespaceDatabase::Sqlite => None,
+        });
+        let urls = self.platform.iter().chain(namespaces).flat_map(|at| &at.urls);
+        let urls = urls.chain(self.blobs.iter().map(|at| &at.api_url));
+        let olric = self.cache.iter().chain(&self.pubsub).flat_map(|at| &at.addresses);
+        // The config's check has seen to it that each has a host.
+        let olric = olric.filter_map(|address| Host::parse(address.rsplit_once(':')?.0).ok());
+        urls.filter_map(|url| url.host().map(|host| host.to_owned())).chain(olric).collect()
+    }
+
     /// Whether a namespace that is not named has no database: then the data of namespaces are not this node's alone.
     #[must_use]
     pub fn databases_are_mapped(&self) -> bool {

@@ -2,10 +2,11 @@
 
 use super::files;
 use super::replica::{self, Applied, Layout, Replica, ReplicaError, Shared};
+use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use rusqlite_migration::Migrations;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a statement waits for a lock; only a checkpoint or a backup from outside ever holds one.
@@ -166,13 +167,25 @@ impl Database {
         if let Some(replica) = &self.replica {
             return replica.write(&self.writer, work);
         }
-        // A panic in `work` rolled its transaction back, so a poisoned lock hides nothing broken.
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        // A panic in `work` rolls its transaction back.
+        let mut writer = self.writer.lock();
         let transaction =
             writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(SqliteError::from)?;
         let value = work(&transaction)?;
         transaction.commit().map_err(SqliteError::from)?;
         Ok(value)
+    }
+
+    /// Brings a replica to the end of the log, so that [`Self::read`] sees every change that any node acknowledged before
+    /// this call. A file that is the node's own always does. Blocks, for a few seconds at most.
+    ///
+    /// # Errors
+    /// [`SqliteError::Shared`] where the end of the log cannot be reached now.
+    pub fn catch_up(&self) -> Result<(), SqliteError> {
+        match &self.replica {
+            Some(replica) => Ok(replica.catch_up_now(&self.writer)?),
+            None => Ok(()),
+        }
     }
 
     /// [`Self::write`] for statements alone.
@@ -192,13 +205,13 @@ impl Database {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.readers.lock().pop();
         let reader = match idle {
             Some(reader) => reader,
             None => self.open_reader()?,
         };
         let value = work(&reader);
-        let mut idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.readers.lock();
         if idle.len() < IDLE_READERS_MAX {
             idle.push(reader);
         }
@@ -219,7 +232,7 @@ impl Database {
     /// # Errors
     /// SQLite's own.
     pub fn checkpoint(&self) -> Result<(), SqliteError> {
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = self.writer.lock();
         Ok(writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 

@@ -1,21 +1,23 @@
-//! Tokens of callers: JWTs signed by a key of the operator's file, which is read again when it changes.
+//! Tokens of callers: JWTs, each signed by an issuer that the operator named.
 
 use super::{Credential, CredentialError, Role};
 use crate::limits::TOKEN_LEEWAY;
 use crate::registry::Registry;
+use crate::settings::TokenIssuer;
+use jsonwebtoken::dangerous::insecure_decode;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
-use keys::Keys;
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use orama_runtime::invocation::Caller;
 use orama_runtime::names::Namespace;
 use serde_json::{Map, Value};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::runtime::Handle;
 
+mod issuer;
 mod keys;
 
-pub use keys::KeyFileError;
+pub use issuer::{Issuer, KeysError};
 
 /// Why a token is refused, in words that repeat nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,48 +39,41 @@ pub enum Refusal {
     NotYet,
     #[error("the token lacks the claim {0:?}, or it is of the wrong kind")]
     Claim(&'static str),
+    #[error("the token's issuer (claim \"iss\") is none that this node accepts")]
+    Issuer,
+    #[error("the token is for another audience (claim \"aud\")")]
+    Audience,
+    #[error("the token's issuer may not speak for its namespace")]
+    OtherNamespace,
+    #[error("the keys of the token's issuer could not be fetched yet; try again")]
+    NoKeysYet,
     #[error("the token's namespace does not exist")]
     NoNamespace,
 }
 
 /// The tokens that a node accepts. One is shared by all cores.
 pub struct Tokens {
-    path: PathBuf,
-    keys: RwLock<Arc<Keys>>,
-    /// What the file looked like when it was last read.
-    seen: Mutex<Option<keys::Seen>>,
-    /// Moves when the keys change, as whoever remembers a token watches it; see [`Registry::generation`].
-    generation: Arc<AtomicU64>,
+    issuers: Vec<Arc<Issuer>>,
 }
 
 impl Tokens {
-    /// Reads the file: a JWKS, or one public key in PEM.
+    /// Reads the keys of every issuer that has them in a file. `generation` moves whenever keys change.
     ///
     /// # Errors
-    /// [`KeyFileError`], which names the file and what is wrong with it.
-    pub fn open(path: &Path, generation: Arc<AtomicU64>) -> Result<Self, KeyFileError> {
-        let seen = keys::Seen::now(path);
-        let keys = RwLock::new(Arc::new(Keys::read(path)?));
-        Ok(Self { path: path.to_owned(), keys, seen: Mutex::new(seen), generation })
+    /// [`KeysError`], which names the file and what is wrong with it.
+    pub fn open(
+        issuers: Vec<TokenIssuer>,
+        generation: &Arc<AtomicU64>,
+        backplane: &Handle,
+    ) -> Result<Self, KeysError> {
+        let open = |rule| Issuer::open(rule, Arc::clone(generation), backplane.clone()).map(Arc::new);
+        Ok(Self { issuers: issuers.into_iter().map(open).collect::<Result<_, _>>()? })
     }
 
-    /// Reads the file again if it has changed. One that cannot be used is logged, and the keys stay as they were.
-    /// Blocks.
-    pub fn reload(&self) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = keys::Seen::now(&self.path);
-        if *seen == now {
-            return;
-        }
-        *seen = now;
-        match Keys::read(&self.path) {
-            Ok(keys) => {
-                *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-                self.generation.fetch_add(1, Ordering::Release);
-                tracing::info!(file = %self.path.display(), "the keys of tokens were read again");
-            }
-            Err(error) => tracing::error!(%error, "the keys of tokens stay as they were"),
-        }
+    /// The issuers, each to be refreshed again and again.
+    #[must_use]
+    pub fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.issuers
     }
 
     /// Who a token speaks for, and the Unix second until which it may be remembered. Takes some 100 us for the
@@ -109,12 +104,67 @@ impl Tokens {
         if !matches!(header.alg, Algorithm::EdDSA | Algorithm::ES256 | Algorithm::RS256) {
             return Err(Refusal::Algorithm);
         }
-        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
-        let validation = validation(header.alg);
+        // Only chooses whose keys the signature is verified with.
+        let unverified = insecure_decode::<Map<String, Value>>(token).map_err(|_| Refusal::Malformed)?.claims;
+        let issuer = unverified.get("iss").and_then(Value::as_str);
+        let mut refusal = Refusal::Issuer;
+        for candidate in &self.issuers {
+            if candidate.rule.issuer.is_some() && candidate.rule.issuer.as_deref() != issuer {
+                continue;
+            }
+            match candidate.check(token, &header) {
+                Ok(checked) => return Ok(checked),
+                // The issuer that accepts more of the token says what is wrong with it.
+                Err(why) => {
+                    if why.rank() >= refusal.rank() {
+                        refusal = why;
+                    }
+                }
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Refusal {
+    /// How much of a token was right when it was refused.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Issuer => 0,
+            Self::Malformed | Self::Algorithm => 1,
+            Self::UnknownKey => 2,
+            Self::NoKeysYet => 3,
+            Self::Signature => 4,
+            Self::Expired | Self::NotYet | Self::Claim(_) | Self::Audience => 5,
+            Self::OtherNamespace | Self::NoNamespace => 6,
+        }
+    }
+}
+
+impl Issuer {
+    fn check(&self, token: &str, header: &Header) -> Result<(Caller, Namespace, u64), Refusal> {
+        let claimed = match self.verified(token, header) {
+            Err(Refusal::UnknownKey | Refusal::NoKeysYet) if self.refresh_for_unknown_key() => {
+                self.verified(token, header)
+            }
+            verified => verified,
+        };
+        let verified = claims(claimed?)?;
+        let may_speak_for = |all: &std::collections::BTreeSet<Namespace>| all.contains(&verified.1);
+        if !self.rule.namespaces.as_ref().is_none_or(may_speak_for) {
+            return Err(Refusal::OtherNamespace);
+        }
+        Ok(verified)
+    }
+
+    /// The claims of a token that this issuer signed and that is valid now.
+    fn verified(&self, token: &str, header: &Header) -> Result<Map<String, Value>, Refusal> {
+        let keys = self.keys().ok_or(Refusal::NoKeysYet)?;
+        let validation = self.validation(header.alg);
         let mut refusal = if keys.has(header.alg) { Refusal::UnknownKey } else { Refusal::Algorithm };
         for key in keys.fitting(header.alg, header.kid.as_deref()) {
             match decode::<Map<String, Value>>(token, key, &validation) {
-                Ok(data) => return claims(data.claims),
+                Ok(data) => return Ok(data.claims),
                 Err(error) => match refused(error.kind()) {
                     Refusal::Signature => refusal = Refusal::Signature,
                     // What is signed is told as it is.
@@ -124,16 +174,27 @@ impl Tokens {
         }
         Err(refusal)
     }
-}
 
-fn validation(algorithm: Algorithm) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.leeway = TOKEN_LEEWAY.as_secs();
-    validation.validate_nbf = true;
-    // A token names a namespace, and that is its audience.
-    validation.validate_aud = false;
-    validation.set_required_spec_claims(&["exp", "sub"]);
-    validation
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = TOKEN_LEEWAY.as_secs();
+        validation.validate_nbf = true;
+        let mut required = vec!["exp", "sub"];
+        if let Some(issuer) = &self.rule.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        match &self.rule.audience {
+            Some(audience) => {
+                validation.set_audience(&[audience]);
+                required.push("aud");
+            }
+            // A token names a namespace, and that is its audience.
+            None => validation.validate_aud = false,
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
 }
 
 fn refused(kind: &ErrorKind) -> Refusal {
@@ -141,11 +202,15 @@ fn refused(kind: &ErrorKind) -> Refusal {
         ErrorKind::InvalidSignature => Refusal::Signature,
         ErrorKind::ExpiredSignature => Refusal::Expired,
         ErrorKind::ImmatureSignature => Refusal::NotYet,
+        ErrorKind::InvalidIssuer => Refusal::Issuer,
+        ErrorKind::InvalidAudience => Refusal::Audience,
         ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Refusal::Algorithm,
         ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => {
             Refusal::Claim(match claim.as_str() {
                 "exp" => "exp",
                 "nbf" => "nbf",
+                "iss" => "iss",
+                "aud" => "aud",
                 _ => "sub",
             })
         }

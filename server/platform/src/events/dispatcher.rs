@@ -3,18 +3,19 @@
 
 use super::turn::{FAILURE_PAUSE, Next, Turn, TurnEnd};
 use super::writer::{Change, Renewed};
-use super::{Inner, Run, WAKE_TOPIC, now_ms, settler, store};
-use crate::limits::{JOB_LEASE, TRIGGERED_NAMESPACE_SHARE};
+use super::{EventsError, Inner, Run, WAKE_TOPIC, now_ms, settler, store};
+use crate::limits::{JOB_LEASE, RENEWALS_MAX, TRIGGERED_NAMESPACE_SHARE};
 use crate::records::Records;
+use crate::rotation::Rotation;
 use orama_runtime::names::Namespace;
-use orama_store::pubsub::{Heard, Subscription};
-use orama_store::sqlite::SqliteError;
+use orama_store::blocking::blocking;
+use orama_store::pubsub::{Received, Subscription};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -50,34 +51,23 @@ struct Queue {
     lease_until_ms: i64,
 }
 
-/// The triggers of a namespace.
-#[derive(Default)]
-struct Turns {
-    ready: VecDeque<i64>,
-    running: usize,
-    /// Whether the namespace stands in the rotation.
-    in_rotation: bool,
-}
-
 pub(super) struct Dispatcher {
     inner: Arc<Inner>,
     run: Run,
-    outcomes: UnboundedSender<Change>,
+    outcomes: Sender<Change>,
     running_max: usize,
-    namespace_max: usize,
     /// Triggers that have jobs, or had some a moment ago.
     queues: HashMap<i64, Queue>,
-    namespaces: HashMap<Namespace, Turns>,
-    /// Namespaces with a trigger that is ready and a place for it.
-    rotation: VecDeque<Namespace>,
+    /// Triggers that wait for their turn or have it.
+    ready: Rotation<Namespace, i64>,
     turns: JoinSet<TurnEnd>,
     turn_of: HashMap<Id, i64>,
     pauses: BinaryHeap<Reverse<(Instant, i64)>>,
     /// When the next retry is due, if that is known.
     due_ms: Option<i64>,
     due_looked: Instant,
-    /// Leases that were renewed.
-    renewed: (UnboundedSender<Renewed>, UnboundedReceiver<Renewed>),
+    /// Leases that were renewed. One that finds no room is not lost: its trigger takes the lease again.
+    renewed: (Sender<Renewed>, Receiver<Renewed>),
     /// What other nodes had done at the last look, and at the last count.
     elsewhere: (u64, u64),
     recounted: Instant,
@@ -90,16 +80,14 @@ impl Dispatcher {
             inner,
             run,
             running_max: running_max.max(1),
-            namespace_max: (running_max / TRIGGERED_NAMESPACE_SHARE).max(1),
             queues: HashMap::new(),
-            namespaces: HashMap::new(),
-            rotation: VecDeque::new(),
+            ready: Rotation::new((running_max / TRIGGERED_NAMESPACE_SHARE).max(1)),
             turns: JoinSet::new(),
             turn_of: HashMap::new(),
             pauses: BinaryHeap::new(),
             due_ms: None,
             due_looked: Instant::now(),
-            renewed: unbounded_channel(),
+            renewed: mpsc::channel(RENEWALS_MAX),
             elsewhere: (0, 0),
             recounted: Instant::now(),
         }
@@ -116,12 +104,15 @@ impl Dispatcher {
             self.fill();
             let timer = self.timer();
             tokio::select! {
-                heard = hear(&mut subscription) => self.heard(heard).await,
+                received = receive(&mut subscription) => self.woken(received).await,
                 Some(ended) = self.turns.join_next_with_id(), if !self.turns.is_empty() => self.ended(ended),
                 () = until(timer) => self.time_passed().await,
                 Some((queues, until_ms)) = self.renewed.1.recv() => {
                     for id in queues {
-                        if let Some(queue) = self.queues.get_mut(&id) {
+                        // A turn that has ended may have given its lease back.
+                        if let Some(queue) = self.queues.get_mut(&id)
+                            && matches!(queue.state, State::Running { .. })
+                        {
                             queue.lease_until_ms = until_ms;
                         }
                     }
@@ -142,12 +133,9 @@ impl Dispatcher {
         }
         while self.turns.join_next().await.is_some() {}
         let (database, owner) = (Arc::clone(&self.inner.database), self.inner.owner.clone());
-        let released = tokio::task::spawn_blocking(move || {
-            database.write(|t| Ok::<_, SqliteError>(store::release(t, &owner)?))
-        })
-        .await;
-        if !matches!(released, Ok(Ok(()))) {
-            tracing::warn!("the leases of triggers could not be given back; they end by themselves");
+        let released = blocking(move || database.write(|t| Ok::<_, EventsError>(store::release(t, &owner)?)));
+        if let Err(error) = released.await {
+            tracing::warn!(%error, "the leases of triggers could not be given back; they expire by themselves");
         }
     }
 
@@ -155,7 +143,7 @@ impl Dispatcher {
         match self.inner.pubsub.subscribe(WAKE_TOPIC).await {
             Ok(subscription) => Some(subscription),
             Err(error) => {
-                tracing::warn!(%error, "wake-ups are not heard; jobs are looked for now and then");
+                tracing::warn!(%error, "wake-ups are not received; jobs are looked for every few seconds");
                 None
             }
         }
@@ -164,39 +152,23 @@ impl Dispatcher {
     /// Starts turns while there are places.
     fn fill(&mut self) {
         while self.turns.len() < self.running_max {
-            let Some(namespace) = self.rotation.pop_front() else { return };
-            let Some(turns) = self.namespaces.get_mut(&namespace) else { continue };
-            turns.in_rotation = false;
-            if let Some(id) = turns.ready.pop_front()
-                && let Some(queue) = self.queues.get_mut(&id)
-            {
-                turns.running += 1;
-                queue.state = State::Running { again: false };
-                let turn = Turn {
-                    inner: Arc::clone(&self.inner),
-                    run: Arc::clone(&self.run),
-                    outcomes: self.outcomes.clone(),
-                    queue: id,
-                    lease_until_ms: queue.lease_until_ms,
-                    due_ms: None,
-                };
-                let task = self.turns.spawn(turn.take());
-                self.turn_of.insert(task.id(), id);
-            }
-            self.rotate(&namespace);
-        }
-    }
-
-    /// Puts a namespace into the rotation if it belongs there.
-    fn rotate(&mut self, namespace: &Namespace) {
-        let Some(turns) = self.namespaces.get_mut(namespace) else { return };
-        if turns.ready.is_empty() {
-            if turns.running == 0 {
-                self.namespaces.remove(namespace);
-            }
-        } else if !turns.in_rotation && turns.running < self.namespace_max {
-            turns.in_rotation = true;
-            self.rotation.push_back(namespace.clone());
+            let Some((namespace, id)) = self.ready.next() else { return };
+            let Some(queue) = self.queues.get_mut(&id) else {
+                self.ready.done(&namespace);
+                continue;
+            };
+            queue.state = State::Running { again: false };
+            let turn = Turn {
+                inner: Arc::clone(&self.inner),
+                run: Arc::clone(&self.run),
+                outcomes: self.outcomes.clone(),
+                queue: id,
+                lease_until_ms: queue.lease_until_ms,
+                due_ms: None,
+                gives_back: false,
+            };
+            let task = self.turns.spawn(turn.take());
+            self.turn_of.insert(task.id(), id);
         }
     }
 
@@ -205,18 +177,16 @@ impl Dispatcher {
         let queue =
             self.queues.entry(id).or_insert(Queue { namespace, state: State::Idle, lease_until_ms: 0 });
         match &mut queue.state {
-            State::Idle => self.ready(id),
+            State::Idle => self.make_ready(id),
             State::Running { again } => *again = true,
             State::Ready | State::Paused => {}
         }
     }
 
-    fn ready(&mut self, id: i64) {
+    fn make_ready(&mut self, id: i64) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.state = State::Ready;
-        let namespace = queue.namespace.clone();
-        self.namespaces.entry(namespace.clone()).or_default().ready.push_back(id);
-        self.rotate(&namespace);
+        self.ready.push(&queue.namespace, id);
     }
 
     fn ended(&mut self, ended: Result<(Id, TurnEnd), JoinError>) {
@@ -236,29 +206,22 @@ impl Dispatcher {
         }
         let Some(queue) = self.queues.get_mut(&end.queue) else { return };
         let again = queue.state == State::Running { again: true };
-        let namespace = queue.namespace.clone();
         queue.lease_until_ms = end.lease_until_ms;
-        if let Some(turns) = self.namespaces.get_mut(&namespace) {
-            turns.running -= 1;
-        }
+        self.ready.done(&queue.namespace);
         match end.next {
-            Next::WhenWoken if !again => {
-                queue.state = State::Idle;
-                self.rotate(&namespace);
-            }
-            Next::Soon | Next::WhenWoken => self.ready(end.queue),
+            Next::WhenWoken if !again => queue.state = State::Idle,
+            Next::Soon | Next::WhenWoken => self.make_ready(end.queue),
             Next::After(pause) => {
                 queue.state = State::Paused;
                 self.pauses.push(Reverse((Instant::now() + pause, end.queue)));
-                self.rotate(&namespace);
             }
         }
     }
 
-    async fn heard(&mut self, heard: Heard) {
-        let queues: Vec<(i64, Namespace)> = match heard {
-            Heard::Message(message) => serde_json::from_slice(&message).unwrap_or_default(),
-            Heard::Lagged => Vec::new(),
+    async fn woken(&mut self, received: Received) {
+        let queues: Vec<(i64, Namespace)> = match received {
+            Received::Message(message) => serde_json::from_slice(&message).unwrap_or_default(),
+            Received::Lagged => Vec::new(),
         };
         if queues.is_empty() {
             return self.look(store::ready).await;
@@ -272,15 +235,11 @@ impl Dispatcher {
     async fn look(&mut self, which: Look) {
         self.due_looked = Instant::now();
         let database = Arc::clone(&self.inner.database);
-        let found = tokio::task::spawn_blocking(move || {
+        let found = blocking(move || {
             let now_ms = now_ms();
-            database.read(|c| Ok::<_, rusqlite::Error>((which(c, now_ms)?, store::next_due_ms(c, now_ms)?)))
+            database.read(|c| Ok::<_, EventsError>((which(c, now_ms)?, store::next_due_ms(c, now_ms)?)))
         });
-        match found
-            .await
-            .map_err(|error| error.to_string())
-            .and_then(|found| found.map_err(|e| e.to_string()))
-        {
+        match found.await {
             Ok((queues, due_ms)) => {
                 self.due_ms = due_ms;
                 for (id, namespace) in queues {
@@ -288,7 +247,7 @@ impl Dispatcher {
                 }
             }
             // The next tick tries again.
-            Err(error) => tracing::error!(error, "waiting jobs could not be read"),
+            Err(error) => tracing::error!(%error, "waiting jobs could not be read"),
         }
     }
 
@@ -309,7 +268,7 @@ impl Dispatcher {
             && until <= now
         {
             self.pauses.pop();
-            self.ready(id);
+            self.make_ready(id);
         }
         if self.due_ms.is_some_and(|due_ms| due_ms <= now_ms()) && self.due_looked + DUE_PAUSE <= now {
             self.look(store::due).await;
@@ -325,11 +284,12 @@ impl Dispatcher {
         }
         (self.elsewhere.1, self.recounted) = (acted, Instant::now());
         let inner = Arc::clone(&self.inner);
-        let counted = tokio::task::spawn_blocking(move || {
-            inner.database.read(store::waiting).map(|waiting| inner.tallies.recount(waiting))
+        let counted = blocking(move || {
+            inner.tallies.recount(inner.database.read(store::waiting)?);
+            Ok::<_, EventsError>(())
         });
-        if !matches!(counted.await, Ok(Ok(()))) {
-            tracing::error!("waiting jobs could not be counted");
+        if let Err(error) = counted.await {
+            tracing::error!(%error, "waiting jobs could not be counted");
         }
     }
 
@@ -345,7 +305,8 @@ impl Dispatcher {
             }
         }
         if !renew.is_empty() {
-            self.inner.change(Change::Renew(renew, self.renewed.0.clone()));
+            // A writer without room is asked again at the next tick, long before the leases end.
+            let _full = self.inner.try_change(Change::Renew(renew, self.renewed.0.clone()));
         }
         self.recount().await;
         self.queues.retain(|_, queue| queue.state != State::Idle || queue.lease_until_ms > now_ms);
@@ -361,7 +322,7 @@ async fn others_acted(elsewhere: &mut watch::Receiver<u64>, seen: u64, not_befor
     count
 }
 
-async fn hear(subscription: &mut Option<Box<dyn Subscription>>) -> Heard {
+async fn receive(subscription: &mut Option<Box<dyn Subscription>>) -> Received {
     match subscription {
         Some(subscription) => subscription.next().await,
         None => pending().await,

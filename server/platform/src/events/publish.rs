@@ -2,17 +2,16 @@
 
 use super::triggers::{Key, Triggers};
 use super::writer::{Change, Publish};
-use super::{Inner, NodeEvents, check_topic, now_ms};
+use super::{Inner, NodeEvents, NotTaken, check_topic, now_ms};
+use crate::limits::EVENT_COST_BYTES;
 use crate::registry::RegistryError;
 use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ErrorCode, Event, Events, Published, ServiceError};
+use orama_store::ids::id_from;
 use std::future::ready;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// Memory that an event takes beside its data until it is committed, roughly, and for each of its triggers.
-const PUBLISH_COST_BYTES: usize = 512;
 
 impl Events for NodeEvents {
     fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>> {
@@ -49,15 +48,14 @@ impl Events for NodeEvents {
     }
 }
 
-/// A UUID of version 7. Made here, as the crate's own way takes a lock that all cores share.
+/// A message's id, made without a lock that all cores share.
 fn message_id() -> Result<String, ServiceError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|error| {
         tracing::error!(%error, "no randomness for an event's id");
         ServiceError::unavailable("the node has no randomness for the event's id")
     })?;
-    let now_ms = u64::try_from(now_ms()).unwrap_or(0);
-    Ok(uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid().to_string())
+    Ok(id_from(&random).to_string())
 }
 
 /// What every event must be, whoever publishes it. That its data is JSON is known: they have read it.
@@ -91,7 +89,7 @@ async fn store_event(
     message_id: &str,
     triggers: Triggers,
 ) -> Result<(), ServiceError> {
-    let cost = event.data.len() + PUBLISH_COST_BYTES * (1 + triggers.len());
+    let cost = event.data.len() + EVENT_COST_BYTES * (1 + triggers.len());
     let (answer, wait) = oneshot::channel();
     let publish = Publish {
         published_at_ms: now_ms(),
@@ -103,9 +101,16 @@ async fn store_event(
         answer,
     };
     inner.tallies.admit(&publish.namespace, publish.jobs(), cost)?;
-    let ended = || ServiceError::unavailable("the node is about to end");
-    if !inner.change(Change::Publish(Box::new(publish))) {
-        return Err(ended());
+    let (owner, jobs) = (publish.namespace.clone(), publish.jobs());
+    if let Err(error) = inner.try_change(Change::Publish(Box::new(publish))) {
+        inner.tallies.written(&owner, jobs, cost);
+        inner.tallies.remove(&owner, jobs);
+        return Err(match error {
+            NotTaken::Full => {
+                ServiceError::unavailable("too many events are being published; try again soon")
+            }
+            NotTaken::Ended => ServiceError::unavailable("the node is stopping"),
+        });
     }
-    wait.await.unwrap_or_else(|_| Err(ended()))
+    wait.await.unwrap_or_else(|_| Err(ServiceError::unavailable("the node is stopping")))
 }

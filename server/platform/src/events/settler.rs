@@ -1,30 +1,28 @@
 //! Takes the outcomes of attempts to the writer, in batches, and none before its invocation's record is written: what a
 //! crash leaves without a record runs again, so no event is ever gone without a trace in the log.
 
-use super::Inner;
 use super::writer::Change;
-use crate::limits::JOB_OUTCOME_COMMIT_EVERY;
+use super::{EventsError, Inner};
+use crate::limits::{JOB_OUTCOME_COMMIT_EVERY, JOB_OUTCOMES_MAX};
 use crate::records::Records;
+use orama_store::blocking::blocking;
 use std::sync::Arc;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout_at};
 
-/// Outcomes of one batch at most. More than the turns of a node can have waiting for long.
-const BATCH_MAX: usize = 1024;
-
-/// Starts a settler; it ends when every sender is gone.
-pub(super) fn start(inner: &Arc<Inner>, records: Records) -> UnboundedSender<Change> {
-    let (sender, inbox) = unbounded_channel();
+/// Starts a settler; it ends when every sender is gone. Turns wait while [`JOB_OUTCOMES_MAX`] outcomes do.
+pub(super) fn start(inner: &Arc<Inner>, records: Records) -> Sender<Change> {
+    let (sender, inbox) = mpsc::channel(JOB_OUTCOMES_MAX);
     inner.backplane.spawn(run(Arc::clone(inner), records, inbox));
     sender
 }
 
-async fn run(inner: Arc<Inner>, records: Records, mut inbox: UnboundedReceiver<Change>) {
+async fn run(inner: Arc<Inner>, records: Records, mut inbox: Receiver<Change>) {
     while let Some(first) = inbox.recv().await {
         let due = Instant::now() + JOB_OUTCOME_COMMIT_EVERY;
         let mut batch = vec![first];
         // Others may share the commit for as long as nobody waits for it.
-        while batch.len() < BATCH_MAX {
+        while batch.len() < JOB_OUTCOMES_MAX {
             let next = match inbox.try_recv() {
                 Ok(next) => Some(next),
                 Err(_) if batch.iter().any(|change| matches!(change, Change::Flush(_))) => None,
@@ -33,12 +31,15 @@ async fn run(inner: Arc<Inner>, records: Records, mut inbox: UnboundedReceiver<C
             let Some(next) = next else { break };
             batch.push(next);
         }
-        let records = records.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || records.flush()).await {
-            tracing::error!(%error, "records were not written before the outcomes of events");
-        }
-        for change in batch {
-            inner.change(change);
+        let (records, writer) = (records.clone(), Arc::clone(&inner));
+        let handed_over = blocking(move || {
+            records.flush();
+            // A writer that has ended leaves the jobs, which run again.
+            let _ended = batch.into_iter().try_for_each(|change| writer.change(change));
+            Ok::<_, EventsError>(())
+        });
+        if let Err(error) = handed_over.await {
+            tracing::error!(%error, "outcomes of events were lost; their functions run again");
         }
     }
 }

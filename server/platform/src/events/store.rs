@@ -3,10 +3,10 @@
 use super::tally::Waiting;
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::services::Event;
+use orama_store::ids::new_id;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Result, Row, Transaction, params};
 use std::collections::HashMap;
-use uuid::Uuid;
 
 /// The trigger that a queue of jobs belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +132,7 @@ pub(super) fn settle(t: &Transaction<'_>, job: i64, fate: &Fate, now_ms: i64) ->
              SELECT ?2, q.namespace, q.function, q.trigger_id, m.id, octet_length(m.data), j.attempts + 1, ?3, ?4, ?5
              FROM jobs j JOIN queues q ON q.id = j.queue JOIN messages m ON m.id = j.message WHERE j.id = ?1",
         )?
-        .execute(params![job, Uuid::now_v7().to_string(), error, request_id, now_ms])?;
+        .execute(params![job, new_id(), error, request_id, now_ms])?;
     }
     let message: Option<i64> = t
         .prepare_cached("DELETE FROM jobs WHERE id = ?1 RETURNING message")?
@@ -169,6 +169,23 @@ pub(super) fn lease(
         )?
         .execute(params![queue, owner, now_ms, until_ms])?;
     Ok(rows > 0)
+}
+
+/// Extends the lease of a queue that `owner` still has; `false` when it has it no longer.
+pub(super) fn renew(t: &Transaction<'_>, queue: i64, owner: &str, until_ms: i64) -> Result<bool> {
+    let rows = t
+        .prepare_cached("UPDATE queues SET lease_until_ms = ?3 WHERE id = ?1 AND lease_owner = ?2")?
+        .execute(params![queue, owner, until_ms])?;
+    Ok(rows > 0)
+}
+
+/// Gives the lease of one queue back.
+pub(super) fn release_one(t: &Transaction<'_>, queue: i64, owner: &str) -> Result<()> {
+    t.prepare_cached(
+        "UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE id = ?1 AND lease_owner = ?2",
+    )?
+    .execute(params![queue, owner])?;
+    Ok(())
 }
 
 /// Whether another owner has a queue.

@@ -6,8 +6,8 @@ use crate::limits::{
 };
 use orama_runtime::names::Namespace;
 use orama_runtime::services::ServiceError;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 /// Jobs and the data that they carry, counted for each job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) struct Tallies(Mutex<All>);
 
 impl Tallies {
     fn with<T>(&self, work: impl FnOnce(&mut All) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.lock())
     }
 
     /// Takes room for an event that takes `cost` bytes of memory until it is committed, and makes `new` jobs.

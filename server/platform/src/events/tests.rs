@@ -88,6 +88,7 @@ impl Bench {
             name: function(name),
             wasm_hash: WasmHash::of(b""),
             wasm_cid: String::new(),
+            wasm_bytes: 8,
             settings: VersionSettings {
                 memory_limit_mb: 64,
                 timeout_seconds: 30,
@@ -116,7 +117,7 @@ impl Bench {
     fn start_with(&self, behaviour: Behaviour, running_max: usize) {
         let ran = Arc::clone(&self.ran);
         let run: Run = Arc::new(move |triggered| {
-            ran.lock().unwrap().push(triggered.clone());
+            ran.lock().push(triggered.clone());
             behaviour(triggered)
         });
         self.events.start(run, self.records.clone(), running_max);
@@ -132,7 +133,7 @@ impl Bench {
     }
 
     fn ran(&self) -> Vec<Triggered> {
-        self.ran.lock().unwrap().clone()
+        self.ran.lock().clone()
     }
 
     /// The data of all events that a function was given, in order.

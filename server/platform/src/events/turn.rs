@@ -1,21 +1,27 @@
 //! One turn of a trigger: some of its jobs, one after the other.
 
 use super::store::{self, Fate, Job, Message, QueueOwner};
+use super::unknown::Verdict;
 use super::writer::{Change, Settled};
-use super::{Inner, Ran, Run, Triggered, now_ms};
+use super::{EventsError, Inner, Ran, Run, Triggered, now_ms};
 use crate::limits::{JOB_LEASE, JOBS_TURN, JOBS_WINDOW};
 use bytes::Bytes;
 use orama_runtime::names::Namespace;
+use orama_store::blocking::blocking;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 /// How long a trigger waits when the node has no room for its function.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a trigger waits whose function this node does not know yet. Longer than [`FAILURE_PAUSE`], after which another
+/// node looks whether it can take the trigger over.
+const BEHIND_PAUSE: Duration = Duration::from_secs(3);
 
 /// How long a trigger waits when its jobs cannot be read or written, or are another node's.
 pub(super) const FAILURE_PAUSE: Duration = Duration::from_secs(1);
@@ -54,10 +60,23 @@ pub(super) struct TurnEnd {
 pub(super) struct Turn {
     pub(super) inner: Arc<Inner>,
     pub(super) run: Run,
-    pub(super) outcomes: UnboundedSender<Change>,
+    pub(super) outcomes: Sender<Change>,
     pub(super) queue: i64,
     pub(super) lease_until_ms: i64,
     pub(super) due_ms: Option<i64>,
+    /// Whether the lease is given back at the end.
+    pub(super) gives_back: bool,
+}
+
+/// How the attempt to run a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// It ran, or never will: its outcome is on its way to the disk.
+    Done,
+    /// It did not run, and is tried again after a pause.
+    NotNow,
+    /// It did not run, as the function may exist and is not known here. Another node may know it.
+    NotHere,
 }
 
 impl Turn {
@@ -67,10 +86,13 @@ impl Turn {
             Ok(next) if self.flush().await => next,
             Ok(_) => Next::After(FAILURE_PAUSE),
             Err(error) => {
-                tracing::error!(error, queue = self.queue, "the jobs of a trigger could not be run");
+                tracing::error!(%error, queue = self.queue, "the jobs of a trigger could not be run");
                 Next::After(FAILURE_PAUSE)
             }
         };
+        if self.gives_back {
+            self.give_back().await;
+        }
         let Self { queue, lease_until_ms, due_ms, .. } = self;
         // A retry without a pause is as good as a new job.
         let is_due = next == Next::WhenWoken && due_ms.is_some_and(|due_ms| due_ms <= now_ms());
@@ -78,7 +100,7 @@ impl Turn {
         TurnEnd { queue, lease_until_ms, next, due_ms }
     }
 
-    async fn jobs(&mut self) -> Result<Next, String> {
+    async fn jobs(&mut self) -> Result<Next, EventsError> {
         let queue = self.queue;
         if !self.lease().await? {
             // While another node has it, its jobs are looked at again: that node may have ended.
@@ -97,17 +119,22 @@ impl Turn {
             }
             let id = job.id;
             // None for a job that was removed since.
-            if let Some(message) = self.read(move |c| store::message(c, id)).await?
-                && !self.one(&owner, job, message).await
-            {
-                return Ok(Next::After(NO_ROOM_PAUSE));
+            if let Some(message) = self.read(move |c| store::message(c, id)).await? {
+                match self.one(&owner, job, message).await {
+                    Attempt::Done => {}
+                    Attempt::NotNow => return Ok(Next::After(NO_ROOM_PAUSE)),
+                    Attempt::NotHere => {
+                        self.gives_back = true;
+                        return Ok(Next::After(BEHIND_PAUSE));
+                    }
+                }
             }
         }
         Ok(if may_be_more { Next::Soon } else { Next::WhenWoken })
     }
 
     /// Sees to it that the queue is this node's for long enough to begin.
-    async fn lease(&mut self) -> Result<bool, String> {
+    async fn lease(&mut self) -> Result<bool, EventsError> {
         let half_ms = (JOB_LEASE / 2).as_millis() as i64;
         if self.lease_until_ms - now_ms() > half_ms {
             return Ok(true);
@@ -118,7 +145,9 @@ impl Turn {
             return Ok(false);
         }
         let (answer, wait) = oneshot::channel();
-        self.inner.change(Change::Lease(self.queue, answer));
+        if self.inner.try_change(Change::Lease(self.queue, answer)).is_err() {
+            return Ok(false);
+        }
         match wait.await {
             Ok(Some(until_ms)) => {
                 self.lease_until_ms = until_ms;
@@ -128,14 +157,24 @@ impl Turn {
         }
     }
 
+    /// Gives the lease back, so that a node that can run the jobs takes it.
+    async fn give_back(&mut self) {
+        let (answer, wait) = oneshot::channel();
+        self.lease_until_ms = 0;
+        if self.inner.try_change(Change::Release(self.queue, answer)).is_ok() {
+            // A lease that could not be given back ends by itself.
+            let _failed = wait.await;
+        }
+    }
+
     /// Waits until the outcomes of before are durable; `false` when some were lost.
     async fn flush(&self) -> bool {
         let (answer, wait) = oneshot::channel();
-        self.outcomes.send(Change::Flush(answer)).is_ok() && wait.await.unwrap_or(false)
+        self.outcomes.send(Change::Flush(answer)).await.is_ok() && wait.await.unwrap_or(false)
     }
 
-    /// Runs one job; `false` when the node had no room for it.
-    async fn one(&mut self, owner: &QueueOwner, job: Job, message: Message) -> bool {
+    /// Runs one job.
+    async fn one(&mut self, owner: &QueueOwner, job: Job, message: Message) -> Attempt {
         let QueueOwner { namespace, function } = owner;
         let bytes = message.data.len() as u64;
         let attempt = job.attempts.saturating_add(1);
@@ -154,15 +193,19 @@ impl Turn {
         };
         let counters = &self.inner.counters;
         let fate = match ran {
-            Ran::NoRoom => return false,
+            Ran::NoRoom => return Attempt::NotNow,
             Ran::Succeeded => {
                 counters.delivered.fetch_add(1, Ordering::Relaxed);
                 Fate::Gone
             }
-            Ran::NoFunction => {
-                tracing::info!(%namespace, %function, topic = message.topic, "an event was dropped: its function is deleted");
-                Fate::Gone
-            }
+            Ran::UnknownFunction => match self.inner.unknown.look_up(namespace, function).await {
+                Verdict::Deleted => {
+                    tracing::info!(%namespace, %function, topic = message.topic, "an event was dropped: its function was deleted");
+                    Fate::Gone
+                }
+                Verdict::Exists => return Attempt::NotNow,
+                Verdict::Undecided => return Attempt::NotHere,
+            },
             Ran::Failed { retry_count, retry_delay, .. } if attempt <= retry_count => {
                 counters.retried.fetch_add(1, Ordering::Relaxed);
                 let delay_ms = i64::try_from(retry_delay.as_millis()).unwrap_or(i64::MAX);
@@ -178,17 +221,17 @@ impl Turn {
         };
         let namespace = namespace.clone();
         // An error means that the node ends; the job runs again.
-        let _gone = self.outcomes.send(Change::Settle(Settled { namespace, job: job.id, bytes, fate }));
-        true
+        let settled = Settled { namespace, job: job.id, bytes, fate };
+        let _gone = self.outcomes.send(Change::Settle(Box::new(settled))).await;
+        Attempt::Done
     }
 
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, String> {
+    ) -> Result<T, EventsError> {
         let database = Arc::clone(&self.inner.database);
-        let read = tokio::task::spawn_blocking(move || database.read(work)).await;
-        read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+        blocking(move || Ok(database.read(work)?)).await
     }
 }
 

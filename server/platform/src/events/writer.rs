@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 /// Changes of one commit at most, so that none waits long behind others.
@@ -60,13 +60,15 @@ pub(super) enum Change {
     /// Answered when it is durable.
     Publish(Box<Publish>),
     /// Nobody waits for it.
-    Settle(Settled),
+    Settle(Box<Settled>),
     /// Answered when everything before is durable; `false` when some of it was lost.
     Flush(oneshot::Sender<bool>),
     /// Takes a queue; answered with the end of the lease, or with nothing when another node has it.
     Lease(i64, oneshot::Sender<Option<i64>>),
+    /// Gives a queue back to whichever node takes it next; answered when that is durable.
+    Release(i64, oneshot::Sender<()>),
     /// Keeps queues that are being worked on. Those that are kept, and until when, are sent when that is durable.
-    Renew(Vec<i64>, UnboundedSender<Renewed>),
+    Renew(Vec<i64>, mpsc::Sender<Renewed>),
 }
 
 /// Queues whose leases end then.
@@ -132,7 +134,8 @@ impl Writer {
                             store::publish(t, namespace, event, message_id, *published_at_ms, triggers)?;
                         done.woken.extend(queues.into_iter().map(|queue| (queue, namespace.clone())));
                     }
-                    Change::Settle(Settled { namespace, job, bytes, fate }) => {
+                    Change::Settle(settled) => {
+                        let Settled { namespace, job, bytes, fate } = &**settled;
                         let was_there = store::settle(t, *job, fate, now_ms)?;
                         if was_there && !matches!(fate, Fate::Retry { .. }) {
                             done.gone.push((namespace.clone(), Waiting { jobs: 1, bytes: *bytes }));
@@ -148,12 +151,13 @@ impl Writer {
                     Change::Renew(queues, _) => {
                         let mut kept = Vec::with_capacity(queues.len());
                         for queue in queues {
-                            if store::lease(t, *queue, &self.owner, now_ms, until_ms)? {
+                            if store::renew(t, *queue, &self.owner, until_ms)? {
                                 kept.push(*queue);
                             }
                         }
                         done.renewed.push((kept, until_ms));
                     }
+                    Change::Release(queue, _) => store::release_one(t, *queue, &self.owner)?,
                     Change::Flush(_) => {}
                 }
             }
@@ -188,8 +192,12 @@ impl Writer {
                 }
                 Change::Renew(_, answer) => {
                     if let Some(renewed) = renewed.next() {
-                        let _gone = answer.send(renewed);
+                        // A dispatcher that is behind takes the lease again when it needs it.
+                        let _full = answer.try_send(renewed);
                     }
+                }
+                Change::Release(_, answer) => {
+                    let _gone = answer.send(());
                 }
                 Change::Settle(_) => {}
             }
@@ -219,7 +227,7 @@ impl Writer {
                 Change::Lease(_, answer) => {
                     let _gone = answer.send(None);
                 }
-                Change::Settle(_) | Change::Renew(..) => {}
+                Change::Settle(_) | Change::Renew(..) | Change::Release(..) => {}
             }
         }
     }

@@ -35,13 +35,13 @@ pub struct Totals {
 }
 
 impl Counts {
-    pub(super) fn compiled(&self, took: Duration, ok: bool) {
+    pub(super) fn record_compilation(&self, took: Duration, ok: bool) {
         let counter = if ok { &self.compiled } else { &self.compile_failed };
         counter.fetch_add(1, Ordering::Relaxed);
         self.compile_us.fetch_add(micros(took), Ordering::Relaxed);
     }
 
-    pub(super) fn loaded(&self, took: Duration, ok: bool) {
+    pub(super) fn record_load(&self, took: Duration, ok: bool) {
         if !ok {
             self.load_failed.fetch_add(1, Ordering::Relaxed);
             return;

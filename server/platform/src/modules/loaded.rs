@@ -4,9 +4,10 @@ use crate::limits::{MODULE_OVERHEAD_BYTES, MODULES_AGES};
 use hashlink::LruCache;
 use orama_runtime::LoadedModule;
 use orama_runtime::function::WasmHash;
-use std::collections::HashMap;
+use orama_store::single_flight::SingleFlight;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 /// How much may be loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) trait Code {
     /// Its size.
     fn bytes(&self) -> usize;
     /// Says that it is not kept any more.
-    fn throw_out(&self);
+    fn evict(&self);
 }
 
 impl Code for LoadedModule {
@@ -44,18 +45,17 @@ impl Code for LoadedModule {
         self.image_bytes()
     }
 
-    fn throw_out(&self) {
+    fn evict(&self) {
         LoadedModule::evict(self);
     }
 }
 
-/// One load under way; those who want the same wait for it.
-type Load<M, E> = Arc<OnceLock<Result<Arc<M>, E>>>;
-
 /// Loaded code by the hash of its wasm.
 pub(super) struct Loaded<M, E> {
     bounds: Bounds,
-    state: Mutex<State<M, E>>,
+    state: Mutex<State<M>>,
+    /// One load at a time for each module.
+    loads: SingleFlight<WasmHash, Result<Arc<M>, E>>,
     /// Read by each invocation, so alone on its cache lines.
     age: Age,
     on_evicted: OnceLock<OnEvicted>,
@@ -65,25 +65,25 @@ pub(super) struct Loaded<M, E> {
 #[derive(Default)]
 struct Age(AtomicU64);
 
-struct State<M, E> {
+struct State<M> {
     modules: LruCache<WasmHash, Arc<M>>,
     bytes: u64,
     evicted: u64,
-    loading: HashMap<WasmHash, Load<M, E>>,
     /// What was loaded since [`Age`] moved.
     young: Bounds,
 }
 
 impl<M: Code, E: Clone> Loaded<M, E> {
     pub(super) fn new(bounds: Bounds) -> Self {
-        let state = State {
-            modules: LruCache::new_unbounded(),
-            bytes: 0,
-            evicted: 0,
-            loading: HashMap::new(),
-            young: Bounds::default(),
-        };
-        Self { bounds, state: Mutex::new(state), age: Age::default(), on_evicted: OnceLock::new() }
+        let state =
+            State { modules: LruCache::new_unbounded(), bytes: 0, evicted: 0, young: Bounds::default() };
+        Self {
+            bounds,
+            state: Mutex::new(state),
+            loads: SingleFlight::default(),
+            age: Age::default(),
+            on_evicted: OnceLock::new(),
+        }
     }
 
     /// Says who is told of what was thrown out; once, before anything is loaded.
@@ -100,7 +100,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
 
     /// The module, where it is loaded; it is the most recently used one now.
     pub(super) fn get(&self, hash: &WasmHash) -> Option<Arc<M>> {
-        self.lock().modules.get(hash).map(Arc::clone)
+        self.state.lock().modules.get(hash).map(Arc::clone)
     }
 
     /// The module, loaded by `load` where it is not there. Blocks while another thread loads the same one.
@@ -109,31 +109,23 @@ impl<M: Code, E: Clone> Loaded<M, E> {
         hash: WasmHash,
         load: impl FnOnce() -> Result<Arc<M>, E>,
     ) -> Result<Arc<M>, E> {
-        let under_way = {
-            let mut state = self.lock();
-            if let Some(module) = state.modules.get(&hash) {
-                return Ok(Arc::clone(module));
-            }
-            Arc::clone(state.loading.entry(hash).or_default())
-        };
-        let loaded = under_way.get_or_init(load).clone();
-        let mut state = self.lock();
-        // The first who comes by ends it; a load that began later is another one.
-        if state.loading.get(&hash).is_some_and(|load| Arc::ptr_eq(load, &under_way)) {
-            state.loading.remove(&hash);
-            if let Ok(module) = &loaded {
-                self.insert_into(state, hash, Arc::clone(module));
-            }
+        if let Some(module) = self.get(&hash) {
+            return Ok(module);
         }
-        loaded
+        self.loads.run(&hash, || {
+            // Another load may have ended since the look.
+            if let Some(module) = self.get(&hash) {
+                return Ok(module);
+            }
+            let module = load()?;
+            self.insert(hash, Arc::clone(&module));
+            Ok(module)
+        })
     }
 
     /// Keeps a module.
     pub(super) fn insert(&self, hash: WasmHash, module: Arc<M>) {
-        self.insert_into(self.lock(), hash, module);
-    }
-
-    fn insert_into(&self, mut state: MutexGuard<'_, State<M, E>>, hash: WasmHash, module: Arc<M>) {
+        let mut state = self.state.lock();
         let bytes = weight(&*module);
         state.bytes += bytes;
         let mut gone = Vec::new();
@@ -162,7 +154,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
     /// Throws out the modules that were not used for longest, a part of all, at least one: when the system has no room
     /// for another. Returns how many went.
     pub(super) fn make_room(&self) -> usize {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let wanted = (state.modules.len() / MODULES_AGES as usize).max(1);
         let gone: Vec<_> = (0..wanted).map_while(|_| state.remove_oldest()).collect();
         drop(state);
@@ -173,7 +165,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
 
     /// Lets go of a module that is not needed any more.
     pub(super) fn remove(&self, hash: &WasmHash) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(module) = state.modules.remove(hash) {
             state.bytes -= weight(&*module);
             drop(state);
@@ -182,7 +174,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let state = self.lock();
+        let state = self.state.lock();
         Usage { modules: state.modules.len() as u64, bytes: state.bytes, evicted: state.evicted }
     }
 
@@ -196,19 +188,14 @@ impl<M: Code, E: Clone> Loaded<M, E> {
             return;
         }
         // First, so that whoever looks it up now and is told before it keeps it does not keep it.
-        gone.iter().for_each(|(_, module)| module.throw_out());
+        gone.iter().for_each(|(_, module)| module.evict());
         if let Some(tell) = self.on_evicted.get() {
             tell(&gone.iter().map(|(hash, _)| *hash).collect());
         }
     }
-
-    // Nothing that can panic leaves the state half changed.
-    fn lock(&self) -> MutexGuard<'_, State<M, E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl<M: Code, E> State<M, E> {
+impl<M: Code> State<M> {
     fn remove_oldest(&mut self) -> Option<(WasmHash, Arc<M>)> {
         let (hash, module) = self.modules.remove_lru()?;
         self.bytes -= weight(&*module);

@@ -2,24 +2,32 @@
 //! wait one after another, so that many deploys of one hold up no other's by more than one compilation.
 
 use crate::limits::{COMPILES_WAITING_MAX, COMPILES_WAITING_NAMESPACE_MAX};
+use crate::rotation::Rotation;
 use orama_runtime::names::Namespace;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Bounds those who wait, and gives them turns. Clones share everything.
 #[derive(Clone, Default)]
 pub(super) struct Turns(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     /// Whether somebody has the turn.
     taken: bool,
-    /// Namespaces that wait, the next one first. None is empty.
-    waiting: VecDeque<(Namespace, VecDeque<oneshot::Sender<Turn>>)>,
+    /// Those that wait.
+    waiting: Rotation<Namespace, oneshot::Sender<Turn>>,
     /// Places taken, of all and of each namespace.
     places: usize,
     places_of: HashMap<Namespace, usize>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        // All of them together have one turn, so none needs a bound of its own.
+        Self { taken: false, waiting: Rotation::new(usize::MAX), places: 0, places_of: HashMap::new() }
+    }
 }
 
 /// A place among those who wait or have the turn; free again when dropped.
@@ -32,19 +40,15 @@ pub(super) struct Place {
 pub(super) struct Turn(Turns);
 
 impl Turns {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Whether nobody compiles or waits for it.
     pub(super) fn is_idle(&self) -> bool {
-        let state = self.state();
+        let state = self.0.lock();
         !state.taken && state.places == 0
     }
 
     /// A place for a module of the namespace; `None` when all are taken, or all of that namespace.
     pub(super) fn place(&self, namespace: &Namespace) -> Option<Place> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         let held = state.places_of.get(namespace).copied().unwrap_or_default();
         if state.places >= COMPILES_WAITING_MAX || held >= COMPILES_WAITING_NAMESPACE_MAX {
             return None;
@@ -59,16 +63,13 @@ impl Place {
     /// Waits for the turn.
     pub(super) async fn turn(&self) -> Turn {
         let next = {
-            let mut state = self.turns.state();
+            let mut state = self.turns.0.lock();
             if !state.taken {
                 state.taken = true;
                 return Turn(self.turns.clone());
             }
             let (sender, receiver) = oneshot::channel();
-            match state.waiting.iter_mut().find(|(namespace, _)| *namespace == self.namespace) {
-                Some((_, senders)) => senders.push_back(sender),
-                None => state.waiting.push_back((self.namespace.clone(), VecDeque::from([sender]))),
-            }
+            state.waiting.push(&self.namespace, sender);
             receiver
         };
         match next.await {
@@ -81,7 +82,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.turns.state();
+        let mut state = self.turns.0.lock();
         state.places -= 1;
         if let Some(held) = state.places_of.get_mut(&self.namespace) {
             *held -= 1;
@@ -95,21 +96,16 @@ impl Drop for Place {
 impl Drop for Turn {
     fn drop(&mut self) {
         let next = {
-            let mut state = self.0.state();
-            let Some((namespace, mut senders)) = state.waiting.pop_front() else {
+            let mut state = self.0.0.lock();
+            let Some((namespace, next)) = state.waiting.next() else {
                 state.taken = false;
                 return;
             };
-            let next = senders.pop_front();
-            if !senders.is_empty() {
-                state.waiting.push_back((namespace, senders));
-            }
+            state.waiting.done(&namespace);
             next
         };
-        if let Some(next) = next {
-            // Whoever does not wait any more gives the turn back, which drops it and so passes it on.
-            drop(next.send(Turn(self.0.clone())));
-        }
+        // Whoever does not wait any more gives the turn back, which drops it and so passes it on.
+        drop(next.send(Turn(self.0.clone())));
     }
 }
 
@@ -172,6 +168,6 @@ mod tests {
             (0..COMPILES_WAITING_MAX).map_while(|n| turns.place(&namespace(&format!("n{n}")))).collect();
         assert_eq!(many.len(), COMPILES_WAITING_MAX - 1, "one is still taken");
         drop((many, other));
-        assert!(turns.state().places_of.is_empty() && turns.state().places == 0);
+        assert!(turns.0.lock().places_of.is_empty() && turns.0.lock().places == 0);
     }
 }

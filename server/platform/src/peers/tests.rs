@@ -43,7 +43,7 @@ fn record(n: i64, message: &str) -> Record {
 }
 
 async fn know_each_other(nodes: &[&Node]) {
-    while nodes.iter().any(|node| node.peers.0.known().len() < nodes.len() - 1) {
+    while nodes.iter().any(|node| node.peers.0.known.lock().len() < nodes.len() - 1) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -67,7 +67,7 @@ async fn records_of_all_nodes_come_together_and_who_is_silent_is_named() {
     c.task.abort();
     let gathered = a.peers.ask(&namespace, &name, &filter).await;
     assert_eq!((gathered.records, gathered.missing), (vec![of_b], vec!["c:1".to_owned()]));
-    assert!(a.peers.0.waiting().is_empty());
+    assert!(a.peers.0.questions.lock().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

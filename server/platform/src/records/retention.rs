@@ -3,8 +3,8 @@
 use super::store::{self, Added};
 use super::{Function, RecordsError};
 use crate::limits::{RECORD_RETENTION, RECORDS_MAX_BYTES, RECORDS_PER_FUNCTION, RECORDS_PER_FUNCTION_BYTES};
-use jiff::Timestamp;
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::clock::now_ms;
 use orama_store::sqlite::Database;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::{HashMap, VecDeque};
@@ -87,7 +87,7 @@ impl Cleaner {
         let mut budget = STEP_BLOCKS + 2 * std::mem::take(&mut self.wrote);
         if self.age_due <= Instant::now() {
             let age_ms = i64::try_from(self.retention.age.as_millis()).unwrap_or(i64::MAX);
-            let too_old_ms = Timestamp::now().as_millisecond().saturating_sub(age_ms);
+            let too_old_ms = now_ms().saturating_sub(age_ms);
             // Put off first: after an error the next try is in a minute, not at once and for ever.
             self.age_due = Instant::now() + AGE_EVERY;
             let excess = database.read(stored_bytes)?.saturating_sub(self.retention.total_bytes);

@@ -2,6 +2,7 @@
 
 use super::FILE;
 use crate::limits::{KEYS_MAX, SECRETS_MAX};
+use crate::quotas::QuotaExceeded;
 use orama_store::replica::ReplicaError;
 use orama_store::sqlite::SqliteError;
 
@@ -20,6 +21,9 @@ pub enum RegistryError {
     /// A namespace has as many keys as it may.
     #[error("namespace {0:?} has {KEYS_MAX} keys, which is the most; delete those that are not used")]
     TooManyKeys(String),
+    /// A deploy would exceed a quota of its namespace.
+    #[error(transparent)]
+    QuotaExceeded(QuotaExceeded),
     /// A name was deployed 4,294,967,295 times.
     #[error("function {0:?} has no version numbers left")]
     NoVersionsLeft(String),

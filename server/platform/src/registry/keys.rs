@@ -5,9 +5,9 @@ use super::{Registry, RegistryError, now_ms};
 use crate::auth::{ApiKey, Credential, Role, key_hash};
 use crate::limits::KEYS_MAX;
 use orama_runtime::names::Namespace;
+use orama_store::ids::new_id;
 use rusqlite::{OptionalExtension, Row, params};
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// A key as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Registry {
     /// [`RegistryError::NoNamespace`], [`RegistryError::TooManyKeys`], or a failure to store it.
     pub fn create_key(&self, namespace: &Namespace, role: Role) -> Result<(String, ApiKey), RegistryError> {
         let key = ApiKey::generate()?;
-        let id = Uuid::now_v7().to_string();
+        let id = new_id();
         self.database.write(|t| {
             if !namespace_exists(t, namespace)? {
                 return Err(RegistryError::NoNamespace(namespace.to_string()));

@@ -51,16 +51,18 @@ impl Registry {
         self.database.read(|c| namespace_exists(c, namespace)).map_err(Into::into)
     }
 
-    /// All namespaces, by name.
+    /// Namespaces by name: at most `limit` of those behind the name `after`.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
-    pub fn namespaces(&self) -> Result<Vec<NamespaceEntry>, RegistryError> {
+    pub fn namespaces(&self, after: &str, limit: u32) -> Result<Vec<NamespaceEntry>, RegistryError> {
         self.database.read(|c| {
             let mut statement = c.prepare_cached(
-                "SELECT name, created_at_ms FROM namespaces WHERE deleted_at_ms IS NULL ORDER BY name",
+                "SELECT name, created_at_ms FROM namespaces WHERE deleted_at_ms IS NULL AND name > ?1
+                 ORDER BY name LIMIT ?2",
             )?;
-            let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+            let rows = statement
+                .query_map(params![after, limit], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
             rows.map(|row| {
                 let (name, created_at_ms) = row?;
                 Ok(NamespaceEntry { name: name_of(&name)?, created_at_ms })

@@ -1,7 +1,8 @@
 //! Who may read which object: what guests stored, by namespace and content id. The bytes are in a blob store.
 
+use super::quotas;
 use super::{Registry, RegistryError, namespace_exists, now_ms};
-use crate::limits::{STORAGE_OBJECTS_MAX, STORAGE_TOTAL_MAX_BYTES};
+use crate::quotas::Quota;
 use orama_runtime::names::Namespace;
 use orama_store::sqlite::SqliteError;
 use rusqlite::{Connection, params};
@@ -9,12 +10,12 @@ use rusqlite::{Connection, params};
 /// Why an object was not taken.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("the namespace has {STORAGE_OBJECTS_MAX} stored objects, and may have no more")]
-    TooMany,
+    #[error("the namespace has {count} stored objects and may have {limit} (quota `objects`)")]
+    TooMany { count: u64, limit: u64 },
     #[error(
-        "the namespace's stored objects have {used_bytes} bytes; with this one they would have more than {STORAGE_TOTAL_MAX_BYTES}"
+        "the namespace's stored objects have {used_bytes} bytes; with this one they would have more than {limit} (quota `object_bytes`)"
     )]
-    TooLarge { used_bytes: u64 },
+    TooLarge { used_bytes: u64, limit: u64 },
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
@@ -104,11 +105,13 @@ fn has_room(c: &Connection, namespace: &Namespace, cid: &str, size: u64) -> Resu
         .query_row([namespace.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // Neither is ever negative.
     let (count, used_bytes) = (count.unsigned_abs(), used.unsigned_abs());
-    if count >= STORAGE_OBJECTS_MAX {
-        return Err(StoreError::TooMany);
+    let limit = |quota| quotas::limit(c, namespace, quota);
+    let (objects, bytes) = (limit(Quota::Objects)?, limit(Quota::ObjectBytes)?);
+    if count >= objects {
+        return Err(StoreError::TooMany { count, limit: objects });
     }
-    if used_bytes.saturating_add(size) > STORAGE_TOTAL_MAX_BYTES {
-        return Err(StoreError::TooLarge { used_bytes });
+    if used_bytes.saturating_add(size) > bytes {
+        return Err(StoreError::TooLarge { used_bytes, limit: bytes });
     }
     Ok(true)
 }

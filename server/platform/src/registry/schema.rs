@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
-const STEPS: &[&str] = &[FIRST, SERVICES, START];
+const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS];
 
 /// The same where all nodes share the data.
 pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
@@ -107,6 +107,26 @@ const START: &str = "
 ALTER TABLE function_versions ADD COLUMN start TEXT NOT NULL DEFAULT 'auto';
 ";
 
+// What operators set beside the defaults, and what quotas count. The size of a module that was deployed before is not known
+// and counts as nothing until it is deployed again.
+const QUOTAS: &str = "
+CREATE TABLE quotas (
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    quota TEXT NOT NULL,
+    value INTEGER NOT NULL,
+    PRIMARY KEY (namespace, quota)
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE function_versions ADD COLUMN wasm_bytes INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE function_versions ADD COLUMN env_bytes INTEGER NOT NULL DEFAULT 0;
+
+UPDATE function_versions SET env_bytes = octet_length(env);
+
+-- Holds all that is summed up, so that no row is read for it.
+CREATE INDEX function_versions_by_module ON function_versions (namespace, wasm_hash, wasm_bytes, env_bytes);
+";
+
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. The function's creation is its first deploy, or
 /// the first after all of it was deleted.
 pub(super) const NEXT_VERSION: &str = "
@@ -120,19 +140,22 @@ RETURNING last_version, created_at_ms";
 
 pub(super) const INSERT_VERSION: &str = "
 INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
-    timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start,
+    wasm_bytes, env_bytes)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
-/// The columns that `stored` reads, in its order.
+/// The columns that `stored` reads, in its order; `$env` is the environment, or an empty one that costs nothing.
 macro_rules! select {
-    ($rest:literal) => {
+    ($env:literal, $rest:literal) => {
         concat!(
             "SELECT v.id, v.namespace, v.name, v.version, v.wasm_hash, v.wasm_cid, v.memory_limit_mb, ",
             "v.timeout_seconds, ",
             // Public belongs to the function: its newest version says so for all.
             "(SELECT n.is_public FROM function_versions n WHERE n.namespace = v.namespace AND n.name = v.name ",
             "ORDER BY n.version DESC LIMIT 1), ",
-            "v.retry_count, v.retry_delay_seconds, v.env, v.deployed_at_ms, ",
+            "v.retry_count, v.retry_delay_seconds, ",
+            $env,
+            ", v.deployed_at_ms, ",
             "f.created_at_ms, v.start FROM function_versions v JOIN functions f USING (namespace, name) ",
             $rest
         )
@@ -141,17 +164,24 @@ macro_rules! select {
 
 /// Version ?3 of (?1, ?2), or the newest when ?3 is NULL.
 pub(super) const FUNCTION: &str = select!(
+    "v.env",
     "WHERE v.namespace = ?1 AND v.name = ?2 AND v.version = coalesce(?3,
         (SELECT max(version) FROM function_versions WHERE namespace = ?1 AND name = ?2))"
 );
 
+/// The newest version of the functions of ?1 behind the name ?2, at most ?3.
 pub(super) const FUNCTIONS: &str = select!(
-    "WHERE v.namespace = ?1 AND v.version =
+    "'{}'",
+    "WHERE v.namespace = ?1 AND v.name > ?2 AND v.version =
         (SELECT max(w.version) FROM function_versions w WHERE w.namespace = ?1 AND w.name = v.name)
-     ORDER BY v.name"
+     ORDER BY v.name LIMIT ?3"
 );
 
-pub(super) const VERSIONS: &str = select!("WHERE v.namespace = ?1 AND v.name = ?2 ORDER BY v.version DESC");
+/// The versions of (?1, ?2) before ?3, or all when that is NULL, at most ?4.
+pub(super) const VERSIONS: &str = select!(
+    "'{}'",
+    "WHERE v.namespace = ?1 AND v.name = ?2 AND (?3 IS NULL OR v.version < ?3) ORDER BY v.version DESC LIMIT ?4"
+);
 
 /// Deletes version ?3 of (?1, ?2), or all when ?3 is NULL.
 pub(super) const DELETE: &str = "

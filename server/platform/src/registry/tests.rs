@@ -1,6 +1,7 @@
 //! What the registry promises: numbers, order, durability, isolation.
 
 use super::*;
+use crate::quotas::Quota;
 use crate::test_database::Change as _;
 mod shared;
 use crate::auth::{Role, key_hash};
@@ -21,6 +22,7 @@ fn new_version(ns: &str, name: &str, wasm: &str) -> NewVersion {
         name: function(name),
         wasm_hash: WasmHash::of(wasm.as_bytes()),
         wasm_cid: format!("cid-{wasm}"),
+        wasm_bytes: 8,
         settings: VersionSettings {
             memory_limit_mb: 64,
             timeout_seconds: 30,
@@ -57,7 +59,7 @@ fn concurrent_deploys_get_distinct_consecutive_versions() {
     });
     got.sort_unstable();
     assert_eq!(got, (1..=80).collect::<Vec<_>>());
-    let listed = registry.versions(&namespace("a"), &function("f")).unwrap();
+    let listed = registry.versions(&namespace("a"), &function("f"), None, 100).unwrap();
     assert_eq!(numbers(&listed), (1..=80).rev().collect::<Vec<_>>(), "newest first");
 }
 
@@ -98,7 +100,7 @@ fn a_number_is_never_given_twice_also_after_a_delete() {
     let deleted = registry.delete(&namespace("a"), &function("f"), None).unwrap();
     assert_eq!((deleted.versions, deleted.modules.len()), (2, 1), "the shared module is named once");
     assert!(registry.function(&namespace("a"), &function("f"), None).unwrap().is_none());
-    assert!(registry.functions(&namespace("a")).unwrap().is_empty());
+    assert!(registry.functions(&namespace("a"), "", 100).unwrap().is_empty());
     assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().version, 3);
     registry.delete(&namespace("a"), &function("f"), Some(3)).unwrap();
     assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().version, 4);
@@ -130,7 +132,7 @@ fn namespaces_do_not_see_each_other() {
     assert_eq!(registry.delete(&namespace("b"), &function("f"), None).unwrap().versions, 0);
     assert_eq!(registry.deploy(new_version("b", "f", "v")).unwrap().version, 1);
     let names: Vec<_> =
-        registry.functions(&namespace("a")).unwrap().iter().map(|f| f.name.to_string()).collect();
+        registry.functions(&namespace("a"), "", 100).unwrap().iter().map(|f| f.name.to_string()).collect();
     assert_eq!(names, ["f", "g"]);
     let missing = registry.deploy(new_version("nobody", "f", "w")).unwrap_err();
     assert!(matches!(missing, RegistryError::NoNamespace(name) if name == "nobody"));
@@ -186,7 +188,7 @@ fn the_generation_moves_with_every_change_and_only_then() {
     assert!(moved());
     registry.create_key(&namespace("a"), Role::Invoke).unwrap();
     assert!(moved());
-    registry.functions(&namespace("a")).unwrap();
+    registry.functions(&namespace("a"), "", 100).unwrap();
     registry.delete(&namespace("a"), &function("none"), None).unwrap();
     assert!(!moved());
     registry.delete(&namespace("a"), &function("f"), None).unwrap();
@@ -215,7 +217,7 @@ fn everything_acknowledged_survives_a_kill() {
     drop(log);
 
     let again = Registry::open(killed.path()).unwrap();
-    let listed = again.versions(&namespace("a"), &function("f")).unwrap();
+    let listed = again.versions(&namespace("a"), &function("f"), None, 100).unwrap();
     assert_eq!(numbers(&listed), [4, 3, 2, 1]);
     assert!(again.credential(&key_hash(key.reveal())).unwrap().is_some());
     assert_eq!(again.deploy(new_version("a", "f", "w")).unwrap().version, 6);
@@ -300,9 +302,9 @@ fn a_deleted_namespace_takes_everything_along_and_its_name_is_free_at_the_end() 
     assert_eq!(registry.begin_namespace_deletion(&a).unwrap(), None);
     assert!(!registry.namespace_exists(&a).unwrap());
     assert!(registry.credential(&key_hash(key.reveal())).unwrap().is_none());
-    assert!(registry.functions(&a).unwrap().is_empty());
+    assert!(registry.functions(&a, "", 100).unwrap().is_empty());
     let names = |registry: &Registry| -> Vec<String> {
-        registry.namespaces().unwrap().iter().map(|entry| entry.name.to_string()).collect()
+        registry.namespaces("", 100).unwrap().iter().map(|entry| entry.name.to_string()).collect()
     };
     assert_eq!(names(&registry), ["b"]);
     // As after a crash.
@@ -317,7 +319,7 @@ fn a_deleted_namespace_takes_everything_along_and_its_name_is_free_at_the_end() 
     assert_eq!(names(&registry), ["b"], "one that lives is not ended");
     registry.create_namespace(&a).unwrap().unwrap();
     assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().version, 1);
-    assert_eq!(registry.functions(&b).unwrap().len(), 1);
+    assert_eq!(registry.functions(&b, "", 100).unwrap().len(), 1);
 }
 
 fn topics(registry: &Registry, ns: &str, name: &str) -> Vec<String> {
@@ -407,4 +409,126 @@ fn every_change_of_triggers_moves_the_generation() {
     assert!(!moved(&|| matches!(registry.add_trigger(&a, &f, "t"), Ok(AddedTrigger::Known(_)))));
     let id = registry.triggers(&a, &f).unwrap().unwrap()[0].id.clone();
     assert!(moved(&|| registry.delete_trigger(&a, &f, &id).unwrap()));
+}
+
+/// The quota that a deploy would exceed.
+fn exceeded(registry: &Registry, new: NewVersion) -> (Quota, u64, u64) {
+    match registry.deploy(new) {
+        Err(RegistryError::QuotaExceeded(told)) => (told.quota, told.used, told.limit),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_deploy_that_exceeds_a_quota_is_refused_and_one_that_does_not_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path());
+    let (a, sized) = (namespace("a"), |name: &str, wasm: &str, wasm_bytes| NewVersion {
+        wasm_bytes,
+        ..new_version("a", name, wasm)
+    });
+    let with_env = |bytes: usize| {
+        let mut new = sized("f", "one", 10);
+        new.settings.env = BTreeMap::from([("K".to_owned(), "x".repeat(bytes))]);
+        new
+    };
+    let set = |quotas: &[(Quota, u64)]| {
+        registry.set_quotas(&a, &quotas.iter().copied().collect()).unwrap();
+    };
+    registry.deploy(sized("f", "one", 10)).unwrap();
+
+    set(&[(Quota::Functions, 1)]);
+    assert_eq!(exceeded(&registry, sized("g", "one", 10)), (Quota::Functions, 1, 1));
+    registry.deploy(sized("f", "one", 10)).unwrap();
+    registry.deploy(new_version("b", "g", "one")).unwrap();
+
+    set(&[(Quota::Versions, 2)]);
+    assert_eq!(exceeded(&registry, sized("f", "one", 10)), (Quota::Versions, 2, 2));
+    registry.deploy(sized("g", "one", 10)).unwrap();
+    registry.delete(&a, &function("f"), Some(1)).unwrap();
+    registry.deploy(sized("f", "one", 10)).unwrap();
+
+    set(&[(Quota::ModuleBytes, 25)]);
+    assert_eq!(exceeded(&registry, sized("f", "two", 16)), (Quota::ModuleBytes, 10, 25));
+    registry.deploy(sized("f", "two", 15)).unwrap();
+    registry.deploy(sized("h", "two", 15)).expect("a module that is there already counts once");
+
+    let env =
+        registry.usage(&a).unwrap().into_iter().find(|usage| usage.quota == Quota::EnvBytes).unwrap().used;
+    set(&[(Quota::EnvBytes, env + 100)]);
+    assert_eq!(exceeded(&registry, with_env(100)).0, Quota::EnvBytes, "the JSON around the value counts");
+    registry.deploy(with_env(80)).unwrap();
+
+    set(&[(Quota::FunctionNames, 3)]);
+    registry.delete(&a, &function("h"), None).unwrap();
+    assert_eq!(exceeded(&registry, sized("i", "one", 10)), (Quota::FunctionNames, 3, 3));
+    registry.deploy(sized("h", "one", 10)).expect("its name is known");
+
+    set(&[]);
+    registry.deploy(sized("i", "three", 1 << 20)).unwrap();
+    assert_eq!(registry.quotas(&a).unwrap(), BTreeMap::new());
+}
+
+#[test]
+fn usage_counts_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path());
+    for (name, wasm, wasm_bytes) in
+        [("f", "one", 10), ("f", "two", 20), ("f", "two", 20), ("g", "one", 10), ("h", "x", 1)]
+    {
+        registry.deploy(NewVersion { wasm_bytes, ..new_version("a", name, wasm) }).unwrap();
+    }
+    registry.delete(&namespace("a"), &function("h"), None).unwrap();
+    registry.store_object(&namespace("a"), "o", 7).unwrap();
+    registry.set_quotas(&namespace("a"), &BTreeMap::from([(Quota::Versions, 5)])).unwrap();
+    let usage = registry.usage(&namespace("a")).unwrap();
+    let shown: Vec<_> = usage.iter().map(|u| (u.quota.name(), u.used)).collect();
+    let env = serde_json::to_string(&new_version("a", "f", "x").settings.env).unwrap().len() as u64;
+    assert_eq!(
+        shown,
+        [
+            ("functions", 2),
+            ("function_names", 3),
+            ("versions", 3),
+            ("module_bytes", 30),
+            ("env_bytes", 4 * env),
+            ("objects", 1),
+            ("object_bytes", 7)
+        ]
+    );
+    let limits: Vec<_> = usage.iter().map(|u| u.limit).collect();
+    assert_eq!((limits[2], limits[0]), (5, Quota::Functions.default_limit()));
+    assert!(registry.usage(&namespace("b")).unwrap().iter().all(|usage| usage.used == 0));
+    assert!(matches!(registry.usage(&namespace("none")), Err(RegistryError::NoNamespace(_))));
+    assert!(matches!(
+        registry.set_quotas(&namespace("none"), &BTreeMap::new()),
+        Err(RegistryError::NoNamespace(_))
+    ));
+}
+
+#[test]
+fn lists_come_in_pages_and_without_environments() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path());
+    for name in ["c", "a", "b", "a", "a"] {
+        registry.deploy(new_version("a", name, "one")).unwrap();
+    }
+    let names = |after: &str, limit| -> Vec<String> {
+        let page = registry.functions(&namespace("a"), after, limit).unwrap();
+        assert!(page.iter().all(|function| function.env.is_empty()));
+        page.iter().map(|function| function.name.to_string()).collect()
+    };
+    assert_eq!(
+        (names("", 2), names("b", 2), names("c", 2)),
+        (vec!["a".into(), "b".into()], vec!["c".into()], vec![])
+    );
+    let versions =
+        |before, limit| numbers(&registry.versions(&namespace("a"), &function("a"), before, limit).unwrap());
+    assert_eq!((versions(None, 2), versions(Some(2), 2)), (vec![3, 2], vec![1]));
+    let namespaces =
+        |after: &str| registry.namespaces(after, 1).unwrap().pop().map(|entry| entry.name.to_string());
+    assert_eq!(
+        (namespaces(""), namespaces("a"), namespaces("b")),
+        (Some("a".into()), Some("b".into()), None)
+    );
 }

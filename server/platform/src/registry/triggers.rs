@@ -3,8 +3,8 @@
 use super::{Registry, RegistryError, now_ms};
 use crate::limits::TRIGGERS_MAX;
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::ids::new_id;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use uuid::Uuid;
 
 /// A topic whose messages run a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Registry {
             if count >= TRIGGERS_MAX {
                 return Ok(AddedTrigger::TooMany);
             }
-            let id = Uuid::now_v7().to_string();
+            let id = new_id();
             t.prepare_cached(
                 "INSERT INTO triggers (id, namespace, function, topic, created_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?

@@ -7,10 +7,11 @@ use super::SecretStore;
 use crate::limits::{SECRETS_REMEMBERED_BYTES, SECRETS_REMEMBERED_NAMESPACE_BYTES};
 use orama_runtime::names::{Namespace, SecretName};
 use orama_runtime::services::{Answer, SecretValue, Secrets, ServiceError};
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::ready;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What an entry takes beside its name and its value, roughly.
 const ENTRY_BYTES: usize = 128;
@@ -40,7 +41,7 @@ impl Secrets for CoreSecrets {
         name: &str,
     ) -> Answer<Result<Option<Arc<SecretValue>>, ServiceError>> {
         let generation = self.store.generation.load(Ordering::Acquire);
-        if let Some(known) = lock(&self.memory).refresh(generation).get(namespace, name) {
+        if let Some(known) = self.memory.lock().refresh(generation).get(namespace, name) {
             return Box::pin(ready(Ok(known.clone())));
         }
         // No secret can have another name.
@@ -53,7 +54,7 @@ impl Secrets for CoreSecrets {
             let error = match reading.await {
                 Ok(Ok(found)) => {
                     let found = found.map(Arc::new);
-                    lock(&memory).keep(generation, namespace, name.as_str(), found.clone());
+                    memory.lock().keep(generation, namespace, name.as_str(), found.clone());
                     return Ok(found);
                 }
                 Ok(Err(error)) => error.to_string(),
@@ -66,10 +67,6 @@ impl Secrets for CoreSecrets {
             ))
         })
     }
-}
-
-fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Default)]

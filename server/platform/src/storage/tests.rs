@@ -2,6 +2,7 @@ use super::suite;
 use super::suite::wait;
 use super::*;
 use crate::limits::{STORAGE_OBJECTS_MAX, STORAGE_TOTAL_MAX_BYTES};
+use crate::quotas::Quota;
 use orama_store::blob::ipfs::{IpfsBlobs, Settings};
 use orama_store::blob::local::LocalBlobs;
 use orama_store::breaker::Breaker;
@@ -31,7 +32,7 @@ impl Node {
                 api_url: &kubo.urls()[0].parse().unwrap(),
                 pin_name: "orama/objects".to_owned(),
                 breaker: Breaker::new("blobs"),
-                is_named: Arc::new(move |cid| registry.is_blob_named(cid).map_err(|error| error.to_string())),
+                is_named: Arc::new(move |cid| Ok(registry.is_blob_named(cid)?)),
                 backplane: backplane.clone(),
             });
             Arc::new(blobs.unwrap())
@@ -48,7 +49,8 @@ impl Node {
             registry.create_namespace(namespace).unwrap();
         }
         let blobs = blobs(&dir.path().join("objects"), &registry, backplane.handle());
-        let storage = ObjectStorage::new(registry, blobs, backplane.handle().clone());
+        let disk = DiskReserve::new(dir.path().to_owned(), 0);
+        let storage = ObjectStorage::new(registry, blobs, disk, backplane.handle().clone());
         Self { storage, a, b, dir, _backplane: backplane }
     }
 
@@ -154,4 +156,24 @@ fn damage_is_told_without_the_files_name_and_repaired_by_the_next_put() {
         ErrorCode::Internal,
         "lost is not unknown"
     );
+}
+
+#[test]
+fn nothing_is_stored_when_the_disk_has_only_its_reserve() {
+    let mut node = Node::new();
+    node.storage.store.disk = DiskReserve::new(node.dir.path().to_owned(), u64::MAX);
+    let refused = node.refused(b"1");
+    assert_eq!(refused.code, ErrorCode::Unavailable);
+    assert!(refused.message.contains("must stay free"), "{refused}");
+}
+
+#[test]
+fn an_operators_quota_bounds_objects() {
+    let node = Node::new();
+    let registry = &node.storage.store.registry;
+    registry.set_quotas(&node.a, &[(Quota::Objects, 1), (Quota::ObjectBytes, 4)].into()).unwrap();
+    assert!(node.refused(b"12345").message.contains("quota `object_bytes`"));
+    wait(node.storage.put(&node.a, Bytes::from_static(b"1234"))).unwrap();
+    assert!(node.refused(b"1").message.contains("quota `objects`"));
+    wait(node.storage.put(&node.b, Bytes::from_static(b"12345"))).unwrap();
 }

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::limits::TRANSFER_DATABASE_TIMEOUT;
 use crate::settings::Places;
-use jiff::Timestamp;
 use orama_runtime::names::Namespace;
 use orama_store::blob::{Blobs, cid};
+use orama_store::clock::now_ms;
 use orama_store::rqlite::RqliteClient;
 use orama_store::settings::{NamespaceDatabase, RqliteAt};
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ pub fn export(places: &Places, to: &Path, with_secrets_key: bool) -> Result<Mani
     writer.finish(Manifest {
         format: FORMAT,
         orama: env!("CARGO_PKG_VERSION").to_owned(),
-        exported_at_ms: Timestamp::now().as_millisecond(),
+        exported_at_ms: now_ms(),
         namespaces,
         databases,
         secret_key_ids: registry.texts("SELECT DISTINCT key_id FROM secrets ORDER BY 1")?,

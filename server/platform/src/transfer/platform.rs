@@ -21,8 +21,16 @@ use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
 
 /// The registry's tables; those that others refer to come first.
-pub(super) const TABLES_OF_REGISTRY: &[&str] =
-    &["namespaces", "api_keys", "functions", "function_versions", "secrets", "triggers", "stored_objects"];
+pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
+    "namespaces",
+    "api_keys",
+    "functions",
+    "function_versions",
+    "secrets",
+    "triggers",
+    "stored_objects",
+    "quotas",
+];
 
 /// The events' tables, likewise. All of them give ids that never come again.
 pub(super) const TABLES_OF_EVENTS: &[&str] = &["messages", "queues", "jobs", "dead_letters"];

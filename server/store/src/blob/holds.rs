@@ -1,8 +1,9 @@
 //! What keeps a blob from being removed while somebody is about to name it.
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Which blobs of a store are held, and which are being removed. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +31,7 @@ pub struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut used = self.holds.lock();
+        let mut used = self.holds.0.used.lock();
         if let Some(Use::Held(count)) = used.get_mut(&self.cid) {
             *count -= 1;
             if *count == 0 {
@@ -45,7 +46,7 @@ struct Removing<'a>(&'a Holds, &'a str);
 
 impl Drop for Removing<'_> {
     fn drop(&mut self) {
-        self.0.lock().remove(self.1);
+        self.0.0.used.lock().remove(self.1);
         self.0.0.removed.notify_all();
     }
 }
@@ -74,12 +75,9 @@ impl Holds {
 
     fn lock_unless_removing(&self, cid: &str) -> MutexGuard<'_, HashMap<String, Use>> {
         let is_removed = |used: &mut HashMap<String, Use>| matches!(used.get(cid), Some(Use::Removing));
-        self.0.removed.wait_while(self.lock(), is_removed).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    // Nothing that can panic leaves the counts half changed.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Use>> {
-        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut used = self.0.used.lock();
+        self.0.removed.wait_while(&mut used, is_removed);
+        used
     }
 }
 
@@ -100,7 +98,7 @@ mod tests {
         assert_eq!(remove(), None);
         drop(second);
         assert_eq!(remove(), Some(true));
-        assert!(holds.lock().is_empty());
+        assert!(holds.0.used.lock().is_empty());
     }
 
     #[test]
@@ -132,6 +130,6 @@ mod tests {
             end.send(()).unwrap();
             is_held.recv().unwrap();
         });
-        assert!(holds.lock().is_empty());
+        assert!(holds.0.used.lock().is_empty());
     }
 }

@@ -15,22 +15,25 @@
 use super::local::LocalBlobs;
 use super::{BlobError, Blobs, Holds, cid};
 use crate::breaker::Breaker;
+use crate::causes::{Cause, SharedCause};
 use crate::limits::{BLOB_COPIES_MAX_BYTES, START_CLEANING_MAX};
+use crate::single_flight::SingleFlight;
 use api::{Api, CallError};
 use bytes::Bytes;
 use fetched::Fetched;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use parking_lot::Mutex;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use tokio::runtime::Handle;
 use url::Url;
 
 mod api;
 mod fetched;
 
-/// Whether anything of the cluster names a blob, by a registry that has all that was acknowledged anywhere before the call.
-/// Blocks.
-pub type IsNamed = Arc<dyn Fn(&str) -> Result<bool, String> + Send + Sync>;
+/// Whether anything in the cluster names a blob, by a registry that has caught up with what was acknowledged anywhere before the
+/// call. Blocks.
+pub type IsNamed = Arc<dyn Fn(&str) -> Result<bool, Cause> + Send + Sync>;
 
 /// How a store in IPFS is set up.
 pub struct Settings<'a> {
@@ -60,7 +63,8 @@ struct Inner {
     kubo: Arc<Kubo>,
     is_named: IsNamed,
     backplane: Handle,
-    fetching: Mutex<HashMap<String, Fetching>>,
+    /// Fetches in flight.
+    fetches: SingleFlight<String, Result<Option<Bytes>, SharedCause>>,
     /// Removals that failed. After a restart the local copy reminds of them.
     unremoved: Mutex<HashSet<String>>,
 }
@@ -71,8 +75,26 @@ struct Kubo {
     pin_name: String,
 }
 
-/// One fetch under way; those who want the same blob wait for it.
-type Fetching = Arc<OnceLock<Result<Option<Bytes>, String>>>;
+/// What kubo, or the way to it, did wrong.
+#[derive(Debug, thiserror::Error)]
+enum KuboError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error("it gave {cid} the content id {given:?}")]
+    OtherId { cid: String, given: String },
+    #[error("what it returned for {0} is something else")]
+    OtherBytes(String),
+    #[error("neither it nor this node has {0}")]
+    Lost(String),
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl From<KuboError> for BlobError {
+    fn from(error: KuboError) -> Self {
+        Self::Unavailable(Arc::new(error))
+    }
+}
 
 impl IpfsBlobs {
     /// Opens the folders. kubo need not be there.
@@ -81,14 +103,14 @@ impl IpfsBlobs {
     /// [`BlobError::File`], or [`BlobError::Unavailable`] when the system lacks what a client needs.
     pub fn open(settings: Settings<'_>) -> Result<Self, BlobError> {
         let Settings { dir, copies, api_url, pin_name, breaker, is_named, backplane } = settings;
-        let api = Api::new(api_url, breaker).map_err(BlobError::Unavailable)?;
+        let api = Api::new(api_url, breaker).map_err(KuboError::from)?;
         Ok(Self(Arc::new(Inner {
             own: LocalBlobs::open(dir)?,
             copies: Fetched::open(copies, BLOB_COPIES_MAX_BYTES)?,
             kubo: Arc::new(Kubo { api, pin_name }),
             is_named,
             backplane,
-            fetching: Mutex::default(),
+            fetches: SingleFlight::default(),
             unremoved: Mutex::default(),
         })))
     }
@@ -107,8 +129,8 @@ impl Inner {
             let _ = answer.send(work.await);
         });
         match wait.recv() {
-            Ok(answer) => answer.map_err(|error| BlobError::Unavailable(error.to_string())),
-            Err(_) => Err(BlobError::Unavailable("the node is stopping".to_owned())),
+            Ok(answer) => Ok(answer.map_err(KuboError::from)?),
+            Err(_) => Err(KuboError::Stopping.into()),
         }
     }
 
@@ -117,7 +139,7 @@ impl Inner {
         if given == cid {
             return Ok(());
         }
-        Err(BlobError::Unavailable(format!("it gave {cid} the content id {given:?}")))
+        Err(KuboError::OtherId { cid: cid.to_owned(), given }.into())
     }
 
     fn pin(&self, cid: &str) -> Result<bool, BlobError> {
@@ -136,17 +158,12 @@ impl Inner {
 
     /// Fetches a blob, or waits for who fetches it.
     fn fetch(&self, cid: &str, is_own: bool) -> Result<Option<Bytes>, BlobError> {
-        let under_way = Arc::clone(self.fetching().entry(cid.to_owned()).or_default());
-        let fetched = under_way
-            .get_or_init(|| {
-                let fetched = self.fetch_anew(cid, is_own).map_err(|error| match error {
-                    BlobError::Unavailable(why) => why,
-                    error => error.to_string(),
-                });
-                self.fetching().remove(cid);
-                fetched
+        let fetched = self.fetches.run(&cid.to_owned(), || {
+            self.fetch_anew(cid, is_own).map_err(|error| match error {
+                BlobError::Unavailable(cause) => cause,
+                error => Arc::new(error),
             })
-            .clone();
+        });
         fetched.map_err(BlobError::Unavailable)
     }
 
@@ -156,7 +173,7 @@ impl Inner {
             return Ok(None);
         };
         if cid::of(&bytes) != cid {
-            return Err(BlobError::Unavailable(format!("what it returned for {cid} is something else")));
+            return Err(KuboError::OtherBytes(cid.to_owned()).into());
         }
         let kept = if is_own { self.own.put_as(cid, &bytes) } else { self.copies.put(cid, &bytes) };
         // Whoever asked gets the bytes all the same.
@@ -166,13 +183,13 @@ impl Inner {
         Ok(Some(bytes))
     }
 
-    fn fetching(&self) -> std::sync::MutexGuard<'_, HashMap<String, Fetching>> {
-        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+    fn named(&self, cid: &str) -> Result<bool, BlobError> {
+        (self.is_named)(cid).map_err(|cause| BlobError::Unavailable(cause.into()))
     }
 
     /// See the module's text.
     fn remove(&self, cid: &str) -> Result<bool, BlobError> {
-        let named = |cid: &str| (self.is_named)(cid).map_err(BlobError::Unavailable);
+        let named = |cid: &str| self.named(cid);
         if named(cid)? {
             return Ok(false);
         }
@@ -199,7 +216,7 @@ impl Inner {
         }
         match self.local(cid)?.0 {
             Some(bytes) => self.add(cid, bytes),
-            None => Err(BlobError::Unavailable(format!("neither it nor this node has {cid}"))),
+            None => Err(KuboError::Lost(cid.to_owned()).into()),
         }
     }
 }
@@ -238,7 +255,7 @@ impl Blobs for IpfsBlobs {
             return Ok(false);
         }
         let removed = self.0.remove(cid);
-        let mut unremoved = self.0.unremoved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unremoved = self.0.unremoved.lock();
         if removed.is_ok() {
             unremoved.remove(cid);
         } else if unremoved.len() < START_CLEANING_MAX {
@@ -248,7 +265,7 @@ impl Blobs for IpfsBlobs {
     }
 
     fn retry_removals(&self) {
-        let again = self.0.unremoved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let again = self.0.unremoved.lock().clone();
         for cid in again {
             // One that is held is named soon, or removed by who holds it.
             if let Some(Err(error)) = self.holds().unless_held(&cid, || self.remove(&cid)) {
@@ -273,7 +290,7 @@ impl Blobs for IpfsBlobs {
             }
             let _hold = self.holds().hold(&cid);
             // It may have been removed since.
-            if (self.0.is_named)(&cid).map_err(BlobError::Unavailable)? {
+            if self.0.named(&cid)? {
                 self.0.ensure_pinned(&cid)?;
                 repaired += 1;
             }

@@ -1,5 +1,6 @@
 //! Content-addressed stores: of modules, and of what guests store.
 
+use crate::causes::SharedCause;
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::io;
@@ -29,9 +30,9 @@ pub enum BlobError {
         /// The content id asked for.
         cid: String,
     },
-    /// A server that keeps the blobs cannot be reached, or does not do what it should. What was asked may be tried again.
+    /// kubo cannot be reached, or did not do what it was asked. The call may be retried.
     #[error("blob store: kubo: {0}")]
-    Unavailable(String),
+    Unavailable(#[source] SharedCause),
 }
 
 /// A content-addressed store. All calls block.

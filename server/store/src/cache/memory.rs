@@ -10,11 +10,12 @@ use hashlink::LruCache;
 use orama_runtime::limits::{CACHE_KEY_MAX_BYTES, CACHE_VALUE_MAX_BYTES};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, Cache, ErrorCode, ServiceError};
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use std::collections::HashMap;
 use std::future::ready;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 /// Parts of a namespace with a lock each. A lock is held for some 100 ns, so that cores seldom meet.
@@ -90,14 +91,14 @@ impl MemoryCache {
 
     /// Forgets all of a namespace.
     pub fn remove(&self, namespace: &Namespace) {
-        let removed = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        let removed = self.0.tenants.write().remove(namespace);
         // Outside the lock, as freeing many entries takes its time.
         drop(removed);
     }
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
-        let removed = std::mem::take(&mut *self.0.tenants.write().unwrap_or_else(PoisonError::into_inner));
+        let removed = std::mem::take(&mut *self.0.tenants.write());
         drop(removed);
     }
 
@@ -124,11 +125,6 @@ impl MemoryCache {
 
 fn weight(key: &str, value: &Value) -> usize {
     ENTRY_BYTES + key.len() + value.len()
-}
-
-// Nothing that can panic leaves a map half changed.
-fn lock(shard: &Mutex<LruCache<Box<str>, Entry>>) -> MutexGuard<'_, LruCache<Box<str>, Entry>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Tenant {
@@ -161,10 +157,10 @@ impl Tenant {
     /// from each part in turn, they would drift apart, and one with few entries would lose what is in use.
     fn drop_one(&self) -> bool {
         loop {
-            let lengths = self.shards.iter().map(|shard| (lock(shard).len(), shard));
+            let lengths = self.shards.iter().map(|shard| (shard.lock().len(), shard));
             let Some((1.., fullest)) = lengths.max_by_key(|(length, _)| *length) else { return false };
             // Somebody else may have emptied it.
-            if let Some((key, entry)) = lock(fullest).remove_lru() {
+            if let Some((key, entry)) = fullest.lock().remove_lru() {
                 self.freed(weight(&key, &entry.value));
                 return true;
             }
@@ -174,7 +170,7 @@ impl Tenant {
     fn shard(&self, key: &str) -> MutexGuard<'_, LruCache<Box<str>, Entry>> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         // The index is below the length, and an array is never empty.
-        lock(self.shards.get(index).unwrap_or(&self.shards[0]))
+        self.shards.get(index).unwrap_or(&self.shards[0]).lock()
     }
 }
 
@@ -184,12 +180,12 @@ impl Shared {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<Namespace, Arc<Tenant>>> {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner)
+        self.tenants.read()
     }
 
     fn tenant(&self, namespace: &Namespace) -> Arc<Tenant> {
         self.find(namespace).unwrap_or_else(|| {
-            let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
+            let mut tenants = self.tenants.write();
             Arc::clone(tenants.entry(namespace.clone()).or_insert_with(|| Arc::new(Tenant::new(&self.used))))
         })
     }

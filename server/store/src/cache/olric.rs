@@ -5,9 +5,9 @@
 //! time. Counters are never in the near cache.
 
 mod entry;
+mod invalidations;
 mod members;
 mod near;
-mod news;
 mod source;
 
 use super::memory::{check_key, check_value};
@@ -16,8 +16,8 @@ use crate::limits::OLRIC_CALLS_MAX;
 use crate::olric::{Olric, OlricError};
 use crate::pubsub::PubSub;
 use bytes::Bytes;
+use invalidations::Invalidations;
 use near::{FetchId, Near};
-use news::News;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, Cache, ErrorCode, ServiceError};
 use source::{Failed, Found, Source};
@@ -33,7 +33,7 @@ pub struct OlricCache(Arc<Inner>);
 struct Inner {
     source: Source,
     near: Arc<Near>,
-    news: News,
+    invalidations: Invalidations,
     /// Calls under way, also those whose guests gave up.
     calls: Arc<Semaphore>,
 }
@@ -50,9 +50,9 @@ impl OlricCache {
         near_ttl: Duration,
     ) -> Self {
         let near = Arc::new(Near::new(near_bytes, near_ttl));
-        let news = News::new(pubsub, &near, olric.backplane());
+        let invalidations = Invalidations::new(pubsub, &near, olric.backplane());
         let calls = Arc::new(Semaphore::new(OLRIC_CALLS_MAX));
-        Self(Arc::new(Inner { source: Source::new(olric, cluster), near, news, calls }))
+        Self(Arc::new(Inner { source: Source::new(olric, cluster), near, invalidations, calls }))
     }
 
     /// Removes all of a namespace. Blocks.
@@ -62,7 +62,7 @@ impl OlricCache {
     pub fn remove(&self, namespace: &Namespace) -> Result<(), OlricError> {
         let removed = self.0.source.olric().backplane().block_on(self.0.source.destroy(namespace));
         self.0.near.forget_namespace(namespace);
-        self.0.news.tell(namespace, None);
+        self.0.invalidations.send(namespace, None);
         removed
     }
 
@@ -109,15 +109,15 @@ impl Inner {
         namespace: &Namespace,
         key: &str,
         done: Result<T, Failed>,
-        is_news: impl FnOnce(&T) -> bool,
+        invalidates: impl FnOnce(&T) -> bool,
     ) -> Result<T, ServiceError> {
         self.near.forget(namespace, key);
-        let is_news = match &done {
-            Ok(value) => is_news(value),
+        let invalidates = match &done {
+            Ok(value) => invalidates(value),
             Err(failed) => failed.may_be_done,
         };
-        if is_news {
-            self.news.tell(namespace, Some(key));
+        if invalidates {
+            self.invalidations.send(namespace, Some(key));
         }
         done.map_err(|failed| failed.error)
     }
@@ -208,7 +208,7 @@ impl Cache for OlricCache {
         let (inner, namespace, key) = (Arc::clone(&self.0), namespace.clone(), key.to_owned());
         self.run(async move {
             let done = inner.source.increment(&namespace, &key, delta).await;
-            inner.changed(&namespace, &key, done, |sum| sum.is_news).map(|sum| sum.sum)
+            inner.changed(&namespace, &key, done, |sum| sum.invalidates).map(|sum| sum.sum)
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What every pubsub must do.
 
-use crate::pubsub::{Heard, PubSub, Subscription};
+use crate::pubsub::{PubSub, Received, Subscription};
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn send(pubsub: &dyn PubSub, topic: &str, message: impl AsRef<[u8]>) {
 
 async fn hear(listener: &mut Box<dyn Subscription>) -> Bytes {
     match tokio::time::timeout(PATIENCE, listener.next()).await {
-        Ok(Heard::Message(message)) => message,
+        Ok(Received::Message(message)) => message,
         other => panic!("no message: {other:?}"),
     }
 }

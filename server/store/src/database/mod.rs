@@ -16,7 +16,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 mod batch_check;
-pub mod kept;
+pub mod read_cache;
 mod rows;
 pub mod rqlite;
 pub mod sqlite;

@@ -46,6 +46,18 @@ const V6: &[(Ipv6Addr, u8, &str)] = &[
 /// IPv4 have every public IPv4 host there.
 const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
+/// The same for gateways of a local network (RFC 8215), which mostly use its first 96 bits.
+const LOCAL_NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 96);
+
+/// IPv4-compatible addresses hold an IPv4 address in their last 32 bits.
+const COMPATIBLE: (Ipv6Addr, u8) = (Ipv6Addr::UNSPECIFIED, 96);
+
+/// 6to4 holds it in the 32 bits behind this.
+const SIX_TO_FOUR: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16);
+
+/// Teredo holds the client's, inverted, in the last 32 bits.
+const TEREDO: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32);
+
 /// Where global unicast addresses are.
 const GLOBAL: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
@@ -57,6 +69,22 @@ pub(super) fn not_public(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// The IPv4 address that an IPv6 address leads to through a translator or a tunnel; `None` where there is none.
+pub(super) fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else { return None };
+    let bits = address.to_bits();
+    if let Some(mapped) = address.to_ipv4_mapped() {
+        return Some(mapped);
+    }
+    if [NAT64, LOCAL_NAT64, COMPATIBLE].into_iter().any(|network| is_in(address, network)) {
+        return Some(Ipv4Addr::from_bits(bits as u32));
+    }
+    if is_in(address, SIX_TO_FOUR) {
+        return Some(Ipv4Addr::from_bits((bits >> 80) as u32));
+    }
+    is_in(address, TEREDO).then(|| Ipv4Addr::from_bits(!(bits as u32)))
+}
+
 fn v4(address: Ipv4Addr) -> Option<&'static str> {
     let bits = address.to_bits();
     V4.iter()
@@ -66,7 +94,7 @@ fn v4(address: Ipv4Addr) -> Option<&'static str> {
 
 fn v6(address: Ipv6Addr) -> Option<&'static str> {
     if is_in(address, NAT64) {
-        return v4(Ipv4Addr::from_bits((address.to_bits() & u128::from(u32::MAX)) as u32));
+        return v4(Ipv4Addr::from_bits(address.to_bits() as u32));
     }
     let special = V6.iter().find(|(network, length, _)| is_in(address, (*network, *length)));
     match special {
@@ -179,6 +207,24 @@ mod tests {
             ("ff02::1", Some("multicast")),
         ] {
             assert_eq!(word(address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_ipv4_address_is_found_in_an_ipv6_address() {
+        for (address, expected) in [
+            ("::ffff:8.8.4.4", Some("8.8.4.4")),
+            ("::8.8.4.4", Some("8.8.4.4")),
+            ("64:ff9b::8.8.4.4", Some("8.8.4.4")),
+            ("64:ff9b:1::8.8.4.4", Some("8.8.4.4")),
+            ("2002:808:404::1", Some("8.8.4.4")),
+            // Teredo's client, inverted.
+            ("2001:0:4136:e378:8000:63bf:f7f7:fbfb", Some("8.8.4.4")),
+            ("2001:4860:4860::8888", None),
+            ("8.8.4.4", None),
+        ] {
+            let expected = expected.map(|text| text.parse::<Ipv4Addr>().unwrap());
+            assert_eq!(embedded(address.parse().unwrap()), expected, "{address}");
         }
     }
 

@@ -36,6 +36,32 @@ pub(super) fn explain(error: &reqwest::Error) -> ServiceError {
     ServiceError::unavailable(if error.is_connect() { "cannot connect" } else { "the connection failed" })
 }
 
+/// Whether the server closed or reset the connection before the head of its answer.
+pub(super) fn is_dropped(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        let http = cause.downcast_ref::<hyper::Error>();
+        if http.is_some_and(|error| error.is_incomplete_message() || error.is_closed()) {
+            return true;
+        }
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(
+            io,
+            Some(
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::NotConnected
+                    | io::ErrorKind::UnexpectedEof
+            )
+        ) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
 fn words(cause: &(dyn Error + 'static)) -> Option<ServiceError> {
     if let Some(error) = cause.downcast_ref::<io::Error>() {
         return of_io(error);

@@ -26,8 +26,10 @@ const NOT_FOR_GUESTS: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Headers that prove something to one host and are no other's business.
-const CREDENTIALS: [HeaderName; 2] = [header::AUTHORIZATION, header::COOKIE];
+/// Words in the names of headers that hold credentials, such as `Authorization`, `Cookie`, `X-API-Key` and `X-Auth-Token`.
+/// Another origin does not get them.
+const CREDENTIAL_WORDS: [&str; 9] =
+    ["auth", "cookie", "key", "token", "secret", "password", "credential", "signature", "session"];
 
 /// Headers that go with the body.
 const OF_THE_BODY: [HeaderName; 5] = [
@@ -114,10 +116,23 @@ impl Hop {
             OF_THE_BODY.iter().for_each(|name| drop(self.headers.remove(name)));
         }
         if next.origin() != self.url.origin() {
-            CREDENTIALS.iter().for_each(|name| drop(self.headers.remove(name)));
+            self.drop_credentials();
         }
         self.url = next;
         Ok(true)
+    }
+}
+
+impl Hop {
+    /// Whether a server may get the request twice (RFC 9110, 9.2.2).
+    pub(super) fn is_idempotent(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+    }
+
+    fn drop_credentials(&mut self) {
+        let is_one = |name: &&HeaderName| CREDENTIAL_WORDS.iter().any(|word| name.as_str().contains(word));
+        let names: Vec<_> = self.headers.keys().filter(is_one).cloned().collect();
+        names.iter().for_each(|name| drop(self.headers.remove(name)));
     }
 }
 

@@ -8,7 +8,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Weak};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 /// The addresses of a name, with a port. Blocks.
 pub(super) type LookUp = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
@@ -69,11 +69,11 @@ impl Resolve for Guarded {
 
 /// A thread of its own: a look-up cannot be ended early, and waits as long as the slowest name server lets it. Its
 /// places are taken until it has ended, whoever still waits for it.
-async fn on_a_thread(
+pub(super) async fn on_a_thread(
     look_up: LookUp,
     name: String,
     port: u16,
-    places: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    places: impl Send + 'static,
 ) -> Result<Vec<SocketAddr>, String> {
     let (answer, answered) = oneshot::channel();
     let looking = move || {

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::resolver::Guarded;
+use super::reuse;
 use super::tls;
 use crate::limits::{
     DNS_LOOKUPS_PER_NAMESPACE, FETCH_CONNECT_TIMEOUT, FETCH_HOSTS_PER_NAMESPACE, FETCH_IDLE_PER_HOST,
@@ -9,17 +10,19 @@ use crate::limits::{
 };
 use orama_runtime::limits::{FETCH_HEADERS_MAX, FETCH_HEADERS_MAX_BYTES};
 use orama_runtime::services::{ErrorCode, ServiceError};
+use parking_lot::Mutex;
 use reqwest::Client;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use tokio::sync::Semaphore;
+use std::sync::{Arc, Weak};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tower::util::MapRequestLayer;
 
 /// What a server is told where the guest says nothing of its own.
 const USER_AGENT: &str = concat!("orama-functions/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Tenant {
     /// Fetches under way.
-    pub(super) running: Semaphore,
+    running: Semaphore,
     /// Names being looked up.
     look_ups: Arc<Semaphore>,
     /// One for each host and port, so that the number of unused connections is bounded, and so that the look-up of a name
@@ -39,14 +42,40 @@ impl Tenant {
         }
     }
 
+    /// A place for one more fetch, beside one of the node's. What one namespace has may not exceed what is left for the
+    /// others, so that there is room for each of them.
+    pub(super) fn place<'a>(&'a self, node: &'a Semaphore) -> Result<[SemaphorePermit<'a>; 2], ServiceError> {
+        let own = self.running.try_acquire().map_err(|_| {
+            ServiceError::unavailable(format!(
+                "this namespace has {FETCHES_PER_NAMESPACE} fetches under way, which is the most; try again when some have ended"
+            ))
+        })?;
+        let busy = || {
+            ServiceError::unavailable(
+                "too many fetches are under way on this node; try again when some have ended",
+            )
+        };
+        let under_way = FETCHES_PER_NAMESPACE - self.running.available_permits();
+        if under_way > node.available_permits() {
+            return Err(busy());
+        }
+        Ok([own, node.try_acquire().map_err(|_| busy())?])
+    }
+
     /// The client for a host and port, with the connections that are open to it.
     pub(super) fn client(&self, host: &str, port: u16) -> Result<Client, ServiceError> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (host.to_owned(), port);
-        if let Some(client) = clients.get(&key) {
+        if let Some(client) = self.clients.lock().get(&key) {
             return Ok(client.clone());
         }
+        self.fresh_client(host, port)
+    }
+
+    /// A client for a host and port that has no connection yet; it replaces the one before.
+    pub(super) fn fresh_client(&self, host: &str, port: u16) -> Result<Client, ServiceError> {
+        let key = (host.to_owned(), port);
         let client = self.build(port)?;
+        let mut clients = self.clients.lock();
         if clients.len() >= FETCH_HOSTS_PER_NAMESPACE {
             // Those in use live on until their fetches end.
             clients.clear();
@@ -71,6 +100,7 @@ impl Tenant {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(USER_AGENT)
+            .connector_layer(MapRequestLayer::new(reuse::connecting))
             .connect_timeout(FETCH_CONNECT_TIMEOUT)
             .pool_idle_timeout(FETCH_IDLE_TIMEOUT)
             .pool_max_idle_per_host(FETCH_IDLE_PER_HOST)

@@ -5,12 +5,13 @@ use crate::limits::{
     OLRIC_BUSY, OLRIC_CONNECT_TIMEOUT, OLRIC_CONNECTIONS, OLRIC_KEEPALIVE, OLRIC_TIMEOUT, OLRIC_TROUBLE,
 };
 use crate::settings::OlricAt;
+use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisConnectionInfo, RedisError, Value};
 use rustix::net::sockopt;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -99,7 +100,7 @@ impl Connections {
             }
             Err(_) => {
                 // Its other connections may be half open as well, and there may be no other way to notice.
-                lock(&self.open).retain(|other| other.address != live.address);
+                self.open.lock().retain(|other| other.address != live.address);
                 self.trouble(&live.address);
                 Err(OlricError::Late)
             }
@@ -143,7 +144,7 @@ impl Connections {
 
     /// The connection that has the least to do.
     fn find(&self, member: Option<&str>) -> Found {
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         open.retain(|live| !live.driver.is_finished());
         let fits = |live: &&Arc<Live>| match member {
             Some(member) => *live.address == *member,
@@ -170,8 +171,8 @@ impl Connections {
             match timeout(OLRIC_CONNECT_TIMEOUT, self.open_to(&address)).await {
                 Ok(Ok(live)) => {
                     let live = Arc::new(live);
-                    lock(&self.open).push(Arc::clone(&live));
-                    lock(&self.troubled).remove(&address);
+                    self.open.lock().push(Arc::clone(&live));
+                    self.troubled.lock().remove(&address);
                     return Ok(live);
                 }
                 failed => failure = self.failed(&address, failed.ok().and_then(Result::err)),
@@ -201,7 +202,7 @@ impl Connections {
 
     /// Nobody uses it any more who does not already.
     fn close(&self, live: &Arc<Live>) {
-        lock(&self.open).retain(|other| !Arc::ptr_eq(other, live));
+        self.open.lock().retain(|other| !Arc::ptr_eq(other, live));
     }
 
     fn failed(&self, address: &Arc<str>, why: Option<String>) -> OlricError {
@@ -223,13 +224,13 @@ impl Connections {
 
     fn trouble(&self, address: &Arc<str>) {
         let now = Instant::now();
-        let mut troubled = lock(&self.troubled);
+        let mut troubled = self.troubled.lock();
         troubled.retain(|_, until| *until > now);
         troubled.insert(Arc::clone(address), now + OLRIC_TROUBLE);
     }
 
     fn is_troubled(&self, address: &str) -> bool {
-        lock(&self.troubled).get(address).is_some_and(|until| *until > Instant::now())
+        self.troubled.lock().get(address).is_some_and(|until| *until > Instant::now())
     }
 }
 
@@ -267,9 +268,4 @@ fn reason(error: &RedisError) -> String {
         ErrorKind::Io => error.to_string(),
         kind => format!("{kind:?}"),
     }
-}
-
-// Nothing that can panic leaves a list half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,11 +1,11 @@
 //! Messages within one process.
 
-use super::{Answer, Heard, PubSub, PubSubError, Subscription};
+use super::{Answer, PubSub, PubSubError, Received, Subscription};
 use crate::limits::PUBSUB_BACKLOG_MAX;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::{pending, ready};
-use std::sync::{Mutex, PoisonError};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 /// Topics of this process that somebody listens to.
@@ -16,7 +16,7 @@ pub struct MemoryPubSub {
 
 impl PubSub for MemoryPubSub {
     fn publish(&self, topic: &str, message: Bytes) -> Answer<'static, Result<(), PubSubError>> {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.topics.lock();
         // An error says that the last listener has gone, and the topic goes with it.
         if topics.get(topic).is_some_and(|sender| sender.send(message).is_err()) {
             topics.remove(topic);
@@ -25,7 +25,7 @@ impl PubSub for MemoryPubSub {
     }
 
     fn subscribe(&self, topic: &str) -> Answer<'static, Result<Box<dyn Subscription>, PubSubError>> {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut topics = self.topics.lock();
         let sender =
             topics.entry(topic.to_owned()).or_insert_with(|| broadcast::channel(PUBSUB_BACKLOG_MAX).0);
         let listener: Box<dyn Subscription> = Box::new(Listener(sender.subscribe()));
@@ -36,11 +36,11 @@ impl PubSub for MemoryPubSub {
 struct Listener(broadcast::Receiver<Bytes>);
 
 impl Subscription for Listener {
-    fn next(&mut self) -> Answer<'_, Heard> {
+    fn next(&mut self) -> Answer<'_, Received> {
         Box::pin(async move {
             match self.0.recv().await {
-                Ok(message) => Heard::Message(message),
-                Err(RecvError::Lagged(_)) => Heard::Lagged,
+                Ok(message) => Received::Message(message),
+                Err(RecvError::Lagged(_)) => Received::Lagged,
                 // The sender goes with the whole pubsub: there is nothing to hear any more.
                 Err(RecvError::Closed) => pending().await,
             }
@@ -62,10 +62,10 @@ mod tests {
     async fn topics_that_nobody_listens_to_are_forgotten() {
         let pubsub = MemoryPubSub::default();
         drop(pubsub.subscribe("a").await.unwrap());
-        assert_eq!(pubsub.topics.lock().unwrap().len(), 1);
+        assert_eq!(pubsub.topics.lock().len(), 1);
         pubsub.publish("a", Bytes::new()).await.unwrap();
         pubsub.publish("b", Bytes::new()).await.unwrap();
-        assert_eq!(pubsub.topics.lock().unwrap().len(), 0);
+        assert_eq!(pubsub.topics.lock().len(), 0);
     }
 
     #[tokio::test]
@@ -76,9 +76,9 @@ mod tests {
         for n in 0..sent {
             pubsub.publish("a", Bytes::from(n.to_string())).await.unwrap();
         }
-        assert_eq!(listener.next().await, Heard::Lagged);
+        assert_eq!(listener.next().await, Received::Lagged);
         for n in sent - PUBSUB_BACKLOG_MAX..sent {
-            assert_eq!(listener.next().await, Heard::Message(Bytes::from(n.to_string())));
+            assert_eq!(listener.next().await, Received::Message(Bytes::from(n.to_string())));
         }
     }
 }

@@ -4,17 +4,19 @@
 //! opened, everything is subscribed to anew, and each subscription is told that it may have lost messages. One more connection
 //! publishes.
 
-use super::{Answer, Heard, PubSub, PubSubError, Subscription};
+use super::{Answer, PubSub, PubSubError, Received, Subscription};
 use crate::breaker::{Breaker, retry_pause};
+use crate::causes::Cause;
 use crate::limits::{OLRIC_PING_EVERY, OLRIC_TIMEOUT, PUBSUB_BACKLOG_MAX};
 use crate::olric::{Again, Olric, OlricError, Shape};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use parking_lot::Mutex;
 use redis::Value;
 use redis::aio::{PubSubSink, PubSubStream};
 use std::collections::HashMap;
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
@@ -40,7 +42,7 @@ struct Request {
 struct Topics(Mutex<HashMap<String, Topic>>);
 
 struct Topic {
-    sender: broadcast::Sender<Heard>,
+    sender: broadcast::Sender<Received>,
     /// Whether the connection that there is now has confirmed it.
     is_subscribed: bool,
 }
@@ -70,8 +72,8 @@ impl OlricPubSub {
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> PubSubError {
-    PubSubError(error.to_string())
+fn failed(error: impl Into<Cause>) -> PubSubError {
+    PubSubError(error.into())
 }
 
 impl PubSub for OlricPubSub {
@@ -109,14 +111,14 @@ impl PubSub for OlricPubSub {
     }
 }
 
-struct Listener(broadcast::Receiver<Heard>);
+struct Listener(broadcast::Receiver<Received>);
 
 impl Subscription for Listener {
-    fn next(&mut self) -> Answer<'_, Heard> {
+    fn next(&mut self) -> Answer<'_, Received> {
         Box::pin(async move {
             match self.0.recv().await {
                 Ok(heard) => heard,
-                Err(RecvError::Lagged(_)) => Heard::Lagged,
+                Err(RecvError::Lagged(_)) => Received::Lagged,
                 // The sender goes with the whole pubsub: there is nothing to hear any more.
                 Err(RecvError::Closed) => pending().await,
             }
@@ -125,12 +127,8 @@ impl Subscription for Listener {
 }
 
 impl Topics {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Topic>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn listen(&self, channel: &str) -> broadcast::Receiver<Heard> {
-        let mut topics = self.lock();
+    fn listen(&self, channel: &str) -> broadcast::Receiver<Received> {
+        let mut topics = self.0.lock();
         let topic = topics.entry(channel.to_owned()).or_insert_with(|| Topic {
             sender: broadcast::channel(PUBSUB_BACKLOG_MAX).0,
             is_subscribed: false,
@@ -140,9 +138,9 @@ impl Topics {
 
     /// Hands a message to its listeners. `false` when there are none, and no topic any more.
     fn hand_over(&self, channel: &str, message: Bytes) -> bool {
-        let mut topics = self.lock();
+        let mut topics = self.0.lock();
         let is_heard =
-            topics.get(channel).is_some_and(|topic| topic.sender.send(Heard::Message(message)).is_ok());
+            topics.get(channel).is_some_and(|topic| topic.sender.send(Received::Message(message)).is_ok());
         if !is_heard {
             topics.remove(channel);
         }
@@ -151,23 +149,23 @@ impl Topics {
 
     /// All channels that somebody listens to, none of which is subscribed to on a new connection.
     fn begin(&self) -> Vec<String> {
-        let mut topics = self.lock();
+        let mut topics = self.0.lock();
         topics.retain(|_, topic| topic.sender.receiver_count() > 0);
         topics.values_mut().for_each(|topic| topic.is_subscribed = false);
         topics.keys().cloned().collect()
     }
 
     fn is_subscribed(&self, channel: &str) -> bool {
-        self.lock().get(channel).is_none_or(|topic| topic.is_subscribed)
+        self.0.lock().get(channel).is_none_or(|topic| topic.is_subscribed)
     }
 
     /// Messages arrive from now on. Who listened before may have lost some.
     fn subscribed(&self, channel: &str, have_lagged: bool) {
-        if let Some(topic) = self.lock().get_mut(channel) {
+        if let Some(topic) = self.0.lock().get_mut(channel) {
             topic.is_subscribed = true;
             if have_lagged {
                 // Without listeners there is nobody to tell.
-                let _ = topic.sender.send(Heard::Lagged);
+                let _ = topic.sender.send(Received::Lagged);
             }
         }
     }
@@ -242,7 +240,7 @@ async fn serve(
                 }
                 Some(channel) = unheard.recv() => {
                     // Somebody may listen to it again.
-                    if !topics.lock().contains_key(&channel) {
+                    if !topics.0.lock().contains_key(&channel) {
                         answered(commands.unsubscribe(&channel)).await?;
                     }
                 }

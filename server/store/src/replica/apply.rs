@@ -1,4 +1,4 @@
-//! Makes of a copy what the log says.
+//! Applies log entries to the local replica.
 
 use super::capture::{self, POSITION};
 use super::entry::{Entry, Position};
@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 /// Why entries were not applied; nothing of them was.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApplyError {
-    /// The copy is not what the log is about.
-    #[error("a change of another node does not fit this copy: {0}")]
+    /// The entries do not fit the replica's rows.
+    #[error("a log entry does not fit this replica: {0}")]
     Diverged(String),
     #[error(transparent)]
     Failed(#[from] ReplicaError),
@@ -82,7 +82,7 @@ fn run(t: &Transaction<'_>, sql: &str, is_layout: bool) -> Result<(), ApplyError
     }
     match t.execute(sql, []) {
         Ok(1) => Ok(()),
-        Ok(rows) => Err(ApplyError::Diverged(format!("it was about one row, and {rows} are there"))),
+        Ok(rows) => Err(ApplyError::Diverged(format!("a statement for one row changed {rows}"))),
         Err(error) => Err(diverged(error)),
     }
 }

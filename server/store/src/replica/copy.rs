@@ -1,4 +1,4 @@
-//! Makes a copy anew, from a backup of all that rqlite has.
+//! Rebuilds a replica from a backup of rqlite.
 
 use super::apply::{self, ApplyError};
 use super::capture::{self, POSITION, quoted};

@@ -1,5 +1,6 @@
 //! Why shared data cannot be changed.
 
+use crate::causes::Cause;
 use crate::limits::PLATFORM_COMMIT_MAX_BYTES;
 
 /// Why data that all nodes share cannot be changed now.
@@ -7,10 +8,10 @@ use crate::limits::PLATFORM_COMMIT_MAX_BYTES;
 pub enum ReplicaError {
     /// Nothing was stored, and nothing will be.
     #[error("database.platform: {0}; nothing was stored")]
-    Unavailable(String),
-    /// It is stored, or not, or will be.
+    Unavailable(#[source] Cause),
+    /// The change may be stored, now or later.
     #[error("database.platform: {0}; it is not known whether it was stored")]
-    Unknown(String),
+    Unknown(#[source] Cause),
     /// Another node runs a newer version.
     #[error(
         "database.platform: the data of {stream} have layout {found}, which a newer version made, and this one knows {known}; \
@@ -38,7 +39,7 @@ pub enum ReplicaError {
 }
 
 impl ReplicaError {
-    /// For whoever asked for the change, without the servers' addresses.
+    /// The message for the client that asked for the change. It names no server.
     #[must_use]
     pub fn words(&self) -> &'static str {
         match self {
@@ -53,17 +54,17 @@ impl ReplicaError {
         }
     }
 
-    /// Whether the same may succeed later.
+    /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Unknown(_) | Self::Newer { .. })
     }
 }
 
-pub(super) fn unavailable(error: impl std::fmt::Display) -> ReplicaError {
-    ReplicaError::Unavailable(error.to_string())
+pub(super) fn unavailable(cause: impl Into<Cause>) -> ReplicaError {
+    ReplicaError::Unavailable(cause.into())
 }
 
 pub(super) fn being_copied() -> ReplicaError {
-    unavailable("this node's copy of the data is being made anew; try again soon")
+    unavailable("this node's replica is being rebuilt; try again soon")
 }

@@ -2,13 +2,14 @@
 
 use super::entry::{self, Change, Entry, Position};
 use crate::breaker::retry_pause;
+use crate::clock::now_ms;
+use crate::ids::new_id;
 use crate::limits::{
     PLATFORM_LOG_ENTRIES, PLATFORM_LOG_MAX_BYTES, PLATFORM_PULL_BYTES, PLATFORM_PULL_ENTRIES,
     PLATFORM_RESOLVE_TIME,
 };
 use crate::rqlite::{Level, Options, RqliteClient, RqliteError, Statement, Value};
 use std::time::Instant;
-use uuid::Uuid;
 
 /// Every so many commits the log is made shorter.
 const TRIM_EVERY: i64 = 64;
@@ -73,7 +74,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(schema: usize, changes: Vec<Change>) -> Self {
-        Self { id: Uuid::now_v7().to_string(), schema, changes }
+        Self { id: new_id(), schema, changes }
     }
 }
 
@@ -113,7 +114,7 @@ impl Log {
     async fn send(&self, position: &Position, batch: Batch, deadline: Instant) -> Appended {
         let Batch { id, schema, changes } = batch;
         let text = |value: &str| Value::Text(value.to_owned());
-        let now_ms = jiff::Timestamp::now().as_millisecond();
+        let now_ms = now_ms();
         let mut statements = vec![Statement::new(
             APPEND,
             [

@@ -1,13 +1,13 @@
-//! Keeps a copy up to date: asks for what other nodes did, at once when one of them says so and else every half second.
+//! Keeps a replica up to date: reads new log entries as soon as another node announces one, and every half second.
 
 use super::Replica;
 use super::log::Pulled;
 use crate::limits::{PLATFORM_PULL_EVERY, PLATFORM_PULL_TIMEOUT};
-use crate::pubsub::Heard;
+use crate::pubsub::Received;
 use crate::rqlite::Level;
 use crate::sqlite::Database;
+use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// How often it is looked whether the copy is still there, and tried to listen anew.
@@ -33,7 +33,7 @@ pub(super) fn run(database: &Weak<Database>, kicks: &Receiver<()>) {
                 // Once for each kind of cause, not twice a second: a server that is down is refused, or not asked, in turns.
                 let kind = std::mem::discriminant(&error);
                 if told.replace(kind) != Some(kind) {
-                    tracing::warn!(stream, %error, "changes of other nodes cannot be read");
+                    tracing::warn!(stream, %error, "changes of other nodes cannot be read; this node answers from its replica");
                 }
             }
         }
@@ -42,23 +42,23 @@ pub(super) fn run(database: &Weak<Database>, kicks: &Receiver<()>) {
 
 fn look(database: &Database, replica: &Replica) -> Result<(), super::ReplicaError> {
     let deadline = Instant::now() + PLATFORM_PULL_TIMEOUT;
-    if let Some(found) = replica.state().newer {
+    if let Some(found) = replica.state.lock().newer {
         return Err(replica.newer(found));
     }
     let (is_elsewhere, seen) = {
-        let state = replica.state();
+        let state = replica.state.lock();
         (state.is_elsewhere, state.position.clone())
     };
     if !is_elsewhere {
         match replica.pull(Level::Weak, deadline)? {
             Pulled::Entries(entries) if entries.is_empty() => {
-                replica.state().fresh = Some(Instant::now());
+                replica.state.lock().fresh = Some(Instant::now());
                 return Ok(());
             }
             Pulled::Entries(entries) => {
-                let mut connection = database.writer().lock().unwrap_or_else(PoisonError::into_inner);
+                let mut connection = database.writer().lock();
                 // Whoever held the connection may have taken them meanwhile.
-                if replica.state().position == seen {
+                if replica.state.lock().position == seen {
                     replica.apply(&mut connection, &entries)?;
                     replica.kick();
                 }
@@ -69,14 +69,14 @@ fn look(database: &Database, replica: &Replica) -> Result<(), super::ReplicaErro
                 Pulled::Entries(_) => return Ok(()),
                 Pulled::Empty => {
                     return Err(super::unavailable(
-                        "rqlite has nothing of the platform's data any more; restore it from a backup",
+                        "rqlite has none of the platform's data any more; restore it from a backup",
                     ));
                 }
                 Pulled::Elsewhere => {
-                    if replica.state().position != seen {
+                    if replica.state.lock().position != seen {
                         return Ok(());
                     }
-                    replica.state().is_elsewhere = true;
+                    replica.state.lock().is_elsewhere = true;
                 }
             },
         }
@@ -109,15 +109,15 @@ pub(super) async fn listen(database: Weak<Database>) {
         let heard = tokio::time::timeout(LISTEN_EVERY, listener.next()).await;
         let Some(database) = database.upgrade() else { return };
         let Some(replica) = database.replica() else { return };
-        let is_news = match heard {
+        let is_newer = match heard {
             Err(_) => false,
-            Ok(Heard::Lagged) => true,
-            Ok(Heard::Message(message)) => {
+            Ok(Received::Lagged) => true,
+            Ok(Received::Message(message)) => {
                 let generation = std::str::from_utf8(&message).ok().and_then(|text| text.parse::<i64>().ok());
-                generation.is_none_or(|generation| generation > replica.state().position.generation)
+                generation.is_none_or(|generation| generation > replica.state.lock().position.generation)
             }
         };
-        if is_news {
+        if is_newer {
             replica.kick();
         }
     }

@@ -1,4 +1,4 @@
-//! Opens a copy: takes what the file has, catches up, and brings the shared tables to this version's layout.
+//! Opens a replica: reads the file, catches up with the log, and migrates the shared tables to this version's schema.
 
 use super::entry::{Change, Position};
 use super::log::{Appended, Batch, Log, Pulled};
@@ -6,10 +6,11 @@ use super::{Layout, Replica, ReplicaError, Shared, State, apply, capture, puller
 use crate::limits::{PLATFORM_FIRST_START_PATIENCE, PLATFORM_PULL_TIMEOUT, PLATFORM_START_PATIENCE};
 use crate::rqlite::Level;
 use crate::sqlite::{Database, Durability, SqliteError};
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The pause between two tries to begin.
@@ -27,7 +28,7 @@ pub(crate) fn open(
         Ok(opened) => opened,
         Err(SqliteError::Folder { path, source }) => return Err(SqliteError::Folder { path, source }),
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "this node's copy is damaged, and is made anew");
+            tracing::warn!(path = %path.display(), %error, "this node's replica is damaged and is rebuilt");
             remove(&path)?;
             open_copy(dir, &path)?
         }
@@ -63,7 +64,7 @@ fn open_copy(dir: &Path, path: &Path) -> Result<(Connection, Option<Position>), 
     let writer = Database::open_writer(dir, path, Durability::Process)?;
     let found: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
-        return Err(ReplicaError::Unavailable(found).into());
+        return Err(ReplicaError::Unavailable(found.into()).into());
     }
     let position = apply::position(&writer)?;
     capture::install(&writer)?;
@@ -99,7 +100,7 @@ fn begin(database: &Database, needs_rqlite: bool) -> Result<(), SqliteError> {
             if needs_rqlite {
                 return Err(error.into());
             }
-            tracing::warn!(stream = replica.layout.stream, %error, "the node begins with the copy that it has");
+            tracing::warn!(stream = replica.layout.stream, %error, "the node starts with the replica that it has");
             return Ok(());
         }
         std::thread::sleep(PAUSE);
@@ -111,7 +112,7 @@ fn catch_up(database: &Database, replica: &Replica, deadline: Instant) -> Result
     let stopping = || unavailable("the node is stopping");
     loop {
         let deadline = deadline.min(Instant::now() + PLATFORM_PULL_TIMEOUT);
-        let position = replica.state().position.clone();
+        let position = replica.state.lock().position.clone();
         if position == Position::default() {
             let log = replica.log.clone();
             let made = replica.wait(async move { log.create(deadline).await });
@@ -120,13 +121,13 @@ fn catch_up(database: &Database, replica: &Replica, deadline: Instant) -> Result
         match replica.pull(Level::Strong, deadline)? {
             Pulled::Entries(entries) if entries.is_empty() && position.schema >= steps.len() => return Ok(()),
             Pulled::Entries(entries) if !entries.is_empty() => {
-                let mut connection = database.writer().lock().unwrap_or_else(PoisonError::into_inner);
+                let mut connection = database.writer().lock();
                 replica.apply(&mut connection, &entries)?;
             }
             Pulled::Empty if position != Position::default() => {
                 return Err(unavailable(
-                    "rqlite has nothing of the platform's data, of which this node has a copy; restore it from a \
-                     backup, or remove the copy from the node's data folder",
+                    "rqlite has none of the platform's data, of which this node has a replica; restore rqlite from a \
+                     backup, or remove the replica from the node's data folder",
                 ));
             }
             Pulled::Entries(_) | Pulled::Empty => migrate(replica, position, deadline)?,
@@ -146,7 +147,7 @@ fn migrate(replica: &Replica, position: Position, deadline: Instant) -> Result<(
         // It is pulled like another node's.
         Appended::Yes | Appended::Conflict => Ok(()),
         Appended::No(error) => Err(unavailable(error)),
-        Appended::Unknown(error) => Err(ReplicaError::Unknown(error.to_string())),
+        Appended::Unknown(error) => Err(ReplicaError::Unknown(error.into())),
         Appended::Diverged(message) => {
             Err(unavailable(format!("the tables of {} cannot be made: {message}", replica.layout.stream)))
         }

@@ -1,40 +1,12 @@
-//! The file with the public keys: a JWKS, or one key in PEM.
+//! Public keys as an issuer gives them: a JWKS, or one key in PEM.
 
-use crate::limits::{TOKEN_KEYS_MAX, TOKEN_KEYS_MAX_BYTES};
+use crate::limits::TOKEN_KEYS_MAX;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::verify;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::Value;
-use std::fs;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-
-/// Why the file cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("auth.jwt: {}: {problem}", path.display())]
-pub struct KeyFileError {
-    path: PathBuf,
-    problem: String,
-}
-
-/// What tells one content of a file from another without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-}
-
-impl Seen {
-    /// `None` for a file that is not there.
-    pub(super) fn now(path: &Path) -> Option<Self> {
-        let data = fs::metadata(path).ok()?;
-        Some(Self { inode: data.ino(), len: data.len(), modified: (data.mtime(), data.mtime_nsec()) })
-    }
-}
 
 struct Key {
     /// Its name in the file; one without a name is tried for every token of its algorithm.
@@ -48,19 +20,11 @@ struct Key {
 pub(super) struct Keys(Vec<Key>);
 
 impl Keys {
-    pub(super) fn read(path: &Path) -> Result<Self, KeyFileError> {
-        let failed = |problem: String| KeyFileError { path: path.to_owned(), problem };
-        let mut text = String::new();
-        fs::File::open(path)
-            .and_then(|file| file.take(TOKEN_KEYS_MAX_BYTES + 1).read_to_string(&mut text))
-            .map_err(|error| failed(error.to_string()))?;
-        if text.len() as u64 > TOKEN_KEYS_MAX_BYTES {
-            return Err(failed(format!("it has more than {TOKEN_KEYS_MAX_BYTES} bytes")));
-        }
-        Self::parse(&text).map_err(failed)
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads what a file or a server holds.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words for the operator.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.contains("-----BEGIN ") { from_pem(text) } else { from_jwks(text) }
     }
 
@@ -134,7 +98,7 @@ fn from_jwks(text: &str) -> Result<Keys, String> {
         return Err(format!("no key can be used ({why})"));
     }
     for skipped in skipped {
-        tracing::info!(skipped, "a key of auth.jwt is not used");
+        tracing::info!(skipped, "a key of an issuer of tokens is not used");
     }
     Ok(Keys(keys))
 }

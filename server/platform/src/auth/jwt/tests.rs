@@ -1,12 +1,19 @@
 //! Which tokens are accepted, and what is told of the others.
 
 use super::*;
+use crate::limits::TOKEN_KEYS_MAX_BYTES;
+use crate::settings::KeySource;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/jwt").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/jwt").join(name)
 }
 
 fn signer(name: &str) -> EncodingKey {
@@ -44,7 +51,18 @@ fn eddsa(claims: &Value) -> String {
 }
 
 fn tokens(path: &Path) -> Tokens {
-    Tokens::open(path, Arc::default()).unwrap()
+    tokens_of(vec![TokenIssuer::file(path.to_owned())], &Arc::default()).unwrap()
+}
+
+fn tokens_of(issuers: Vec<TokenIssuer>, generation: &Arc<AtomicU64>) -> Result<Tokens, KeysError> {
+    static BACKPLANE: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    });
+    Tokens::open(issuers, generation, BACKPLANE.handle())
+}
+
+fn refresh(tokens: &Tokens) {
+    tokens.issuers().iter().for_each(|issuer| issuer.refresh());
 }
 
 fn check(tokens: &Tokens, token: &str) -> Result<String, Refusal> {
@@ -72,7 +90,7 @@ fn jwks(keys: &[(&str, Option<&str>)]) -> Value {
 fn open(dir: &Path, content: &str) -> Result<Tokens, String> {
     let path = dir.join("keys");
     std::fs::write(&path, content).unwrap();
-    Tokens::open(&path, Arc::default()).map_err(|error| {
+    tokens_of(vec![TokenIssuer::file(path)], &Arc::default()).map_err(|error| {
         let message = error.to_string();
         assert!(message.starts_with("auth.jwt: ") && message.contains("keys: "), "{message}");
         message
@@ -279,7 +297,8 @@ fn a_file_that_cannot_be_used_is_named_with_the_reason() {
         assert!(message.contains(word), "{word}: {message}");
         assert!(!message.contains("s3cret") && !message.contains('\n'), "{message}");
     }
-    let missing = Tokens::open(&dir.path().join("nothing"), Arc::default()).err().unwrap().to_string();
+    let nothing = TokenIssuer::file(dir.path().join("nothing"));
+    let missing = tokens_of(vec![nothing], &Arc::default()).err().unwrap().to_string();
     assert!(missing.contains("nothing") && missing.contains("No such file"), "{missing}");
 }
 
@@ -295,23 +314,23 @@ fn a_changed_file_is_taken_and_a_broken_one_is_not() {
     };
     put("ed25519.pub.pem");
     let generation: Arc<AtomicU64> = Arc::default();
-    let tokens = Tokens::open(&path, Arc::clone(&generation)).unwrap();
+    let tokens = tokens_of(vec![TokenIssuer::file(path.clone())], &generation).unwrap();
     let (old, new) = (eddsa(&good()), sign(Algorithm::EdDSA, "ed25519-next.pem", None, &good()));
-    tokens.reload();
+    refresh(&tokens);
     assert_eq!(generation.load(Ordering::Acquire), 0, "nothing has changed");
     put("ed25519-next.pub.pem");
-    tokens.reload();
+    refresh(&tokens);
     assert_eq!(generation.load(Ordering::Acquire), 1);
     assert_eq!(check(&tokens, &old), Err(Refusal::Signature));
     assert!(check(&tokens, &new).is_ok());
     put("README.md");
-    tokens.reload();
+    refresh(&tokens);
     std::fs::remove_file(&path).unwrap();
-    tokens.reload();
+    refresh(&tokens);
     assert!(check(&tokens, &new).is_ok(), "the keys stay as they were");
     assert_eq!(generation.load(Ordering::Acquire), 1);
     put("ed25519.pub.pem");
-    tokens.reload();
+    refresh(&tokens);
     assert!(check(&tokens, &old).is_ok());
 }
 
@@ -327,4 +346,173 @@ fn the_namespace_must_exist() {
     assert_eq!((credential.role, credential.key_id.as_str()), (Role::Invoke, ""));
     let left = Duration::from_secs(until_s - now_s());
     assert!(left > Duration::from_secs(600) && left <= Duration::from_secs(661), "{left:?}");
+}
+
+/// A server of keys: what it answers can be changed, and it counts who asks.
+struct KeyServer {
+    url: url::Url,
+    answer: Arc<Mutex<String>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl KeyServer {
+    fn start(answer: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/jwks.json", listener.local_addr().unwrap()).parse().unwrap();
+        let server = Self { url, answer: Arc::new(Mutex::new(answer)), asked: Arc::default() };
+        let (answer, asked) = (Arc::clone(&server.answer), Arc::clone(&server.asked));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let head = BufReader::new(stream.try_clone().unwrap()).lines();
+                assert!(head.map(Result::unwrap).take_while(|line| !line.is_empty()).count() > 0);
+                asked.fetch_add(1, Ordering::SeqCst);
+                let answer = answer.lock().unwrap().clone();
+                // A client that has seen enough may have closed.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        server
+    }
+
+    fn put(&self, answer: String) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    fn issuer(&self) -> TokenIssuer {
+        TokenIssuer {
+            keys: KeySource::Url(self.url.clone()),
+            issuer: Some("https://one.test".to_owned()),
+            audience: Some("orama".to_owned()),
+            namespaces: Some([Namespace::new("a").unwrap()].into()),
+        }
+    }
+}
+
+fn http(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+/// Claims as [`KeyServer::issuer`] takes them.
+fn of_one() -> Value {
+    let mut claims = good();
+    claims["iss"] = "https://one.test".into();
+    claims["aud"] = json!(["other", "orama"]);
+    claims
+}
+
+#[test]
+fn a_token_is_its_issuers_for_its_audience_and_its_namespaces_alone() {
+    let one = TokenIssuer {
+        keys: KeySource::File(file("ed25519.pub.pem")),
+        ..KeyServer::start(String::new()).issuer()
+    };
+    let two = TokenIssuer {
+        keys: KeySource::File(file("ed25519-next.pub.pem")),
+        issuer: Some("https://two.test".to_owned()),
+        audience: None,
+        namespaces: None,
+    };
+    let tokens = tokens_of(vec![one, two], &Arc::default()).unwrap();
+    let with = |name: &str, value: Value| {
+        let mut claims = of_one();
+        claims[name] = value;
+        claims
+    };
+    let one = |claims: &Value| check(&tokens, &eddsa(claims));
+    let two = |claims: &Value| check(&tokens, &sign(Algorithm::EdDSA, "ed25519-next.pem", None, claims));
+    assert!(one(&of_one()).is_ok());
+    assert_eq!(one(&with("namespace", "b".into())), Err(Refusal::OtherNamespace));
+    assert_eq!(one(&with("aud", "other".into())), Err(Refusal::Audience));
+    assert_eq!(one(&with("aud", json!(null))), Err(Refusal::Claim("aud")));
+    assert_eq!(one(&with("iss", "https://two.test".into())), Err(Refusal::Signature), "signed by another");
+    for issuer in [
+        json!("https://three.test"),
+        json!("https://one.test/"),
+        json!(""),
+        json!(null),
+        json!(["https://one.test"]),
+    ] {
+        assert_eq!(one(&with("iss", issuer.clone())), Err(Refusal::Issuer), "{issuer}");
+    }
+    assert_eq!(one(&good()), Err(Refusal::Issuer));
+    assert_eq!(two(&of_one()), Err(Refusal::Signature));
+    for (namespace, audience) in [("a", "x"), ("b", "y")] {
+        let mut claims = with("iss", "https://two.test".into());
+        claims["namespace"] = namespace.into();
+        claims["aud"] = audience.into();
+        assert!(two(&claims).is_ok());
+    }
+}
+
+#[test]
+fn an_issuer_with_several_entries_speaks_for_what_any_of_them_allows() {
+    let entry = |audience: &str, namespace: &str| TokenIssuer {
+        keys: KeySource::File(file("ed25519.pub.pem")),
+        issuer: Some("https://one.test".to_owned()),
+        audience: Some(audience.to_owned()),
+        namespaces: Some([Namespace::new(namespace).unwrap()].into()),
+    };
+    let tokens = tokens_of(vec![entry("for-a", "a"), entry("for-b", "b")], &Arc::default()).unwrap();
+    for (audience, namespace, expected) in [
+        ("for-a", "a", Ok(())),
+        ("for-b", "b", Ok(())),
+        ("for-a", "b", Err(Refusal::OtherNamespace)),
+        ("for-b", "a", Err(Refusal::OtherNamespace)),
+        ("for-c", "a", Err(Refusal::Audience)),
+    ] {
+        let mut claims = of_one();
+        claims["aud"] = audience.into();
+        claims["namespace"] = namespace.into();
+        assert_eq!(check(&tokens, &eddsa(&claims)).map(drop), expected, "{audience} in {namespace}");
+    }
+}
+
+#[test]
+fn keys_of_a_server_are_fetched_kept_and_fetched_again_for_an_unknown_key() {
+    let old = jwks(&[("ed25519.pub.pem", Some("old"))]).to_string();
+    let both = jwks(&[("ed25519.pub.pem", Some("old")), ("ed25519-next.pub.pem", Some("new"))]).to_string();
+    let server = KeyServer::start(http("503 Service Unavailable", ""));
+    let generation: Arc<AtomicU64> = Arc::default();
+    let tokens = tokens_of(vec![server.issuer()], &generation).unwrap();
+    let signed = |key, kid| sign(Algorithm::EdDSA, key, Some(kid), &of_one());
+    let asked = || server.asked.load(Ordering::SeqCst);
+
+    refresh(&tokens);
+    assert_eq!(asked(), 1);
+    refresh(&tokens);
+    assert_eq!(asked(), 1, "a server that failed is not asked at once again");
+    server.put(http("200 OK", &old));
+    assert!(
+        check(&tokens, &signed("ed25519.pem", "old")).is_ok(),
+        "a token that needs the keys has them fetched"
+    );
+    assert_eq!((asked(), generation.load(Ordering::SeqCst)), (2, 1));
+
+    server.put(http("200 OK", &both));
+    for _ in 0..3 {
+        assert_eq!(check(&tokens, &signed("ed25519-next.pem", "new")), Err(Refusal::UnknownKey));
+    }
+    assert_eq!(asked(), 2, "tokens with unknown keys cause a fetch now and then at most");
+    let issuer = &tokens.issuers()[0];
+    issuer.allow_fetch();
+    assert!(check(&tokens, &signed("ed25519-next.pem", "new")).is_ok());
+    assert_eq!((asked(), generation.load(Ordering::SeqCst)), (3, 2));
+
+    // Whatever it answers that is no key, the last good keys stay.
+    for bad in [
+        http("404 Not Found", &old),
+        format!("HTTP/1.1 302 Found\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", server.url),
+        http("200 OK", "{\"keys\": []}"),
+        http("200 OK", &" ".repeat(TOKEN_KEYS_MAX_BYTES as usize + 1)),
+        "nonsense".to_owned(),
+    ] {
+        server.put(bad);
+        let before = asked();
+        issuer.allow_fetch();
+        assert_eq!(check(&tokens, &signed("ed25519.pem", "none")), Err(Refusal::UnknownKey));
+        assert_eq!(asked(), before + 1);
+        assert!(check(&tokens, &signed("ed25519.pem", "old")).is_ok());
+    }
+    assert_eq!(generation.load(Ordering::SeqCst), 2);
 }

@@ -203,11 +203,12 @@ async fn a_node_without_room_is_no_attempt_and_keeps_the_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_whose_function_is_gone_is_dropped() {
+async fn an_event_whose_function_was_deleted_is_dropped() {
     let bench = Bench::new();
     bench.trigger("f", "t");
     bench.publish(event("t", 1)).await;
-    bench.start(at_once(|_| Ran::NoFunction));
+    bench.registry.delete(&namespace("a"), &function("f"), None).unwrap();
+    bench.start(at_once(|_| Ran::UnknownFunction));
     bench.settled().await;
     assert_eq!((bench.rows("jobs"), bench.rows("dead_letters"), bench.rows("messages")), (0, 0, 0));
 }

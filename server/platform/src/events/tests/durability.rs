@@ -61,7 +61,7 @@ async fn leases_of_a_former_life_are_taken_over_at_once() {
         .inner
         .database
         .read::<_, rusqlite::Error>(|c| c.query_row("SELECT id FROM queues", [], |r| r.get(0)));
-    bench.events.inner.change(Change::Lease(queue.unwrap(), answer));
+    bench.events.inner.try_change(Change::Lease(queue.unwrap(), answer)).unwrap();
     assert_eq!(wait.await.unwrap(), None);
 }
 
@@ -124,7 +124,7 @@ async fn publishers_share_commits_and_each_is_told_when_it_is_durable() {
     assert_eq!(bench.rows("jobs"), 500);
     bench.pubsub.publish(WAKE_TOPIC, Bytes::from_static(b"end")).await.unwrap();
     let mut shared = 0;
-    while commits.next().await != orama_store::pubsub::Heard::Message(Bytes::from_static(b"end")) {
+    while commits.next().await != orama_store::pubsub::Received::Message(Bytes::from_static(b"end")) {
         shared += 1;
     }
     assert!((1..=10).contains(&shared), "{shared} commits for 500 events");

@@ -1,10 +1,12 @@
 //! Events that several nodes share, on a real rqlite.
 
 use super::*;
+use crate::test_database::Change as _;
 use orama_store::replica::Shared;
 use orama_store::rqlite::RqliteClient;
 use orama_store::settings::RqliteAt;
 use orama_test_support::backends::Rqlite;
+use orama_test_support::proxy::{Fault, Proxy};
 use std::collections::BTreeSet;
 use std::future::pending;
 use tokio::runtime::Runtime;
@@ -17,19 +19,26 @@ struct Member {
 
 impl Member {
     fn new(rqlite: &Rqlite, pubsub: &Arc<MemoryPubSub>) -> Self {
+        Self::with_registry_at(&rqlite.urls(), rqlite, pubsub)
+    }
+
+    /// A node that reaches rqlite at other addresses for its registry than for its events.
+    fn with_registry_at(registry_urls: &[String], rqlite: &Rqlite, pubsub: &Arc<MemoryPubSub>) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let urls = rqlite.urls().iter().map(|url| url.parse().unwrap()).collect();
-        let shared = Shared {
-            client: RqliteClient::new("test", &RqliteAt { urls, user: None, password: None }).unwrap(),
-            pubsub: pubsub.clone(),
-            backplane: runtime.handle().clone(),
-            node: "n".to_owned(),
+        let shared = |urls: &[String]| {
+            let urls = urls.iter().map(|url| url.parse().unwrap()).collect();
+            Shared {
+                client: RqliteClient::new("test", &RqliteAt { urls, user: None, password: None }).unwrap(),
+                pubsub: pubsub.clone(),
+                backplane: runtime.handle().clone(),
+                node: "n".to_owned(),
+            }
         };
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open_shared(dir.path(), shared.clone()).unwrap();
+        let registry = Registry::open_shared(dir.path(), shared(registry_urls)).unwrap();
         registry.create_namespace(&namespace("a")).unwrap();
-        let events = NodeEvents::open_shared(dir.path(), &registry, shared).unwrap();
+        let events = NodeEvents::open_shared(dir.path(), &registry, shared(&rqlite.urls())).unwrap();
         let records = Records::open(dir.path()).unwrap();
         let bench = Bench { dir, registry, records, pubsub: pubsub.clone(), events, ran: Arc::default() };
         Self { bench, runtime }
@@ -38,6 +47,17 @@ impl Member {
     fn publish(&self, event: Event) -> Result<Published, orama_runtime::services::ServiceError> {
         self.runtime.block_on(self.bench.events.publish(&namespace("a"), event))
     }
+}
+
+/// Runs what its registry knows, as a node's cores do.
+fn as_its_registry_knows(member: &Member) -> Behaviour {
+    let registry = member.bench.registry.clone();
+    at_once(move |triggered| {
+        match registry.function(&triggered.namespace, &triggered.function, None).unwrap() {
+            Some(_) => Ran::Succeeded,
+            None => Ran::UnknownFunction,
+        }
+    })
 }
 
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -107,6 +127,67 @@ fn what_a_killed_node_held_runs_on_another_when_its_lease_is_over() {
     wait_until("the other one runs it", || other.bench.ran().len() == 1);
     wait_until("it is done", || other.bench.rows("jobs") == 0 && other.bench.events.counts().waiting == 0);
     assert_eq!(other.bench.ran().len(), 1);
+}
+
+#[test]
+fn a_node_whose_registry_is_behind_drops_no_event_of_a_function_it_does_not_know_yet() {
+    let Ok(rqlite) = Rqlite::single() else { return };
+    let pubsub = Arc::<MemoryPubSub>::default();
+    let url = &rqlite.urls()[0];
+    let proxy = Proxy::to(url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap());
+    let behind = Member::with_registry_at(&[format!("http://{}", proxy.address())], &rqlite, &pubsub);
+    let current = Member::new(&rqlite, &pubsub);
+    proxy.set(Fault::Closed);
+    current.bench.trigger("f", "t");
+    for n in 0..3 {
+        current.publish(event("t", n)).unwrap();
+    }
+    behind.bench.start(as_its_registry_knows(&behind));
+    // It tries, and tries again later, without a hot loop and without an attempt that counts.
+    wait_until("the node that is behind has tried twice", || behind.bench.ran().len() >= 2);
+    assert!(behind.bench.registry.function(&namespace("a"), &function("f"), None).unwrap().is_none());
+    assert_eq!(
+        (current.bench.rows("jobs"), current.bench.rows("dead_letters")),
+        (3, 0),
+        "nothing is dropped"
+    );
+    assert!(behind.bench.ran().len() < 10, "a pause lies between two attempts");
+    // Its registry heals, and everything runs as if nothing had been.
+    proxy.set(Fault::None);
+    wait_until("all is done", || behind.bench.rows("jobs") == 0);
+    let handled: BTreeSet<_> = behind.bench.ran().iter().map(|ran| data(ran).as_u64().unwrap()).collect();
+    assert_eq!(handled, BTreeSet::from([0, 1, 2]));
+    assert!(behind.bench.ran().iter().all(|ran| ran.attempt == 1));
+    let counts = behind.bench.events.counts();
+    assert_eq!((counts.delivered, counts.retried, counts.dead), (3, 0, 0));
+}
+
+#[test]
+fn a_node_whose_registry_is_behind_leaves_events_to_one_that_knows_the_function() {
+    let Ok(rqlite) = Rqlite::single() else { return };
+    let pubsub = Arc::<MemoryPubSub>::default();
+    let url = &rqlite.urls()[0];
+    let proxy = Proxy::to(url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap());
+    let behind = Member::with_registry_at(&[format!("http://{}", proxy.address())], &rqlite, &pubsub);
+    let current = Member::new(&rqlite, &pubsub);
+    proxy.set(Fault::Closed);
+    current.bench.trigger("f", "t");
+    current.publish(event("t", 1)).unwrap();
+    behind.bench.start(as_its_registry_knows(&behind));
+    wait_until("the node that is behind has tried", || !behind.bench.ran().is_empty());
+    current.bench.start(as_its_registry_knows(&current));
+    wait_until("the other one runs it", || current.bench.events.counts().delivered == 1);
+    assert_eq!(behind.bench.events.counts().delivered, 0);
+    // A function that was deleted is told from one that is not known yet: its events go, on a node that has caught up.
+    current.bench.registry.delete(&namespace("a"), &function("f"), None).unwrap();
+    let trigger =
+        crate::registry::Trigger { id: "t-1".to_owned(), function: function("f"), topic: "t".to_owned() };
+    let publish = |t: &rusqlite::Transaction<'_>| {
+        store::publish(t, &namespace("a"), &event("t", 2), "m", 1, std::slice::from_ref(&trigger))
+    };
+    current.bench.events.inner.database.change(publish).unwrap();
+    wait_until("it is dropped", || behind.bench.rows("jobs") == 0 && current.bench.rows("jobs") == 0);
+    assert_eq!(current.bench.events.counts().delivered, 1);
 }
 
 #[test]

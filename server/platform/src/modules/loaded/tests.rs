@@ -11,7 +11,7 @@ impl Stub {
         Self(bytes, AtomicBool::new(false))
     }
 
-    fn is_thrown_out(&self) -> bool {
+    fn is_evicted(&self) -> bool {
         self.1.load(Ordering::Relaxed)
     }
 }
@@ -21,7 +21,7 @@ impl Code for Stub {
         self.0
     }
 
-    fn throw_out(&self) {
+    fn evict(&self) {
         self.1.store(true, Ordering::Relaxed);
     }
 }
@@ -47,7 +47,7 @@ fn load(loaded: &Loaded<Stub, String>, n: usize, bytes: usize) -> Arc<Stub> {
 fn listen(loaded: &Loaded<Stub, String>) -> Arc<Mutex<Vec<WasmHash>>> {
     let told = Arc::<Mutex<Vec<WasmHash>>>::default();
     let to = Arc::clone(&told);
-    loaded.on_evicted(Box::new(move |hashes| to.lock().unwrap().extend_from_slice(hashes)));
+    loaded.on_evicted(Box::new(move |hashes| to.lock().extend_from_slice(hashes)));
     told
 }
 
@@ -58,11 +58,11 @@ fn those_not_used_for_longest_go_and_whoever_holds_them_is_told() {
     for n in 0..MODULES {
         load(&loaded, n, 1);
     }
-    assert_eq!(told.lock().unwrap().len(), 0);
+    assert_eq!(told.lock().len(), 0);
     loaded.get(&hash(0)).unwrap();
     load(&loaded, MODULES, 1);
     load(&loaded, MODULES + 1, 1);
-    assert_eq!(*told.lock().unwrap(), [hash(1), hash(2)]);
+    assert_eq!(*told.lock(), [hash(1), hash(2)]);
     assert!(loaded.get(&hash(0)).is_some() && loaded.get(&hash(1)).is_none());
     let usage = loaded.usage();
     assert_eq!((usage.modules, usage.evicted), (MODULES as u64, 2));
@@ -84,7 +84,7 @@ fn bytes_are_bounded_and_one_module_may_be_larger_than_all_the_room() {
 }
 
 #[test]
-fn what_is_noted_in_each_age_is_never_thrown_out() {
+fn what_is_noted_in_each_age_is_never_evicted() {
     let loaded = bounded();
     let used = load(&loaded, 0, 1);
     let mut noted = loaded.age();
@@ -96,7 +96,7 @@ fn what_is_noted_in_each_age_is_never_thrown_out() {
             loaded.get(&hash(0)).unwrap();
         }
     }
-    assert!(!used.is_thrown_out());
+    assert!(!used.is_evicted());
     assert!(noted <= 20 * MODULES_AGES, "told {noted} times in 20 rounds");
 }
 
@@ -132,7 +132,7 @@ fn a_failed_load_is_told_and_tried_again() {
     }));
     assert!(panicked.is_err());
     assert_eq!(load(&loaded, 2, 8).0, 8);
-    assert!(loaded.lock().loading.is_empty());
+    assert!(loaded.loads.is_idle());
 }
 
 #[test]
@@ -144,10 +144,10 @@ fn room_is_made_from_the_oldest_and_code_in_use_lives_on() {
         load(&loaded, n, 1);
     }
     assert_eq!(loaded.make_room(), 4);
-    assert_eq!(*told.lock().unwrap(), [0, 1, 2, 3].map(hash));
-    assert!(running.is_thrown_out());
+    assert_eq!(*told.lock(), [0, 1, 2, 3].map(hash));
+    assert!(running.is_evicted());
     // Loaded again, it is other code than that which still runs.
-    assert!(!load(&loaded, 0, 1).is_thrown_out());
+    assert!(!load(&loaded, 0, 1).is_evicted());
     loaded.remove(&hash(0));
     assert!(loaded.get(&hash(0)).is_none());
     assert_eq!(bounded().make_room(), 0);

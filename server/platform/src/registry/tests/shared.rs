@@ -150,7 +150,7 @@ fn deploys_of_two_nodes_race_for_numbers_and_each_gets_its_own() {
     assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
     for (_, registry) in &nodes {
         eventually("both have all", || {
-            registry.versions(&namespace("a"), &function("f")).unwrap().len() == 50
+            registry.versions(&namespace("a"), &function("f"), None, 100).unwrap().len() == 50
         });
     }
 }

@@ -130,7 +130,7 @@ fn a_file_that_was_changed_meanwhile_is_not_overwritten() {
 fn one_rotation_at_a_time() {
     let home = Home::new();
     let store = home.start();
-    let under_way = store.rotation.lock().unwrap();
+    let under_way = store.rotation.lock();
     assert!(matches!(store.rotate(), Err(SecretsError::Rotating)));
     drop(under_way);
     store.rotate().unwrap();

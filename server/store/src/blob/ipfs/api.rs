@@ -1,6 +1,7 @@
 //! kubo's HTTP API, as far as the store needs it: every call has a deadline, and goes through the breaker.
 
 use crate::breaker::{Breaker, retry_pause};
+use crate::causes::Causes;
 use crate::limits::{
     IPFS_BYTES_PER_SECOND, IPFS_CONNECT_TIMEOUT, IPFS_LIST_MAX_BYTES, IPFS_RETRIES_MAX, IPFS_SEARCH_PATIENCE,
     IPFS_TIMEOUT,
@@ -53,8 +54,14 @@ pub(super) enum CallError {
     #[error("no answer within {} s", _0.as_secs())]
     Late(Duration),
     /// No connection, or one that broke.
-    #[error("{0}")]
-    Broken(String),
+    #[error("{}", Causes(.0))]
+    Broken(#[source] reqwest::Error),
+    /// The command has no address.
+    #[error("its address: {0}")]
+    Address(#[from] url::ParseError),
+    /// An answer that is not JSON.
+    #[error("an answer that is not kubo's: {0}")]
+    NotJson(#[from] serde_json::Error),
     /// An answer that kubo does not give.
     #[error("an answer that is not kubo's: {0}")]
     Strange(String),
@@ -94,7 +101,7 @@ struct Pinned {
 
 impl Api {
     /// A client of the API at this address.
-    pub(super) fn new(address: &Url, breaker: Breaker) -> Result<Self, String> {
+    pub(super) fn new(address: &Url, breaker: Breaker) -> Result<Self, CallError> {
         // Refused where another one is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = Client::builder()
@@ -102,7 +109,7 @@ impl Api {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .build()
-            .map_err(|error| error.to_string())?;
+            .map_err(CallError::Broken)?;
         let mut base = address.clone();
         base.set_query(None);
         base.set_fragment(None);
@@ -232,7 +239,7 @@ impl Api {
         answer_max: usize,
         silence: Duration,
     ) -> Result<Bytes, CallError> {
-        let mut url = self.base.join(command).map_err(|error| CallError::Strange(error.to_string()))?;
+        let mut url = self.base.join(command)?;
         url.query_pairs_mut().extend_pairs(query);
         let mut request = self.http.post(url);
         if let Some(bytes) = body {
@@ -264,18 +271,11 @@ impl Api {
 
 /// The URL may hold a password.
 fn broken(error: reqwest::Error) -> CallError {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    CallError::Broken(text)
+    CallError::Broken(error.without_url())
 }
 
 /// An answer of one JSON value after another.
 fn lines<T: DeserializeOwned>(answer: &[u8]) -> Result<Vec<T>, CallError> {
     let values = serde_json::Deserializer::from_slice(answer).into_iter::<T>();
-    values.collect::<Result<_, _>>().map_err(|error| CallError::Strange(error.to_string()))
+    Ok(values.collect::<Result<_, _>>()?)
 }

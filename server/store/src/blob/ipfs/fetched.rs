@@ -4,9 +4,9 @@ use crate::blob::local::LocalBlobs;
 use crate::blob::{BlobError, Blobs};
 use bytes::Bytes;
 use hashlink::LruCache;
+use parking_lot::Mutex;
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) struct Fetched {
     store: LocalBlobs,
@@ -48,7 +48,7 @@ impl Fetched {
 
     /// A copy. A damaged one is as good as none.
     pub(super) fn get(&self, cid: &str) -> Result<Option<Bytes>, BlobError> {
-        if self.lock().sizes.get(cid).is_none() {
+        if self.kept.lock().sizes.get(cid).is_none() {
             return Ok(None);
         }
         match self.store.get(cid) {
@@ -63,28 +63,28 @@ impl Fetched {
 
     pub(super) fn put(&self, cid: &str, bytes: &Bytes) -> Result<(), BlobError> {
         self.store.put_as(cid, bytes)?;
-        self.lock().insert(cid, bytes.len() as u64);
+        self.kept.lock().insert(cid, bytes.len() as u64);
         self.shrink();
         Ok(())
     }
 
     pub(super) fn remove(&self, cid: &str) -> Result<bool, BlobError> {
         {
-            let mut kept = self.lock();
+            let mut kept = self.kept.lock();
             kept.bytes -= kept.sizes.remove(cid).unwrap_or_default();
         }
         self.store.remove(cid)
     }
 
     pub(super) fn list(&self) -> Vec<String> {
-        self.lock().sizes.iter().map(|(cid, _)| cid.clone()).collect()
+        self.kept.lock().sizes.iter().map(|(cid, _)| cid.clone()).collect()
     }
 
     /// The newest stays also where it alone is too large.
     fn shrink(&self) {
         loop {
             let oldest = {
-                let kept = self.lock();
+                let kept = self.kept.lock();
                 let is_full = kept.bytes > self.max_bytes && kept.sizes.len() > 1;
                 kept.sizes.iter().next().filter(|_| is_full).map(|(cid, _)| cid.clone())
             };
@@ -93,11 +93,6 @@ impl Fetched {
                 tracing::warn!(%error, "a copy of a blob could not be removed");
             }
         }
-    }
-
-    // Nothing that can panic leaves the sizes half changed.
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -25,7 +25,7 @@ impl Node {
     fn new(address: SocketAddr) -> Self {
         let named: Arc<Mutex<HashSet<String>>> = Arc::default();
         let asked = Arc::clone(&named);
-        Self::with(address, named, Arc::new(move |cid| Ok(asked.lock().unwrap().contains(cid))))
+        Self::with(address, named, Arc::new(move |cid| Ok(asked.lock().contains(cid))))
     }
 
     fn with(address: SocketAddr, named: Arc<Mutex<HashSet<String>>>, is_named: IsNamed) -> Self {
@@ -237,7 +237,7 @@ fn kill_and_pause_while_blobs_are_put() {
                         return;
                     }
                     match node.blobs.put(&Bytes::from(format!("{thread} {n}").repeat(5_000))) {
-                        Ok(cid) => acknowledged.lock().unwrap().push(cid),
+                        Ok(cid) => acknowledged.lock().push(cid),
                         Err(BlobError::Unavailable(_)) => {
                             refused.fetch_add(1, Ordering::Relaxed);
                             std::thread::sleep(Duration::from_millis(5));
@@ -248,21 +248,21 @@ fn kill_and_pause_while_blobs_are_put() {
             });
         }
         for _ in 0..3 {
-            let before = acknowledged.lock().unwrap().len();
-            eventually("blobs are put", || acknowledged.lock().unwrap().len() > before + 10);
+            let before = acknowledged.lock().len();
+            eventually("blobs are put", || acknowledged.lock().len() > before + 10);
             kubo.node(0).kill();
             kubo.node(0).start();
         }
-        let before = acknowledged.lock().unwrap().len();
-        eventually("blobs are put again", || acknowledged.lock().unwrap().len() > before + 10);
+        let before = acknowledged.lock().len();
+        eventually("blobs are put again", || acknowledged.lock().len() > before + 10);
         kubo.node(0).pause();
         eventually("a paused kubo is noticed", || node.breaker.is_open());
         kubo.node(0).resume();
-        let before = acknowledged.lock().unwrap().len();
-        eventually("blobs are put again", || acknowledged.lock().unwrap().len() > before + 10);
+        let before = acknowledged.lock().len();
+        eventually("blobs are put again", || acknowledged.lock().len() > before + 10);
         is_over.store(true, Ordering::Relaxed);
     });
-    let acknowledged = acknowledged.into_inner().unwrap();
+    let acknowledged = acknowledged.into_inner();
     let pins = node.blobs.0.ask(|kubo| async move { kubo.api.pins().await }).unwrap();
     let lost: Vec<_> = acknowledged.iter().filter(|cid| !pins.contains(*cid)).collect();
     assert!(lost.is_empty(), "{} of {} acknowledged blobs are not pinned", lost.len(), acknowledged.len());
@@ -331,9 +331,9 @@ fn a_removal_leaves_the_pin_of_what_was_named_meanwhile() {
     let counted = Arc::clone(&looks);
     let late: IsNamed = Arc::new(move |cid| {
         let first = counted.fetch_add(1, Ordering::Relaxed) == 0;
-        let is_named = asked.lock().unwrap().contains(cid);
+        let is_named = asked.lock().contains(cid);
         if first {
-            asked.lock().unwrap().insert(cid.to_owned());
+            asked.lock().insert(cid.to_owned());
         }
         Ok(is_named)
     });
@@ -346,12 +346,12 @@ fn a_removal_leaves_the_pin_of_what_was_named_meanwhile() {
     // One that is over before the name was there: the deployer finds out, also when kubo has thrown the bytes away.
     let cleaner = Collected(Node::new(address));
     assert!(cleaner.remove(&cid).unwrap() && !cleaner.0.is_pinned(&cid));
-    deployer.named.lock().unwrap().insert(cid.clone());
+    deployer.named.lock().insert(cid.clone());
     deployer.blobs.confirm(&cid).unwrap();
     assert!(cleaner.0.is_pinned(&cid));
     assert!(!deployer.blobs.remove(&cid).unwrap(), "what is named stays");
     // A registry that cannot be asked lets nothing go.
-    let blind = Node::with(address, Arc::default(), Arc::new(|_| Err("no registry".to_owned())));
+    let blind = Node::with(address, Arc::default(), Arc::new(|_| Err("no registry".into())));
     assert!(is_unavailable(blind.blobs.remove(&cid)));
     assert!(cleaner.0.is_pinned(&cid));
 }
@@ -366,7 +366,7 @@ fn a_kubo_that_lost_everything_gets_it_back() {
     let unnamed = node.blobs.put(b"c").unwrap();
     assert_eq!(node.blobs.repair(&named).unwrap(), 0);
     let moved = Node::new(empty.addresses()[0]);
-    moved.named.lock().unwrap().extend(named.clone());
+    moved.named.lock().extend(named.clone());
     for cid in named.iter().chain([&unnamed]) {
         fs::copy(node.dir.path().join("blobs").join(cid), moved.dir.path().join("blobs").join(cid)).unwrap();
     }

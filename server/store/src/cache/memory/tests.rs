@@ -97,7 +97,7 @@ fn the_count_of_bytes_stays_right() {
         let bytes: usize = tenant
             .shards
             .iter()
-            .map(|shard| lock(shard).iter().map(|(key, entry)| weight(key, &entry.value)).sum::<usize>())
+            .map(|shard| shard.lock().iter().map(|(key, entry)| weight(key, &entry.value)).sum::<usize>())
             .sum();
         assert_eq!(tenant.used.load(Ordering::Relaxed), bytes);
         sum += bytes;

@@ -1,7 +1,8 @@
 //! What is kept in Olric under a key: the value with its end, or what says where a number is counted.
 
+use crate::clock;
 use bytes::Bytes;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 /// Form of the entry, and its end in milliseconds of Unix time; 0 is none.
 const HEADER_BYTES: usize = 1 + 8;
@@ -83,7 +84,7 @@ impl Entry {
 }
 
 fn millis(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+    clock::unix_ms(time).cast_unsigned()
 }
 
 #[cfg(test)]

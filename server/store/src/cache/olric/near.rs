@@ -11,9 +11,9 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ServiceError};
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Parts with a lock each.
@@ -102,14 +102,14 @@ impl Near {
 
     pub(super) fn forget_namespace(&self, namespace: &Namespace) {
         for shard in &self.shards {
-            lock(shard).fetches.remove(namespace);
+            shard.lock().fetches.remove(namespace);
         }
         self.kept.remove(namespace);
     }
 
     pub(super) fn forget_all(&self) {
         for shard in &self.shards {
-            lock(shard).fetches.clear();
+            shard.lock().fetches.clear();
         }
         self.kept.clear();
     }
@@ -117,7 +117,7 @@ impl Near {
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
         // The index is below the length, and an array is never empty.
-        lock(self.shards.get(index).unwrap_or(&self.shards[0]))
+        self.shards.get(index).unwrap_or(&self.shards[0]).lock()
     }
 }
 
@@ -134,9 +134,4 @@ impl Shard {
         }
         is_there
     }
-}
-
-// Nothing that can panic leaves a part half changed.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

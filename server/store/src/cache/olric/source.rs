@@ -51,7 +51,7 @@ pub(super) enum Found {
 pub(super) struct Sum {
     pub(super) sum: i64,
     /// Whether others may have kept what was there before.
-    pub(super) is_news: bool,
+    pub(super) invalidates: bool,
 }
 
 /// Why something was not done, or perhaps was.
@@ -200,8 +200,8 @@ impl Source {
                     ServiceError::invalid("the sum is beyond 64 bits; the number stays as it was").into()
                 );
             }
-            let is_news = is_new || entry.payload() == before.to_string();
-            return Ok(Sum { sum, is_news });
+            let invalidates = is_new || entry.payload() == before.to_string();
+            return Ok(Sum { sum, invalidates });
         }
         Err(ServiceError::unavailable("others change this number all the time").into())
     }

@@ -205,3 +205,57 @@ async fn connections_are_reused_within_a_namespace_and_never_across() {
     egress.fetch_as("b", get(server.url("/"))).await.unwrap();
     assert_eq!(server.connections().pop(), Some(1));
 }
+
+/// A server that closes each connection when its second request comes.
+async fn closing() -> Server {
+    let seen = Mutex::new(0);
+    Server::start(move |_| {
+        let mut seen = seen.lock().unwrap();
+        *seen += 1;
+        if *seen % 2 == 0 { Reply::Close(Vec::new()) } else { Reply::Send(OK.into()) }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_request_over_a_kept_connection_that_was_closed_is_sent_once_more() {
+    for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"] {
+        let server = closing().await;
+        let egress = egress(&["127.0.0.1"]);
+        assert_eq!(egress.run(get(server.url("/first"))).await.unwrap().status, 200);
+        let again = FetchRequest { method: method.into(), ..get(server.url("/again")) };
+        assert_eq!(egress.run(again).await.unwrap().status, 200, "{method}");
+        assert_eq!(server.connections(), [0, 0, 1], "the same request on a new connection");
+        let requests = server.requests();
+        assert_eq!(requests[1], requests[2]);
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_not_sent_once_more_where_that_could_matter() {
+    let server = closing().await;
+    let egress = egress(&["127.0.0.1"]);
+    egress.run(get(server.url("/"))).await.unwrap();
+    let message = egress.refused(post(server.url("/"), "body")).await;
+    assert!(message.starts_with("UNAVAILABLE the server "), "{message}");
+    assert_eq!(server.requests().len(), 2, "a POST is not idempotent");
+
+    let silent = Server::start(|_| Reply::Close(Vec::new())).await;
+    let message = egress.refused(get(silent.url("/"))).await;
+    assert!(message.starts_with("UNAVAILABLE the server "), "{message}");
+    assert_eq!(silent.requests().len(), 1, "the connection was new");
+
+    let cut = Server::start(|request| {
+        let is_first = request.starts_with("GET /first");
+        if is_first {
+            OK.into()
+        } else {
+            Reply::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec())
+        }
+    })
+    .await;
+    egress.run(get(cut.url("/first"))).await.unwrap();
+    let message = egress.refused(get(cut.url("/cut"))).await;
+    assert!(message.starts_with("UNAVAILABLE the server "), "{message}");
+    assert_eq!(cut.requests().len(), 2, "the answer had begun");
+}

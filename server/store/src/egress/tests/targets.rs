@@ -131,23 +131,113 @@ async fn what_the_operator_allows_is_allowed_for_its_port_alone() {
     assert_eq!(two.requests().len(), 1);
 }
 
+fn entries(texts: &[&str]) -> Vec<EgressTarget> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A machine that has loopback and 8.8.4.4, whose servers are at 10.0.0.5 and 2001:4860::5.
+fn machine(allow: &[&str], deny: &[&str]) -> Rules {
+    let hosts = ["10.0.0.5", "[2001:4860::5]"].map(|host| Host::parse(host).unwrap());
+    Rules {
+        allow: entries(allow),
+        deny: entries(deny),
+        is_own: |address| {
+            address.to_canonical().is_loopback() || address.to_canonical() == IpAddr::from([8, 8, 4, 4])
+        },
+        servers: Arc::new(Servers::new(hosts.to_vec())),
+    }
+}
+
+fn verdict(rules: &Rules, address: &str, port: u16) -> Result<(), String> {
+    rules.check(None, address.parse().unwrap(), port).map_err(|error| error.message)
+}
+
 #[test]
-fn the_nodes_own_address_is_no_target_even_where_it_is_public() {
-    let rules = |own: &str, allow: &[&str]| Rules {
-        allow: allow.iter().map(|entry| entry.parse().unwrap()).collect(),
-        own: own.parse().unwrap(),
+fn the_machine_and_the_nodes_servers_are_out_of_reach_on_every_port() {
+    let exactly = "the operator may allow exactly this host and port with egress.allow";
+    for allow in [&[][..], &["0.0.0.0/0", "::/0"], &["8.8.4.4", "10.0.0.5", "127.0.0.1", "10.0.0.0/8"]] {
+        let rules = machine(allow, &[]);
+        for address in [
+            "8.8.4.4",
+            "::ffff:8.8.4.4",
+            "::8.8.4.4",
+            "64:ff9b::8.8.4.4",
+            "64:ff9b:1::8.8.4.4",
+            "2002:808:404::1",
+            "127.0.0.1",
+            "10.0.0.5",
+            "::ffff:10.0.0.5",
+            "64:ff9b::10.0.0.5",
+            "2001:4860::5",
+        ] {
+            for port in [80, 6001, 4001, 22] {
+                let message = verdict(&rules, address, port).unwrap_err();
+                assert!(message.ends_with(exactly), "{address} with {allow:?}: {message}");
+            }
+        }
+        assert_eq!(verdict(&rules, "8.8.8.8", 80), Ok(()));
+        assert_eq!(verdict(&rules, "2001:4860::6", 80), Ok(()));
+    }
+    assert_eq!(verdict(&machine(&["10.0.0.0/8"], &[]), "10.0.0.6", 4001), Ok(()));
+    let own = verdict(&machine(&[], &[]), "8.8.4.4", 443).unwrap_err();
+    assert!(own.starts_with("address 8.8.4.4 is this machine's own"), "{own}");
+    let server = verdict(&machine(&["10.0.0.0/8"], &[]), "10.0.0.5", 443).unwrap_err();
+    assert!(server.starts_with("address 10.0.0.5 is that of a server of this node"), "{server}");
+}
+
+#[test]
+fn an_exact_entry_opens_one_port_of_them() {
+    let rules = machine(&["8.8.4.4:443", "10.0.0.5:4001", "push.internal:9000"], &[]);
+    for (address, port, other) in [("8.8.4.4", 443, 444), ("10.0.0.5", 4001, 4002)] {
+        assert_eq!(verdict(&rules, address, port), Ok(()));
+        assert!(verdict(&rules, address, other).is_err());
+    }
+    let by_name = |port| rules.check(Some("push.internal"), "127.0.0.1".parse().unwrap(), port);
+    assert!(by_name(9000).is_ok() && by_name(9001).is_err());
+}
+
+#[test]
+fn what_is_denied_is_denied_whatever_is_allowed() {
+    let rules = machine(
+        &["10.0.0.0/8", "8.8.4.4:443", "push.internal:9000"],
+        &["10.1.0.0/16", "8.8.4.4", "1.1.1.1:853", "bad.example", "push.internal"],
+    );
+    for (name, address, port, denied) in [
+        (None, "10.1.2.3", 80, true),
+        (None, "::ffff:10.1.2.3", 80, true),
+        (None, "64:ff9b::10.1.2.3", 80, true),
+        (None, "10.2.2.3", 80, false),
+        (None, "8.8.4.4", 443, true),
+        (None, "1.1.1.1", 853, true),
+        (None, "1.1.1.1", 443, false),
+        (Some("bad.example"), "1.1.1.1", 443, true),
+        (Some("Bad.Example."), "1.1.1.1", 443, true),
+        (Some("good.example"), "1.1.1.1", 443, false),
+        (Some("push.internal"), "127.0.0.1", 9000, true),
+    ] {
+        let verdict = rules.check(name, address.parse().unwrap(), port);
+        let is_denied = verdict.is_err_and(|error| error.message.ends_with("lists it in egress.deny"));
+        assert_eq!(is_denied, denied, "{name:?} {address} {port}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_out_of_reach_by_any_name_from_the_first_fetch_on() {
+    let server = Server::ok().await;
+    let rules = Rules {
+        allow: entries(&["127.0.0.0/8"]),
+        servers: Arc::new(Servers::new(vec![Host::parse("db.internal").unwrap()])),
+        ..nothing_special()
     };
-    let check = |rules: &Rules, address: &str, port| {
-        rules.check(None, address.parse().unwrap(), port).map_err(|error| error.message)
-    };
-    let public = rules("8.8.4.4:6001", &[]);
-    let message = check(&public, "8.8.4.4", 6001).unwrap_err();
-    assert!(message.starts_with("address 8.8.4.4 is this node's own"), "{message}");
-    assert!(check(&public, "::ffff:8.8.4.4", 6001).is_err());
-    assert_eq!(check(&public, "8.8.4.4", 443), Ok(()));
-    assert_eq!(check(&public, "8.8.8.8", 6001), Ok(()));
-    assert_eq!(check(&rules("8.8.4.4:6001", &["8.8.4.4:6001"]), "8.8.4.4", 6001), Ok(()));
-    let all = rules("0.0.0.0:6001", &[]);
-    assert_eq!(check(&all, "8.8.8.8", 6001), Ok(()), "not an address of this machine");
-    assert!(check(&all, "127.0.0.1", 6001).unwrap_err().contains("this node's own"));
+    let egress = egress_of(rules, |name, port| {
+        let last = if name == "other.test" { 2 } else { 1 };
+        Ok(vec![([127, 0, 0, last], port).into()])
+    });
+    for host in ["db.internal", "alias.test", "127.0.0.1"] {
+        let message = egress.refused(get(format!("http://{host}:{}/", server.port()))).await;
+        assert!(message.contains("is that of a server of this node"), "{host}: {message}");
+    }
+    let other = egress.refused(get(format!("http://other.test:{}/", server.port()))).await;
+    assert_eq!(other, "UNAVAILABLE connection refused", "another address of the network is reached");
+    assert_eq!(server.requests().len(), 0);
 }

@@ -13,7 +13,7 @@ fn pubsub(addresses: &[SocketAddr]) -> OlricPubSub {
     OlricPubSub::new(olric(addresses), "test")
 }
 
-async fn hear(listener: &mut Box<dyn Subscription>) -> Heard {
+async fn hear(listener: &mut Box<dyn Subscription>) -> Received {
     timeout(PATIENCE, listener.next()).await.expect("nothing is heard")
 }
 
@@ -63,7 +63,7 @@ async fn clusters_of_other_names_are_not_heard() {
     let mut listener = own.subscribe("topic").await.unwrap();
     other.publish("topic", Bytes::from_static(b"of the other")).await.unwrap();
     own.publish("topic", Bytes::from_static(b"own")).await.unwrap();
-    assert_eq!(hear(&mut listener).await, Heard::Message(Bytes::from_static(b"own")));
+    assert_eq!(hear(&mut listener).await, Received::Message(Bytes::from_static(b"own")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -89,7 +89,7 @@ async fn a_connection_that_breaks_or_falls_silent_is_replaced_and_listeners_are_
         for listener in &mut listeners {
             // A connection that fell silent may have heard a part before.
             let mut heard = hear(listener).await;
-            while heard != Heard::Lagged {
+            while heard != Received::Lagged {
                 heard = hear(listener).await;
             }
         }
@@ -98,10 +98,10 @@ async fn a_connection_that_breaks_or_falls_silent_is_replaced_and_listeners_are_
         }
         for listener in &mut listeners {
             let mut heard = hear(listener).await;
-            while heard == Heard::Lagged {
+            while heard == Received::Lagged {
                 heard = hear(listener).await;
             }
-            assert_eq!(heard, Heard::Message(Bytes::from_static(b"again")), "{fault:?}");
+            assert_eq!(heard, Received::Message(Bytes::from_static(b"again")), "{fault:?}");
         }
     }
 }
@@ -116,9 +116,9 @@ async fn while_olric_is_down_publishing_fails_and_listening_begins_when_it_is_ba
         pubsub.publish("topic", Bytes::from_static(b"lost")).await.unwrap_err();
     }
     server.node(0).start();
-    assert_eq!(hear(&mut listener).await, Heard::Lagged);
+    assert_eq!(hear(&mut listener).await, Received::Lagged);
     publish(&pubsub, "topic", b"heard").await;
-    assert_eq!(hear(&mut listener).await, Heard::Message(Bytes::from_static(b"heard")));
+    assert_eq!(hear(&mut listener).await, Received::Message(Bytes::from_static(b"heard")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,14 +126,14 @@ async fn topics_that_nobody_listens_to_are_forgotten() {
     let Ok(server) = backends::Olric::single() else { return };
     let pubsub = pubsub(&server.addresses());
     drop(pubsub.subscribe("a").await.unwrap());
-    assert_eq!(pubsub.topics.lock().len(), 1);
+    assert_eq!(pubsub.topics.0.lock().len(), 1);
     let until = Instant::now() + PATIENCE;
-    while !pubsub.topics.lock().is_empty() {
+    while !pubsub.topics.0.lock().is_empty() {
         assert!(Instant::now() < until, "it is kept");
         publish(&pubsub, "a", b"to nobody").await;
         sleep(Duration::from_millis(5)).await;
     }
     let mut listener = pubsub.subscribe("a").await.unwrap();
     publish(&pubsub, "a", b"back").await;
-    assert_eq!(hear(&mut listener).await, Heard::Message(Bytes::from_static(b"back")));
+    assert_eq!(hear(&mut listener).await, Received::Message(Bytes::from_static(b"back")));
 }

@@ -48,7 +48,7 @@ fn a_copy_that_knows_more_than_rqlite_goes_back_with_it_while_it_runs() {
     bench.compare(&b.database);
     let told = Arc::new(Mutex::new(0));
     let telling = Arc::clone(&told);
-    b.database.on_applied(move |applied| *telling.lock().unwrap() += u32::from(applied.is_whole));
+    b.database.on_applied(move |applied| *telling.lock() += u32::from(applied.is_whole));
     // What restoring an older backup does.
     bench.meddle(
         "DELETE FROM counted WHERE word = 'lost'; DELETE FROM orama_log WHERE gen = (SELECT max(gen) FROM orama_log)",
@@ -56,12 +56,12 @@ fn a_copy_that_knows_more_than_rqlite_goes_back_with_it_while_it_runs() {
     for node in [&a, &b] {
         eventually("it went back", || words(&node.database) == ["kept"]);
     }
-    eventually("it was told", || *told.lock().unwrap() == 1);
+    eventually("it was told", || *told.lock() == 1);
     insert(&a.database, "after").unwrap();
     bench.compare(&b.database);
     // And then went on another way: as many commits, but others.
     bench.meddle("UPDATE orama_log SET id = 'another' WHERE gen = (SELECT max(gen) FROM orama_log)");
-    eventually("it is made anew", || *told.lock().unwrap() == 2);
+    eventually("it is made anew", || *told.lock() == 2);
     insert(&b.database, "at last").unwrap();
     bench.compare(&a.database);
 }

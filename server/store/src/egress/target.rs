@@ -1,4 +1,4 @@
-//! Private targets that the operator lets guests reach: `egress.allow`.
+//! Targets that the operator names in `egress.allow` and `egress.deny`.
 
 use ipnet::IpNet;
 use std::fmt;
@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use url::Host;
 
-/// One entry of `egress.allow`: `host`, `host:port`, `address`, `address:port`, `[v6]:port` or `address/prefix`.
+/// One entry of `egress.allow` or `egress.deny`: `host`, `host:port`, `address`, `address:port`, `[v6]:port` or
+/// `address/prefix`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct AllowEntry {
+pub struct EgressTarget {
     target: Target,
     /// Any when it is not given.
     port: Option<u16>,
@@ -22,7 +23,7 @@ enum Target {
     Net(IpNet),
 }
 
-impl FromStr for AllowEntry {
+impl FromStr for EgressTarget {
     type Err = String;
 
     /// # Errors
@@ -37,13 +38,13 @@ impl FromStr for AllowEntry {
     }
 }
 
-fn parse(entry: &str) -> Option<AllowEntry> {
+fn parse(entry: &str) -> Option<EgressTarget> {
     let net = |address: IpAddr| Target::Net(address.to_canonical().into());
     if let Ok(address) = entry.parse() {
-        return Some(AllowEntry { target: net(address), port: None });
+        return Some(EgressTarget { target: net(address), port: None });
     }
     if entry.contains('/') {
-        return Some(AllowEntry { target: Target::Net(entry.parse().ok()?), port: None });
+        return Some(EgressTarget { target: Target::Net(entry.parse().ok()?), port: None });
     }
     let (host, port) = match entry.rsplit_once(':').filter(|_| !entry.ends_with(']')) {
         None => (entry, None),
@@ -65,7 +66,7 @@ fn parse(entry: &str) -> Option<AllowEntry> {
             Target::Name(name.to_owned())
         }
     };
-    Some(AllowEntry { target, port })
+    Some(EgressTarget { target, port })
 }
 
 /// A name may end with the dot of the root, which changes nothing of it.
@@ -73,18 +74,27 @@ fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-impl AllowEntry {
-    /// Whether guests may reach this address and port by this name; `None` where the URL has the address itself.
-    pub(super) fn allows(&self, name: Option<&str>, address: IpAddr, port: u16) -> bool {
-        let allows = match &self.target {
-            Target::Name(allowed) => name.is_some_and(|name| without_dot(name).eq_ignore_ascii_case(allowed)),
+impl EgressTarget {
+    /// Whether the entry covers this address and port, looked up by this name; `None` where the URL has the address itself.
+    pub(super) fn covers(&self, name: Option<&str>, address: IpAddr, port: u16) -> bool {
+        let covers = match &self.target {
+            Target::Name(own) => name.is_some_and(|name| without_dot(name).eq_ignore_ascii_case(own)),
             Target::Net(net) => net.contains(&address.to_canonical()),
         };
-        allows && self.port.is_none_or(|allowed| allowed == port)
+        covers && self.port.is_none_or(|own| own == port)
+    }
+
+    /// Whether the entry names one host with one port. Only such an entry opens this machine or a backend.
+    pub(super) fn is_exact(&self) -> bool {
+        let is_one_host = match &self.target {
+            Target::Name(_) => true,
+            Target::Net(net) => net.prefix_len() == net.max_prefix_len(),
+        };
+        is_one_host && self.port.is_some()
     }
 }
 
-impl fmt::Debug for AllowEntry {
+impl fmt::Debug for EgressTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
             Target::Name(name) => f.write_str(name)?,
@@ -116,7 +126,7 @@ mod tests {
             ("fd00::/8", "fd00::/8"),
             ("0.0.0.0/0", "0.0.0.0/0"),
         ] {
-            assert_eq!(format!("{:?}", entry.parse::<AllowEntry>().unwrap()), shown, "{entry}");
+            assert_eq!(format!("{:?}", entry.parse::<EgressTarget>().unwrap()), shown, "{entry}");
         }
         for bad in [
             "",
@@ -142,32 +152,46 @@ mod tests {
             ".",
             "a?b",
         ] {
-            let message = bad.parse::<AllowEntry>().unwrap_err();
+            let message = bad.parse::<EgressTarget>().unwrap_err();
             assert!(message.starts_with(&format!("{bad:?} is no target")), "{message}");
         }
     }
 
     #[test]
-    fn an_entry_allows_its_target_and_port_and_nothing_else() {
-        let allows = |entry: &str, name: Option<&str>, address: &str, port| {
-            let entry: AllowEntry = entry.parse().unwrap();
-            entry.allows(name, address.parse().unwrap(), port)
+    fn an_entry_covers_its_target_and_port_and_nothing_else() {
+        let covers = |entry: &str, name: Option<&str>, address: &str, port| {
+            let entry: EgressTarget = entry.parse().unwrap();
+            entry.covers(name, address.parse().unwrap(), port)
         };
-        assert!(allows("push.internal", Some("PUSH.internal."), "10.0.0.1", 80));
-        assert!(!allows("push.internal", Some("a.push.internal"), "10.0.0.1", 80));
-        assert!(!allows("push.internal", Some("xpush.internal"), "10.0.0.1", 80));
-        assert!(!allows("push.internal", None, "10.0.0.1", 80));
-        assert!(allows("push.internal:81", Some("push.internal"), "10.0.0.1", 81));
-        assert!(!allows("push.internal:81", Some("push.internal"), "10.0.0.1", 80));
+        assert!(covers("push.internal", Some("PUSH.internal."), "10.0.0.1", 80));
+        assert!(!covers("push.internal", Some("a.push.internal"), "10.0.0.1", 80));
+        assert!(!covers("push.internal", Some("xpush.internal"), "10.0.0.1", 80));
+        assert!(!covers("push.internal", None, "10.0.0.1", 80));
+        assert!(covers("push.internal:81", Some("push.internal"), "10.0.0.1", 81));
+        assert!(!covers("push.internal:81", Some("push.internal"), "10.0.0.1", 80));
         for name in [None, Some("any.name")] {
-            assert!(allows("10.1.0.0/16", name, "10.1.255.255", 1));
-            assert!(allows("10.1.0.0/16", name, "::ffff:10.1.0.1", 1));
-            assert!(!allows("10.1.0.0/16", name, "10.2.0.0", 1));
-            assert!(allows("127.0.0.1:9000", name, "127.0.0.1", 9000));
-            assert!(!allows("127.0.0.1:9000", name, "127.0.0.1", 9001));
-            assert!(!allows("127.0.0.1:9000", name, "127.0.0.2", 9000));
-            assert!(allows("[::1]:9000", name, "::1", 9000));
-            assert!(!allows("[::1]:9000", name, "127.0.0.1", 9000));
+            assert!(covers("10.1.0.0/16", name, "10.1.255.255", 1));
+            assert!(covers("10.1.0.0/16", name, "::ffff:10.1.0.1", 1));
+            assert!(!covers("10.1.0.0/16", name, "10.2.0.0", 1));
+            assert!(covers("127.0.0.1:9000", name, "127.0.0.1", 9000));
+            assert!(!covers("127.0.0.1:9000", name, "127.0.0.1", 9001));
+            assert!(!covers("127.0.0.1:9000", name, "127.0.0.2", 9000));
+            assert!(covers("[::1]:9000", name, "::1", 9000));
+            assert!(!covers("[::1]:9000", name, "127.0.0.1", 9000));
+        }
+    }
+    #[test]
+    fn an_entry_is_exact_when_it_names_one_host_and_one_port() {
+        for (entry, exact) in [
+            ("push.internal:9000", true),
+            ("10.0.0.1:80", true),
+            ("[::1]:80", true),
+            ("push.internal", false),
+            ("10.0.0.1", false),
+            ("10.0.0.1/32", false),
+            ("0.0.0.0/0", false),
+        ] {
+            assert_eq!(entry.parse::<EgressTarget>().unwrap().is_exact(), exact, "{entry}");
         }
     }
 }

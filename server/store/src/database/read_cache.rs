@@ -1,8 +1,8 @@
-//! Rows that functions allow to be a while old, kept in memory in front of any database.
+//! The read cache: rows in memory in front of any database, for functions that allow them to be stale for a while.
 //!
-//! A write of this node moves its namespace's generation before it is answered, and rows are kept under the generation from
-//! before they were read. So a function never meets rows from before a write that it knows of on this node; what other
-//! nodes write is seen when the time that the function allowed is over.
+//! A write of this node advances its namespace's generation before it is answered. Rows are stored under the generation from
+//! before they were read. So a function never reads rows from before a write that this node acknowledged. It sees what other
+//! nodes write when the time that it allowed is over.
 
 use crate::cache::memory::MemoryCache;
 use crate::limits::DB_READS_KEPT_MAX_BYTES;
@@ -14,23 +14,24 @@ use orama_runtime::names::Namespace;
 use orama_runtime::services::{
     Answer, BatchMode, BatchOutcome, Cache, Consistency, Database, SqlValue, Statement, StatementResult,
 };
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::future::ready;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 type Flight = Shared<Answer<BatchOutcome>>;
 type Flights = HashMap<(Namespace, String), WeakShared<Answer<BatchOutcome>>>;
 
-/// A database with memory. Clones share it.
+/// A database with a read cache. Clones share it.
 #[derive(Clone)]
-pub struct KeptReads(Arc<Inner>);
+pub struct ReadCache(Arc<Inner>);
 
 struct Inner {
     database: Arc<dyn Database>,
     rows: MemoryCache,
-    /// Of the namespaces that have asked for kept rows.
+    /// Of the namespaces that have asked for cached rows.
     generations: RwLock<HashMap<Namespace, Arc<AtomicU64>>>,
     /// Never given twice, so that a new namespace meets nothing of an old one of its name.
     next_generation: AtomicU64,
@@ -39,8 +40,8 @@ struct Inner {
     flights: Mutex<Flights>,
 }
 
-impl KeptReads {
-    /// Puts memory in front of a database.
+impl ReadCache {
+    /// Puts a cache in front of a database.
     #[must_use]
     pub fn new(database: Arc<dyn Database>) -> Self {
         Self(Arc::new(Inner {
@@ -52,25 +53,21 @@ impl KeptReads {
         }))
     }
 
-    /// Forgets what is kept of a namespace.
+    /// Drops the rows of a namespace.
     pub fn remove(&self, namespace: &Namespace) {
-        self.0.generations.write().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+        self.0.generations.write().remove(namespace);
         self.0.rows.remove(namespace);
     }
 }
 
 impl Inner {
-    fn flights(&self) -> MutexGuard<'_, Flights> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn find_generation(&self, namespace: &Namespace) -> Option<Arc<AtomicU64>> {
-        self.generations.read().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned()
+        self.generations.read().get(namespace).cloned()
     }
 
     fn generation(&self, namespace: &Namespace) -> u64 {
         let known = self.find_generation(namespace).unwrap_or_else(|| {
-            let mut all = self.generations.write().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.generations.write();
             let new = || Arc::new(AtomicU64::new(self.new_generation()));
             Arc::clone(all.entry(namespace.clone()).or_insert_with(new))
         });
@@ -97,7 +94,7 @@ impl Inner {
         within: Duration,
         deadline: Instant,
     ) -> Flight {
-        let mut flights = self.flights();
+        let mut flights = self.flights.lock();
         let place = (namespace.clone(), key.clone());
         if let Some(flight) = flights.get(&place).and_then(WeakShared::upgrade) {
             return flight;
@@ -113,7 +110,7 @@ impl Inner {
                 // A cache in memory answers at once, and what it does not take is read again.
                 let _ = this.rows.set(&landing.0, &key, rows, Some(within)).await;
             }
-            this.flights().remove(&landing);
+            this.flights.lock().remove(&landing);
             outcome
         });
         let flight = flight.shared();
@@ -123,7 +120,7 @@ impl Inner {
     }
 }
 
-impl Database for KeptReads {
+impl Database for ReadCache {
     fn run(
         &self,
         namespace: &Namespace,
@@ -260,9 +257,9 @@ mod tests {
         }
     }
 
-    fn database(pause: Duration) -> (Arc<Counting>, KeptReads) {
+    fn database(pause: Duration) -> (Arc<Counting>, ReadCache) {
         let counting = Arc::new(Counting { reads: AtomicUsize::new(0), fails: AtomicUsize::new(0), pause });
-        (Arc::clone(&counting), KeptReads::new(counting))
+        (Arc::clone(&counting), ReadCache::new(counting))
     }
 
     fn select(sql: &str) -> Vec<Statement> {
@@ -272,7 +269,7 @@ mod tests {
         ]
     }
 
-    async fn ask(kept: &KeptReads, namespace: &str, mode: BatchMode, sql: &str) -> BatchOutcome {
+    async fn ask(kept: &ReadCache, namespace: &str, mode: BatchMode, sql: &str) -> BatchOutcome {
         let deadline = Instant::now() + Duration::from_secs(60);
         kept.run(&Namespace::new(namespace).unwrap(), mode, select(sql), deadline).await
     }
@@ -324,7 +321,7 @@ mod tests {
         counting.fails.store(1, Ordering::Relaxed);
         let outcome = ask(&kept, "a", MINUTE, "B").await;
         assert_eq!(outcome.failure, None, "the one who began it asks once more for itself");
-        assert!(kept.0.flights().is_empty());
+        assert!(kept.0.flights.lock().is_empty());
     }
 
     #[test]

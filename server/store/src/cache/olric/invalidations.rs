@@ -1,12 +1,12 @@
-//! Tells the other nodes what changed in the cache, and hears it from them.
+//! Invalidations between nodes: what one node changes in the shared cache, the others drop from their near caches.
 //!
-//! Nobody waits for a message to be sent: changes are gathered and leave together. When there are too many, or one was not
-//! sent, the others are told to forget everything as soon as they can be reached.
+//! No call waits for a message to be sent: changes are gathered and leave together. When there are too many, or a message could
+//! not be sent, the other nodes are told to drop everything as soon as they can be reached.
 
 use super::near::Near;
 use crate::breaker::retry_pause;
-use crate::limits::{CACHE_NEWS_AT_ONCE, CACHE_NEWS_MAX};
-use crate::pubsub::{Heard, PubSub};
+use crate::limits::{CACHE_INVALIDATIONS_AT_ONCE, CACHE_INVALIDATIONS_MAX};
+use crate::pubsub::{PubSub, Received};
 use bytes::Bytes;
 use orama_runtime::names::Namespace;
 use serde::{Deserialize, Serialize};
@@ -22,31 +22,31 @@ type Change = (String, Option<String>);
 
 #[derive(Serialize, Deserialize)]
 struct Message {
-    /// Who tells, as everyone hears their own messages too.
+    /// The sender, as every node receives its own messages too.
     from: u64,
     /// What changed; `None` is everything.
     changed: Option<Vec<Change>>,
 }
 
-/// Where changes are told. Dropping it ends telling and hearing.
-pub(super) struct News {
+/// Sends this node's invalidations. Dropping it ends sending and receiving.
+pub(super) struct Invalidations {
     changes: mpsc::Sender<Change>,
     is_incomplete: Arc<AtomicBool>,
 }
 
-impl News {
+impl Invalidations {
     pub(super) fn new(pubsub: Arc<dyn PubSub>, near: &Arc<Near>, backplane: &Handle) -> Self {
-        let (changes, inbox) = mpsc::channel(CACHE_NEWS_MAX);
+        let (changes, inbox) = mpsc::channel(CACHE_INVALIDATIONS_MAX);
         let is_incomplete = Arc::<AtomicBool>::default();
-        // Without randomness it hears itself, which costs a little and breaks nothing.
+        // Without randomness it applies its own messages too, which costs a little and breaks nothing.
         let me = getrandom::u64().unwrap_or(0);
-        backplane.spawn(hear(Arc::clone(&pubsub), Arc::downgrade(near), me));
-        backplane.spawn(tell(pubsub, inbox, Arc::clone(&is_incomplete), me));
+        backplane.spawn(receive(Arc::clone(&pubsub), Arc::downgrade(near), me));
+        backplane.spawn(send(pubsub, inbox, Arc::clone(&is_incomplete), me));
         Self { changes, is_incomplete }
     }
 
-    /// Tells of a change. Waits for nothing.
-    pub(super) fn tell(&self, namespace: &Namespace, key: Option<&str>) {
+    /// Announces a change. Does not wait.
+    pub(super) fn send(&self, namespace: &Namespace, key: Option<&str>) {
         let change = (namespace.to_string(), key.map(ToOwned::to_owned));
         if self.changes.try_send(change).is_err() {
             self.is_incomplete.store(true, Ordering::Release);
@@ -54,7 +54,7 @@ impl News {
     }
 }
 
-async fn tell(
+async fn send(
     pubsub: Arc<dyn PubSub>,
     mut inbox: mpsc::Receiver<Change>,
     is_incomplete: Arc<AtomicBool>,
@@ -62,7 +62,7 @@ async fn tell(
 ) {
     let mut failures = 0;
     let mut changes = Vec::new();
-    while inbox.recv_many(&mut changes, CACHE_NEWS_AT_ONCE).await > 0 {
+    while inbox.recv_many(&mut changes, CACHE_INVALIDATIONS_AT_ONCE).await > 0 {
         // Until it was sent. What comes meanwhile is in it: all is forgotten.
         loop {
             let is_all = is_incomplete.swap(false, Ordering::AcqRel);
@@ -76,7 +76,7 @@ async fn tell(
                     break;
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "the other nodes could not be told of changes in the cache");
+                    tracing::debug!(%error, "invalidations of the cache could not be sent");
                     is_incomplete.store(true, Ordering::Release);
                     if inbox.is_closed() {
                         return;
@@ -90,25 +90,25 @@ async fn tell(
     }
 }
 
-async fn hear(pubsub: Arc<dyn PubSub>, near: Weak<Near>, me: u64) {
+async fn receive(pubsub: Arc<dyn PubSub>, near: Weak<Near>, me: u64) {
     let mut failures = 0;
     let mut subscription = loop {
         match pubsub.subscribe(TOPIC).await {
             Ok(subscription) => break subscription,
             Err(error) => {
-                tracing::warn!(%error, "changes in the cache are not heard of");
+                tracing::warn!(%error, "invalidations of the cache are not received");
                 failures += 1;
                 tokio::time::sleep(retry_pause(failures)).await;
             }
         }
     };
     drop(pubsub);
-    // What was remembered before may have changed unheard.
-    let mut heard = Heard::Lagged;
+    // An invalidation may have been missed before.
+    let mut heard = Received::Lagged;
     while let Some(near) = near.upgrade() {
         match heard {
-            Heard::Lagged => near.forget_all(),
-            Heard::Message(message) => apply(&near, &message, me),
+            Received::Lagged => near.forget_all(),
+            Received::Message(message) => apply(&near, &message, me),
         }
         drop(near);
         heard = subscription.next().await;

@@ -1,0 +1,93 @@
+//! Decides whether a function that this node does not know was deleted, or is only not known here yet.
+//!
+//! The registry and the events are replicated independently. A node whose registry replica is behind may hold the lease of
+//! a trigger whose function it has not heard of. Its jobs must not be dropped before the registry has caught up.
+
+use crate::registry::{Registry, RegistryError};
+use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::blocking::{TaskFailed, blocking};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::Mutex;
+
+/// What the registry says after a look that reached the end of its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The function does not exist.
+    Deleted,
+    /// The function exists, and this node knows it by now.
+    Exists,
+    /// The registry's log cannot be read to its end now.
+    Undecided,
+}
+
+/// Why the registry could not be asked.
+#[derive(Debug, thiserror::Error)]
+enum LookUpError {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Task(#[from] TaskFailed),
+}
+
+/// An attempt to bring the registry to the end of its log.
+struct CatchUp {
+    begun: Instant,
+    succeeded: bool,
+}
+
+/// Looks functions up in the registry after it caught up.
+pub(super) struct UnknownFunctions {
+    registry: Registry,
+    last: Mutex<Option<CatchUp>>,
+    /// Whether the last attempt failed, so that the operator is told once.
+    is_behind: AtomicBool,
+}
+
+impl UnknownFunctions {
+    pub(super) fn new(registry: &Registry) -> Self {
+        Self { registry: registry.clone(), last: Mutex::default(), is_behind: AtomicBool::new(false) }
+    }
+
+    /// Whether the function exists, by what every node had acknowledged before this call.
+    pub(super) async fn look_up(&self, namespace: &Namespace, function: &FunctionName) -> Verdict {
+        if !self.catch_up().await {
+            return Verdict::Undecided;
+        }
+        let (registry, namespace, function) = (self.registry.clone(), namespace.clone(), function.clone());
+        match blocking(move || Ok::<_, LookUpError>(registry.function(&namespace, &function, None)?)).await {
+            Ok(Some(_)) => Verdict::Exists,
+            Ok(None) => Verdict::Deleted,
+            Err(error) => {
+                tracing::error!(%error, "a function with a waiting event cannot be looked up");
+                Verdict::Undecided
+            }
+        }
+    }
+
+    /// Brings the registry to the end of its log; whether that succeeded. One attempt serves all that asked before it began.
+    async fn catch_up(&self) -> bool {
+        let asked = Instant::now();
+        let mut last = self.last.lock().await;
+        if let Some(CatchUp { begun, succeeded }) = &*last
+            && *begun >= asked
+        {
+            return *succeeded;
+        }
+        let begun = Instant::now();
+        let registry = self.registry.clone();
+        let caught_up = blocking(move || Ok::<_, LookUpError>(registry.catch_up()?)).await;
+        let succeeded = caught_up.is_ok();
+        let was_behind = self.is_behind.swap(!succeeded, Ordering::Relaxed);
+        match caught_up {
+            Ok(()) if was_behind => tracing::info!("this node's registry has caught up; its events continue"),
+            Err(error) if !was_behind => tracing::warn!(
+                %error,
+                "events of functions that this node does not know wait until its registry catches up; other nodes may run them"
+            ),
+            _ => {}
+        }
+        *last = Some(CatchUp { begun, succeeded });
+        succeeded
+    }
+}

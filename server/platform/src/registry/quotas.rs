@@ -1,0 +1,171 @@
+//! Quotas in the registry: what operators set, what is used, and the check of a deploy.
+
+use super::{NewVersion, Registry, RegistryError, namespace_exists};
+use crate::quotas::{Quota, QuotaExceeded, Usage};
+use orama_runtime::names::{FunctionName, Namespace};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeMap;
+
+/// What a deploy adds to what its namespace uses.
+pub(crate) struct Deploying<'a> {
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) name: &'a FunctionName,
+    pub(crate) wasm_hash: &'a [u8; 32],
+    pub(crate) wasm_bytes: u64,
+    pub(crate) env_bytes: u64,
+}
+
+impl Registry {
+    /// What an operator set for a namespace; what is not in it has its default.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoNamespace`], [`RegistryError::Sqlite`]
+    pub fn quotas(&self, namespace: &Namespace) -> Result<BTreeMap<Quota, u64>, RegistryError> {
+        self.database.read(|c| {
+            must_exist(c, namespace)?;
+            let mut statement = c.prepare_cached("SELECT quota, value FROM quotas WHERE namespace = ?1")?;
+            let rows = statement.query_map([namespace.as_str()], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+            })?;
+            let mut quotas = BTreeMap::new();
+            for row in rows {
+                let (name, value) = row?;
+                // Another version of this program may know more of them.
+                if let Some(quota) = Quota::parse(&name) {
+                    quotas.insert(quota, value);
+                }
+            }
+            Ok(quotas)
+        })
+    }
+
+    /// Replaces everything that was set for a namespace.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoNamespace`], or a failure to store it.
+    pub fn set_quotas(
+        &self,
+        namespace: &Namespace,
+        quotas: &BTreeMap<Quota, u64>,
+    ) -> Result<(), RegistryError> {
+        self.database.write(|t| {
+            must_exist(t, namespace)?;
+            t.prepare_cached("DELETE FROM quotas WHERE namespace = ?1")?.execute([namespace.as_str()])?;
+            for (quota, value) in quotas {
+                t.prepare_cached("INSERT INTO quotas (namespace, quota, value) VALUES (?1, ?2, ?3)")?
+                    .execute(params![
+                        namespace.as_str(),
+                        quota.name(),
+                        i64::try_from(*value).unwrap_or(i64::MAX)
+                    ])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// How much of each quota a namespace uses.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoNamespace`], [`RegistryError::Sqlite`]
+    pub fn usage(&self, namespace: &Namespace) -> Result<Vec<Usage>, RegistryError> {
+        self.database.read(|c| {
+            must_exist(c, namespace)?;
+            let usage = |quota: Quota| {
+                let used = c.prepare_cached(used_sql(quota))?.query_row([namespace.as_str()], count)?;
+                Ok(Usage { quota, used, limit: limit(c, namespace, quota)? })
+            };
+            Quota::ALL.into_iter().map(usage).collect()
+        })
+    }
+
+    /// Whether a deploy fits into the quotas now. Asked before the module is compiled; the deploy itself asks again.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoNamespace`], [`RegistryError::QuotaExceeded`], [`RegistryError::Sqlite`]
+    pub(crate) fn check_deploy(&self, deploying: &Deploying<'_>) -> Result<(), RegistryError> {
+        self.database.read(|c| check_deploy(c, deploying))
+    }
+}
+
+impl<'a> Deploying<'a> {
+    pub(super) fn of(new: &'a NewVersion, env: &str) -> Self {
+        Self {
+            namespace: &new.namespace,
+            name: &new.name,
+            wasm_hash: new.wasm_hash.as_bytes(),
+            wasm_bytes: new.wasm_bytes,
+            env_bytes: env.len() as u64,
+        }
+    }
+}
+
+fn must_exist(c: &Connection, namespace: &Namespace) -> Result<(), RegistryError> {
+    if namespace_exists(c, namespace)? {
+        return Ok(());
+    }
+    Err(RegistryError::NoNamespace(namespace.to_string()))
+}
+
+fn count(row: &rusqlite::Row<'_>) -> rusqlite::Result<u64> {
+    // Never negative.
+    row.get::<_, i64>(0).map(i64::unsigned_abs)
+}
+
+/// What namespace ?1 uses of a quota.
+const fn used_sql(quota: Quota) -> &'static str {
+    match quota {
+        Quota::Functions => "SELECT count(DISTINCT name) FROM function_versions WHERE namespace = ?1",
+        Quota::FunctionNames => "SELECT count(*) FROM functions WHERE namespace = ?1",
+        Quota::Versions => {
+            "SELECT coalesce(max(n), 0) FROM
+                 (SELECT count(*) AS n FROM function_versions WHERE namespace = ?1 GROUP BY name)"
+        }
+        Quota::ModuleBytes => {
+            "SELECT coalesce(sum(n), 0) FROM
+                 (SELECT max(wasm_bytes) AS n FROM function_versions WHERE namespace = ?1 GROUP BY wasm_hash)"
+        }
+        Quota::EnvBytes => "SELECT coalesce(sum(env_bytes), 0) FROM function_versions WHERE namespace = ?1",
+        Quota::Objects => "SELECT count(*) FROM stored_objects WHERE namespace = ?1",
+        Quota::ObjectBytes => "SELECT coalesce(sum(size_bytes), 0) FROM stored_objects WHERE namespace = ?1",
+    }
+}
+
+/// The bound of a quota for a namespace.
+pub(super) fn limit(c: &Connection, namespace: &Namespace, quota: Quota) -> rusqlite::Result<u64> {
+    let set = c
+        .prepare_cached("SELECT value FROM quotas WHERE namespace = ?1 AND quota = ?2")?
+        .query_row([namespace.as_str(), quota.name()], count)
+        .optional()?;
+    Ok(set.unwrap_or(quota.default_limit()))
+}
+
+/// See [`Registry::check_deploy`].
+pub(super) fn check_deploy(c: &Connection, deploying: &Deploying<'_>) -> Result<(), RegistryError> {
+    let Deploying { namespace, name, wasm_hash, wasm_bytes, env_bytes } = *deploying;
+    must_exist(c, namespace)?;
+    let of_function =
+        |sql: &str| c.prepare_cached(sql)?.query_row([namespace.as_str(), name.as_str()], count);
+    let fits = |quota: Quota, used: u64, more: u64| {
+        let limit = limit(c, namespace, quota)?;
+        if more == 0 || used.saturating_add(more) <= limit {
+            return Ok(());
+        }
+        let namespace = namespace.to_string();
+        Err(RegistryError::QuotaExceeded(QuotaExceeded { namespace, quota, used, more, limit }))
+    };
+    let used = |quota: Quota| c.prepare_cached(used_sql(quota))?.query_row([namespace.as_str()], count);
+    let versions = of_function("SELECT count(*) FROM function_versions WHERE namespace = ?1 AND name = ?2")?;
+    fits(Quota::Versions, versions, 1)?;
+    if versions == 0 {
+        fits(Quota::Functions, used(Quota::Functions)?, 1)?;
+        let is_known = of_function("SELECT count(*) FROM functions WHERE namespace = ?1 AND name = ?2")? > 0;
+        fits(Quota::FunctionNames, used(Quota::FunctionNames)?, u64::from(!is_known))?;
+    }
+    let counted = c
+        .prepare_cached(
+            "SELECT coalesce(max(wasm_bytes), 0) FROM function_versions WHERE namespace = ?1 AND wasm_hash = ?2",
+        )?
+        .query_row(params![namespace.as_str(), wasm_hash], count)?;
+    fits(Quota::ModuleBytes, used(Quota::ModuleBytes)?, wasm_bytes.saturating_sub(counted))?;
+    fits(Quota::EnvBytes, used(Quota::EnvBytes)?, env_bytes)
+}

@@ -1,0 +1,118 @@
+//! `[[auth.issuers]]`: who signs tokens, and for which namespaces.
+
+use super::{ConfigError, Place, line_of};
+use orama_platform::limits::TOKEN_ISSUERS_MAX;
+use orama_platform::settings::{KeySource, TokenIssuer};
+use orama_runtime::names::Namespace;
+use std::collections::BTreeSet;
+use std::path::Path;
+use toml::de::{DeTable, DeValue};
+use url::{Host, Url};
+
+/// The list's key in the file; there is no variable for it.
+pub(super) const KEY: &str = "auth.issuers";
+
+/// The keys of one issuer.
+const FIELDS: [&str; 4] = ["keys", "issuer", "audience", "namespaces"];
+
+pub(super) fn key_names() -> impl Iterator<Item = String> {
+    FIELDS.iter().map(|field| format!("{KEY}.{field}"))
+}
+
+/// Reads the list, which begins at a line of a file.
+pub(super) fn parse(
+    path: &Path,
+    text: &str,
+    line: usize,
+    list: &DeValue<'_>,
+) -> Result<Vec<TokenIssuer>, ConfigError> {
+    let bad = |line, key: &str, message| ConfigError::BadValue {
+        place: Place::File(path.to_owned(), line),
+        key: key.to_owned(),
+        message,
+    };
+    let expected = || bad(line, KEY, "expected tables, each beginning with [[auth.issuers]]".to_owned());
+    let DeValue::Array(list) = list else { return Err(expected()) };
+    if list.len() > TOKEN_ISSUERS_MAX {
+        return Err(bad(
+            line,
+            KEY,
+            format!("{} issuers; at most {TOKEN_ISSUERS_MAX} are accepted", list.len()),
+        ));
+    }
+    let mut issuers = Vec::with_capacity(list.len());
+    for entry in list.iter() {
+        let DeValue::Table(table) = entry.get_ref() else { return Err(expected()) };
+        let mut keys: Vec<_> = table.keys().collect();
+        keys.sort_by_key(|key| key.span().start);
+        if let Some(key) = keys.iter().find(|key| !FIELDS.contains(&&*key.get_ref().as_ref())) {
+            let line = line_of(text, key.span().start);
+            let key = format!("{KEY}.{}", key.get_ref());
+            return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key });
+        }
+        let begin = line_of(text, entry.span().start);
+        issuers.push(issuer(table).map_err(|(field, message)| {
+            let key = keys.iter().find(|key| key.get_ref() == field);
+            bad(key.map_or(begin, |key| line_of(text, key.span().start)), &format!("{KEY}.{field}"), message)
+        })?);
+    }
+    Ok(issuers)
+}
+
+/// One issuer, or the field that is wrong and what is wrong with it.
+fn issuer(table: &DeTable<'_>) -> Result<TokenIssuer, (&'static str, String)> {
+    let text = |field: &'static str| match table.get(field).map(|value| value.get_ref()) {
+        None => Ok(None),
+        Some(DeValue::String(text)) if !text.is_empty() => Ok(Some(text.to_string())),
+        Some(DeValue::String(_)) => Err((field, "is empty".to_owned())),
+        Some(other) => Err((field, format!("expected a text in quotes, got {}", other.type_str()))),
+    };
+    let required = |field| text(field)?.ok_or_else(|| (field, "is missing".to_owned()));
+    Ok(TokenIssuer {
+        keys: key_source(&required("keys")?).map_err(|message| ("keys", message))?,
+        issuer: Some(required("issuer")?),
+        audience: text("audience")?,
+        namespaces: namespaces(table.get("namespaces").map(|value| value.get_ref()))
+            .map_err(|message| ("namespaces", message))?,
+    })
+}
+
+/// A URL of keys, or the path of a file.
+fn key_source(text: &str) -> Result<KeySource, String> {
+    if !text.contains("://") {
+        return Ok(KeySource::File(text.into()));
+    }
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a URL of public keys has neither user nor password".to_owned());
+    }
+    let is_loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(KeySource::Url(url)),
+        "http" if is_loopback => Ok(KeySource::Url(url)),
+        _ => Err(format!(
+            "expected an https URL (http on this machine alone) or the path of a file, got {text:?}"
+        )),
+    }
+}
+
+/// The namespaces of a list; `None` for all of them.
+fn namespaces(value: Option<&DeValue<'_>>) -> Result<Option<BTreeSet<Namespace>>, String> {
+    const EXPECTED: &str = "expected a list of namespaces, or \"*\" for all";
+    let names = match value {
+        None => return Err(format!("is missing; {EXPECTED}")),
+        Some(DeValue::String(text)) if text == "*" => return Ok(None),
+        Some(DeValue::Array(names)) if !names.is_empty() => names,
+        Some(_) => return Err(EXPECTED.to_owned()),
+    };
+    let name = |value: &DeValue<'_>| match value {
+        DeValue::String(name) => Namespace::new(name).map_err(|error| error.to_string()),
+        _ => Err(EXPECTED.to_owned()),
+    };
+    names.iter().map(|value| name(value.get_ref())).collect::<Result<_, _>>().map(Some)
+}

@@ -1,0 +1,105 @@
+//! Lists come in pages: `?limit=` entries behind the one that `?after=` names.
+
+use crate::error::ApiError;
+use crate::limits::LIST_LIMIT;
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+use serde::Deserialize;
+
+/// The query of a list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PageQuery {
+    pub(super) namespace: Option<String>,
+    limit: Option<String>,
+    after: Option<String>,
+}
+
+/// The part of a list that is asked for.
+pub(super) struct Page {
+    pub(super) limit: u32,
+    /// The cursor of the entry before; empty for the first page.
+    pub(super) after: String,
+}
+
+impl PageQuery {
+    /// # Errors
+    /// 400 for a limit that is no number, or out of range.
+    pub(super) fn page(self) -> Result<Page, ApiError> {
+        let limit = match self.limit {
+            None => Ok(LIST_LIMIT.default),
+            Some(text) => text
+                .parse()
+                .map_err(|_| format!("limit must be a whole number, got {text:?}"))
+                .and_then(|limit| LIST_LIMIT.check(limit)),
+        };
+        let limit = limit.map_err(|why| ApiError::bad_request("INVALID_QUERY", why))?;
+        Ok(Page { limit, after: self.after.unwrap_or_default() })
+    }
+}
+
+impl Page {
+    /// How many entries to read: one more than asked for tells whether there is another page.
+    pub(super) const fn to_read(&self) -> u32 {
+        self.limit + 1
+    }
+
+    /// Cuts what was read, behind `after`, to the page; the second value is the cursor of the next page.
+    pub(super) fn cut<T>(&self, mut read: Vec<T>, cursor: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
+        let has_more = read.len() > self.limit as usize;
+        read.truncate(self.limit as usize);
+        let next = if has_more { read.last().map(cursor) } else { None };
+        (read, next)
+    }
+
+    /// Cuts a whole list, whose length is bounded, to the page.
+    ///
+    /// # Errors
+    /// 400 when no entry has the cursor.
+    pub(super) fn of_all<T>(
+        &self,
+        all: Vec<T>,
+        cursor: impl Fn(&T) -> String,
+    ) -> Result<(Vec<T>, Option<String>), ApiError> {
+        let skipped = match self.after.as_str() {
+            "" => 0,
+            after => 1 + all.iter().position(|entry| cursor(entry) == after).ok_or_else(unknown_cursor)?,
+        };
+        Ok(self.cut(all.into_iter().skip(skipped).collect(), cursor))
+    }
+}
+
+pub(super) fn unknown_cursor() -> ApiError {
+    ApiError::bad_request("INVALID_QUERY", "after must be the `next` of the page before")
+}
+
+/// For paths that take no query: a parameter that would be ignored is an error.
+pub(super) struct NoQuery;
+
+impl<S: Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        match parts.uri.query() {
+            None | Some("") => Ok(Self),
+            Some(_) => Err(ApiError::bad_request("INVALID_QUERY", "this path takes no query parameters")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_tells_where_the_next_one_begins() {
+        let page = |limit, after: &str| Page { limit, after: after.to_owned() };
+        let all = || vec!["a", "b", "c"];
+        let of = |limit, after| page(limit, after).of_all(all(), |s| (*s).to_owned()).unwrap();
+        assert_eq!(of(2, ""), (vec!["a", "b"], Some("b".to_owned())));
+        assert_eq!(of(2, "b"), (vec!["c"], None));
+        assert_eq!(of(3, ""), (all(), None));
+        assert_eq!(of(1, "c"), (vec![], None));
+        assert!(page(1, "x").of_all(all(), |s| (*s).to_owned()).is_err());
+    }
+}

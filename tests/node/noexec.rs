@@ -1,0 +1,42 @@
+//! A home from which no code can be mapped.
+
+use crate::harness::{new_dir, orama, output};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Runs a shell script in mounts of its own, where the folder `$1` is a file system that is mounted `noexec`.
+fn with_noexec(dir: &std::path::Path, script: &str, arguments: &[&std::ffi::OsStr]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+    command.arg(format!("mount -t tmpfs -o noexec tmpfs \"$1\" || exit 77; {script}")).arg("sh").arg(dir);
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_home_on_a_file_system_mounted_noexec_stops_the_start_and_is_named() {
+    let home = new_dir("home");
+    let can_mount = with_noexec(&home, "true", &[]).output();
+    if !can_mount.is_ok_and(|output| output.status.success()) {
+        // Not eprintln!, which the harness captures.
+        let left_out = "left out: a_home_on_a_file_system_mounted_noexec... needs `unshare`, and a system that lets it mount";
+        writeln!(std::io::stderr(), "{left_out}").unwrap();
+        return;
+    }
+    let program = orama(&[]);
+    let script = "shift; exec \"$@\"";
+    let mut command = with_noexec(&home, script, &[program.get_program()]);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--home"]).arg(&home);
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = output(command);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(output.stdout.is_empty(), "it does not serve");
+    let line = stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{stderr}"));
+    assert!(line.contains(&home.display().to_string()) && line.contains("mounted noexec"), "{line}");
+}
