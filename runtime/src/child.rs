@@ -1,13 +1,14 @@
 //! Runs this very program as a confined child process, for work that a thread could neither bound nor end.
 //!
-//! The parent: [`Program::this`] names the program, [`Process::spawn`] starts it with one end of a socket pair, [`Process::kill`] and
-//! [`Process::wait`] end it. The child: [`dispatch`] is the first call of `main`; it hands the socket to the [`Kind`] that was asked
-//! for, which gives itself [`Limits`], then keeps itself to its files and system calls ([`restrict`]), and only then reads what a
-//! tenant sent. [`frame`] is how both talk.
+//! The parent: [`Program::this`] names the program, [`Process::spawn`] starts it with one end of a socket pair,
+//! [`Process::kill`] and [`Process::wait`] end it. The child: [`dispatch`] is the first call of `main`; it hands the socket
+//! to the [`Kind`] that was asked for, which gives itself [`Limits`], then keeps itself to its files and system calls
+//! ([`restrict`]), and only then reads what a tenant sent. [`frame`] is how both talk.
 //!
-//! A child inherits its end of the socket pair and nothing else: no descriptor, no variable but `TZ` and one for its allocator. It ends when its parent
-//! does: by the end of the socket, which its kind must watch for, and by a signal at the parent's death. It ignores the signals
-//! that a terminal or a service manager sends to all processes of a node, as a node that drains still needs it.
+//! A child inherits its end of the socket pair and nothing else: no descriptor, no variable but `TZ` and one for its
+//! allocator. It ends when its parent does: by the end of the socket, which its kind must watch for, and by a signal at the
+//! parent's death. It ignores the signals that a terminal or a service manager sends to all processes of a node, as a node
+//! that drains still needs it.
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
@@ -155,8 +156,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a child and gives it `socket`; the caller has the other end of the pair. `label` tells the operator in `ps` what the
-    /// child is for, such as a namespace. Blocks for a millisecond or so.
+    /// Starts a child and gives it `socket`; the caller has the other end of the pair. `label` tells the operator in `ps`
+    /// what the child is for, such as a namespace. Blocks for a millisecond or so.
     ///
     /// # Errors
     /// [`ChildError::Spawn`]

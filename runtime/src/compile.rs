@@ -64,8 +64,8 @@ struct Generator {
 }
 
 impl Compiler {
-    /// Creates a compiler with `threads` threads of lower priority. It compiles in this process, so its modules must be trusted not
-    /// to take all memory and time; see [`Self::confined`].
+    /// Creates a compiler with `threads` threads of lower priority. It compiles in this process, so its modules must be
+    /// trusted not to take all memory and time; see [`Self::confined`].
     ///
     /// # Errors
     /// When the threads cannot be started.

@@ -1,4 +1,5 @@
-//! Every limit of the runtime, and of what a function may ask for, in one place: default, minimum, maximum and the reason for each.
+//! Every limit of the runtime, and of what a function may ask for, in one place: default, minimum, maximum and the reason for
+//! each.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -102,21 +103,23 @@ pub const MODULE_PROBLEMS_SHOWN: usize = 20;
 /// A function's or an import's name comes from the module; longer ones are cut in messages, in bytes.
 pub const WASM_NAME_SHOWN_BYTES: usize = 120;
 
-/// Local variables times blocks of one function. The code generator keeps some bytes for each pair: 50 million took 450 MB, and 1,000
-/// million more than 4 GB.
+/// Local variables times blocks of one function. The code generator keeps some bytes for each pair: 50 million took 450 MB,
+/// and 1,000 million more than 4 GB.
 pub const FUNCTION_COMPLEXITY_MAX: u64 = 50_000_000;
 
 /// Memory of a process that compiles a module. A standard Go program of 5 MB takes 200 MB.
 pub const COMPILE_MEMORY_MB: Setting =
     Setting { name: "compile_memory_mb", default: 2048, min: 256, max: 1 << 20, unit: "MB" };
 
-/// Wall time of one compilation. A standard Go program of 3 MB takes 1.5 s on two idle cores; the largest module is 20 times as large.
+/// Wall time of one compilation. A standard Go program of 3 MB takes 1.5 s on two idle cores; the largest module is 20 times
+/// as large.
 pub const COMPILE_SECONDS: Duration = Duration::from_secs(60);
 
 /// Open files of a process that compiles: the socket, and the code cache's files.
 pub const COMPILE_DESCRIPTORS: u64 = 64;
 
-/// Native code for each byte of wasm that a parent takes from a process that compiles. Go's is 3, and the worst of the test guests has 12.
+/// Native code for each byte of wasm that a parent takes from a process that compiles. Go's is 3, and the worst of the test
+/// guests has 12.
 pub const COMPILE_CODE_PER_WASM: usize = 32;
 
 /// Native code that a parent takes in any case, in bytes: small modules have tables and padding.

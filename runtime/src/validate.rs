@@ -158,7 +158,8 @@ impl Engine {
     }
 }
 
-/// Refuses functions whose compilation is known to explode: the code generator keeps something for each local variable in each block.
+/// Refuses functions whose compilation is known to explode: the code generator keeps something for each local variable in
+/// each block.
 ///
 /// # Errors
 /// [`ModuleError::TooComplex`] that names the function by its index.

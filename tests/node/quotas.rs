@@ -78,7 +78,7 @@ fn quotas_are_the_operators_and_usage_the_admins() {
     for (body, word) in [
         ("{\"functions\":-1}", "expected"),
         ("{\"functions\":\"1\"}", "expected"),
-        ("{\"functons\":1}", "there is no quota \"functons\""),
+        ("{\"functionz\":1}", "there is no quota \"functionz\""),
         ("{\"functions\":9007199254740993}", "at most"),
         ("[]", "expected a map"),
     ] {

@@ -1,7 +1,7 @@
 //! Compiles a module in a child process: both ends of it.
 //!
-//! The parent sends an [`Order`] and the module; the child answers with a [`Report`] and the code. The child is new for each module,
-//! so that nothing of one tenant's module is there when the next one's is compiled.
+//! The parent sends an [`Order`] and the module; the child answers with a [`Report`] and the code. The child is new for each
+//! module, so that nothing of one tenant's module is there when the next one's is compiled.
 
 use super::{Code, CompileError, Generator};
 use crate::child::{self, Kind, Limits, Process, Program, frame};

@@ -114,8 +114,8 @@ pub const EVENT_COST_BYTES: usize = 1 << 10;
 /// Outcomes of jobs on their way to the disk; with more, turns wait. One commit takes as many.
 pub const JOB_OUTCOMES_MAX: usize = 1024;
 
-/// Changes in the queue of the events' writer: all events that [`EVENTS_UNWRITTEN_MAX_BYTES`] admits, a batch of outcomes, and the
-/// leases of turns. A full queue refuses publishers and leases, and outcomes wait.
+/// Changes in the queue of the events' writer: all events that [`EVENTS_UNWRITTEN_MAX_BYTES`] admits, a batch of outcomes,
+/// and the leases of turns. A full queue refuses publishers and leases, and outcomes wait.
 pub const EVENT_CHANGES_MAX: usize =
     EVENTS_UNWRITTEN_MAX_BYTES / (2 * EVENT_COST_BYTES) + 2 * JOB_OUTCOMES_MAX;
 

@@ -1,8 +1,8 @@
 //! Use cases on namespaces: make one, and delete one with everything in it.
 //!
-//! A deletion first takes keys and functions away; the data go when nothing acts in the namespace any more, and only then its name
-//! is free. So whoever makes a namespace of the same name finds nothing of the old one, also when a crash came in between: the
-//! next start resumes the deletion.
+//! A deletion first takes keys and functions away; the data go when nothing acts in the namespace any more, and only then its
+//! name is free. So whoever makes a namespace of the same name finds nothing of the old one, also when a crash came in
+//! between: the next start resumes the deletion.
 
 use crate::Platform;
 use crate::clean::clean;

@@ -215,8 +215,8 @@ pub const OLRIC_MEMBERS_EVERY: Duration = Duration::from_secs(1);
 /// Concurrent calls of Olric, each with up to [`CACHE_VALUE_MAX_BYTES`]: one for each instance of a node of the default size.
 pub const OLRIC_CALLS_MAX: usize = INSTANCE_SLOTS as usize;
 
-/// How long a node keeps a value of the shared cache in its near cache. Invalidations arrive sooner; this bounds the effect of one
-/// that was lost. Zero disables the near cache.
+/// How long a node keeps a value of the shared cache in its near cache. Invalidations arrive sooner; this bounds the effect
+/// of one that was lost. Zero disables the near cache.
 pub const CACHE_NEAR_SECONDS: Setting =
     Setting { name: "cache.near_seconds", default: 10, min: 0, max: 3600, unit: "seconds" };
 
