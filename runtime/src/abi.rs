@@ -1,6 +1,6 @@
 //! The only code that touches guest memory. It checks every pointer and length that a guest passes.
 
-use crate::call::{Call, Fault};
+use crate::call::{Call, Fault, within_allocator};
 use crate::guest::GuestState;
 use crate::limits::HOST_CHUNK_BYTES;
 use crate::services::{ErrorCode, ServiceError};
@@ -190,7 +190,7 @@ impl Call<'_> {
     /// The guest's allocator, unless it is what makes this call.
     fn allocator(&mut self) -> Result<TypedFunc<i32, i32>, ServiceError> {
         if self.state().allocating {
-            return Err(ServiceError::invalid("the guest's allocator may not call this function"));
+            return Err(within_allocator());
         }
         if let Some(allocator) = &self.state().allocator {
             return Ok(allocator.clone());

@@ -74,7 +74,17 @@ impl<'l> Functions<'l> {
         Output: WasmRet + Copy + Send + Sync + 'static,
         F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
     {
-        self.define::<_, _, _, true>(name, failure, body)
+        self.define::<_, _, _, true, false>(name, failure, body)
+    }
+
+    /// Like [`Self::add`] for a function that returns bytes in memory from the guest's allocator, and 0 for a failure. It is
+    /// refused while that allocator runs: its result could not be passed on when its work is done.
+    pub(crate) fn add_bytes<Arguments, F>(&mut self, name: &'static str, body: F) -> Result<()>
+    where
+        Arguments: WasmTyList + Send + 'static,
+        F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, i64>,
+    {
+        self.define::<_, _, _, true, true>(name, 0, body)
     }
 
     /// Like [`Self::add`] for a function of the start-up set: it does not wait for the invocation. A body that sometimes says
@@ -90,10 +100,10 @@ impl<'l> Functions<'l> {
         Output: WasmRet + Copy + Send + Sync + 'static,
         F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
     {
-        self.define::<_, _, _, false>(name, failure, body)
+        self.define::<_, _, _, false, false>(name, failure, body)
     }
 
-    fn define<Arguments, Output, F, const WAITS: bool>(
+    fn define<Arguments, Output, F, const WAITS: bool, const ALLOCATES: bool>(
         &mut self,
         name: &'static str,
         failure: Output,
@@ -115,6 +125,9 @@ impl<'l> Functions<'l> {
                     // Most calls come after the invocation, so it is looked for before a future is made to wait for it.
                     if WAITS && call.state().slot.is_some() {
                         arrive(&mut call.caller).await;
+                    }
+                    if ALLOCATES && call.state().allocating {
+                        return call.fail(within_allocator().into(), failure, bad_pointer);
                     }
                     match body.run(&mut call, arguments).await {
                         Ok(value) => Ok(value),
@@ -152,6 +165,13 @@ impl<'l> Functions<'l> {
         })?;
         Ok(())
     }
+}
+
+/// A guest's allocator, or a thread of the guest that runs meanwhile, calls a function that needs the allocator itself.
+pub(crate) fn within_allocator() -> ServiceError {
+    ServiceError::invalid(
+        "the guest's allocator may not call this function, and nothing else may while it runs",
+    )
 }
 
 /// Why the body of a host function did not return a value. Boxed, because every call moves a result that may hold one.

@@ -234,7 +234,9 @@ fn as_many_allocators_may_run_as_there_are_instances() {
         assert_eq!((&outcome.result, text(outcome)), (&Ok(()), "request-1"));
         assert_eq!(
             common::log(outcome),
-            ["error: get_request_id: the guest's allocator may not call this function"]
+            [
+                "error: get_request_id: the guest's allocator may not call this function, and nothing else may while it runs"
+            ]
         );
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use wasmtime::Result;
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
-    functions.add("cache_get", 0, cache_get)?;
+    functions.add_bytes("cache_get", cache_get)?;
     functions.add("cache_set", (), cache_set)?;
     functions.add("cache_delete", 0, cache_delete)?;
     functions.add("cache_incr", 0, cache_incr)?;

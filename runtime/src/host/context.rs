@@ -8,11 +8,11 @@ use crate::limits::HOST_NAME_MAX_BYTES;
 use wasmtime::Result;
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
-    functions.add("get_caller_wallet", 0, get_caller_wallet)?;
-    functions.add("get_caller_jwt_subject", 0, get_caller_jwt_subject)?;
-    functions.add("get_caller_claim", 0, get_caller_claim)?;
-    functions.add("get_request_id", 0, get_request_id)?;
-    functions.add("get_env", 0, get_env)
+    functions.add_bytes("get_caller_wallet", get_caller_wallet)?;
+    functions.add_bytes("get_caller_jwt_subject", get_caller_jwt_subject)?;
+    functions.add_bytes("get_caller_claim", get_caller_claim)?;
+    functions.add_bytes("get_request_id", get_request_id)?;
+    functions.add_bytes("get_env", get_env)
 }
 
 async fn get_caller_wallet(call: &mut Call<'_>, (): ()) -> Result<i64, Fault> {

@@ -23,12 +23,12 @@ type Sql = (i32, i32, i32, i32);
 type Batch = (BatchMode, Vec<Statement>);
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
-    functions.add("db_query", 0, db_query)?;
+    functions.add_bytes("db_query", db_query)?;
     functions.add("db_execute", 0, db_execute)?;
-    functions.add("db_query_v2", 0, db_query_v2)?;
-    functions.add("db_execute_v2", 0, db_execute_v2)?;
-    functions.add("db_transaction", 0, db_transaction)?;
-    functions.add("db_query_batch", 0, db_query_batch)
+    functions.add_bytes("db_query_v2", db_query_v2)?;
+    functions.add_bytes("db_execute_v2", db_execute_v2)?;
+    functions.add_bytes("db_transaction", db_transaction)?;
+    functions.add_bytes("db_query_batch", db_query_batch)
 }
 
 async fn db_query(call: &mut Call<'_>, sql: Sql) -> Result<i64, Fault> {

@@ -25,7 +25,7 @@ const BASE64_CHUNK_BYTES: usize = HOST_CHUNK_BYTES / 3 * 3;
 type Arguments = (i32, i32, i32, i32, i32, i32, i32, i32);
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
-    functions.add("http_fetch", 0, http_fetch)
+    functions.add_bytes("http_fetch", http_fetch)
 }
 
 async fn http_fetch(call: &mut Call<'_>, arguments: Arguments) -> Result<i64, Fault> {

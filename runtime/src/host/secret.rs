@@ -6,7 +6,7 @@ use crate::limits::SECRET_NAME_MAX_BYTES;
 use wasmtime::Result;
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
-    functions.add("get_secret", 0, get_secret)
+    functions.add_bytes("get_secret", get_secret)
 }
 
 async fn get_secret(call: &mut Call<'_>, name: Range) -> Result<i64, Fault> {

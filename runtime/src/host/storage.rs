@@ -7,8 +7,8 @@ use bytes::Bytes;
 use wasmtime::Result;
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
-    functions.add("storage_put", 0, storage_put)?;
-    functions.add("storage_get", 0, storage_get)
+    functions.add_bytes("storage_put", storage_put)?;
+    functions.add_bytes("storage_get", storage_get)
 }
 
 async fn storage_put(call: &mut Call<'_>, object: Range) -> Result<i64, Fault> {
