@@ -2,12 +2,13 @@
 
 use crate::client::{Connection, deploy};
 use may_minihttp::{HttpServer, HttpService, Request, Response};
+use orama_runtime::child;
 use orama_server::{Config, Node, Overrides, StopSignals};
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// The variable that makes a child process a server. The benchmark itself runs without it.
@@ -176,13 +177,14 @@ pub fn memory_of(process: u32) -> io::Result<u64> {
     kilobytes.map(|kilobytes| kilobytes << 10).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Runs the server in a child process, and does not return. Does nothing in the benchmark itself.
+/// Runs the server in a child process, or what a node runs beside itself, and does not return. Does nothing in the benchmark
+/// itself, whose `main` calls it first.
 ///
 /// # Panics
 /// When the server cannot be started.
 pub fn become_role() {
-    if orama_runtime::child::dispatch(orama_server::CHILDREN).is_some() {
-        orama_runtime::child::end_now(0);
+    if let Some(code) = child::dispatch(orama_server::CHILDREN) {
+        child::end_now(i32::from(code != ExitCode::SUCCESS));
     }
     let Ok(role) = std::env::var(ROLE) else { return };
     let workers =

@@ -120,6 +120,7 @@
 //!
 //! - [`limits`], [`names`], [`function`], [`invocation`]: the vocabulary that all modules share
 //! - `engine`, `cpu`, `validate`, `compile`, `code_cache`, `pages`, `artifact`, `module`: from wasm to loaded code
+//! - [`child`]: this program as a confined process, for work that a thread cannot bound
 //! - `parking`, [`pool`]: guests that start before their request, and how many of them to hold
 //! - `instance`, `guest`, `log`, `trap`: one run of one guest
 //! - `call`, `abi`, `host`, `wasi`: the functions that a guest calls

@@ -24,7 +24,7 @@ use orama_runtime::child::Kind;
 
 /// What a node runs in child processes made from its own program: `main` gives it to
 /// [`dispatch`](orama_runtime::child::dispatch) before anything else.
-pub const CHILDREN: &[Kind] = &[orama_runtime::COMPILE_CHILD];
+pub const CHILDREN: &[Kind] = &[orama_runtime::COMPILE_CHILD, orama_store::database::sqlite::PROCESS];
 
 pub use config::{Config, Overrides};
 pub use node::{Node, StartError, StopSignals};

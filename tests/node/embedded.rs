@@ -27,6 +27,7 @@ mod homes;
 mod hostile_edge;
 mod hostile_egress;
 mod hostile_modules;
+mod hostile_sql;
 mod http;
 mod invoke;
 mod isolation;

@@ -95,7 +95,8 @@ fn a_child_inherits_its_socket_and_nothing_else() {
     });
     assert_eq!(others.count(), 0, "{open}");
     let variables = ask(&socket, "environment");
-    assert!(variables.split(',').all(|name| name == TEST_VARIABLE || name == "TZ"), "{variables}");
+    let known = [TEST_VARIABLE, "TZ", "MIMALLOC_ARENA_EAGER_COMMIT"];
+    assert!(variables.split(',').all(|name| known.contains(&name)), "{variables}");
 }
 
 #[test]
@@ -147,7 +148,8 @@ fn a_killed_child_is_gone_and_no_zombie() {
     process.kill();
     assert!(process.wait().is_some_and(|status| !status.success()));
     assert!(!is_there(id));
-    assert_eq!(socket.read(&mut [0; 8]).unwrap(), 0);
+    // The word that it did not read makes a reset of the end.
+    assert!(matches!(socket.read(&mut [0; 8]), Ok(0) | Err(_)));
     // Again is nothing: the number may be another process'.
     process.kill();
     assert_eq!(process.wait(), None);

@@ -181,7 +181,8 @@ impl Assembly<'_> {
         data: &Path,
     ) -> Result<Services, StartError> {
         let (config, backplane) = (self.config, self.backplane);
-        let database = Databases::open(&data.join("databases"), &config.backends, backplane);
+        let program = Program::this().map_err(StartError::store)?;
+        let database = Databases::open(&data.join("databases"), &config.backends, backplane, program);
         let database = database.map_err(StartError::store)?;
         let cache = CacheSettings {
             olric: config.backends.cache.as_ref(),

@@ -1,5 +1,6 @@
 //! Every limit of the stores and backends: default, minimum, maximum and the reason for each.
 
+use orama_runtime::child::Limits;
 use orama_runtime::limits::{DB_RESULT_MAX_BYTES, INSTANCE_SLOTS, Setting};
 use std::time::Duration;
 
@@ -35,21 +36,42 @@ pub const DB_PATTERN_MAX_BYTES: i32 = 1000;
 /// Depth to which triggers of a database may fire one another.
 pub const DB_TRIGGER_DEPTH_MAX: i32 = 32;
 
-/// Threads that work on databases at once: half of [`BLOCKING_THREADS_MAX`], so that other work goes on.
-pub const DB_THREADS_MAX: usize = BLOCKING_THREADS_MAX / 2;
+/// Calls that run in SQL processes at once. Each may keep a core busy until its deadline.
+pub const DB_CALLS_MAX: usize = 16;
 
 /// Queries that run at once in one namespace, beside one write. Others wait.
 pub const DB_READERS_MAX: usize = 3;
 
-/// Open connections to databases of all namespaces, each some 100 kB and up to [`DB_CACHE_BYTES`]. Those not used for
-/// longest are closed first.
-pub const DB_CONNECTIONS_MAX: usize = 128;
+/// SQL processes at once, one for each namespace in use. An idle one has some 5 MB of its own, and starting one takes some
+/// milliseconds. Twice [`DB_CALLS_MAX`], so that one is always idle and can end for another.
+pub const DB_PROCESSES_MAX: usize = 2 * DB_CALLS_MAX;
+
+/// How long a SQL process without calls stays.
+pub const DB_PROCESS_IDLE: Duration = Duration::from_secs(30);
+
+/// How long after its deadline a call may run before its process is killed. SQLite looks at the clock between instructions;
+/// undoing a transaction takes some 10 ms.
+pub const DB_KILL_AFTER: Duration = Duration::from_secs(1);
+
+/// Memory that SQLite may take in one process, in bytes: four connections with their pages, and some values of
+/// [`DB_VALUE_MAX_BYTES`] for each call. What needs more fails with an error of its call.
+pub const DB_HEAP_MAX_BYTES: usize = 64 << 20;
+
+/// What one SQL process may use of the machine.
+pub const DB_PROCESS_LIMITS: Limits = Limits {
+    // SQLite's, and for each of four calls the rows while their text grows, and the stacks.
+    memory_bytes: DB_HEAP_MAX_BYTES as u64 + 6 * DB_RESULT_MAX_BYTES as u64,
+    // It serves many calls; each is ended by the clock.
+    cpu_seconds: None,
+    // Three for each of four connections, and temporary files of sorts and joins.
+    descriptors: 256,
+    file_bytes: DB_WRITTEN_MAX_BYTES + DB_WAL_MAX_BYTES,
+    // Cores serve all namespaces, and come first.
+    nice: 5,
+};
 
 /// Pages that one connection keeps in memory, in bytes.
 pub const DB_CACHE_BYTES: usize = 2 << 20;
-
-/// Connections that no call used for so long are closed when another is opened.
-pub const DB_IDLE: Duration = Duration::from_secs(300);
 
 /// The part of the cache's memory that one namespace may fill: one in so many.
 pub const CACHE_NAMESPACE_PART: usize = 4;
@@ -181,6 +203,16 @@ pub const DB_REMOTE_WRITE_MIN: Duration = Duration::from_secs(1);
 
 /// Queries of a namespace whose number of columns is kept.
 pub const DB_REMOTE_SHAPES_MAX: usize = 512;
+
+/// Tokens of one statement that the node reads for such servers: some 12,000 rows of ten values. Its syntax tree takes some 100
+/// bytes for each.
+pub const DB_REMOTE_TOKENS_MAX: usize = 250_000;
+
+/// Text of all statements of one call for such servers, in bytes: half a second of reading.
+pub const DB_REMOTE_SQL_MAX_BYTES: usize = 4 << 20;
+
+/// Calls whose long statements are read at once, on all cores together.
+pub const DB_REMOTE_PARSES_MAX: usize = 2;
 
 /// Largest random blob that is put into a statement for all servers of a database, in bytes.
 pub const DB_RANDOM_MAX_BYTES: usize = 4 << 10;

@@ -11,6 +11,7 @@ use crate::settings::Places;
 use orama_runtime::names::Namespace;
 use orama_store::blob::{Blobs, cid};
 use orama_store::clock::now_ms;
+use orama_store::database::sqlite;
 use orama_store::rqlite::RqliteClient;
 use orama_store::settings::{NamespaceDatabase, RqliteAt};
 use std::collections::BTreeMap;
@@ -102,7 +103,9 @@ fn database(places: &Places, name: &str, to: &Path, backplane: &Handle) -> Resul
         Some(NamespaceDatabase::Rqlite(at)) => backup(&namespace, at, to, backplane).map(|()| true),
         None if places.backends.databases_are_mapped() => Ok(false),
         Some(NamespaceDatabase::Sqlite) | None => {
-            snapshot::take(&places.data().join(DATABASES).join(format!("{name}.db")), to)
+            let dir = places.data().join(DATABASES);
+            let file = sqlite::file_of(&dir, &namespace).map_err(TransferError::file(&dir))?;
+            snapshot::take(&file, to)
         }
     }
 }

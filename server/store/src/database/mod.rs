@@ -3,6 +3,7 @@
 use crate::breaker::Breaker;
 use crate::rqlite::RqliteError;
 use crate::settings::{Backends, NamespaceDatabase};
+use orama_runtime::child::Program;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, BatchMode, BatchOutcome, Database, ServiceError, Statement};
 use rqlite::RqliteDatabase;
@@ -32,9 +33,6 @@ pub enum DatabasesError {
         /// What the system said.
         source: io::Error,
     },
-    /// SQLite.
-    #[error("databases: {0}")]
-    Sqlite(#[from] rusqlite::Error),
     /// The servers of a namespace.
     #[error("the database of the namespace {namespace}: {source}")]
     Remote {
@@ -64,12 +62,18 @@ struct Shared {
 }
 
 impl Databases {
-    /// Opens the folder of the files; servers are connected to when they are needed.
+    /// Opens the folder of the files; servers are connected to when they are needed. `program` is what SQL processes are made
+    /// from.
     ///
     /// # Errors
     /// [`DatabasesError`]
-    pub fn open(dir: &Path, backends: &Backends, backplane: &Handle) -> Result<Self, DatabasesError> {
-        let files = SqliteDatabases::open(dir, backplane.clone())?;
+    pub fn open(
+        dir: &Path,
+        backends: &Backends,
+        backplane: &Handle,
+        program: Program,
+    ) -> Result<Self, DatabasesError> {
+        let files = SqliteDatabases::open(dir, backplane.clone(), program)?;
         let named = backends.namespaces.iter().map(|(namespace, at)| {
             let remote = match at {
                 NamespaceDatabase::Sqlite => None,

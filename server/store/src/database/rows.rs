@@ -19,6 +19,12 @@ impl Write for Bounded {
         if bytes.len() > self.max - self.text.len() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
+        let room = self.text.capacity() - self.text.len();
+        if bytes.len() > room {
+            // Doubled up to the bound; what the allocator refuses is an error of the call.
+            let more = self.text.capacity().max(bytes.len()).min(self.max - self.text.len());
+            self.text.try_reserve_exact(more).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        }
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }

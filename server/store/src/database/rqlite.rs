@@ -42,6 +42,8 @@ struct Shared {
     backplane: Handle,
     write_turns: Semaphore,
     read_turns: Semaphore,
+    /// A turn to have long statements read, so that one namespace has one of all turns at most.
+    reading: Semaphore,
     /// How many columns queries have whose text does not say it.
     shapes: Cache<String, usize>,
 }
@@ -69,6 +71,7 @@ impl RqliteDatabase {
             backplane,
             write_turns: Semaphore::new(DB_REMOTE_WRITES_MAX),
             read_turns: Semaphore::new(DB_REMOTE_READS_MAX),
+            reading: Semaphore::new(1),
             shapes: Cache::new(DB_REMOTE_SHAPES_MAX as u64),
         })))
     }
@@ -148,8 +151,8 @@ impl Shared {
                 ));
             }
         };
-        let outcome =
-            Batch { client: &self.client, shapes: &self.shapes, deadline }.run(mode, statements).await;
+        let Self { client, shapes, reading, .. } = self;
+        let outcome = Batch { client, shapes, reading, deadline }.run(mode, statements).await;
         drop(turn);
         outcome
     }
@@ -164,5 +167,7 @@ fn stopping() -> ServiceError {
     ServiceError::unavailable("the node is stopping")
 }
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

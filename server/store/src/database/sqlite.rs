@@ -1,48 +1,47 @@
-//! The embedded database: one SQLite file for each namespace.
+//! The embedded database: one SQLite file for each namespace, in a process of its own while it is used.
 //!
-//! Statements run on the backplane's blocking threads. A namespace has one writer and a few readers, each with its turn, so
-//! that none can take all threads; its connections stay open until others need the room. What is acknowledged is on
-//! the disk.
+//! A statement may allocate without bound, or spend minutes inside one function that nothing interrupts. The kernel bounds and ends
+//! a process; so SQL runs in one process for each namespace in use ([`child`]), which can open nothing but its namespace's
+//! folder. A namespace has one writer and a few readers, each with its turn. What is acknowledged is on the disk.
 
 use super::DatabasesError;
 use super::batch_check::answered;
 use crate::files;
-use crate::limits::{DB_CONNECTIONS_MAX, DB_IDLE, DB_THREADS_MAX};
+use crate::limits::{DB_CALLS_MAX, DB_PROCESS_IDLE, DB_PROCESSES_MAX, DB_READERS_MAX};
+use orama_runtime::child::Program;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{
-    Answer, BatchMode, BatchOutcome, Database, ErrorCode, ServiceError, Statement,
+    Answer, BatchFailure, BatchMode, BatchOutcome, Database, ErrorCode, ServiceError, Statement,
 };
-use rusqlite::Connection;
+use parking_lot::{Mutex, RwLock};
+use process::{Process, Start, Turns};
 use std::collections::HashMap;
 use std::fs;
 use std::future::{Future, ready};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tenant::{Tenant, refused};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use watch::Watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-mod batch;
-mod guard;
-mod rows;
-mod tenant;
-mod watch;
+mod child;
+mod layout;
+mod process;
+mod wire;
+
+pub use child::PROCESS;
+pub use layout::file_of;
 
 /// Time beyond the deadline in which a statement that was interrupted is undone, and says so itself. One inside a function
-/// over a large value cannot be interrupted: then the answer comes without it.
+/// over a large value cannot be interrupted: then the answer comes without it, and soon after the process is killed.
 const LATE: Duration = Duration::from_millis(500);
 
-/// How long a removal waits for statements that were told to end.
+/// How long a removal waits for a process that was killed: only a disk that hangs keeps it.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a stopping node waits for them.
+/// How long a stopping node waits for statements to be interrupted and databases to be closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How often a stopping node looks whether they have ended.
-const CLOSE_POLL: Duration = Duration::from_millis(2);
 
 /// The databases of all namespaces. Clones share them.
 #[derive(Clone)]
@@ -50,57 +49,96 @@ pub struct SqliteDatabases(Arc<Shared>);
 
 struct Shared {
     dir: PathBuf,
+    program: Program,
     backplane: Handle,
-    /// Bounds what runs in all namespaces.
-    threads: Arc<Semaphore>,
-    /// Every namespace that was used since the start; some 200 bytes each beside its connections.
+    /// Bounds the calls that run in all namespaces.
+    calls: Arc<Semaphore>,
+    /// Bounds the processes, until each is gone.
+    places: Arc<Semaphore>,
+    /// How long one without calls stays.
+    idle: Duration,
+    /// Every namespace that was used since the start; some 200 bytes each beside its process.
     tenants: RwLock<HashMap<Namespace, Arc<Tenant>>>,
-    /// Open connections of all of them.
-    connections: Arc<AtomicUsize>,
+}
+
+/// One namespace's database.
+struct Tenant {
+    namespace: Namespace,
+    /// One at a time writes.
+    write_turns: Arc<Semaphore>,
+    /// [`DB_READERS_MAX`] at a time read.
+    read_turns: Arc<Semaphore>,
+    /// Its process, as the last one, and those before it that are not gone yet.
+    processes: Mutex<Vec<Arc<Process>>>,
+    /// Its files are being deleted.
+    is_removed: AtomicBool,
+}
+
+impl Tenant {
+    fn new(namespace: &Namespace) -> Self {
+        Self {
+            namespace: namespace.clone(),
+            write_turns: Arc::new(Semaphore::new(1)),
+            read_turns: Arc::new(Semaphore::new(DB_READERS_MAX)),
+            processes: Mutex::default(),
+            is_removed: AtomicBool::new(false),
+        }
+    }
+
+    fn serving(&self) -> Option<Arc<Process>> {
+        self.processes.lock().last().filter(|process| process.is_serving()).cloned()
+    }
 }
 
 impl SqliteDatabases {
-    /// Opens the folder, which it makes where it is missing. Temporary files of all of the process' SQLite are in it too:
-    /// they may be as large as what is sorted, and the system's own folder for them may be memory. They have no name
-    /// from their beginning, so a crash leaves none.
+    /// Opens the folder, which it makes where it is missing. `program` is what processes are made from.
     ///
     /// # Errors
-    /// [`DatabasesError`]
-    pub fn open(dir: &Path, backplane: Handle) -> Result<Self, DatabasesError> {
+    /// [`DatabasesError::File`]
+    pub fn open(dir: &Path, backplane: Handle, program: Program) -> Result<Self, DatabasesError> {
+        Self::open_with(dir, backplane, program, DB_PROCESS_IDLE)
+    }
+
+    fn open_with(
+        dir: &Path,
+        backplane: Handle,
+        program: Program,
+        idle: Duration,
+    ) -> Result<Self, DatabasesError> {
         files::private_dir(dir).map_err(|source| DatabasesError::File { path: dir.to_owned(), source })?;
-        Connection::open_in_memory()?.pragma_update(None, "temp_store_directory", dir.to_string_lossy())?;
         Ok(Self(Arc::new(Shared {
-            dir: dir.to_owned(),
+            // A process has its own current folder.
+            dir: std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()),
+            program,
             backplane,
-            threads: Arc::new(Semaphore::new(DB_THREADS_MAX)),
+            calls: Arc::new(Semaphore::new(DB_CALLS_MAX)),
+            places: Arc::new(Semaphore::new(DB_PROCESSES_MAX)),
+            idle,
             tenants: RwLock::default(),
-            connections: Arc::default(),
         })))
     }
 
-    /// Deletes a namespace's database. What runs in it is ended first; the next call finds an empty one. Blocks.
+    /// Deletes a namespace's database. Its process is killed first; the next call finds an empty one. Blocks.
     ///
     /// # Errors
     /// [`DatabasesError::File`]: it may still be there.
     pub fn remove(&self, namespace: &Namespace) -> Result<(), DatabasesError> {
         let tenant = self.0.tenant(namespace);
-        tenant.removals.fetch_add(1, Ordering::AcqRel);
-        let turns = self.0.backplane.block_on(async {
-            let all = async {
-                let write = Arc::clone(&tenant.write_turns).acquire_owned().await;
-                let readers = u32::try_from(crate::limits::DB_READERS_MAX).unwrap_or(u32::MAX);
-                (write, Arc::clone(&tenant.read_turns).acquire_many_owned(readers).await)
-            };
-            tokio::time::timeout(REMOVE_PATIENCE, all).await
-        });
-        if turns.is_err() {
-            // Its connection keeps files that have no name any more, and is closed when it comes back.
-            tracing::warn!(%namespace, "a database is removed while a statement runs that could not be ended");
+        let by = Instant::now() + REMOVE_PATIENCE;
+        // Under the lock under which processes are started.
+        let processes = {
+            let processes = tenant.processes.lock();
+            tenant.is_removed.store(true, Ordering::Release);
+            processes.clone()
+        };
+        processes.iter().for_each(|process| process.kill());
+        if !processes.iter().all(|process| process.wait_until(by)) {
+            // It keeps files that have no name any more.
+            tracing::warn!(%namespace, "a database is removed while its process does not end");
         }
-        tenant.delete().map_err(|source| DatabasesError::File {
-            path: self.0.dir.join(format!("{namespace}.db")),
-            source,
-        })
+        let removed = layout::remove(&self.0.dir, namespace);
+        tenant.is_removed.store(false, Ordering::Release);
+        removed.map_err(|source| DatabasesError::File { path: self.0.dir.join(namespace.as_str()), source })
     }
 
     /// Whether the folder can be read.
@@ -112,23 +150,22 @@ impl SqliteDatabases {
         fs::read_dir(&self.0.dir).map(drop).map_err(failed)
     }
 
-    /// Ends what runs, takes nothing more, and closes every file. Blocks, at most [`CLOSE_PATIENCE`] for what cannot be
-    /// interrupted.
+    /// Interrupts what runs, takes nothing more, and ends every process, which closes its database. Blocks, at most
+    /// [`CLOSE_PATIENCE`] for what cannot be interrupted, which is killed then.
     pub fn close(&self) {
-        let tenants: Vec<_> = self.0.read().values().cloned().collect();
+        let by = Instant::now() + CLOSE_PATIENCE;
+        self.0.calls.close();
+        self.0.places.close();
+        let tenants: Vec<_> = self.0.tenants.read().values().cloned().collect();
         for tenant in &tenants {
             tenant.write_turns.close();
             tenant.read_turns.close();
-            tenant.removals.fetch_add(1, Ordering::AcqRel);
         }
-        self.0.threads.close();
-        let until = Instant::now() + CLOSE_PATIENCE;
-        loop {
-            tenants.iter().for_each(|tenant| tenant.close_idle());
-            if self.0.connections.load(Ordering::Relaxed) == 0 || Instant::now() >= until {
-                return;
-            }
-            std::thread::sleep(CLOSE_POLL);
+        let processes: Vec<_> = tenants.iter().flat_map(|tenant| tenant.processes.lock().clone()).collect();
+        processes.iter().for_each(|process| process.stop(by));
+        for process in processes {
+            // Killed at that time, and gone a moment later.
+            process.wait_until(by + CLOSE_PATIENCE);
         }
     }
 }
@@ -147,58 +184,118 @@ impl Database for SqliteDatabases {
         let (shared, namespace) = (Arc::clone(&self.0), namespace.clone());
         Box::pin(async move {
             shared
-                .run(&namespace, mode == BatchMode::Write, statements, deadline)
+                .run(&namespace, mode == BatchMode::Write, &statements, deadline)
                 .await
                 .unwrap_or_else(refused)
         })
     }
 }
 
-/// Tells a running call that nobody waits for it.
-struct Waiting(Arc<Watch>);
+/// A call that somebody waits for. Dropping it gives the call up.
+struct Waiting {
+    process: Arc<Process>,
+    id: u64,
+    is_answered: bool,
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.abandon();
+        if !self.is_answered {
+            self.process.abandon(self.id);
+        }
     }
 }
 
 impl Shared {
     async fn run(
-        self: Arc<Self>,
+        &self,
         namespace: &Namespace,
         writes: bool,
-        statements: Vec<Statement>,
+        statements: &[Statement],
         deadline: Instant,
     ) -> Result<BatchOutcome, ServiceError> {
         let tenant = self.tenant(namespace);
-        // First its own namespace's, so that a crowded namespace waits without a thread.
+        // First its own namespace's, so that a crowded namespace waits without a place among all calls.
         let turn = self.turn(if writes { &tenant.write_turns } else { &tenant.read_turns }, deadline).await?;
-        let thread = self.turn(&self.threads, deadline).await?;
-        let watch = Arc::new(Watch::new(deadline, &tenant.removals));
-        let waiting = Waiting(Arc::clone(&watch));
-        let backplane = self.backplane.clone();
-        let shared = Arc::clone(&self);
-        let ran = backplane.spawn_blocking(move || {
-            shared.make_room(&tenant);
-            let outcome = tenant.run(writes, &statements, &watch);
-            drop((turn, thread));
-            outcome
-        });
-        let ran = self.by(deadline + LATE, ran).await;
-        drop(waiting);
-        match ran {
+        let call = self.turn(&self.calls, deadline).await?;
+        let (mut waiting, outcome) = self.call(&tenant, writes, statements, deadline, (turn, call)).await?;
+        let outcome = self.by(deadline + LATE, outcome).await;
+        waiting.is_answered = outcome.is_some();
+        match outcome {
             Some(Ok(outcome)) => Ok(outcome),
-            Some(Err(error)) if error.is_cancelled() => Err(stopping()),
-            Some(Err(error)) => {
-                tracing::error!(%error, "a database call failed");
-                Err(ServiceError::new(ErrorCode::Internal, "the database failed"))
-            }
-            None => Err(watch::deadline_exceeded()),
+            // A process that ends answers every call.
+            Some(Err(_)) => Err(ServiceError::new(ErrorCode::Internal, "the database failed")),
+            None => Err(deadline_exceeded()),
         }
     }
 
-    /// A turn of a namespace's, or a thread.
+    /// Makes a call to the namespace's process, which is started where there is none.
+    async fn call(
+        &self,
+        tenant: &Arc<Tenant>,
+        writes: bool,
+        statements: &[Statement],
+        deadline: Instant,
+        mut turns: Turns,
+    ) -> Result<(Waiting, oneshot::Receiver<BatchOutcome>), ServiceError> {
+        loop {
+            let process = self.process(tenant, deadline).await?;
+            match process.call(writes, statements, deadline, turns) {
+                Ok((id, outcome)) => return Ok((Waiting { process, id, is_answered: false }, outcome)),
+                Err((_, Some(_))) => {
+                    let message = "the call is larger than a database takes";
+                    return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
+                }
+                // It ended between the two; the next one is new.
+                Err((back, None)) => turns = back,
+            }
+        }
+    }
+
+    async fn process(&self, tenant: &Arc<Tenant>, deadline: Instant) -> Result<Arc<Process>, ServiceError> {
+        if let Some(process) = tenant.serving() {
+            return Ok(process);
+        }
+        if self.places.available_permits() == 0 {
+            self.end_longest_idle();
+        }
+        let place = self.turn(&self.places, deadline).await?;
+        let mut processes = tenant.processes.lock();
+        if tenant.is_removed.load(Ordering::Acquire) {
+            return Err(ServiceError::unavailable("the namespace is being removed"));
+        }
+        // Another call may have started one meanwhile.
+        if let Some(process) = processes.last().filter(|process| process.is_serving()) {
+            return Ok(Arc::clone(process));
+        }
+        processes.retain(|process| !process.is_gone());
+        let start = Start {
+            program: self.program.clone(),
+            namespace: tenant.namespace.clone(),
+            dir: self.dir.clone(),
+            idle: self.idle,
+            _place: place,
+        };
+        let process = Process::start(start).map_err(|error| {
+            tracing::error!(namespace = %tenant.namespace, %error, "a namespace's SQL process did not start");
+            ServiceError::unavailable("the database's process could not be started; try again")
+        })?;
+        processes.push(Arc::clone(&process));
+        Ok(process)
+    }
+
+    fn end_longest_idle(&self) {
+        let tenants = self.tenants.read();
+        let idle = tenants.values().filter_map(|tenant| {
+            let process = tenant.serving()?;
+            Some((process.idle_since()?, process))
+        });
+        if let Some((_, process)) = idle.min_by_key(|(since, _)| *since) {
+            process.end_if_idle();
+        }
+    }
+
+    /// A turn of a namespace's, or a place.
     async fn turn(
         &self,
         turns: &Arc<Semaphore>,
@@ -229,38 +326,24 @@ impl Shared {
     }
 
     fn tenant(&self, namespace: &Namespace) -> Arc<Tenant> {
-        if let Some(tenant) = self.read().get(namespace) {
+        if let Some(tenant) = self.tenants.read().get(namespace) {
             return Arc::clone(tenant);
         }
-        let mut tenants = self.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let tenant = tenants.entry(namespace.clone());
-        Arc::clone(tenant.or_insert_with(|| Arc::new(Tenant::new(&self.dir, namespace, &self.connections))))
+        let mut tenants = self.tenants.write();
+        Arc::clone(tenants.entry(namespace.clone()).or_insert_with(|| Arc::new(Tenant::new(namespace))))
     }
+}
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<Namespace, Arc<Tenant>>> {
-        self.tenants.read().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A batch that did not begin, or whose outcome is not known.
+fn refused(error: ServiceError) -> BatchOutcome {
+    BatchOutcome { failure: Some(BatchFailure { index: None, error }), ..BatchOutcome::default() }
+}
 
-    /// Closes what was not used for long, before a namespace without connections opens some, and while there are too many.
-    fn make_room(&self, user: &Arc<Tenant>) {
-        let is_full = || self.connections.load(Ordering::Relaxed) >= DB_CONNECTIONS_MAX;
-        if !is_full() && user.idle_since().is_some() {
-            return;
-        }
-        let mut idle: Vec<_> = self
-            .read()
-            .values()
-            .filter(|tenant| !Arc::ptr_eq(tenant, user))
-            .filter_map(|tenant| Some((tenant.idle_since()?, Arc::clone(tenant))))
-            .collect();
-        idle.sort_unstable_by_key(|(since, _)| *since);
-        for (since, tenant) in idle {
-            if since.elapsed() < DB_IDLE && !is_full() {
-                return;
-            }
-            tenant.close_idle();
-        }
-    }
+fn deadline_exceeded() -> ServiceError {
+    ServiceError::new(
+        ErrorCode::DeadlineExceeded,
+        "the invocation's deadline passed while the database worked",
+    )
 }
 
 fn stopping() -> ServiceError {
@@ -268,4 +351,4 @@ fn stopping() -> ServiceError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::database) mod tests;

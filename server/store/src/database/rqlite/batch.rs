@@ -3,22 +3,31 @@
 use super::guard::{self, Allowed, Kind};
 use super::rewrite::{self, Left, Rewritten};
 use super::{errors, shape};
-use crate::limits::{DB_REMOTE_REPLY_MAX_BYTES, DB_REMOTE_WRITE_MIN};
+use crate::limits::{
+    DB_REMOTE_PARSES_MAX, DB_REMOTE_REPLY_MAX_BYTES, DB_REMOTE_SQL_MAX_BYTES, DB_REMOTE_WRITE_MIN,
+};
 use crate::rqlite::{Level, Options, Reply, Rows, RqliteClient, RqliteError, Statement as Sent};
 use jiff::Timestamp;
 use moka::sync::Cache;
 use orama_runtime::limits::DB_RESULT_MAX_BYTES;
 use orama_runtime::services::{
-    BatchFailure, BatchMode, BatchOutcome, Consistency, ServiceError, SqlValue, Statement, StatementKind,
-    StatementResult,
+    BatchFailure, BatchMode, BatchOutcome, Consistency, ErrorCode, ServiceError, SqlValue, Statement,
+    StatementKind, StatementResult,
 };
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// The part of a deadline that is left for the answer's way, so that the server says which statement took too long.
 const WAY_PART: u32 = 8;
 
 /// It is no more than this.
 const WAY_MAX: Duration = Duration::from_millis(250);
+
+/// Statements of a call that are read at once, in bytes: less than a millisecond of work.
+const READ_AT_ONCE_MAX_BYTES: usize = 16 << 10;
+
+/// Turns to read longer ones, of all namespaces.
+static READS: Semaphore = Semaphore::const_new(DB_REMOTE_PARSES_MAX);
 
 /// A failed statement's place in its batch, or `None`, and what was wrong.
 type Failed = (Option<usize>, ServiceError);
@@ -27,6 +36,8 @@ type Failed = (Option<usize>, ServiceError);
 pub(super) struct Batch<'a> {
     pub(super) client: &'a RqliteClient,
     pub(super) shapes: &'a Cache<String, usize>,
+    /// The namespace's turn to have long statements read.
+    pub(super) reading: &'a Semaphore,
     pub(super) deadline: Instant,
 }
 
@@ -58,6 +69,9 @@ enum Part {
 impl Batch<'_> {
     /// The execs all or nothing; then the queries.
     pub(super) async fn run(&self, mode: BatchMode, mut statements: Vec<Statement>) -> BatchOutcome {
+        if let Err(error) = bound(&statements) {
+            return BatchOutcome { failure: Some(error.into()), ..BatchOutcome::default() };
+        }
         let mut results: Vec<Option<StatementResult>> = statements.iter().map(|_| None).collect();
         let args: Vec<_> =
             statements.iter_mut().map(|statement| std::mem::take(&mut statement.args)).collect();
@@ -93,28 +107,8 @@ impl Batch<'_> {
         args: &mut [Vec<SqlValue>],
         results: &mut [Option<StatementResult>],
     ) -> Result<Left, Failed> {
-        let (mut sent, mut parts) = (Vec::new(), Vec::new());
-        let (mut is_first, now) = (true, Timestamp::now());
-        for (index, (statement, args)) in statements.iter().zip(args).enumerate() {
-            if statement.kind != StatementKind::Exec {
-                continue;
-            }
-            let at = |error| (Some(index), error);
-            let allowed = guard::check(&statement.sql, StatementKind::Exec).map_err(at)?;
-            let Allowed { kind, ref maybe_shadows, .. } = allowed;
-            for table in maybe_shadows {
-                sent.push(no_shadow(table));
-                parts.push(Part::NoShadow(index, table.clone()));
-            }
-            let rewritten = rewrite::exec(&allowed, std::mem::take(args), is_first, now).map_err(at)?;
-            sent.push(Sent::new(rewritten.sql, rewritten.params));
-            parts.push(Part::Own(index, kind));
-            if rewritten.one_row {
-                sent.push(Sent::new(format!("SELECT {FAIL} WHERE changes() > 1"), []));
-                parts.push(Part::OneRow(index));
-            }
-            is_first &= !kind.changes_rows();
-        }
+        let read = self.reads(statements, || read_execs(statements, args)).await;
+        let (sent, parts) = read.map_err(|error| (None, error))??;
         let timeout = self.left().max(DB_REMOTE_WRITE_MIN);
         let options = self.options(Level::Weak, timeout);
         let replies = self.client.execute(&sent, &options, self.deadline).await;
@@ -168,19 +162,8 @@ impl Batch<'_> {
         level: Level,
         results: &mut [Option<StatementResult>],
     ) -> Result<(), Failed> {
-        let (mut asks, mut refusal) = (Vec::new(), None);
-        for (index, (statement, args)) in statements.iter().zip(args).enumerate() {
-            if statement.kind != StatementKind::Query {
-                continue;
-            }
-            match ask(index, statement, std::mem::take(args), left) {
-                Ok(ask) => asks.push(ask),
-                Err(error) => {
-                    refusal = Some((Some(index), error));
-                    break;
-                }
-            }
-        }
+        let read = self.reads(statements, || read_queries(statements, args, left)).await;
+        let (asks, refusal) = read.map_err(|error| (None, error))?;
         if !asks.is_empty() {
             let again = self.ask(&asks, level, results).await?;
             if again {
@@ -292,6 +275,19 @@ impl Batch<'_> {
         Ok((known, failed))
     }
 
+    /// Reads statements: short ones at once, long ones where nothing else waits, one call of a namespace at a time.
+    async fn reads<T>(&self, statements: &[Statement], read: impl FnOnce() -> T) -> Result<T, ServiceError> {
+        if text_bytes(statements) <= READ_AT_ONCE_MAX_BYTES {
+            return Ok(read());
+        }
+        let turns = async { Some((self.reading.acquire().await.ok()?, READS.acquire().await.ok()?)) };
+        match tokio::time::timeout_at(self.deadline.into(), turns).await {
+            Ok(Some(_turns)) => Ok(tokio::task::block_in_place(read)),
+            Ok(None) => Err(super::stopping()),
+            Err(_) => Err(errors::deadline_exceeded()),
+        }
+    }
+
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -306,6 +302,71 @@ impl Batch<'_> {
             reply_max_bytes: DB_REMOTE_REPLY_MAX_BYTES,
         }
     }
+}
+
+/// Refuses a call whose statements would take long to read.
+fn bound(statements: &[Statement]) -> Result<(), ServiceError> {
+    if text_bytes(statements) <= DB_REMOTE_SQL_MAX_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "the statements of the call are longer than {} MiB together; give values as arguments",
+        DB_REMOTE_SQL_MAX_BYTES >> 20
+    );
+    Err(ServiceError::new(ErrorCode::PayloadTooLarge, message))
+}
+
+fn text_bytes(statements: &[Statement]) -> usize {
+    statements.iter().map(|statement| statement.sql.len()).sum()
+}
+
+/// The execs as they are sent, and what each is there for.
+fn read_execs(
+    statements: &[Statement],
+    args: &mut [Vec<SqlValue>],
+) -> Result<(Vec<Sent>, Vec<Part>), Failed> {
+    let (mut sent, mut parts) = (Vec::new(), Vec::new());
+    let (mut is_first, now) = (true, Timestamp::now());
+    for (index, (statement, args)) in statements.iter().zip(args).enumerate() {
+        if statement.kind != StatementKind::Exec {
+            continue;
+        }
+        let at = |error| (Some(index), error);
+        let allowed = guard::check(&statement.sql, StatementKind::Exec).map_err(at)?;
+        let Allowed { kind, ref maybe_shadows, .. } = allowed;
+        for table in maybe_shadows {
+            sent.push(no_shadow(table));
+            parts.push(Part::NoShadow(index, table.clone()));
+        }
+        let rewritten = rewrite::exec(&allowed, std::mem::take(args), is_first, now).map_err(at)?;
+        sent.push(Sent::new(rewritten.sql, rewritten.params));
+        parts.push(Part::Own(index, kind));
+        if rewritten.one_row {
+            sent.push(Sent::new(format!("SELECT {FAIL} WHERE changes() > 1"), []));
+            parts.push(Part::OneRow(index));
+        }
+        is_first &= !kind.changes_rows();
+    }
+    Ok((sent, parts))
+}
+
+/// The queries up to the first that is refused.
+fn read_queries(
+    statements: &[Statement],
+    args: &mut [Vec<SqlValue>],
+    left: Option<Left>,
+) -> (Vec<Ask>, Option<Failed>) {
+    let mut asks = Vec::new();
+    for (index, (statement, args)) in statements.iter().zip(args).enumerate() {
+        if statement.kind != StatementKind::Query {
+            continue;
+        }
+        match ask(index, statement, std::mem::take(args), left) {
+            Ok(ask) => asks.push(ask),
+            Err(error) => return (asks, Some((Some(index), error))),
+        }
+    }
+    (asks, None)
 }
 
 /// An expression that fails when it is evaluated.

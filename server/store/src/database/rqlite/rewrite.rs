@@ -10,9 +10,12 @@ use jiff::Timestamp;
 use orama_runtime::services::{ServiceError, SqlValue};
 use rusqlite::types::Value;
 use sqlite3_parser::lexer::sql::TokenType;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::ops::Range;
+
+/// Parameters that SQLite takes in one statement.
+const PARAMETERS_MAX: usize = 32_766;
 
 /// Functions of time; of each, how many arguments come before the one that may say `'now'`.
 const TIME_FUNCTIONS: [(&str, usize); 7] = [
@@ -198,6 +201,7 @@ fn random(edits: &mut Edits<'_>, allowed: &Allowed<'_>) -> Result<bool, ServiceE
     use TokenType::{TK_INTEGER, TK_RP, TK_SELECT, TK_VIEW};
     let tokens = edits.tokens;
     let is_view = tokens.all.iter().take(4).any(|token| token.kind == TK_VIEW);
+    let has_select = tokens.has(TK_SELECT);
     let mut one_row = false;
     for index in 0..tokens.all.len() {
         let bytes = match tokens.call(index).as_deref() {
@@ -208,8 +212,8 @@ fn random(edits: &mut Edits<'_>, allowed: &Allowed<'_>) -> Result<bool, ServiceE
             _ => continue,
         };
         let can_put_in = match allowed.kind {
-            Kind::Insert { is_plain } => is_plain && !tokens.has(TK_SELECT),
-            Kind::Update => !tokens.has(TK_SELECT),
+            Kind::Insert { is_plain } => is_plain && !has_select,
+            Kind::Update => !has_select,
             _ => false,
         };
         if !can_put_in {
@@ -270,46 +274,17 @@ fn bind(
     now: &str,
 ) -> Result<Vec<Value>, ServiceError> {
     let tokens = edits.tokens;
-    // The place of each parameter among the arguments, as SQLite counts them.
-    let (mut names, mut count) = (Vec::<String>::new(), 0_usize);
-    let mut uses: Vec<(usize, usize)> = Vec::new();
-    for (index, token) in tokens.all.iter().enumerate() {
-        if token.kind != TokenType::TK_VARIABLE {
-            continue;
-        }
-        let text = tokens.text(index);
-        let number = match text.strip_prefix('?') {
-            Some("") => count + 1,
-            Some(number) => match number.parse::<usize>() {
-                Ok(number @ 1..=32_766) => number,
-                _ => return Err(ServiceError::invalid("variable number must be between ?1 and ?32766")),
-            },
-            None => match names.iter().position(|name| name == text) {
-                Some(place) => {
-                    uses.push((index, place));
-                    continue;
-                }
-                None => count + 1,
-            },
-        };
-        count = count.max(number);
-        names.resize(count, String::new());
-        if !text.starts_with('?')
-            && let Some(name) = names.get_mut(number - 1)
-        {
-            text.clone_into(name);
-        }
-        uses.push((index, number - 1));
-    }
-    if count != args.len() {
+    let uses = parameters(tokens)?;
+    if uses.len() != args.len() {
         return Err(ServiceError::invalid(format!(
-            "the statement has {count} parameters, but {} arguments were given",
+            "the statement has {} parameters, but {} arguments were given",
+            uses.len(),
             args.len()
         )));
     }
     let mut params = Vec::with_capacity(args.len());
-    for (place, arg) in args.into_iter().enumerate() {
-        let here = || uses.iter().filter(move |(_, of)| *of == place).map(|(index, _)| *index);
+    for (arg, uses) in args.into_iter().zip(&uses) {
+        let here = || uses.iter().copied();
         params.push(match arg {
             SqlValue::Null => Value::Null,
             SqlValue::Integer(number) => Value::Integer(number),
@@ -339,6 +314,41 @@ fn bind(
         });
     }
     Ok(params)
+}
+
+/// Where each parameter stands, in the order of the arguments as SQLite counts them.
+fn parameters(tokens: &Tokens<'_>) -> Result<Vec<Vec<usize>>, ServiceError> {
+    let mut uses: Vec<Vec<usize>> = Vec::new();
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    for (index, token) in tokens.all.iter().enumerate() {
+        if token.kind != TokenType::TK_VARIABLE {
+            continue;
+        }
+        let text = tokens.text(index);
+        let number = match text.strip_prefix('?') {
+            Some("") => uses.len() + 1,
+            Some(number) => number.parse().unwrap_or(0),
+            None => match names.get(text) {
+                Some(number) => *number,
+                None => {
+                    names.insert(text, uses.len() + 1);
+                    uses.len() + 1
+                }
+            },
+        };
+        if !(1..=PARAMETERS_MAX).contains(&number) {
+            return Err(ServiceError::invalid(format!(
+                "a statement has at most {PARAMETERS_MAX} parameters: variable number must be between ?1 and ?{PARAMETERS_MAX}"
+            )));
+        }
+        if uses.len() < number {
+            uses.resize(number, Vec::new());
+        }
+        if let Some(of_one) = uses.get_mut(number - 1) {
+            of_one.push(index);
+        }
+    }
+    Ok(uses)
 }
 
 /// A value instead of a parameter, which is still counted.

@@ -83,7 +83,13 @@ impl Node {
         let (home, backplane, namespace) = (tempfile::tempdir().unwrap(), backplane(), namespace());
         let named = [(namespace.clone(), NamespaceDatabase::Rqlite(at(addresses)))];
         let backends = Backends { namespaces: named.into(), ..Backends::default() };
-        let databases = Databases::open(home.path(), &backends, backplane.handle()).unwrap();
+        let databases = Databases::open(
+            home.path(),
+            &backends,
+            backplane.handle(),
+            crate::database::sqlite::tests::program(),
+        )
+        .unwrap();
         Self { databases, namespace, _home: home, _backplane: backplane }
     }
 

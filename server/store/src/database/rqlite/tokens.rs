@@ -1,6 +1,7 @@
 //! SQL as SQLite's tokens, bounded so that reading a statement takes little time and stack.
 
-use orama_runtime::services::ServiceError;
+use crate::limits::DB_REMOTE_TOKENS_MAX;
+use orama_runtime::services::{ErrorCode, ServiceError};
 use sqlite3_parser::lexer::sql::{Error, Parser, Tokenizer};
 use sqlite3_parser::lexer::{Scanner, sql::TokenType};
 use std::ops::Range;
@@ -10,6 +11,9 @@ const DEPTH_MAX: usize = 1000;
 
 /// Parts of a list that SQLite takes as columns; the time to compare all with one another grows by the square of it.
 const COLUMNS_MAX: usize = 2000;
+
+/// The same outside of parentheses, where lists stand one after the other: common table expressions, columns, tables, an order.
+const OUTER_MAX: usize = 2 * COLUMNS_MAX;
 
 /// One token and where it is in the text.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +36,11 @@ impl<'a> Tokens<'a> {
         let mut all = Vec::new();
         loop {
             match scanner.scan(sql.as_bytes()) {
+                Ok((_, Some(_), _)) if all.len() == DB_REMOTE_TOKENS_MAX => {
+                    // What is there may say more of what is wrong.
+                    Self { sql, all }.bound()?;
+                    return Err(too_many());
+                }
                 Ok((at, Some((_, kind)), end)) => all.push(Token { kind, at: at..end }),
                 Ok((_, None, _)) => break,
                 Err(error) => return Err(unreadable(&error)),
@@ -96,12 +105,14 @@ impl<'a> Tokens<'a> {
                 TokenType::TK_LP => open.push((before == Some(TokenType::TK_IN), 0)),
                 TokenType::TK_RP if open.len() > 1 => drop(open.pop()),
                 TokenType::TK_COMMA => {
-                    let is_outer = open.len() == 1;
+                    // Outside of parentheses there may be several lists, one after the other.
+                    let max = if open.len() == 1 && !defines { OUTER_MAX } else { COLUMNS_MAX };
                     let Some((is_in, commas)) = open.last_mut() else { continue };
-                    // Rows of VALUES stand in parentheses.
-                    let counts = defines || !(*is_in || is_outer || before == Some(TokenType::TK_RP));
+                    let is_between_rows =
+                        before == Some(TokenType::TK_RP) && self.kind(index + 1) == Some(TokenType::TK_LP);
+                    let counts = defines || !(*is_in || is_between_rows);
                     *commas += usize::from(counts);
-                    if *commas >= COLUMNS_MAX {
+                    if *commas >= max {
                         return Err(ServiceError::invalid(format!(
                             "a list of more than {COLUMNS_MAX} columns"
                         )));
@@ -112,6 +123,13 @@ impl<'a> Tokens<'a> {
         }
         Ok(())
     }
+}
+
+fn too_many() -> ServiceError {
+    let message = format!(
+        "the statement has more than {DB_REMOTE_TOKENS_MAX} tokens; give values as arguments, in several statements"
+    );
+    ServiceError::new(ErrorCode::PayloadTooLarge, message)
 }
 
 /// A name without its quotes, in lower case.

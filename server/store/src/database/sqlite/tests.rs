@@ -1,10 +1,26 @@
 use super::*;
 use crate::conformance::{database as suite, namespace, wait};
-use crate::limits::{DB_READERS_MAX, DB_VALUE_MAX_BYTES};
+use crate::limits::DB_VALUE_MAX_BYTES;
+use orama_runtime::child::dispatch_in_test;
 use orama_runtime::services::{Consistency, SqlValue};
+use rusqlite::Connection;
 use std::os::unix::fs::PermissionsExt;
 use std::task::{Context, Waker};
 use tokio::runtime::Runtime;
+
+mod hostile;
+mod processes;
+
+/// Becomes a SQL process of the other tests; see [`Program::of_test`].
+#[test]
+fn process_entry() {
+    dispatch_in_test(&[PROCESS]);
+}
+
+/// What SQL processes of tests are made from.
+pub(in crate::database) fn program() -> Program {
+    Program::of_test("database::sqlite::tests::process_entry")
+}
 
 struct Node {
     databases: SqliteDatabases,
@@ -18,15 +34,24 @@ impl Node {
     }
 
     fn over(home: tempfile::TempDir) -> Self {
+        Self::with_idle(home, DB_PROCESS_IDLE)
+    }
+
+    fn with_idle(home: tempfile::TempDir, idle: Duration) -> Self {
         let backplane =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let dir = home.path().join("databases");
         let databases =
-            SqliteDatabases::open(&home.path().join("databases"), backplane.handle().clone()).unwrap();
+            SqliteDatabases::open_with(&dir, backplane.handle().clone(), program(), idle).unwrap();
         Self { databases, home, _backplane: backplane }
     }
 
     fn dir(&self) -> PathBuf {
         self.home.path().join("databases")
+    }
+
+    fn folder(&self, namespace: &Namespace) -> PathBuf {
+        self.dir().join(namespace.as_str())
     }
 
     fn does(&self, namespace: &Namespace, sql: &str) {
@@ -82,9 +107,9 @@ fn files_are_the_owners_alone() {
     let node = Node::new();
     let ns = namespace();
     node.does(&ns, "CREATE TABLE t (x)");
-    assert_eq!(mode(&node.dir()), 0o700);
+    assert_eq!((mode(&node.dir()), mode(&node.folder(&ns))), (0o700, 0o700));
     for suffix in ["", "-wal", "-shm"] {
-        assert_eq!(mode(&node.dir().join(format!("{ns}.db{suffix}"))), 0o600, "{suffix}");
+        assert_eq!(mode(&node.folder(&ns).join(format!("data.db{suffix}"))), 0o600, "{suffix}");
     }
 }
 
@@ -100,13 +125,12 @@ fn everything_acknowledged_survives_a_kill() {
         assert!(suite::run(&node.databases, &ns, vec![insert]).committed);
     }
     let killed = tempfile::tempdir().unwrap();
-    let to = killed.path().join("databases");
-    fs::create_dir(&to).unwrap();
-    for suffix in ["", "-wal"] {
-        let file = format!("{ns}.db{suffix}");
-        fs::copy(node.dir().join(&file), to.join(&file)).unwrap();
+    let to = killed.path().join("databases").join(ns.as_str());
+    fs::create_dir_all(&to).unwrap();
+    for file in ["data.db", "data.db-wal"] {
+        fs::copy(node.folder(&ns).join(file), to.join(file)).unwrap();
     }
-    let log = to.join(format!("{ns}.db-wal"));
+    let log = to.join("data.db-wal");
     assert!(log.metadata().unwrap().len() > 0, "the log holds the changes");
     std::io::Write::write_all(&mut fs::File::options().append(true).open(log).unwrap(), &[7; 3000]).unwrap();
     let again = Node::over(killed);
@@ -128,9 +152,9 @@ fn a_closed_database_has_no_log_left_and_takes_nothing_more() {
     assert_eq!(code(&wait(running)), ErrorCode::Unavailable, "what ran was ended");
     let outcome = suite::run(&node.databases, &ns, vec![suite::query("SELECT * FROM t", vec![])]);
     assert_eq!(code(&outcome), ErrorCode::Unavailable);
-    let mut expected = [format!("{ns}.db"), format!("{busy}.db")];
-    expected.sort();
-    assert_eq!(names(&node.dir()), expected);
+    for ns in [&ns, &busy] {
+        assert_eq!(names(&node.folder(ns)), ["data.db"]);
+    }
     let again = Node::over(node.home);
     assert_eq!(again.rows(&ns, "SELECT * FROM t"), "[]");
 }
@@ -179,10 +203,10 @@ fn a_call_that_nobody_waits_for_is_ended() {
 }
 
 #[test]
-fn one_namespace_cannot_take_all_threads() {
-    const { assert!(DB_READERS_MAX < DB_THREADS_MAX / 2) };
+fn one_namespace_cannot_take_all_places() {
+    const { assert!(DB_READERS_MAX < DB_CALLS_MAX / 2) };
     let node = Node::new();
-    let crowd: Vec<_> = (0..DB_THREADS_MAX / DB_READERS_MAX + 1).map(|_| namespace()).collect();
+    let crowd: Vec<_> = (0..DB_CALLS_MAX / DB_READERS_MAX + 1).map(|_| namespace()).collect();
     let far = Instant::now() + PATIENCE;
     let mut calls: Vec<_> = crowd
         .iter()
@@ -192,7 +216,7 @@ fn one_namespace_cannot_take_all_threads() {
     calls.iter_mut().for_each(begin);
     let soon = Instant::now() + Duration::from_millis(50);
     let waited = wait(node.databases.run(&namespace(), READ, vec![suite::query("SELECT 1", vec![])], soon));
-    assert_eq!(code(&waited), ErrorCode::Unavailable, "all threads are taken: {waited:?}");
+    assert_eq!(code(&waited), ErrorCode::Unavailable, "all places are taken: {waited:?}");
     drop(calls);
     node.does(&namespace(), "CREATE TABLE t (x)");
 }
@@ -202,7 +226,7 @@ fn the_deadline_also_bounds_the_wait_for_a_lock_from_outside() {
     let node = Node::new();
     let ns = namespace();
     node.does(&ns, "CREATE TABLE t (x)");
-    let outside = Connection::open(node.dir().join(format!("{ns}.db"))).unwrap();
+    let outside = Connection::open(node.folder(&ns).join("data.db")).unwrap();
     outside.execute_batch("BEGIN IMMEDIATE").unwrap();
     let insert = || vec![suite::exec("INSERT INTO t VALUES (1)", vec![])];
     let soon = Instant::now() + Duration::from_millis(200);
@@ -214,37 +238,7 @@ fn the_deadline_also_bounds_the_wait_for_a_lock_from_outside() {
 }
 
 #[test]
-fn connections_are_bounded_and_come_back() {
-    let node = Node::new();
-    let all: Vec<_> = (0..DB_CONNECTIONS_MAX + 10).map(|_| namespace()).collect();
-    for ns in &all {
-        node.does(ns, "CREATE TABLE t (x)");
-        let open = node.databases.0.connections.load(Ordering::Relaxed);
-        assert!(open <= DB_CONNECTIONS_MAX, "{open} are open");
-    }
-    assert_eq!(node.rows(&all[0], "SELECT * FROM t"), "[]");
-    node.does(&all[0], "INSERT INTO t VALUES (1)");
-}
-
-#[test]
-fn a_call_that_writes_too_much_is_ended() {
-    let node = Node::new();
-    let ns = namespace();
-    node.does(&ns, "CREATE TABLE t (x)");
-    let tenant = node.databases.0.tenant(&ns);
-    let mut watch = Watch::new(Instant::now() + PATIENCE, &tenant.removals);
-    watch.written_max = 16 << 20;
-    // Sorting what has no end fills a temporary file.
-    let sort = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
-                SELECT i, randomblob(10000) AS b FROM n ORDER BY b";
-    let outcome = tenant.run(false, &[suite::query(sort, vec![])], &Arc::new(watch));
-    assert_eq!(code(&outcome), ErrorCode::PayloadTooLarge, "{outcome:?}");
-    assert!(message(&outcome).contains("wrote more than 16 MiB"), "{outcome:?}");
-    assert!(names(&node.dir()).iter().all(|name| name.starts_with(ns.as_str())), "it has no name");
-}
-
-#[test]
-fn large_values_and_a_full_database_are_told() {
+fn large_values_are_told() {
     let node = Node::new();
     let ns = namespace();
     node.does(&ns, "CREATE TABLE t (x)");
@@ -255,14 +249,6 @@ fn large_values_and_a_full_database_are_told() {
     let outcome = suite::run(&node.databases, &ns, blob(DB_VALUE_MAX_BYTES + 1));
     assert_eq!(code(&outcome), ErrorCode::PayloadTooLarge);
     assert!(message(&outcome).contains("4 MiB"), "{outcome:?}");
-    // The writer is kept, and with it a lower bound than the usual one.
-    let tenant = node.databases.0.tenant(&ns);
-    tenant.bound_pages_for_test(2000);
-    let outcome = suite::run(&node.databases, &ns, blob(DB_VALUE_MAX_BYTES - 100));
-    assert_eq!(code(&outcome), ErrorCode::PayloadTooLarge);
-    assert!(message(&outcome).contains("is full") && message(&outcome).contains("1024 MiB"), "{outcome:?}");
-    assert_eq!(node.rows(&ns, "SELECT count(*) AS n FROM t"), r#"[{"n":1}]"#);
-    node.does(&ns, "DELETE FROM t");
 }
 
 #[test]

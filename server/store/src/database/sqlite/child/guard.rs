@@ -4,12 +4,13 @@ use crate::limits::{
     DB_CACHE_BYTES, DB_INSTRUCTIONS_MAX, DB_PATTERN_MAX_BYTES, DB_TRIGGER_DEPTH_MAX, DB_VALUE_MAX_BYTES,
 };
 use orama_runtime::limits::DB_SQL_MAX_BYTES;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 /// Statements kept prepared on a connection.
 const STATEMENTS_MAX: usize = 32;
@@ -105,7 +106,7 @@ impl Guard {
 
     /// What the last refusal was for.
     pub(super) fn take_refusal(&self) -> Option<String> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.refused.lock().take()
     }
 
     fn decide(&self, context: &AuthContext<'_>) -> Authorization {
@@ -115,7 +116,7 @@ impl Guard {
         match refusal(context) {
             None => Authorization::Allow,
             Some(reason) => {
-                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                *self.refused.lock() = Some(reason);
                 Authorization::Deny
             }
         }

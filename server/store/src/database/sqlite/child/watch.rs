@@ -1,11 +1,15 @@
-//! Ends a statement that runs: at its deadline, when nobody waits for it, when its namespace goes, when it writes too much.
+//! Ends a statement that runs: at its deadline, when nobody waits for it, when it writes too much.
 
+use crate::database::sqlite::deadline_exceeded;
 use crate::limits::DB_WRITTEN_MAX_BYTES;
 use orama_runtime::services::{ErrorCode, ServiceError};
+use parking_lot::Mutex;
 use rusqlite::Connection;
-use std::fs;
+use std::cell::RefCell;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 /// Instructions of SQLite between two looks at the clock: 10 to 50 us of common work.
@@ -20,7 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 enum Stop {
     Deadline = 1,
     Abandoned,
-    Removed,
     Written,
 }
 
@@ -29,25 +32,45 @@ enum Stop {
 pub(super) struct Watch {
     deadline: Instant,
     abandoned: AtomicBool,
-    /// How often the namespace was removed, now and when the call began.
-    removals: Arc<AtomicU64>,
-    removals_before: u64,
     /// See [`DB_WRITTEN_MAX_BYTES`].
     pub(super) written_max: u64,
     /// A [`Stop`], or 0.
     stopped: AtomicU8,
+    out_of_memory: AtomicBool,
+    /// For the node's log.
+    note: Mutex<Option<String>>,
 }
 
 impl Watch {
-    pub(super) fn new(deadline: Instant, removals: &Arc<AtomicU64>) -> Self {
+    pub(super) fn new(deadline: Instant) -> Self {
         Self {
             deadline,
             abandoned: AtomicBool::new(false),
-            removals_before: removals.load(Ordering::Acquire),
-            removals: Arc::clone(removals),
             written_max: DB_WRITTEN_MAX_BYTES,
             stopped: AtomicU8::new(0),
+            out_of_memory: AtomicBool::new(false),
+            note: Mutex::default(),
         }
+    }
+
+    /// Tells the operator something, in the node's log.
+    pub(super) fn note(&self, text: String) {
+        *self.note.lock() = Some(text);
+    }
+
+    /// What is to be told.
+    pub(super) fn take_note(&self) -> Option<String> {
+        self.note.lock().take()
+    }
+
+    /// A statement met the bound of memory.
+    pub(super) fn is_out_of_memory(&self) {
+        self.out_of_memory.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether one did.
+    pub(super) fn was_out_of_memory(&self) -> bool {
+        self.out_of_memory.load(Ordering::Relaxed)
     }
 
     /// Nobody waits for the call any more.
@@ -95,7 +118,6 @@ impl Watch {
     pub(super) fn error(&self) -> ServiceError {
         match self.stopped.load(Ordering::Relaxed) {
             stop if stop == Stop::Abandoned as u8 => ServiceError::unavailable("the call was given up"),
-            stop if stop == Stop::Removed as u8 => ServiceError::unavailable("the namespace was removed"),
             stop if stop == Stop::Written as u8 => ServiceError::new(
                 ErrorCode::PayloadTooLarge,
                 format!(
@@ -112,8 +134,6 @@ impl Watch {
             Some(Stop::Deadline)
         } else if self.abandoned.load(Ordering::Relaxed) {
             Some(Stop::Abandoned)
-        } else if self.removals.load(Ordering::Acquire) != self.removals_before {
-            Some(Stop::Removed)
         } else {
             None
         }
@@ -126,15 +146,20 @@ pub(super) fn disarm(connection: &Connection) {
     let _ = connection.progress_handler(0, None::<fn() -> bool>);
 }
 
-pub(super) fn deadline_exceeded() -> ServiceError {
-    ServiceError::new(
-        ErrorCode::DeadlineExceeded,
-        "the invocation's deadline passed while the database worked",
-    )
+thread_local! {
+    /// The kernel's counts of this thread. Opened before the process is confined, which can open nothing of `/proc`.
+    static COUNTS: RefCell<Option<File>> = const { RefCell::new(None) };
+}
+
+/// Opens the counts of this thread.
+pub(super) fn count_writes_of_this_thread() {
+    COUNTS.set(File::open("/proc/thread-self/io").ok());
 }
 
 /// Bytes that this thread ever gave to the system to write, as the kernel counts them.
 fn written_by_this_thread() -> Option<u64> {
-    let counts = fs::read_to_string("/proc/thread-self/io").ok()?;
+    let mut counts = [0; 512];
+    let read = COUNTS.with_borrow(|file| file.as_ref()?.read_at(&mut counts, 0).ok())?;
+    let counts = std::str::from_utf8(counts.get(..read)?).ok()?;
     counts.lines().find_map(|line| line.strip_prefix("wchar: "))?.trim().parse().ok()
 }

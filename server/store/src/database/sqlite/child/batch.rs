@@ -3,7 +3,8 @@
 use super::guard::Guard;
 use super::rows::{self, RowsError};
 use super::watch::{self, Watch};
-use crate::limits::{DB_MAX_BYTES, DB_VALUE_MAX_BYTES};
+use crate::database::sqlite::deadline_exceeded;
+use crate::limits::{DB_HEAP_MAX_BYTES, DB_MAX_BYTES, DB_VALUE_MAX_BYTES};
 use orama_runtime::limits::DB_RESULT_MAX_BYTES;
 use orama_runtime::services::{
     BatchFailure, BatchOutcome, ErrorCode, ServiceError, SqlValue, Statement, StatementKind, StatementResult,
@@ -119,7 +120,7 @@ impl Batch<'_> {
         if !self.connection.is_autocommit()
             && let Err(error) = self.guard.as_host(self.connection, "ROLLBACK")
         {
-            tracing::error!(%error, "a transaction could not be ended");
+            self.watch.note(format!("a transaction could not be ended: {error}"));
         }
     }
 
@@ -201,7 +202,7 @@ impl Batch<'_> {
             }
             Sqlite::ApiMisuse => ServiceError::invalid("there is no SQL statement in the string"),
             Sqlite::DatabaseBusy | Sqlite::DatabaseLocked if self.watch.left().is_zero() => {
-                watch::deadline_exceeded()
+                deadline_exceeded()
             }
             Sqlite::DatabaseBusy | Sqlite::DatabaseLocked => {
                 ServiceError::unavailable("the database is locked; try again")
@@ -217,6 +218,16 @@ impl Batch<'_> {
                     DB_MAX_BYTES >> 20
                 ),
             ),
+            Sqlite::OutOfMemory => {
+                self.watch.is_out_of_memory();
+                ServiceError::new(
+                    ErrorCode::PayloadTooLarge,
+                    format!(
+                        "the statement needs more memory than the {} MiB that a namespace's database may use",
+                        DB_HEAP_MAX_BYTES >> 20
+                    ),
+                )
+            }
             Sqlite::DatabaseCorrupt
             | Sqlite::NotADatabase
             | Sqlite::CannotOpen
@@ -224,9 +235,8 @@ impl Batch<'_> {
             | Sqlite::PermissionDenied
             | Sqlite::FileLockingProtocolFailed
             | Sqlite::NoLargeFileSupport
-            | Sqlite::OutOfMemory
             | Sqlite::InternalMalfunction => {
-                tracing::error!(code = code.extended_code, message, "a namespace's database failed");
+                self.watch.note(format!("SQLite failed with code {}: {message}", code.extended_code));
                 ServiceError::new(ErrorCode::Internal, format!("the database failed: {message}"))
             }
             _ => ServiceError::invalid(message),

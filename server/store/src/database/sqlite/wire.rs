@@ -1,0 +1,312 @@
+//! What a node and a namespace's SQL process say to each other.
+//!
+//! Each message is a frame of `orama_runtime::child::frame`. The node's first one is the folder of the database; then come
+//! [`Request`]s. The process answers with [`Answer`]s; behind the outcome of a call stand the texts of its rows, so that megabytes
+//! are not encoded anew. What a process says is not trusted: a tenant may have taken it over.
+
+use orama_runtime::child::frame;
+use orama_runtime::limits::DB_RESULT_MAX_BYTES;
+use orama_runtime::services::{
+    BatchFailure, BatchOutcome, ErrorCode, ServiceError, SqlValue, Statement, StatementKind, StatementResult,
+};
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::time::Duration;
+
+/// Longest answer, in bytes: all rows that a call may have, and the counts and messages beside them.
+pub(super) const ANSWER_MAX_BYTES: usize = DB_RESULT_MAX_BYTES + (1 << 20);
+
+/// Longest request, in bytes: what a guest of the largest memory can hand over as JSON is far less.
+pub(super) const REQUEST_MAX_BYTES: usize = 512 << 20;
+
+/// Longest message of an error, in bytes. SQLite repeats names, which may be a megabyte long.
+const MESSAGE_MAX_BYTES: usize = 8 << 10;
+
+/// What the node asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Request<'a> {
+    /// Run a batch.
+    #[serde(borrow)]
+    Call(Call<'a>),
+    /// Nobody waits for a call any more.
+    Cancel(u64),
+}
+
+/// A batch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Call<'a> {
+    pub(super) id: u64,
+    pub(super) writes: bool,
+    /// Time until its deadline.
+    pub(super) left: Duration,
+    #[serde(borrow)]
+    statements: Vec<Sent<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Sent<'a> {
+    is_exec: bool,
+    sql: &'a str,
+    #[serde(borrow)]
+    args: Vec<Arg<'a>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Arg<'a> {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(&'a str),
+    Blob(#[serde(borrow, with = "serde_bytes")] &'a [u8]),
+}
+
+impl Call<'_> {
+    /// The frame of a batch.
+    pub(super) fn frame(
+        id: u64,
+        writes: bool,
+        left: Duration,
+        statements: &[Statement],
+    ) -> io::Result<Vec<u8>> {
+        let statements = statements.iter().map(|statement| Sent {
+            is_exec: statement.kind == StatementKind::Exec,
+            sql: &statement.sql,
+            args: statement.args.iter().map(Arg::of).collect(),
+        });
+        request(&Request::Call(Call { id, writes, left, statements: statements.collect() }))
+    }
+
+    /// The statements as the rest of the code knows them.
+    pub(super) fn statements(&self) -> Vec<Statement> {
+        let statements = self.statements.iter().map(|sent| Statement {
+            kind: if sent.is_exec { StatementKind::Exec } else { StatementKind::Query },
+            sql: sent.sql.to_owned(),
+            args: sent.args.iter().map(Arg::value).collect(),
+        });
+        statements.collect()
+    }
+}
+
+impl<'a> Arg<'a> {
+    fn of(value: &'a SqlValue) -> Self {
+        match value {
+            SqlValue::Null => Self::Null,
+            SqlValue::Integer(number) => Self::Integer(*number),
+            SqlValue::Real(number) => Self::Real(*number),
+            SqlValue::Text(text) => Self::Text(text),
+            SqlValue::Blob(bytes) => Self::Blob(bytes),
+        }
+    }
+
+    fn value(&self) -> SqlValue {
+        match self {
+            Self::Null => SqlValue::Null,
+            Self::Integer(number) => SqlValue::Integer(*number),
+            Self::Real(number) => SqlValue::Real(*number),
+            Self::Text(text) => SqlValue::Text((*text).to_owned()),
+            Self::Blob(bytes) => SqlValue::Blob((*bytes).to_vec()),
+        }
+    }
+}
+
+/// What the process says.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// It serves; how it is confined.
+    Ready {
+        /// By Landlock.
+        files: bool,
+        /// By seccomp.
+        calls: bool,
+    },
+    /// What came of a call.
+    Outcome(Outcome),
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    /// The call's.
+    pub(super) id: u64,
+    committed: bool,
+    results: Vec<Given>,
+    failure: Option<Failure>,
+    /// For the node's log.
+    pub(super) note: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum Given {
+    Exec {
+        rows_affected: u64,
+        last_insert_id: i64,
+    },
+    /// Its text has so many bytes.
+    Query {
+        row_count: u64,
+        bytes: u64,
+    },
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Failure {
+    index: Option<u64>,
+    code: u8,
+    message: String,
+}
+
+/// Every code, by its number here.
+const CODES: [ErrorCode; 6] = [
+    ErrorCode::InvalidArgument,
+    ErrorCode::TooManyStatements,
+    ErrorCode::PayloadTooLarge,
+    ErrorCode::DeadlineExceeded,
+    ErrorCode::Unavailable,
+    ErrorCode::Internal,
+];
+
+impl Outcome {
+    /// What came of a call, without the texts of its rows: they follow the frame's own part in their order.
+    pub(super) fn of(id: u64, outcome: &BatchOutcome, note: Option<String>) -> Self {
+        let results = outcome.results.iter().map(|result| match result {
+            StatementResult::Exec { rows_affected, last_insert_id } => {
+                Given::Exec { rows_affected: *rows_affected, last_insert_id: *last_insert_id }
+            }
+            StatementResult::Query { rows, row_count } => {
+                Given::Query { row_count: *row_count as u64, bytes: rows.len() as u64 }
+            }
+        });
+        let failure = outcome.failure.as_ref().map(|failure| Failure {
+            index: failure.index.map(|index| index as u64),
+            code: CODES.iter().position(|code| *code == failure.error.code).unwrap_or_default() as u8,
+            message: bounded(&failure.error.message),
+        });
+        let note = note.as_deref().map(bounded);
+        Self { id, committed: outcome.committed, results: results.collect(), failure, note }
+    }
+
+    /// The outcome of a batch of so many statements; `None` when the process said what cannot be.
+    pub(super) fn into_batch(self, mut rows: &[u8], statements: usize) -> Option<BatchOutcome> {
+        if self.results.len() > statements {
+            return None;
+        }
+        let mut results = Vec::with_capacity(self.results.len());
+        for given in self.results {
+            results.push(match given {
+                Given::Exec { rows_affected, last_insert_id } => {
+                    StatementResult::Exec { rows_affected, last_insert_id }
+                }
+                Given::Query { row_count, bytes } => {
+                    let (text, rest) = rows.split_at_checked(usize::try_from(bytes).ok()?)?;
+                    rows = rest;
+                    let text = std::str::from_utf8(text).ok()?.to_owned();
+                    StatementResult::Query { rows: text, row_count: usize::try_from(row_count).ok()? }
+                }
+            });
+        }
+        let failure = match self.failure {
+            None => None,
+            Some(Failure { index, code, message }) => Some(BatchFailure {
+                index: index.map(usize::try_from).transpose().ok()?.filter(|index| *index < statements),
+                error: ServiceError::new(*CODES.get(usize::from(code))?, message),
+            }),
+        };
+        rows.is_empty().then_some(BatchOutcome { committed: self.committed, results, failure })
+    }
+}
+
+/// A text that is cut, and says so, where it is too long.
+fn bounded(text: &str) -> String {
+    if text.len() <= MESSAGE_MAX_BYTES {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(MESSAGE_MAX_BYTES)])
+}
+
+/// The frame of a request.
+pub(super) fn request(request: &Request<'_>) -> io::Result<Vec<u8>> {
+    framed(request, 0)
+}
+
+/// The frame of an answer, up to where `rows` bytes of rows follow.
+pub(super) fn answer(answer: &Answer, rows: usize) -> io::Result<Vec<u8>> {
+    framed(answer, rows)
+}
+
+fn framed(message: &impl Serialize, behind: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = postcard::to_extend(message, vec![0; frame::HEADER_BYTES]).map_err(io::Error::other)?;
+    let header = frame::header(bytes.len() - frame::HEADER_BYTES + behind)?;
+    if let Some(place) = bytes.first_chunk_mut() {
+        *place = header;
+    }
+    Ok(bytes)
+}
+
+/// Reads a request.
+pub(super) fn read_request(bytes: &[u8]) -> io::Result<Request<'_>> {
+    postcard::from_bytes(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Reads an answer, and gives back what stands behind it.
+pub(super) fn read_answer(bytes: &[u8]) -> io::Result<(Answer, &[u8])> {
+    postcard::take_from_bytes(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> (Outcome, &[u8]) {
+        match read_answer(bytes).unwrap() {
+            (Answer::Outcome(outcome), rows) => (outcome, rows),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_batch_comes_over_as_it_was() {
+        let args = vec![
+            SqlValue::Null,
+            SqlValue::Integer(i64::MIN),
+            SqlValue::Real(f64::INFINITY),
+            SqlValue::Text("ä\u{0}".into()),
+            SqlValue::Blob(vec![0, 255]),
+        ];
+        let statement = |kind| Statement { kind, sql: "SELECT ?".into(), args: args.clone() };
+        let statements = vec![statement(StatementKind::Exec), statement(StatementKind::Query)];
+        let frame = Call::frame(7, true, Duration::from_millis(1500), &statements).unwrap();
+        let Request::Call(call) = read_request(&frame[frame::HEADER_BYTES..]).unwrap() else { panic!() };
+        assert_eq!((call.id, call.writes, call.left), (7, true, Duration::from_millis(1500)));
+        assert_eq!(call.statements(), statements);
+    }
+
+    #[test]
+    fn an_outcome_comes_over_as_it_was_and_what_cannot_be_is_refused() {
+        let rows = |text: &str| StatementResult::Query { rows: text.into(), row_count: 1 };
+        let exec = StatementResult::Exec { rows_affected: 3, last_insert_id: -1 };
+        let error = ServiceError::new(ErrorCode::Internal, "x".repeat(1 << 20));
+        let batch = BatchOutcome {
+            committed: true,
+            results: vec![rows("[1]"), exec, rows("[{\"a\":\"ä\"}]")],
+            failure: Some(BatchFailure { index: Some(2), error }),
+        };
+        let texts = "[1][{\"a\":\"ä\"}]".as_bytes();
+        let outcome = Outcome::of(9, &batch, Some("note".into()));
+        let mut bytes = answer(&Answer::Outcome(outcome), texts.len()).unwrap();
+        bytes.extend_from_slice(texts);
+        assert_eq!(bytes[..4], u32::try_from(bytes.len() - 4).unwrap().to_le_bytes());
+        let (outcome, behind) = read(&bytes[4..]);
+        let back = outcome.into_batch(behind, 3).unwrap();
+        assert_eq!(back.results, batch.results);
+        let message = &back.failure.as_ref().unwrap().error.message;
+        assert!(message.len() < 10_000 && message.ends_with('…'), "{}", message.len());
+        let refused =
+            |statements, behind: &[u8]| read(&bytes[4..]).0.into_batch(behind, statements).is_none();
+        assert!(refused(2, texts), "more results than statements");
+        assert!(refused(3, &texts[1..]), "less text than announced");
+        assert!(refused(3, &[texts, b"x"].concat()), "more text than announced");
+        let mut broken = texts.to_vec();
+        broken[0] = 0xff;
+        assert!(refused(3, &broken), "no UTF-8");
+        assert!(read_answer(b"\xff\xff").is_err());
+    }
+}
