@@ -2,9 +2,10 @@
 
 use orama_platform::events::JobCounts;
 use orama_runtime::invocation::Status;
+use parking_lot::Mutex;
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 mod backends;
@@ -170,7 +171,7 @@ impl Metrics {
     #[must_use]
     pub fn register_core(&self) -> Arc<CoreCounters> {
         let counters = Arc::<CoreCounters>::default();
-        self.cores.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&counters));
+        self.cores.lock().push(Arc::clone(&counters));
         counters
     }
 
@@ -185,10 +186,17 @@ impl Metrics {
     /// Everything in Prometheus' text format, version 0.0.4.
     #[must_use]
     pub fn render(&self, gauges: &Gauges) -> String {
-        let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let sum = |of: &dyn Fn(&CoreCounters) -> u64| cores.iter().map(|core| of(core)).sum::<u64>();
+        let all = AllCores(self.cores.lock().clone());
         let mut text = Text::default();
+        self.render_node(&mut text, &all);
+        all.render_starts(&mut text);
+        all.render_invocations(&mut text, gauges);
+        render_compilations(&mut text, gauges);
+        render_records_and_jobs(&mut text, gauges);
+        text.0
+    }
 
+    fn render_node(&self, text: &mut Text, all: &AllCores) {
         text.head("orama_build_info", "gauge", "The version that runs.");
         text.line("orama_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -198,47 +206,60 @@ impl Metrics {
             "Start of the node, in Unix time.",
             started.as_secs_f64(),
         );
-        text.single("orama_cores", "gauge", "Serving threads.", cores.len());
+        text.single("orama_cores", "gauge", "Serving threads.", all.0.len());
 
-        let connections = sum(&CoreCounters::connections);
+        let connections = all.sum(&CoreCounters::connections);
         text.single("orama_http_connections", "gauge", "Connections open.", connections);
-        let requests = sum(&|core| load(&core.requests));
+        let requests = all.sum(&|core| load(&core.requests));
         text.single("orama_http_requests_total", "counter", "HTTP requests received.", requests);
         text.head("orama_control_responses_total", "counter", "Control-plane answers by class of status.");
         for (counter, class) in self.control.iter().zip(["1xx", "2xx", "3xx", "4xx", "5xx"]) {
             text.line("orama_control_responses_total", &[("class", class)], load(counter));
         }
+    }
+}
 
+/// The counters of every core, which a scrape adds up.
+struct AllCores(Vec<Arc<CoreCounters>>);
+
+impl AllCores {
+    fn sum(&self, of: &dyn Fn(&CoreCounters) -> u64) -> u64 {
+        self.0.iter().map(|core| of(core)).sum()
+    }
+
+    fn render_starts(&self, text: &mut Text) {
         text.head(
             "orama_starts_total",
             "counter",
             "Instances that invocations were given, by how they started.",
         );
         for (index, start) in ["command", "parked"].into_iter().enumerate() {
-            let count = sum(&|core| core.starts.get(index).map_or(0, load));
+            let count = self.sum(&|core| core.starts.get(index).map_or(0, load));
             text.line("orama_starts_total", &[("start", start)], count);
         }
-        let parked = sum(&|core| load(&core.parked));
+        let parked = self.sum(&|core| load(&core.parked));
         text.single(
             "orama_parked_instances",
             "gauge",
             "Started instances that wait for an invocation.",
             parked,
         );
-        let parked_bytes = sum(&|core| load(&core.parked_bytes));
+        let parked_bytes = self.sum(&|core| load(&core.parked_bytes));
         text.single("orama_parked_memory_bytes", "gauge", "Their linear memory.", parked_bytes);
 
-        let open = sum(&|core| load(&core.websockets));
+        let open = self.sum(&|core| load(&core.websockets));
         text.single("orama_websockets_open", "gauge", "WebSockets open.", open);
-        let messages = sum(&|core| load(&core.websocket_messages));
+        let messages = self.sum(&|core| load(&core.websocket_messages));
         text.single("orama_websocket_messages_total", "counter", "Messages received to invoke.", messages);
+    }
 
-        let running = sum(&|core| load(&core.running));
+    fn render_invocations(&self, text: &mut Text, gauges: &Gauges) {
+        let running = self.sum(&|core| load(&core.running));
         text.single("orama_invocations_running", "gauge", "Invocations under way.", running);
-        shares::render(&mut text, &gauges.shares, running);
+        shares::render(text, &gauges.shares, running);
         text.head("orama_invocations_total", "counter", "Invocations that ended.");
         for status in STATUSES {
-            let count = sum(&|core| core.invocations.get(status_index(status)).map_or(0, load));
+            let count = self.sum(&|core| core.invocations.get(status_index(status)).map_or(0, load));
             text.line("orama_invocations_total", &[("status", status.as_str())], count);
         }
         let name = "orama_invocation_duration_seconds";
@@ -246,50 +267,47 @@ impl Metrics {
         let mut below = 0;
         let ends = BUCKETS_US.iter().map(|us| seconds(*us).to_string()).chain(["+Inf".to_owned()]);
         for (bucket, end) in ends.enumerate() {
-            below += sum(&|core| core.durations.get(bucket).map_or(0, load));
+            below += self.sum(&|core| core.durations.get(bucket).map_or(0, load));
             text.line(&format!("{name}_bucket"), &[("le", &end)], below);
         }
-        text.line(&format!("{name}_sum"), &[], seconds(sum(&|core| load(&core.duration_us))));
+        text.line(&format!("{name}_sum"), &[], seconds(self.sum(&|core| load(&core.duration_us))));
         text.line(&format!("{name}_count"), &[], below);
+    }
+}
 
-        let totals = &gauges.modules.totals;
-        text.head("orama_compilations_total", "counter", "Modules compiled.");
-        text.line("orama_compilations_total", &[("result", "ok")], totals.compiled);
-        text.line("orama_compilations_total", &[("result", "error")], totals.compile_failed);
-        let compile_seconds = seconds(totals.compile_us);
-        text.single("orama_compilation_seconds_total", "counter", "Time spent compiling.", compile_seconds);
-        backends::render(&mut text, &gauges.backends);
-        modules::render(&mut text, &gauges.modules);
+fn render_compilations(text: &mut Text, gauges: &Gauges) {
+    let totals = &gauges.modules.totals;
+    text.head("orama_compilations_total", "counter", "Modules compiled.");
+    text.line("orama_compilations_total", &[("result", "ok")], totals.compiled);
+    text.line("orama_compilations_total", &[("result", "error")], totals.compile_failed);
+    let compile_seconds = seconds(totals.compile_us);
+    text.single("orama_compilation_seconds_total", "counter", "Time spent compiling.", compile_seconds);
+    backends::render(text, &gauges.backends);
+    modules::render(text, &gauges.modules);
+}
 
-        let written = gauges.records_written;
-        text.single(
-            "orama_invocation_records_written_total",
-            "counter",
-            "Invocation records stored.",
-            written,
-        );
-        let dropped = gauges.records_dropped;
-        text.single(
-            "orama_invocation_records_dropped_total",
-            "counter",
-            "Invocation records lost to a full queue or a failing disk.",
-            dropped,
-        );
-
-        let JobCounts { waiting, running, delivered, retried, dead } = gauges.jobs;
-        text.single(
-            "orama_event_jobs_waiting",
-            "gauge",
-            "Events accepted for a trigger and not running.",
-            waiting,
-        );
-        text.single("orama_event_jobs_running", "gauge", "Events that a function is handling.", running);
-        let ends = "Attempts to handle events, by what came of them.";
-        text.head("orama_event_jobs_total", "counter", ends);
-        for (result, count) in [("delivered", delivered), ("retried", retried), ("dead", dead)] {
-            text.line("orama_event_jobs_total", &[("result", result)], count);
-        }
-        text.0
+fn render_records_and_jobs(text: &mut Text, gauges: &Gauges) {
+    let written = gauges.records_written;
+    text.single("orama_invocation_records_written_total", "counter", "Invocation records stored.", written);
+    let dropped = gauges.records_dropped;
+    text.single(
+        "orama_invocation_records_dropped_total",
+        "counter",
+        "Invocation records lost to a full queue or a failing disk.",
+        dropped,
+    );
+    let JobCounts { waiting, running, delivered, retried, dead } = gauges.jobs;
+    text.single(
+        "orama_event_jobs_waiting",
+        "gauge",
+        "Events accepted for a trigger and not running.",
+        waiting,
+    );
+    text.single("orama_event_jobs_running", "gauge", "Events that a function is handling.", running);
+    let ends = "Attempts to handle events, by what came of them.";
+    text.head("orama_event_jobs_total", "counter", ends);
+    for (result, count) in [("delivered", delivered), ("retried", retried), ("dead", dead)] {
+        text.line("orama_event_jobs_total", &[("result", result)], count);
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn parse(
         let DeValue::Table(table) = entry.get_ref() else { return Err(expected()) };
         let mut keys: Vec<_> = table.keys().collect();
         keys.sort_by_key(|key| key.span().start);
-        if let Some(key) = keys.iter().find(|key| !FIELDS.contains(&&*key.get_ref().as_ref())) {
+        if let Some(key) = keys.iter().find(|key| !FIELDS.contains(&key.get_ref().as_ref())) {
             let line = line_of(text, key.span().start);
             let key = format!("{KEY}.{}", key.get_ref());
             return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key });

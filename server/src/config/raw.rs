@@ -121,27 +121,7 @@ impl RawConfig {
             taken.insert(url.clone(), PLATFORM.to_owned());
         }
         for (name, draft) in self.0 {
-            let table = Table { name, draft };
-            let namespace = table.name.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
-            let namespace = Namespace::new(namespace.unwrap_or_default())
-                .map_err(|error| table.bad("kind", format!("the namespace's name: {error}")))?;
-            let database = if table.kind("sqlite", "rqlite")? {
-                let at = table.rqlite(variable)?;
-                for url in &at.urls {
-                    // What two shared would be one database for both.
-                    if let Some(other) =
-                        taken.insert(url.clone(), table.name.clone()).filter(|other| *other != table.name)
-                    {
-                        return Err(table.bad(
-                            "urls",
-                            format!("{url} is that of {other} already; each needs a cluster of its own"),
-                        ));
-                    }
-                }
-                NamespaceDatabase::Rqlite(at)
-            } else {
-                NamespaceDatabase::Sqlite
-            };
+            let (namespace, database) = Table { name, draft }.namespace_database(variable, &mut taken)?;
             backends.namespaces.insert(namespace, database);
         }
         Ok(backends)
@@ -159,6 +139,33 @@ struct Table {
 }
 
 impl Table {
+    /// The database of the namespace that the table's name ends with. `taken` has the servers that other tables name.
+    fn namespace_database(
+        self,
+        variable: &dyn Fn(&str) -> Option<String>,
+        taken: &mut HashMap<Url, String>,
+    ) -> Result<(Namespace, NamespaceDatabase), ConfigError> {
+        let namespace = self.name.strip_prefix(NAMESPACES).and_then(|rest| rest.strip_prefix('.'));
+        let namespace = Namespace::new(namespace.unwrap_or_default())
+            .map_err(|error| self.bad("kind", format!("the namespace's name: {error}")))?;
+        if !self.kind("sqlite", "rqlite")? {
+            return Ok((namespace, NamespaceDatabase::Sqlite));
+        }
+        let at = self.rqlite(variable)?;
+        for url in &at.urls {
+            // What two shared would be one database for both.
+            if let Some(other) =
+                taken.insert(url.clone(), self.name.clone()).filter(|other| *other != self.name)
+            {
+                return Err(self.bad(
+                    "urls",
+                    format!("{url} is that of {other} already; each needs a cluster of its own"),
+                ));
+            }
+        }
+        Ok((namespace, NamespaceDatabase::Rqlite(at)))
+    }
+
     /// Whether the second kind was chosen; the first is the default. Without it nothing else can be said.
     fn kind(&self, embedded: &str, server: &str) -> Result<bool, ConfigError> {
         let kind = self.draft.texts.get("kind").map(|said| said.value.as_str());

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_edges_of_each_range() {
+    fn the_edges_of_each_range_of_ipv4() {
         for (address, expected) in [
             ("0.0.0.0", Some("unspecified")),
             ("0.255.255.255", Some("unspecified")),
@@ -166,6 +166,14 @@ mod tests {
             ("240.0.0.1", Some("reserved")),
             ("255.255.255.255", Some("broadcast")),
             ("8.8.8.8", None),
+        ] {
+            assert_eq!(word(address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn the_edges_of_each_range_of_ipv6() {
+        for (address, expected) in [
             ("::", Some("unspecified")),
             ("::1", Some("loopback")),
             ("::2", Some("reserved (IPv4-compatible)")),

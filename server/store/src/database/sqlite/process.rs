@@ -2,7 +2,8 @@
 //!
 //! A call is written to the socket by the thread that makes it; what the socket does not take at once, and every answer, is
 //! this process' thread's in the node. The thread also ends the process: when a call is not done long after its deadline, when
-//! nobody used it for long, when it says what it cannot say. Then the calls under way fail, and the next call gets another process.
+//! nobody used it for long, when it says what it cannot say. Then the calls under way fail, and the next call gets another
+//! process.
 
 use super::layout;
 use super::wire::{self, ANSWER_MAX_BYTES, Answer, Call, Outcome, Request};
@@ -30,8 +31,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// How long a process has to bring its log into its file when it is not needed any more. A killed one leaves that to the next.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How soon after a call the thread looks again whether there is more to do: within [`DB_KILL_AFTER`], so that a new call need not
-/// wake it for the sake of its deadline.
+/// How soon after a call the thread looks again whether there is more to do: within [`DB_KILL_AFTER`], so that a new call
+/// need not wake it for the sake of its deadline.
 const LOOK_EVERY: Duration = Duration::from_millis(900);
 
 /// Bytes that are taken from the socket at once.
