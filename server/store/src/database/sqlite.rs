@@ -1,7 +1,7 @@
 //! The embedded database: one SQLite file for each namespace, in a process of its own while it is used.
 //!
-//! A statement may allocate without bound, or spend minutes inside one function that nothing interrupts. The kernel bounds
-//! and ends a process; so SQL runs in one process for each namespace in use ([`child`]), which can open nothing but its
+//! A statement may allocate without bound, or spend minutes inside one function that nothing interrupts. The kernel bounds and
+//! ends a process; so SQL runs in one process for each namespace in use ([`child`]), which can open nothing but its
 //! namespace's folder. A namespace has one writer and a few readers, each with its turn. What is acknowledged is on the disk.
 
 use super::DatabasesError;

@@ -1,8 +1,8 @@
 //! What a node and a namespace's SQL process say to each other.
 //!
 //! Each message is a frame of `orama_runtime::child::frame`. The node's first one is the folder of the database; then come
-//! [`Request`]s. The process answers with [`Answer`]s; behind the outcome of a call stand the texts of its rows, so that
-//! megabytes are not encoded anew. What a process says is not trusted: a tenant may have taken it over.
+//! [`Request`]s. The process answers with [`Answer`]s. The texts of a call's rows stand behind its outcome, so that megabytes
+//! are not encoded anew. The node does not trust what a process says: a tenant may have taken it over.
 
 use orama_runtime::child::frame;
 use orama_runtime::limits::DB_RESULT_MAX_BYTES;
