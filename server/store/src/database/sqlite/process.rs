@@ -82,6 +82,8 @@ struct State {
     /// When the thread looks again by itself.
     looks_at: Instant,
     used_at: Instant,
+    /// When it was started, until it says that it serves.
+    starting_since: Option<Instant>,
 }
 
 /// A SQL process.
@@ -130,6 +132,7 @@ impl Process {
                 outgoing: VecDeque::new(),
                 looks_at: now,
                 used_at: now,
+                starting_since: Some(now),
             }),
             gone: Condvar::new(),
         });
@@ -161,7 +164,8 @@ impl Process {
             return Err((turns, None));
         }
         let (done, outcome) = oneshot::channel();
-        let kill_at = deadline + DB_KILL_AFTER;
+        // One that has passed already is told so by the process, which others use too.
+        let kill_at = deadline.max(now) + DB_KILL_AFTER;
         state.calls.insert(id, Pending { kill_at, statements: statements.len(), writes, done, turns });
         state.used_at = now;
         self.send(&mut state, &frame);

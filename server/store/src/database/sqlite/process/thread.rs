@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// need not wake it for the sake of its deadline.
 const LOOK_EVERY: Duration = Duration::from_millis(900);
 
+/// How long a process may take to start; on an idle machine it takes some milliseconds.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Bytes that are taken from the socket at once.
 const READ_BYTES: usize = 64 << 10;
 
@@ -118,7 +121,10 @@ impl Process {
         if state.phase == Phase::Serving && state.calls.is_empty() && now >= state.used_at + self.idle {
             self.end(&mut state, now + super::END_PATIENCE, End::Idle);
         }
+        // A machine that is busy may take long to start it, which is no call's fault.
+        let first = state.starting_since.map(|since| since + START_PATIENCE);
         let next_kill = state.calls.values().map(|call| call.kill_at).min();
+        let next_kill = next_kill.map(|at| first.map_or(at, |first| at.max(first)));
         if next_kill.is_some_and(|at| at <= now) {
             return Err(End::Overdue);
         }
@@ -180,11 +186,20 @@ impl Process {
         let outcome = match answer {
             Answer::Ready { files, calls } => {
                 report_confinement(files, calls);
+                self.has_started();
                 return Ok(());
             }
             Answer::Outcome(outcome) => outcome,
         };
         self.deliver_outcome(outcome, rows)
+    }
+
+    /// Calls that waited for the start have time to be told that their deadline has passed.
+    fn has_started(&self) {
+        let mut state = self.state.lock();
+        state.starting_since = None;
+        let kill_at = Instant::now() + DB_KILL_AFTER;
+        state.calls.values_mut().for_each(|call| call.kill_at = call.kill_at.max(kill_at));
     }
 
     fn deliver_outcome(&self, mut outcome: Outcome, rows: &[u8]) -> Result<(), End> {

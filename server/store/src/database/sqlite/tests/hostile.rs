@@ -113,7 +113,7 @@ fn functions_that_cannot_be_interrupted_are_ended_after_the_deadline() {
             "json_patch",
             format!(
                 "{NUMBERS}, o (a, b) AS (SELECT json_group_object('k' || i, i), json_group_object('q' || i, i)
-                 FROM (SELECT i FROM n LIMIT 150000)) SELECT length(json_patch(a, b)) FROM o"
+                 FROM (SELECT i FROM n LIMIT 60000)) SELECT length(json_patch(a, b)) FROM o"
             ),
         ),
     ];

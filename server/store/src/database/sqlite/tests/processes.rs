@@ -148,3 +148,18 @@ fn answers_and_arguments_of_megabytes_pass() {
     let rows = node.rows(&ns, "SELECT hex(x) AS h FROM t");
     assert!(rows.len() > 8 * 3_000_000 && rows.starts_with("[{\"h\":\"0000"), "{}", rows.len());
 }
+
+#[test]
+fn a_call_whose_deadline_has_passed_harms_no_other() {
+    let node = Node::new();
+    let ns = namespace();
+    node.does(&ns, "CREATE TABLE t (x)");
+    let id = id_of(&node, &ns);
+    let passed = Instant::now().checked_sub(Duration::from_secs(5)).unwrap();
+    for _ in 0..20 {
+        let outcome = wait(node.databases.run(&ns, READ, vec![suite::query("SELECT 1", vec![])], passed));
+        assert_eq!(code(&outcome), ErrorCode::DeadlineExceeded, "{outcome:?}");
+        node.does(&ns, "INSERT INTO t VALUES (1)");
+    }
+    assert_eq!(id_of(&node, &ns), id, "its process was not ended");
+}
