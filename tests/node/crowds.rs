@@ -96,8 +96,7 @@ fn callers_are_served_while_a_thousand_others_come_and_go() {
     node.deploy("sleepy", &guests::wat("sleep_hour"), &[("timeout_seconds", "60")]);
     node.deploy("echo", &guests::wat("echo"), &[]);
     node.invoke("echo", "[]").expect(200);
-    let sockets = || std::fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap().count();
-    let before = sockets();
+    let before = node.open_sockets();
     let half_a_body = node.invoke_request("echo").header("content-length", "100").bytes();
     let (asleep, whole) = (node.invoke_bytes("sleepy", ""), node.invoke_bytes("echo", "[1]"));
     let gone = AtomicBool::new(false);
@@ -125,7 +124,7 @@ fn callers_are_served_while_a_thousand_others_come_and_go() {
     assert!(served > 10, "only {served} were served meanwhile");
     eventually("nothing runs any more", || running(&node) == 0.0);
     // One more is the connection that a scrape or this test itself has open.
-    eventually("every socket is closed", || sockets() <= before + 1);
+    eventually("every socket is closed", || node.open_sockets() <= before + 1);
     assert_eq!(node.anonymous("GET", "/ready").send().expect(200).json()["status"], "ready");
 }
 

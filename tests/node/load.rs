@@ -118,8 +118,7 @@ fn dropped_connections_leave_nothing_behind() {
     let address = node.address();
     let begun = node.invoke_bytes("sleepy", "[1]");
     let half = node.invoke_request("echo").header("content-length", "100").bytes();
-    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", node.pid())).unwrap().count();
-    let before = descriptors();
+    let before = node.open_sockets();
     for n in 0..2_000 {
         let mut stream = TcpStream::connect(address).unwrap();
         let bytes: &[u8] = match n % 5 {
@@ -140,7 +139,7 @@ fn dropped_connections_leave_nothing_behind() {
         let metric = node.metric("orama_invocations_total{status=\"error\"}");
         node.logs("sleepy", "?limit=1000")["count"].as_f64() == Some(metric)
     });
-    eventually("every socket is closed", || descriptors() <= before + 1);
+    eventually("every socket is closed", || node.open_sockets() <= before + 1);
     node.anonymous("GET", "/ready").send().expect(200);
     // As many as the node has slots for, all at once: none of them is still taken.
     let mut connections: Vec<_> = (0..100).map(|_| node.connect()).collect();
