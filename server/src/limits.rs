@@ -47,8 +47,11 @@ pub const LIST_LIMIT: Setting = Setting { name: "limit", default: 1000, min: 1, 
 pub const DISK_RESERVE_MB: Setting =
     Setting { name: "disk_reserve_mb", default: 512, min: 0, max: 1 << 20, unit: "MB" };
 
-/// Credentials remembered by the control plane, each about 200 bytes.
-pub const CREDENTIAL_CACHE_MAX: u64 = 10_000;
+/// Known credentials that a core remembers, and the control plane too, each about 200 bytes.
+pub const CREDENTIALS_KNOWN_MAX: usize = 16_384;
+
+/// Refused credentials that each of them remembers.
+pub const CREDENTIALS_UNKNOWN_MAX: usize = 4_096;
 
 /// Bodies of requests held in memory at once: four deploys of the largest size, of which one namespace alone may bring two.
 pub const BODY_MEMORY_MB: Setting =

@@ -2,46 +2,59 @@
 
 use super::{State as AppState, blocking};
 use crate::bearer::bearer;
+use crate::credentials::CredentialMemory;
 use crate::error::ApiError;
-use crate::limits::CREDENTIAL_CACHE_MAX;
+use crate::limits::CREDENTIALS_KNOWN_MAX;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use jiff::Timestamp;
-use moka::sync::Cache;
-use orama_platform::auth::{self, Action, Authority, Credential, Known};
+use orama_platform::auth::{self, Action, Authority, Credential};
 use orama_runtime::names::Namespace;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-/// Credentials that were looked up, each with the registry's generation from before. One from an older generation
-/// counts as missing, so that a deleted key stops working at once.
+/// Looks credentials up for the control plane, which shares one memory of them.
 #[derive(Clone)]
 pub(super) struct CredentialCache {
-    known: Cache<[u8; 32], (u64, Known)>,
+    memory: Arc<Mutex<CredentialMemory<Arc<Credential>>>>,
     generation: Arc<AtomicU64>,
     authority: Authority,
 }
 
 impl CredentialCache {
     pub(super) fn new(authority: Authority, generation: Arc<AtomicU64>) -> Self {
-        Self { known: Cache::new(CREDENTIAL_CACHE_MAX), generation, authority }
+        let memory = Arc::new(Mutex::new(CredentialMemory::new(CREDENTIALS_KNOWN_MAX)));
+        Self { memory, generation, authority }
     }
 
+    /// Whose credential a text is.
+    ///
+    /// # Errors
+    /// 401 for one that is not known; what the lookup reports.
     pub(super) async fn find(&self, text: &str) -> Result<Arc<Credential>, ApiError> {
         self.authority.screen(text)?;
         let hash = auth::key_hash(text);
-        let generation = self.generation.load(Ordering::Acquire);
-        if let Some((known_at, known)) = self.known.get(&hash)
-            && known_at == generation
-            && known.is_fresh(|| Timestamp::now().as_second().cast_unsigned())
-        {
-            return Ok(known.credential);
+        let (generation, remembered) = {
+            let mut memory = self.memory.lock();
+            (memory.refresh(&self.generation), memory.find(&hash))
+        };
+        if let Some(remembered) = remembered {
+            return remembered;
         }
         let (authority, text) = (self.authority.clone(), text.to_owned());
-        let known = blocking(move || Ok(authority.find(&text)?)).await?;
-        self.known.insert(hash, (generation, known.clone()));
-        Ok(known.credential)
+        let found = blocking(move || Ok(authority.find(&text)?)).await;
+        let mut memory = self.memory.lock();
+        match found {
+            Ok(known) => {
+                memory.keep(generation, hash, Arc::clone(&known.credential), known.expires_s);
+                Ok(known.credential)
+            }
+            Err(error) => {
+                memory.keep_refusal(generation, hash, &error);
+                Err(error)
+            }
+        }
     }
 }
 

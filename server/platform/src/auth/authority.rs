@@ -22,14 +22,6 @@ pub struct Known {
     pub expires_s: u64,
 }
 
-impl Known {
-    /// Whether it may still be used. The time is asked for only where it matters.
-    #[must_use]
-    pub fn is_fresh(&self, now_s: impl FnOnce() -> u64) -> bool {
-        self.expires_s == u64::MAX || now_s() < self.expires_s
-    }
-}
-
 impl Authority {
     /// Looks keys up in the registry, and tokens up with `tokens`.
     #[must_use]
