@@ -14,6 +14,7 @@ use orama_platform::namespaces::NamespaceError;
 use orama_platform::quotas::QuotaExceeded;
 use orama_platform::registry::RegistryError;
 use orama_store::blob::BlobError;
+use orama_store::blocking::TaskFailed;
 use serde::Serialize;
 use std::error::Error;
 use std::sync::Arc;
@@ -298,6 +299,12 @@ impl From<EventsError> for ApiError {
             Some(unavailable) => unavailable,
             None => Self::internal(error),
         }
+    }
+}
+
+impl From<TaskFailed> for ApiError {
+    fn from(error: TaskFailed) -> Self {
+        Self::internal(error)
     }
 }
 

@@ -103,11 +103,11 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(state)
 }
 
-/// Runs blocking work on a thread that may block.
+/// [`orama_store::blocking::blocking`] with the error type of all routes.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ApiError::internal(e)))
+    orama_store::blocking::blocking(work).await
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use orama_runtime::limits::STORAGE_MAX_BYTES;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ErrorCode, ServiceError, Storage};
 use orama_store::blob::{BlobError, Blobs, cid};
+use orama_store::blocking::blocking_on;
 use orama_store::limits::START_CLEANING_MAX;
 use orama_store::part::PartError;
 use std::sync::Arc;
@@ -92,19 +93,13 @@ impl ObjectStorage {
         let (threads, backplane, store) =
             (Arc::clone(&self.threads), self.backplane.clone(), self.store.clone());
         Box::pin(async move {
-            let stopping = || ServiceError::unavailable("the node is stopping");
-            let turn = threads.acquire_owned().await.map_err(|_| stopping())?;
-            let done = backplane.spawn_blocking(move || {
-                let result = work(&store);
-                drop(turn);
-                result
+            let turn = threads.acquire_owned().await;
+            let turn = turn.map_err(|_| ServiceError::unavailable("the node is stopping"))?;
+            let done = blocking_on(&backplane, move || {
+                let _turn = turn;
+                work(&store)
             });
-            done.await.unwrap_or_else(|error| {
-                if error.is_cancelled() {
-                    return Err(stopping());
-                }
-                Err(failed(&error))
-            })
+            done.await
         })
     }
 }

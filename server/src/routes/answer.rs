@@ -7,13 +7,13 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_LENGTH, HeaderValue};
+use orama_store::ids::new_id;
 use tracing::Instrument;
-use uuid::Uuid;
 
 /// Sees to it that request, log and answer carry the same id.
 pub(super) async fn finish(mut request: Request, next: Next) -> Response {
     let given = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let id = given.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let id = given.unwrap_or_else(|| new_id());
     let header = HeaderValue::try_from(&id).ok();
     if let Some(header) = &header {
         request.headers_mut().insert(REQUEST_ID, header.clone());

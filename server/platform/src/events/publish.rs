@@ -8,6 +8,8 @@ use crate::registry::RegistryError;
 use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ErrorCode, Event, Events, Published, ServiceError};
+use orama_store::blocking::blocking_on;
+use orama_store::causes::Causes;
 use orama_store::ids::id_from;
 use std::future::ready;
 use std::sync::Arc;
@@ -70,15 +72,11 @@ fn check(event: &Event) -> Result<(), ServiceError> {
 
 async fn find(inner: &Arc<Inner>, key: Key) -> Result<Triggers, ServiceError> {
     let asked = Arc::clone(inner);
-    let found = inner.backplane.spawn_blocking(move || asked.triggers.find(key)).await;
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the triggers of a topic could not be read");
+    let failed = |error: RegistryError| {
+        tracing::error!(error = %Causes(&error), "the triggers of a topic could not be read");
         ServiceError::unavailable("the triggers of the topic could not be read; try again soon")
     };
-    match found {
-        Ok(found) => found.map_err(|error: RegistryError| failed(&error)),
-        Err(error) => Err(failed(&error)),
-    }
+    blocking_on(&inner.backplane, move || asked.triggers.find(key).map_err(failed)).await
 }
 
 /// Makes an event and its jobs durable.

@@ -5,8 +5,11 @@
 
 use super::SecretStore;
 use crate::limits::{SECRETS_REMEMBERED_BYTES, SECRETS_REMEMBERED_NAMESPACE_BYTES};
+use crate::registry::RegistryError;
 use orama_runtime::names::{Namespace, SecretName};
-use orama_runtime::services::{Answer, SecretValue, Secrets, ServiceError};
+use orama_runtime::services::{Answer, ErrorCode, SecretValue, Secrets, ServiceError};
+use orama_store::blocking::blocking_on;
+use orama_store::causes::Causes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::ready;
@@ -49,24 +52,22 @@ impl Secrets for CoreSecrets {
         let (store, namespace, memory) =
             (Arc::clone(&self.store), namespace.clone(), Arc::clone(&self.memory));
         let (wanted_of, wanted) = (namespace.clone(), name.clone());
-        let reading = self.backplane.spawn_blocking(move || store.get(&wanted_of, &wanted));
+        let reading = blocking_on(&self.backplane, move || {
+            store.get(&wanted_of, &wanted).map_err(|error| unreadable(&wanted_of, &wanted, &error))
+        });
         Box::pin(async move {
-            let error = match reading.await {
-                Ok(Ok(found)) => {
-                    let found = found.map(Arc::new);
-                    memory.lock().keep(generation, namespace, name.as_str(), found.clone());
-                    return Ok(found);
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            tracing::error!(%namespace, %name, error, "a secret could not be read");
-            Err(ServiceError::new(
-                orama_runtime::services::ErrorCode::Internal,
-                format!("the secret {:?} could not be read; the node's log tells why", name.as_str()),
-            ))
+            let found = reading.await?.map(Arc::new);
+            memory.lock().keep(generation, namespace, name.as_str(), found.clone());
+            Ok(found)
         })
     }
+}
+
+/// The cause is for the node's log.
+fn unreadable(namespace: &Namespace, name: &SecretName, error: &RegistryError) -> ServiceError {
+    tracing::error!(%namespace, %name, error = %Causes(error), "a secret could not be read");
+    let message = format!("the secret {:?} could not be read; the node's log tells why", name.as_str());
+    ServiceError::new(ErrorCode::Internal, message)
 }
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use crate::clock;
 use bytes::Bytes;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Form of the entry, and its end in milliseconds of Unix time; 0 is none.
 const HEADER_BYTES: usize = 1 + 8;
@@ -43,7 +43,7 @@ impl Entry {
     }
 
     fn new(form: u8, ttl: Option<Duration>, parts: &[&[u8]]) -> Self {
-        let ends = ttl.map_or(0, |ttl| millis(SystemTime::now()).saturating_add(ttl.as_millis() as u64));
+        let ends = ttl.map_or(0, |ttl| now_ms().saturating_add(ttl.as_millis() as u64));
         let mut bytes = vec![form];
         bytes.extend(ends.to_be_bytes());
         parts.iter().for_each(|part| bytes.extend(*part));
@@ -79,12 +79,12 @@ impl Entry {
     /// How long it may be kept, by the clocks of who wrote it and of this node; `None` is without end.
     pub(super) fn remaining(&self) -> Option<Duration> {
         let ends = self.0.get(1..).and_then(|rest| rest.first_chunk().copied()).map(u64::from_be_bytes)?;
-        (ends != 0).then(|| Duration::from_millis(ends.saturating_sub(millis(SystemTime::now()))))
+        (ends != 0).then(|| Duration::from_millis(ends.saturating_sub(now_ms())))
     }
 }
 
-fn millis(time: SystemTime) -> u64 {
-    clock::unix_ms(time).cast_unsigned()
+fn now_ms() -> u64 {
+    clock::now_ms().cast_unsigned()
 }
 
 #[cfg(test)]
