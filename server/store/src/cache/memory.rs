@@ -241,13 +241,11 @@ impl Shared {
         self.shrink(&tenant);
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> bool {
-        let Some(tenant) = self.find(namespace) else { return false };
-        let old = tenant.shard(key).remove(key);
-        old.is_some_and(|old| {
+    fn delete(&self, namespace: &Namespace, key: &str) {
+        let Some(tenant) = self.find(namespace) else { return };
+        if let Some(old) = tenant.shard(key).remove(key) {
             tenant.freed(weight(key, &old.value));
-            !old.is_over()
-        })
+        }
     }
 
     fn increment(&self, namespace: &Namespace, key: &str, delta: i64) -> Result<i64, ServiceError> {
@@ -311,7 +309,7 @@ impl Cache for MemoryCache {
         Box::pin(ready(checked.map(|()| self.0.set(namespace, key, value, ttl))))
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>> {
+    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<(), ServiceError>> {
         Box::pin(ready(check_key(key).map(|()| self.0.delete(namespace, key))))
     }
 

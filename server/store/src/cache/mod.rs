@@ -72,7 +72,7 @@ impl Cache for Caches {
         self.inner().set(namespace, key, value, ttl)
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>> {
+    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<(), ServiceError>> {
         self.inner().delete(namespace, key)
     }
 

@@ -190,14 +190,14 @@ impl Cache for OlricCache {
         })
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>> {
+    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<(), ServiceError>> {
         if let Err(error) = check_key(key) {
             return refused(error);
         }
         let (inner, namespace, key) = (Arc::clone(&self.0), namespace.clone(), key.to_owned());
         self.run(async move {
             let done = inner.source.delete(&namespace, &key).await;
-            inner.changed(&namespace, &key, done, |was_there| *was_there)
+            inner.changed(&namespace, &key, done, |was_there| *was_there).map(drop)
         })
     }
 

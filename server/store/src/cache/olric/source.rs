@@ -153,20 +153,17 @@ impl Source {
         Ok(())
     }
 
+    /// Returns whether there was an entry that other nodes may have in their near caches.
     pub(super) async fn delete(&self, namespace: &Namespace, key: &str) -> Result<bool, Failed> {
         let until = until();
         let Some(entry) = self.entry(namespace, key, until).await? else { return Ok(false) };
-        let mut was_there = true;
-        if let Some(version) = entry.version() {
-            was_there = self.number(namespace, version, until).await?.is_some();
-        }
         let mut command = redis::cmd("DM.DEL");
         command.arg(self.entries(namespace)).arg(hashed(key));
         self.olric.ask(&command, Shape::Number, Again::WhenLost, until).await?;
         if let Some(version) = entry.version() {
             self.remove_number(namespace, version);
         }
-        Ok(was_there)
+        Ok(true)
     }
 
     pub(super) async fn increment(
