@@ -17,6 +17,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 mod batch_check;
+mod policy;
 pub mod read_cache;
 mod rows;
 pub mod rqlite;

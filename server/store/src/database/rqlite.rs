@@ -26,9 +26,9 @@ use tokio::task::AbortHandle;
 
 mod batch;
 mod errors;
-mod guard;
+pub(super) mod guard;
 mod removal;
-mod rewrite;
+pub(super) mod rewrite;
 mod shape;
 mod tokens;
 

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-mod child;
+pub(in crate::database) mod child;
 mod layout;
 mod process;
 mod wire;

@@ -4,52 +4,13 @@
 //! therefore be one statement of a kind that is listed here; a statement that cannot be parsed is refused.
 
 use super::tokens::{Tokens, parser, plain, unreadable};
+use crate::database::policy;
 use orama_runtime::services::{ServiceError, StatementKind};
 use sqlite3_parser::ast::{
     Cmd, InsertBody, OneSelect, QualifiedName, ResultColumn, Select, Stmt, TriggerCmd,
 };
 use sqlite3_parser::lexer::sql::TokenType;
 use sqlite3_parser::{Bump, FallibleIterator};
-
-/// Pragmas that only tell, and whether their argument names a thing; one given to any other would set it.
-const PRAGMAS: [(&str, bool); 14] = [
-    ("table_info", true),
-    ("table_xinfo", true),
-    ("table_list", true),
-    ("index_info", true),
-    ("index_xinfo", true),
-    ("index_list", true),
-    ("foreign_key_list", true),
-    ("foreign_key_check", true),
-    ("collation_list", false),
-    ("function_list", false),
-    ("user_version", false),
-    ("encoding", false),
-    ("data_version", false),
-    ("page_size", false),
-];
-
-/// Virtual tables that keep their content in the namespace's own database.
-const MODULES: [&str; 4] = ["fts5", "fts5vocab", "rtree", "rtree_i32"];
-
-/// Functions that reach beyond the database, or whose pointers are not for SQL.
-const FUNCTIONS_REFUSED: [&str; 15] = [
-    "load_extension",
-    "fts3_tokenizer",
-    "fts5",
-    "sqlite_log",
-    "edit",
-    "readfile",
-    "writefile",
-    "lsmode",
-    "fsdir",
-    "lsdir",
-    "zipfile",
-    "auth_enabled",
-    "authenticate",
-    "auth_user_add",
-    "auth_user_change",
-];
 
 /// SQLite's own tables that a tenant may change: where sequences stand, and what ANALYZE found.
 const OWN_TABLES_WRITTEN: [&str; 4] = ["sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"];
@@ -85,7 +46,7 @@ impl Kind {
 
 /// A statement that may run.
 #[derive(Debug)]
-pub(super) struct Allowed<'a> {
+pub(in crate::database) struct Allowed<'a> {
     pub(super) tokens: Tokens<'a>,
     pub(super) kind: Kind,
     /// Tables that it changes which have a name as if they were the inside of a virtual table.
@@ -93,7 +54,7 @@ pub(super) struct Allowed<'a> {
 }
 
 /// Reads a statement and refuses what is not for tenants.
-pub(super) fn check(sql: &str, asked_for: StatementKind) -> Result<Allowed<'_>, ServiceError> {
+pub(in crate::database) fn check(sql: &str, asked_for: StatementKind) -> Result<Allowed<'_>, ServiceError> {
     let tokens = Tokens::read(sql)?;
     let memory = Bump::new();
     let mut parser = parser(&memory, sql);
@@ -118,13 +79,18 @@ pub(super) fn check(sql: &str, asked_for: StatementKind) -> Result<Allowed<'_>, 
     Ok(Allowed { tokens, kind, maybe_shadows })
 }
 
+/// The result of a check by [`policy`].
+fn allowed(refusal: Option<String>) -> Result<(), ServiceError> {
+    refusal.map_or(Ok(()), |reason| Err(ServiceError::invalid(reason)))
+}
+
 fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceError> {
     let refuse = |why: &str| Err(ServiceError::invalid(why));
     let written = |table: &QualifiedName<'_>| written(std::iter::once(table));
     Ok(match statement {
         Stmt::Select(select) => (Kind::Rows { columns: columns(select) }, Vec::new()),
         Stmt::Pragma(name, body) => {
-            check_pragma(name, body.is_some())?;
+            allowed(policy::pragma_refusal(&plain(name.name.0), body.is_some()))?;
             (Kind::Report, Vec::new())
         }
         Stmt::Insert { tbl_name, body, .. } => {
@@ -156,12 +122,7 @@ fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceEr
         }
         Stmt::CreateVirtualTable { tbl_name, module_name, .. } => {
             check_place(false, tbl_name)?;
-            let module = plain(module_name.0);
-            if !MODULES.contains(&module.as_str()) {
-                return Err(ServiceError::invalid(format!(
-                    "virtual tables of the module {module} are not available"
-                )));
-            }
+            allowed(policy::module_refusal(&plain(module_name.0)))?;
             (Kind::Other, Vec::new())
         }
         Stmt::AlterTable(table, _) => (Kind::Define, written(table)?),
@@ -172,21 +133,12 @@ fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceEr
         | Stmt::Reindex { .. }
         | Stmt::Analyze(_) => (Kind::Other, Vec::new()),
         Stmt::Begin(..) | Stmt::Commit(_) | Stmt::Rollback { .. } | Stmt::Savepoint(_) | Stmt::Release(_) => {
-            return refuse(
-                "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not available: the statements of one db_transaction are all or nothing",
-            );
+            return refuse(policy::TRANSACTIONS);
         }
         Stmt::Attach { .. } | Stmt::Detach(_) | Stmt::Vacuum(..) => {
-            return refuse("ATTACH, DETACH and VACUUM are not available: a namespace has one database");
+            return refuse(policy::OTHER_DATABASES);
         }
     })
-}
-
-/// Refuses pragmas that are not listed, and arguments to those that take none.
-fn check_pragma(name: &QualifiedName<'_>, has_argument: bool) -> Result<(), ServiceError> {
-    let name = plain(name.name.0);
-    let allowed = PRAGMAS.iter().any(|(known, takes_name)| *known == name && (!has_argument || *takes_name));
-    if allowed { Ok(()) } else { Err(no_pragma(&name)) }
 }
 
 /// Whether an INSERT has its rows in its text, and nothing else that could read or change any.
@@ -206,9 +158,7 @@ fn writes_rows_out(body: &InsertBody<'_>) -> bool {
 fn check_place(temporary: bool, name: &QualifiedName<'_>) -> Result<(), ServiceError> {
     let is_main = name.db_name.as_ref().is_none_or(|database| plain(database.0) == "main");
     if temporary || !is_main {
-        return Err(ServiceError::invalid(
-            "temporary tables, views and triggers are not available: nothing would remain of them for the next call",
-        ));
+        return Err(ServiceError::invalid(policy::TEMPORARY));
     }
     Ok(())
 }
@@ -248,26 +198,19 @@ fn check_names(tokens: &Tokens<'_>) -> Result<(), ServiceError> {
         // A module of virtual tables may have a function's name.
         if before != Some(TK_USING)
             && let Some(function) = tokens.call(index)
-            && FUNCTIONS_REFUSED.contains(&function.as_str())
         {
-            return Err(ServiceError::invalid(format!("the function {function}() is not available")));
+            allowed(policy::function_refusal(&function))?;
         }
         // A table's name may be written as a text too.
         let is_name = token.kind == TK_ID
             || (token.kind == TK_STRING
                 && matches!(before, Some(TK_FROM | TK_JOIN | TK_COMMA | TK_LP | TK_DOT | TK_IN)));
-        if is_name
-            && let Some(pragma) = plain(tokens.text(index)).strip_prefix("pragma_")
-            && !PRAGMAS.iter().any(|(known, _)| *known == pragma)
-        {
-            return Err(no_pragma(pragma));
+        if is_name && let Some(pragma) = plain(tokens.text(index)).strip_prefix("pragma_") {
+            // The arguments of such a table select rows; they set nothing.
+            allowed(policy::pragma_refusal(pragma, false))?;
         }
     }
     Ok(())
-}
-
-fn no_pragma(name: &str) -> ServiceError {
-    ServiceError::invalid(format!("PRAGMA {name} is not available in this form"))
 }
 
 #[cfg(test)]

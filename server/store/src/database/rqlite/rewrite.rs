@@ -5,6 +5,7 @@
 
 use super::guard::{Allowed, Kind};
 use super::tokens::{Tokens, plain};
+use crate::database::policy::{self, Rule};
 use crate::limits::DB_RANDOM_MAX_BYTES;
 use jiff::Timestamp;
 use orama_runtime::services::{ServiceError, SqlValue};
@@ -17,17 +18,6 @@ use std::ops::Range;
 /// Parameters that SQLite takes in one statement.
 const PARAMETERS_MAX: usize = 32_766;
 
-/// Functions of time; of each, how many arguments come before the one that may say `'now'`.
-const TIME_FUNCTIONS: [(&str, usize); 7] = [
-    ("date", 0),
-    ("time", 0),
-    ("datetime", 0),
-    ("julianday", 0),
-    ("unixepoch", 0),
-    ("strftime", 1),
-    ("timediff", 0),
-];
-
 /// What the execs of a batch left on their connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Left {
@@ -37,8 +27,8 @@ pub(super) struct Left {
 
 /// A statement as it is sent.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Rewritten {
-    pub(super) sql: String,
+pub(in crate::database) struct Rewritten {
+    pub(in crate::database) sql: String,
     pub(super) params: Vec<Value>,
     /// It may change one row at most, as it has one random value for all.
     pub(super) one_row: bool,
@@ -95,7 +85,7 @@ pub(super) fn query(
 }
 
 /// A statement that may change something. `is_first` says that no statement of its batch changed rows before it.
-pub(super) fn exec(
+pub(in crate::database) fn exec(
     allowed: &Allowed<'_>,
     args: Vec<SqlValue>,
     is_first: bool,
@@ -158,10 +148,9 @@ fn time(edits: &mut Edits<'_>, now: &str) -> HashSet<usize> {
             }
             TK_LP => {
                 let called = index.checked_sub(1).and_then(|before| tokens.call(before));
-                let known = called
-                    .and_then(|called| TIME_FUNCTIONS.iter().find(|(name, _)| **name == *called))
-                    .map(|(name, _)| *name);
-                open.push((known, 0));
+                let known = called.and_then(|called| policy::function(&called));
+                let of_time = known.filter(|(_, rule)| *rule == Rule::Time).map(|(name, _)| name);
+                open.push((of_time, 0));
             }
             TK_RP => {
                 let Some((function, commas)) = open.pop() else { continue };
@@ -204,11 +193,12 @@ fn random(edits: &mut Edits<'_>, allowed: &Allowed<'_>) -> Result<bool, ServiceE
     let has_select = tokens.has(TK_SELECT);
     let mut one_row = false;
     for index in 0..tokens.all.len() {
-        let bytes = match tokens.call(index).as_deref() {
-            // Who reads a view asks one server.
+        let called = tokens.call(index).and_then(|called| policy::function(&called));
+        let bytes = match called {
+            // A view is read on one server.
             _ if is_view => continue,
-            Some("random") => None,
-            Some("randomblob") => Some(tokens.text(index + 2).parse::<usize>()),
+            Some(("randomblob", _)) => Some(tokens.text(index + 2).parse::<usize>()),
+            Some((_, Rule::Random)) => None,
             _ => continue,
         };
         let can_put_in = match allowed.kind {
@@ -256,8 +246,8 @@ fn no_randomness() -> ServiceError {
 fn connection_functions(edits: &mut Edits<'_>, mut put: impl FnMut(&str) -> Option<String>) {
     let tokens = edits.tokens;
     for index in 0..tokens.all.len() {
-        if let Some(function @ ("last_insert_rowid" | "changes" | "total_changes")) =
-            tokens.call(index).as_deref()
+        if let Some((function, Rule::Connection)) =
+            tokens.call(index).and_then(|called| policy::function(&called))
             && tokens.kind(index + 2) == Some(TokenType::TK_RP)
             && let Some(text) = put(function)
         {
