@@ -1,6 +1,6 @@
 //! What tenants' SQL may do on rqlite: the node parses each statement by SQLite's grammar before a server sees it.
 //!
-//! The server executes whatever its SQLite supports, including a second statement behind the first. The text must
+//! A server executes whatever its SQLite supports, including a second statement after the first one. The text must
 //! therefore be one statement of a kind that is listed here; a statement that cannot be parsed is refused.
 
 use super::tokens::{Tokens, parser, plain, unreadable};
@@ -12,33 +12,33 @@ use sqlite3_parser::ast::{
 use sqlite3_parser::lexer::sql::TokenType;
 use sqlite3_parser::{Bump, FallibleIterator};
 
-/// SQLite's own tables that a tenant may change: where sequences stand, and what ANALYZE found.
+/// SQLite's internal tables that a tenant may change: positions of sequences, and statistics of ANALYZE.
 const OWN_TABLES_WRITTEN: [&str; 4] = ["sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"];
 
-/// Ends of the names of tables in which FTS5 and R*Tree keep their content.
+/// Suffixes of the names of shadow tables of FTS5 and R*Tree.
 const SHADOWS: [&str; 8] = ["_data", "_idx", "_content", "_docsize", "_config", "_node", "_rowid", "_parent"];
 
-/// What kind of statement it is, as far as it matters.
+/// The kind of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// SELECT or VALUES; how many columns it has, where its text alone says it.
     Rows { columns: Option<usize> },
-    /// PRAGMA or EXPLAIN: rows that cannot be asked for by a part of another statement.
+    /// PRAGMA or EXPLAIN: rows that cannot be selected by another query.
     Report,
-    /// INSERT; whether it is one of rows that are written out.
+    /// INSERT; whether all of its rows are literal.
     Insert { is_plain: bool },
     /// UPDATE.
     Update,
     /// DELETE.
     Delete,
-    /// What remains in the schema: tables, triggers.
+    /// Definitions that are evaluated later: tables, triggers.
     Define,
-    /// Everything else that changes something.
+    /// Any other change.
     Other,
 }
 
 impl Kind {
-    /// Whether it changes rows, and so has counts to tell.
+    /// Whether it changes rows and therefore has counts.
     pub(super) fn changes_rows(self) -> bool {
         matches!(self, Self::Insert { .. } | Self::Update | Self::Delete)
     }
@@ -49,20 +49,20 @@ impl Kind {
 pub(in crate::database) struct Allowed<'a> {
     pub(super) tokens: Tokens<'a>,
     pub(super) kind: Kind,
-    /// Tables that it changes which have a name as if they were the inside of a virtual table.
+    /// Tables that it changes and that may be shadow tables, judging by their names.
     pub(super) maybe_shadows: Vec<String>,
 }
 
-/// Reads a statement and refuses what is not for tenants.
+/// Parses a statement and refuses what tenants may not do.
 pub(in crate::database) fn check(sql: &str, asked_for: StatementKind) -> Result<Allowed<'_>, ServiceError> {
     let tokens = Tokens::read(sql)?;
     let memory = Bump::new();
     let mut parser = parser(&memory, sql);
     let Some(command) = parser.next().map_err(|error| unreadable(&error))? else {
-        return Err(ServiceError::invalid("there is no SQL statement in the string"));
+        return Err(ServiceError::invalid("the string has no SQL statement"));
     };
     if !matches!(parser.next(), Ok(None)) {
-        return Err(ServiceError::invalid("there is more than one SQL statement in one string"));
+        return Err(ServiceError::invalid("the string has more than one SQL statement"));
     }
     let (kind, maybe_shadows) = match &command {
         Cmd::Explain(statement) | Cmd::ExplainQueryPlan(statement) => {
@@ -74,7 +74,7 @@ pub(in crate::database) fn check(sql: &str, asked_for: StatementKind) -> Result<
     check_names(&tokens)?;
     let is_read = matches!(kind, Kind::Rows { .. } | Kind::Report);
     if asked_for == StatementKind::Query && !is_read {
-        return Err(ServiceError::invalid("a query may not change anything; run the statement as an exec"));
+        return Err(ServiceError::invalid("a query may not change anything; run this statement as an exec"));
     }
     Ok(Allowed { tokens, kind, maybe_shadows })
 }
@@ -141,7 +141,7 @@ fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceEr
     })
 }
 
-/// Whether an INSERT has its rows in its text, and nothing else that could read or change any.
+/// Whether an INSERT has only literal rows and no clause that reads or changes others.
 fn writes_rows_out(body: &InsertBody<'_>) -> bool {
     match body {
         InsertBody::DefaultValues => true,
@@ -154,7 +154,7 @@ fn writes_rows_out(body: &InsertBody<'_>) -> bool {
     }
 }
 
-/// Things are made in the namespace's database and stay there.
+/// Checks that something is created in the main database, and not temporarily.
 fn check_place(temporary: bool, name: &QualifiedName<'_>) -> Result<(), ServiceError> {
     let is_main = name.db_name.as_ref().is_none_or(|database| plain(database.0) == "main");
     if temporary || !is_main {
@@ -163,7 +163,7 @@ fn check_place(temporary: bool, name: &QualifiedName<'_>) -> Result<(), ServiceE
     Ok(())
 }
 
-/// Refuses changes to SQLite's own tables; gives those tables back that may be the inside of a virtual one.
+/// Refuses changes to SQLite's internal tables. Returns the tables that may be shadow tables.
 fn written<'a, 'b: 'a>(
     tables: impl Iterator<Item = &'a QualifiedName<'b>>,
 ) -> Result<Vec<String>, ServiceError> {
@@ -190,7 +190,7 @@ fn columns(select: &Select<'_>) -> Option<usize> {
     }
 }
 
-/// Functions and tables that are refused wherever they stand: also within views, triggers, defaults and checks.
+/// Refuses functions and pragma tables wherever they occur, also in views, triggers, defaults and checks.
 fn check_names(tokens: &Tokens<'_>) -> Result<(), ServiceError> {
     use TokenType::{TK_COMMA, TK_DOT, TK_FROM, TK_ID, TK_IN, TK_JOIN, TK_LP, TK_STRING, TK_USING};
     for (index, token) in tokens.all.iter().enumerate() {
@@ -201,7 +201,7 @@ fn check_names(tokens: &Tokens<'_>) -> Result<(), ServiceError> {
         {
             allowed(policy::function_refusal(&function))?;
         }
-        // A table's name may be written as a text too.
+        // A table's name may also be a string literal.
         let is_name = token.kind == TK_ID
             || (token.kind == TK_STRING
                 && matches!(before, Some(TK_FROM | TK_JOIN | TK_COMMA | TK_LP | TK_DOT | TK_IN)));

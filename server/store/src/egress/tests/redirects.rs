@@ -91,8 +91,8 @@ async fn a_redirect_opens_no_door() {
     for (location, expected) in [
         ("ftp://example.com/", "the URL of a redirect must begin with http:// or https://"),
         ("file:///etc/passwd", "the URL of a redirect must begin with"),
-        ("http://[::1", "the server redirects to what is no URL"),
-        ("http://a:99999/", "the server redirects to what is no URL"),
+        ("http://[::1", "the server redirects to an invalid URL"),
+        ("http://a:99999/", "the server redirects to an invalid URL"),
     ] {
         let open = redirecting(302, location.to_owned()).await;
         let message = egress(&["127.0.0.1"]).refused(get(open.url("/"))).await;

@@ -1,4 +1,4 @@
-//! What tenants' SQL may do: the settings of a connection, and SQLite's authorizer, which sees every statement before it runs.
+//! Restricts tenants' SQL: the settings of a connection, and SQLite's authorizer, which inspects every statement before it runs.
 
 use crate::database::policy;
 use crate::limits::{
@@ -19,19 +19,19 @@ const STATEMENTS_MAX: usize = 32;
 /// The guard of one connection.
 #[derive(Debug, Default)]
 pub(in crate::database) struct Guard {
-    /// The node itself speaks.
+    /// Whether the node's own statement runs.
     host: AtomicBool,
-    /// What the last refusal was for.
+    /// The reason of the last refusal.
     refused: Mutex<Option<String>>,
 }
 
 impl Guard {
-    /// Sets a connection up for tenants' SQL. What the node itself sets comes before.
+    /// Prepares a connection for tenants' SQL. The node's own settings must be made before.
     pub(in crate::database) fn install(connection: &Connection) -> rusqlite::Result<Arc<Self>> {
         connection.pragma_update(None, "foreign_keys", true)?;
         // Negative is in KiB.
         connection.pragma_update(None, "cache_size", -((DB_CACHE_BYTES >> 10) as i64))?;
-        // A file that was tampered with is found out, and cannot call functions by its schema.
+        // Detects a manipulated file and keeps its schema from calling functions.
         connection.pragma_update(None, "cell_size_check", true)?;
         for (setting, value) in [
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -60,8 +60,8 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Runs a statement of the node's own, such as `COMMIT`. Never from the cache of prepared statements: a tenant that
-    /// wrote the same text would find it there, past the authorizer.
+    /// Runs a statement of the node's own, such as `COMMIT`. It must not enter the cache of prepared statements, where a tenant
+    /// that sends the same text would get it without the authorizer.
     pub(super) fn as_host(&self, connection: &Connection, sql: &str) -> rusqlite::Result<()> {
         self.host.store(true, Ordering::Relaxed);
         let result = connection.execute_batch(sql);
@@ -69,7 +69,7 @@ impl Guard {
         result
     }
 
-    /// What the last refusal was for.
+    /// Takes the reason of the last refusal.
     pub(in crate::database) fn take_refusal(&self) -> Option<String> {
         self.refused.lock().take()
     }
@@ -88,12 +88,12 @@ impl Guard {
     }
 }
 
-/// Why an action is not allowed; `None` when it is. What is not named here is refused.
+/// Why an action is refused; `None` if it is allowed. An action that is not listed is refused.
 pub(in crate::database) fn refusal(context: &AuthContext<'_>) -> Option<String> {
     let refuse = |what: &str| Some(what.to_owned());
     match context.action {
-        // Writing to the schema's table passes here, as CREATE and DROP do it; statements that name it themselves are
-        // refused by SQLite, in defensive mode in any case.
+        // CREATE and DROP write to the schema table, so writing to it passes here. SQLite itself refuses statements that name
+        // the schema table, because the connection is in defensive mode.
         AuthAction::Select
         | AuthAction::Recursive
         | AuthAction::Read { .. }
