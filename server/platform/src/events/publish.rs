@@ -1,4 +1,4 @@
-//! From a message to durable jobs.
+//! Publishing: turns a message into durable jobs.
 
 use super::triggers::{Key, Triggers};
 use super::writer::{Change, Publish};
@@ -50,17 +50,17 @@ impl Events for NodeEvents {
     }
 }
 
-/// A message's id, made without a lock that all cores share.
+/// The id of a message, created without a lock that cores share.
 fn message_id() -> Result<String, ServiceError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|error| {
-        tracing::error!(%error, "no randomness for an event's id");
-        ServiceError::unavailable("the node has no randomness for the event's id")
+        tracing::error!(%error, "the system provides no random bytes for a message's id");
+        ServiceError::unavailable("the node could not create the message's id; try again")
     })?;
     Ok(id_from(&random).to_string())
 }
 
-/// What every event must be, whoever publishes it. That its data is JSON is known: they have read it.
+/// Checks an event of any publisher. The publisher has checked that its data is JSON.
 fn check(event: &Event) -> Result<(), ServiceError> {
     check_topic(&event.topic).map_err(|error| ServiceError::invalid(error.to_string()))?;
     if event.data.len() > EVENT_MAX_BYTES {

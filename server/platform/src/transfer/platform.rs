@@ -1,4 +1,4 @@
-//! The platform's tables: read from a copy, and stored row by row in a file of the node or in rqlite.
+//! The tables of the platform database: reads them from a copy, and inserts them into a file of the node or into rqlite.
 
 use super::{EVENTS, REGISTRY, TransferError, snapshot};
 use crate::blob_stores::BlobStores;
@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
 
-/// The registry's tables; those that others refer to come first.
+/// The registry's tables, referenced tables first.
 pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "namespaces",
     "api_keys",
@@ -32,19 +32,19 @@ pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "quotas",
 ];
 
-/// The events' tables, likewise. All of them give ids that never come again.
+/// The events' tables, in the same order. All of them have ids that are never reused.
 pub(super) const TABLES_OF_EVENTS: &[&str] = &["messages", "queues", "jobs", "dead_letters"];
 
-/// Where calls to servers are made.
+/// The runtime for calls to servers.
 pub(super) fn runtime() -> Result<Runtime, TransferError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| TransferError::store("threads", &error))
 }
 
-/// What the client of the platform's servers is called.
+/// The name of the client of the platform's servers.
 pub(super) const PLATFORM: &str = "database.platform";
 
-/// The name of a file's copy of what is in rqlite, and its layout.
+/// The file name of a replica and its layout.
 fn copy_of(file: &str) -> (&'static str, Layout) {
     if file == EVENTS {
         (crate::events::COPY, events::SHARED)
@@ -67,7 +67,7 @@ fn shared(at: &RqliteAt, backplane: &Handle) -> Result<Shared, TransferError> {
     })
 }
 
-/// Copies one of the platform's two files, as it is now, to a file in `parts`.
+/// Copies one of the two platform files to a file in `parts`.
 pub(super) fn snapshot(
     places: &Places,
     file: &str,
@@ -75,20 +75,20 @@ pub(super) fn snapshot(
     backplane: &Handle,
 ) -> Result<(), TransferError> {
     let Some(at) = &places.backends.platform else {
-        // A node that never had an event has no tables for them yet.
+        // A node that never had an event has no tables for events.
         if !snapshot::take(&places.data().join(file), &parts.join(file))? {
             Database::open(parts, file, Durability::Process, &migrations(file))
                 .map_err(|e| failed(file, &e))?;
         }
         return Ok(());
     };
-    // A copy of its own: the one in the home folder may be in use.
+    // A new replica: the one in the home folder may be in use.
     let (dir, to) = (parts.join("copy"), parts.join(file));
     let (copy, layout) = copy_of(file);
     let database = Database::open_shared(&dir, copy, layout, shared(at, backplane)?);
     drop(database.map_err(|error| failed(file, &error))?);
     snapshot::take(&dir.join(copy), &to)?;
-    // A copy's layout is written down in rqlite.
+    // A replica's layout is stored in rqlite.
     let steps = layout.steps.len();
     let noted = snapshot::open(&to).and_then(|c| c.pragma_update(None, "user_version", steps as i64));
     noted.map_err(|error| TransferError::store(file, &error))
@@ -98,7 +98,7 @@ fn failed(file: &str, error: &SqliteError) -> TransferError {
     TransferError::store(file, error)
 }
 
-/// Where blobs are, with `dir` in front of servers; `parts` has a copy of the registry.
+/// The blob store. `dir` is its folder; `parts` has a copy of the registry.
 pub(super) fn blobs(
     places: &Places,
     dir: &Path,
@@ -110,7 +110,7 @@ pub(super) fn blobs(
     BlobStores::open(places, dir, &registry, backplane).map_err(|error| failed(&error))
 }
 
-/// Executes an INSERT for each row, all in one transaction.
+/// Inserts rows in one transaction.
 fn insert_rows(target: &Database, insert: &str, rows: &[Vec<Value>]) -> Result<(), SqliteError> {
     target.write(|t: &Transaction<'_>| {
         let mut statement = t.prepare_cached(insert)?;
@@ -128,13 +128,13 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Opens a copy that has this version's layout.
+    /// Opens a copy with the current layout.
     pub(super) fn open(path: &Path, tables: &'static [&'static str]) -> Result<Self, TransferError> {
         let connection = snapshot::open(path).map_err(|error| TransferError::store(name_of(path), &error))?;
         Ok(Self { connection, tables })
     }
 
-    /// Opens a copy that another version may have made, and brings it to this version's layout.
+    /// Opens a copy of any older version and migrates it to the current layout.
     pub(super) fn open_any(
         dir: &Path,
         file: &str,
@@ -145,7 +145,7 @@ impl Tables {
         Self::open(&dir.join(file), tables)
     }
 
-    /// How many rows each table has.
+    /// The number of rows of each table.
     pub(super) fn counts(&self) -> Result<BTreeMap<String, u64>, TransferError> {
         let count = |table: &&str| {
             let sql = format!("SELECT count(*) FROM {table}");
@@ -163,7 +163,7 @@ impl Tables {
         read().map_err(|error| damaged(&error))
     }
 
-    /// Stores every row, some at a time. A row that is there already stays, so that it can be run again.
+    /// Inserts all rows in batches. A row that exists stays, so this is idempotent.
     pub(super) fn copy_to(&self, target: &Database) -> Result<(), TransferError> {
         for table in self.tables {
             self.copy_table(table, target)?;
@@ -203,7 +203,7 @@ impl Tables {
         }
     }
 
-    /// Lets `target` give no id that was given before. Its rows are there already.
+    /// Makes `target` continue after the highest id that was ever assigned. Its rows are imported already.
     pub(super) fn copy_sequences(&self, target: &Database) -> Result<(), TransferError> {
         let sequence = |table: &str| -> rusqlite::Result<Option<i64>> {
             self.connection.query_row(
@@ -215,7 +215,7 @@ impl Tables {
         let read = || self.tables.iter().map(|table| sequence(table)).collect::<rusqlite::Result<Vec<_>>>();
         let last = read().map_err(|error| damaged(&error))?;
         let [Some(message), queue, job, letter] = last[..] else { return Ok(()) };
-        // The numbers move with a row that comes and goes, which other nodes' copies take part in.
+        // Inserting and deleting a row advances the sequence in a way that replicas on other nodes repeat.
         let moved = target.write(|t: &Transaction<'_>| {
             let is_free = |table: &str, id: i64| -> rusqlite::Result<bool> {
                 let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {table} WHERE id >= ?1)");
@@ -255,7 +255,7 @@ impl Tables {
             for (table, id) in undo.into_iter().rev() {
                 t.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id])?;
             }
-            // Whoever held a lease is another node.
+            // Leases belonged to nodes of the old cluster.
             t.execute("UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE lease_owner IS NOT NULL", [])?;
             Ok::<_, SqliteError>(())
         });
@@ -263,7 +263,7 @@ impl Tables {
     }
 }
 
-/// Opens what is to be filled: a file in the home folder, or the tables in rqlite with their copy there.
+/// Opens the target: a file in the home folder, or the tables in rqlite with their replica.
 pub(super) fn open_target(
     places: &Places,
     file: &str,
@@ -296,7 +296,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The platform's file that a name stands for.
+/// Selects one of the two platform files by its name.
 pub(super) fn files() -> [(&'static str, &'static [&'static str]); 2] {
     [(EVENTS, TABLES_OF_EVENTS), (REGISTRY, TABLES_OF_REGISTRY)]
 }
