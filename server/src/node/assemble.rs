@@ -168,7 +168,7 @@ impl Assembly<'_> {
             self.backplane.spawn(watch(Arc::clone(&secrets), |secrets: &SecretStore| {
                 secrets
                     .reload()
-                    .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys stay as they were"));
+                    .unwrap_or_else(|error| tracing::warn!(%error, "the master keys could not be read again; the node continues with its previous keys"));
             }));
         }
         Ok(secrets)

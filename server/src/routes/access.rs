@@ -1,4 +1,4 @@
-//! Who may do what where: the credential of a request, and the namespace that it acts in.
+//! Authenticates requests and selects the namespace that they act in.
 
 use super::{State as AppState, blocking};
 use crate::bearer::bearer;
@@ -58,32 +58,34 @@ impl CredentialCache {
     }
 }
 
-/// Lets a request with a known credential pass, and puts it into the request's extensions.
+/// Refuses a request without a known credential. Otherwise puts the credential into the request's extensions.
 pub(super) async fn authenticate(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    // A core that has looked the credential up does not have it looked up again.
+    // If the core's lookup has refused the credential, it is not looked up again.
     if let Some(error) = request.extensions_mut().remove::<ApiError>() {
         return Err(error);
     }
     let key = bearer(request.headers())?.ok_or_else(|| {
-        ApiError::unauthorized("a credential is needed: Authorization: Bearer <API key>, or X-API-Key")
+        ApiError::unauthorized(
+            "this path needs a credential; send Authorization: Bearer <API key>, or X-API-Key",
+        )
     })?;
     let first = state.credentials.find(key).await?;
     let _visit = state.app.platform.visitors.enter(&first.namespace);
-    // A deletion of the namespace that begins from now on waits for this request; one that had begun is seen here.
+    // A deletion of the namespace that begins from now on waits for this request. A deletion that began earlier is seen here.
     let credential = state.credentials.find(key).await?;
     request.extensions_mut().insert(credential);
     Ok(next.run(request).await)
 }
 
 impl AppState {
-    /// The namespace that a credential may do `action` in: its own, or the requested one where it may choose.
+    /// The namespace in which the credential does `action`: its own, or the requested one if it may act there.
     ///
     /// # Errors
-    /// 403 when its role or its namespace does not allow it, 404 when an operator names a namespace that is not there.
+    /// 403 if its role or its namespace does not allow it, 404 if an operator names a namespace that does not exist.
     pub(super) async fn namespace(
         &self,
         credential: &Credential,
