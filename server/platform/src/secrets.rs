@@ -12,6 +12,7 @@ use key_file::KeyFile;
 use keys::{MasterKey, Place};
 use orama_runtime::names::{Namespace, SecretName};
 use orama_runtime::services::SecretValue;
+use orama_store::causes::Problem;
 use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +52,8 @@ pub enum SecretsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it, without its content.
-        problem: String,
+        #[source]
+        problem: Problem,
     },
     /// Stored secrets need a key that this node lacks.
     #[error("{source_name} lacks the master key of stored secrets ({count}); {missing}. {help}")]
@@ -259,7 +261,7 @@ impl SecretStore {
                 .map_err(|problem| SecretsError::KeyFile { path: path.clone(), problem })?;
             if on_disk.is_some_and(|file| file.keys != *keys) {
                 let problem =
-                    "the file was changed after the node had started; restart the node first".to_owned();
+                    "the file was changed after the node had started; restart the node first".into();
                 return Err(SecretsError::KeyFile { path: path.clone(), problem });
             }
             let new = MasterKey::generate().map_err(RegistryError::from)?;
@@ -279,15 +281,16 @@ impl SecretStore {
         let Source::Shared(path) = &self.source else { return Ok(()) };
         let failed = |problem| SecretsError::KeyFile { path: path.clone(), problem };
         let file = key_file::read(path).map_err(failed)?;
-        let keys = file.ok_or_else(|| failed("the file does not exist any more".to_owned()))?.keys;
+        let keys = file.ok_or_else(|| failed("the file does not exist any more".into()))?.keys;
         if keys == *self.keys() {
             return Ok(());
         }
         let lacks = |id: &String| keys.find(id).is_none() && self.keys().find(id).is_some();
         if let Some((id, _)) = self.registry.secret_key_ids()?.into_iter().find(|(id, _)| lacks(id)) {
-            return Err(failed(format!(
+            let problem = format!(
                 "it lacks the key {id}, which stored secrets need; the node continues with its previous keys"
-            )));
+            );
+            return Err(failed(problem.into()));
         }
         tracing::info!(
             key_id = keys.current().id(),
@@ -386,7 +389,7 @@ fn find_keys(places: &Places, data: &Path, may_make: bool) -> Result<Found, Secr
     let failed = |problem| SecretsError::KeyFile { path: path.clone(), problem };
     if let Some(KeyFile { keys, rotating }) = key_file::read(path).map_err(failed)? {
         // Resolved, so that replacing the file keeps a symbolic link.
-        let file = path.canonicalize().map_err(|error| failed(error.to_string()))?;
+        let file = path.canonicalize().map_err(|error| failed(Problem::of(error)))?;
         key_file::warn_of_readers(&file);
         if places.secrets_key_file.is_some() && places.backends.platform.is_some() {
             return Ok((Source::Shared(file), Some(keys), false));
@@ -396,7 +399,7 @@ fn find_keys(places: &Places, data: &Path, may_make: bool) -> Result<Found, Secr
     if places.secrets_key_file.is_some() {
         // A mistyped path must not silently create another key.
         return Err(failed(
-            "the configured file does not exist; `openssl rand -hex 32` generates a key".to_owned(),
+            "the configured file does not exist; `openssl rand -hex 32` generates a key".into(),
         ));
     }
     if !may_make {
@@ -422,7 +425,7 @@ fn missing_words(missing: &[&(String, u32)], keys: Option<&MasterKeys>) -> Strin
 
 fn write_keys(path: &Path, file: &KeyFile) -> Result<(), SecretsError> {
     key_file::write(path, file)
-        .map_err(|error| SecretsError::KeyFile { path: path.to_owned(), problem: error.to_string() })
+        .map_err(|error| SecretsError::KeyFile { path: path.to_owned(), problem: Problem::of(error) })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! An archive is a tar file. It contains consistent copies of SQLite files, blobs under their content ids, and at its end a
 //! manifest with the hash of each part. It omits what a node can rebuild: artifacts and caches.
 
+use orama_store::causes::{Cause, Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,22 +45,23 @@ pub enum TransferError {
     },
     /// The request cannot be carried out; nothing was changed.
     #[error("{0}")]
-    Refused(String),
+    Refused(#[source] Problem),
     /// The archive is damaged or not an archive; nothing was changed.
     #[error("{}: {problem}", path.display())]
     Archive {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: String,
+        #[source]
+        problem: Problem,
     },
     /// A store failed. Running the same command again continues.
-    #[error("{what}: {message}; run the same command again")]
+    #[error("{what}: {source}; run the same command again")]
     Store {
         /// The store.
         what: String,
         /// Its error.
-        message: String,
+        source: Cause,
     },
 }
 
@@ -69,8 +71,8 @@ impl TransferError {
         |source| Self::File { path, source }
     }
 
-    fn store(what: impl Into<String>, message: &dyn fmt::Display) -> Self {
-        Self::Store { what: what.into(), message: message.to_string() }
+    fn store(what: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Self::Store { what: what.into(), source: source.into() }
     }
 }
 

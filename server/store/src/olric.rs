@@ -7,6 +7,7 @@
 mod connections;
 
 use crate::breaker::{Breaker, Refused};
+use crate::causes::Problem;
 use crate::limits::OLRIC_TIMEOUT;
 use crate::settings::OlricAt;
 use connections::Connections;
@@ -34,10 +35,10 @@ pub enum OlricError {
     Refused(#[from] Refused),
     /// There is no connection: it was not sent.
     #[error("Olric cannot be reached: {0}")]
-    Unreachable(String),
+    Unreachable(#[source] Problem),
     /// The connection ended before the answer. The command may have been applied.
     #[error("the connection to Olric ended before its answer: {0}")]
-    Lost(String),
+    Lost(#[source] Problem),
     /// No answer by the deadline. The command may have been applied, or may be applied later.
     #[error("Olric did not answer in time")]
     Late,

@@ -221,7 +221,7 @@ impl Replica {
     fn append(&self, position: Position, batch: Batch, deadline: Instant) -> Appended {
         let log = self.log.clone();
         let appended = self.wait(async move { log.append(&position, batch, deadline).await });
-        appended.unwrap_or_else(|| Appended::Unknown(RqliteError::Unknown("the node is stopping".to_owned())))
+        appended.unwrap_or_else(|| Appended::Unknown(RqliteError::Unknown("the node is stopping".into())))
     }
 
     /// Runs a future on the backplane and blocks until it is done. `None` if the backplane has ended. The future must have a

@@ -108,7 +108,7 @@ impl RqliteClient {
             .pool_idle_timeout(BACKEND_IDLE_TIMEOUT)
             .tcp_nodelay(true);
         let failed =
-            |error: &dyn fmt::Display| RqliteError::Invalid(format!("TLS cannot be set up: {error}"));
+            |error: &dyn fmt::Display| RqliteError::Invalid(format!("TLS cannot be set up: {error}").into());
         // Reading the trust store takes milliseconds.
         let is_tls = addresses.iter().any(|address| address.base.scheme() == "https");
         let tls = if is_tls { tls::config() } else { tls::no_trust() };
@@ -205,7 +205,9 @@ impl RqliteClient {
                 Piece::Anew => sink(None),
                 Piece::End => Ok(()),
             };
-            stored.map_err(|error| RqliteError::Invalid(format!("the backup cannot be written: {error}")))
+            stored.map_err(|error| {
+                RqliteError::Invalid(format!("the backup cannot be written: {error}").into())
+            })
         })
         .await
     }
@@ -281,11 +283,9 @@ impl RqliteClient {
                     return Ok(());
                 }
                 Ok(Err(error)) => error,
-                Err(_) => RqliteError::Unknown(format!(
-                    "{}: no answer within {} ms",
-                    address.name,
-                    patience.as_millis()
-                )),
+                Err(_) => RqliteError::Unknown(
+                    format!("{}: no answer within {} ms", address.name, patience.as_millis()).into(),
+                ),
             };
             let is_worth_another = match &error {
                 RqliteError::Unreachable(_) => true,
@@ -377,7 +377,7 @@ impl RqliteClient {
 }
 
 fn no_address() -> RqliteError {
-    RqliteError::Invalid("no address is configured".to_owned())
+    RqliteError::Invalid("no address is configured".into())
 }
 
 /// Returns all answers, or the first error.

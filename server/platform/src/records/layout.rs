@@ -4,13 +4,15 @@ use super::store::{BLOCK_RECORDS_MAX, Message, insert, message, trigger_type};
 use super::{Function, Record, RecordsError, RequestId};
 use orama_runtime::invocation::Status;
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::causes::Causes;
 use rusqlite::Transaction;
 use rusqlite_migration::{HookError, M, Migrations};
 use std::sync::Arc;
 
 /// All migrations in order. A released migration never changes; a new layout is a new migration.
 pub(super) fn migrations() -> Migrations<'static> {
-    let pack_all = |t: &Transaction<'_>| pack_rows(t).map_err(|error| HookError::Hook(error.to_string()));
+    let pack_all =
+        |t: &Transaction<'_>| pack_rows(t).map_err(|error| HookError::Hook(Causes(&error).to_string()));
     Migrations::new(vec![M::up(FIRST), M::up(ATTEMPTS), M::up_with_hook(BLOCKS, pack_all), M::up(NO_ROWS)])
 }
 

@@ -1,6 +1,7 @@
 //! The file that holds the master keys.
 
 use super::keys::{KEY_HEX_DIGITS, MasterKeys};
+use orama_store::causes::Problem;
 use orama_store::files::write_atomic;
 use std::fs;
 use std::io;
@@ -25,13 +26,14 @@ pub(super) struct KeyFile {
 ///
 /// # Errors
 /// A message that does not repeat the file's content.
-pub(super) fn read(path: &Path) -> Result<Option<KeyFile>, String> {
+pub(super) fn read(path: &Path) -> Result<Option<KeyFile>, Problem> {
     let text = match fs::read(path) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(Problem::of(error)),
     };
-    let text = std::str::from_utf8(&text).map_err(|_| "not a key file: it is not text")?;
+    let text = std::str::from_utf8(&text)
+        .map_err(|error| Problem::caused("not a key file: it is not text", error))?;
     let lines = || text.lines().map(str::trim);
     let keys = MasterKeys::parse(lines().filter(|line| !line.is_empty() && !line.starts_with('#')))?;
     Ok(Some(KeyFile { keys, rotating: lines().any(|line| line == ROTATION_MARK) }))

@@ -8,6 +8,7 @@ use crate::limits::TRANSFER_MANIFEST_MAX_BYTES;
 use blake3::Hasher;
 use orama_runtime::names::Namespace;
 use orama_store::blob::cid;
+use orama_store::causes::Problem;
 use orama_store::files;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -54,10 +55,10 @@ impl Writer {
     /// Creates the file. Only its owner can read it, because it contains tenants' data.
     pub(super) fn create(path: &Path) -> Result<Self, TransferError> {
         if path.try_exists().map_err(TransferError::file(path))? {
-            return Err(TransferError::Refused(format!(
-                "{} already exists and is not overwritten; choose another name",
-                path.display()
-            )));
+            return Err(TransferError::Refused(
+                format!("{} already exists and is not overwritten; choose another name", path.display())
+                    .into(),
+            ));
         }
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".unfinished");
@@ -96,7 +97,7 @@ impl Writer {
     pub(super) fn finish(mut self, mut manifest: Manifest) -> Result<Manifest, TransferError> {
         manifest.parts = std::mem::take(&mut self.parts);
         let text = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| TransferError::store("the manifest", &error))?;
+            .map_err(|error| TransferError::store("the manifest", error))?;
         self.append(MANIFEST, text.len() as u64, text.as_slice())?;
         let failed = |source| TransferError::File { path: self.temporary.clone(), source };
         let file = self.tar.into_inner().map_err(failed)?;
@@ -111,10 +112,13 @@ impl Writer {
 
 /// Unpacks an archive into an empty folder and checks every part. Also returns the archive's id: the hash of its manifest.
 pub(super) fn unpack(path: &Path, into: &Path) -> Result<(Manifest, String), TransferError> {
-    let wrong = |problem: String| TransferError::Archive { path: path.to_owned(), problem };
+    let wrong = |problem: String| TransferError::Archive { path: path.to_owned(), problem: problem.into() };
     let cut = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => wrong("the archive is truncated".to_owned()),
-        _ => wrong(format!("the archive cannot be read: {error}")),
+        _ => TransferError::Archive {
+            path: path.to_owned(),
+            problem: Problem::caused(format!("the archive cannot be read: {error}"), error),
+        },
     };
     let file = File::open(path).map_err(TransferError::file(path))?;
     let mut tar = Archive::new(BufReader::new(file));

@@ -31,9 +31,9 @@ pub fn export(places: &Places, to: &Path, with_secrets_key: bool) -> Result<Mani
     let data = places.data();
     if places.backends.platform.is_none() && !data.join(REGISTRY).exists() {
         let home = places.home.display();
-        return Err(TransferError::Refused(format!(
-            "{home} has no data of a node; choose another home with --home"
-        )));
+        return Err(TransferError::Refused(
+            format!("{home} has no data of a node; choose another home with --home").into(),
+        ));
     }
     let mut writer = Writer::create(to)?;
     let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -98,7 +98,7 @@ pub fn export(places: &Places, to: &Path, with_secrets_key: bool) -> Result<Mani
 
 /// Copies a namespace's database. Returns `false` if it has none.
 fn database(places: &Places, name: &str, to: &Path, backplane: &Handle) -> Result<bool, TransferError> {
-    let namespace = Namespace::new(name).map_err(|error| TransferError::store(REGISTRY, &error))?;
+    let namespace = Namespace::new(name).map_err(|error| TransferError::store(REGISTRY, error))?;
     match places.backends.namespaces.get(&namespace) {
         Some(NamespaceDatabase::Rqlite(at)) => backup(&namespace, at, to, backplane).map(|()| true),
         None if places.backends.databases_are_mapped() => Ok(false),
@@ -112,7 +112,7 @@ fn database(places: &Places, name: &str, to: &Path, backplane: &Handle) -> Resul
 
 fn backup(namespace: &Namespace, at: &RqliteAt, to: &Path, backplane: &Handle) -> Result<(), TransferError> {
     let what = format!("database.namespaces.{namespace}");
-    let client = RqliteClient::new(&what, at).map_err(|error| TransferError::store(what.as_str(), &error))?;
+    let client = RqliteClient::new(&what, at).map_err(|error| TransferError::store(what.as_str(), error))?;
     let mut file = File::create(to).map_err(TransferError::file(to))?;
     let sink = |piece: Option<&[u8]>| match piece {
         Some(piece) => file.write_all(piece),
@@ -122,7 +122,7 @@ fn backup(namespace: &Namespace, at: &RqliteAt, to: &Path, backplane: &Handle) -
         }
     };
     let deadline = Instant::now() + TRANSFER_DATABASE_TIMEOUT;
-    backplane.block_on(client.backup(sink, deadline)).map_err(|error| TransferError::store(what, &error))
+    backplane.block_on(client.backup(sink, deadline)).map_err(|error| TransferError::store(what, error))
 }
 
 /// Reads a blob from the node's folder or from IPFS. The folder is only read, because a running node writes to it.
@@ -132,11 +132,11 @@ fn blob(folder: &Path, id: &str, store: &dyn Blobs) -> Result<Vec<u8>, TransferE
     {
         return Ok(bytes);
     }
-    let found = store.get(id).map_err(|error| TransferError::store(id, &error))?;
+    let found = store.get(id).map_err(|error| TransferError::store(id, error))?;
     found.map(|bytes| bytes.to_vec()).ok_or_else(|| {
         TransferError::store(
             id,
-            &"it is missing or damaged; it may have been deleted while the archive was written",
+            "it is missing or damaged; it may have been deleted while the archive was written",
         )
     })
 }

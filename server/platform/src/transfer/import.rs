@@ -15,8 +15,9 @@ use crate::settings::Places;
 use bytes::Bytes;
 use orama_runtime::names::Namespace;
 use orama_store::blob::{Blobs, cid};
+use orama_store::causes::{Cause, Problem};
 use orama_store::files::{self, HomeLock};
-use orama_store::rqlite::{Level, Options, RqliteClient, Statement, Value};
+use orama_store::rqlite::{Level, Options, RqliteClient, RqliteError, Statement, Value};
 use orama_store::settings::{NamespaceDatabase, RqliteAt};
 use std::fs;
 use std::io;
@@ -50,7 +51,8 @@ pub fn is_unfinished(home: &Path) -> bool {
 /// # Errors
 /// [`TransferError`]; its message says whether anything was written.
 pub fn import(places: &Places, from: &Path) -> Result<Manifest, TransferError> {
-    let _lock = HomeLock::acquire(&places.home).map_err(|error| TransferError::Refused(error.to_string()))?;
+    let _lock =
+        HomeLock::acquire(&places.home).map_err(|error| TransferError::Refused(Problem::of(error)))?;
     let staging = places.home.join(STAGING);
     remove_dir(&staging)?;
     files::private_dir(&staging).map_err(TransferError::file(&staging))?;
@@ -77,12 +79,12 @@ fn run(places: &Places, from: &Path, staging: &Path) -> Result<Manifest, Transfe
                 "an import of another archive into {} was begun and not finished; finish it first, or begin with an empty home, and \
                  with empty servers",
                 places.home.display()
-            )));
+            ).into()));
         }
         None => check_empty(places, &manifest, backplane)?,
     }
-    let text = serde_json::to_vec(&Note { archive: id })
-        .map_err(|error| TransferError::store("the note", &error))?;
+    let text =
+        serde_json::to_vec(&Note { archive: id }).map_err(|error| TransferError::store("the note", error))?;
     files::write_atomic(&note, &text).map_err(TransferError::file(&note))?;
 
     let data = places.data();
@@ -114,7 +116,9 @@ fn run(places: &Places, from: &Path, staging: &Path) -> Result<Manifest, Transfe
 fn read_note(path: &Path) -> Result<Option<Note>, TransferError> {
     match fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|_| {
-            TransferError::Refused(format!("{} is not the marker of an import; move it away", path.display()))
+            TransferError::Refused(
+                format!("{} is not the marker of an import; move it away", path.display()).into(),
+            )
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(TransferError::file(path)(error)),
@@ -130,7 +134,7 @@ fn check_counts(
 ) -> Result<(), TransferError> {
     for (table, count) in events.counts()?.into_iter().chain(registry.counts()?) {
         if manifest.counts.get(&table).is_some_and(|expected| *expected != count) {
-            let problem = format!("{table} has {count} rows, but the manifest says otherwise");
+            let problem = format!("{table} has {count} rows, but the manifest says otherwise").into();
             return Err(TransferError::Archive { path: from.to_owned(), problem });
         }
     }
@@ -150,30 +154,39 @@ fn check_places(places: &Places, manifest: &Manifest) -> Result<(), TransferErro
         [] => Ok(()),
         _ => {
             let keys: Vec<_> = lost.iter().map(|name| format!("database.namespaces.{name}")).collect();
-            Err(TransferError::Refused(format!(
-                "these namespaces have a database, but database.namespaces names no servers for it: {}",
-                keys.join(", ")
-            )))
+            Err(TransferError::Refused(
+                format!(
+                    "these namespaces have a database, but database.namespaces names no servers for it: {}",
+                    keys.join(", ")
+                )
+                .into(),
+            ))
         }
     }
 }
 
 /// Checks that the new node will be able to decrypt the secrets.
 fn check_secrets(places: &Places, staging: &Path) -> Result<(), TransferError> {
-    let registry = Registry::open(staging).map_err(|error| TransferError::store(REGISTRY, &error))?;
-    SecretStore::open(&registry, places, staging)
-        .map(drop)
-        .map_err(|error| TransferError::Refused(format!("the archive's secrets could not be read: {error}")))
+    let registry = Registry::open(staging).map_err(|error| TransferError::store(REGISTRY, error))?;
+    SecretStore::open(&registry, places, staging).map(drop).map_err(|error| {
+        TransferError::Refused(Problem::caused(
+            format!("the archive's secrets could not be read: {error}"),
+            error,
+        ))
+    })
 }
 
 /// Checks that every target is empty.
 fn check_empty(places: &Places, manifest: &Manifest, backplane: &Handle) -> Result<(), TransferError> {
     let data = places.data();
     if fs::read_dir(&data).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(TransferError::Refused(format!(
-            "{} is not empty; import into a new home, before a node has started on it",
-            data.display()
-        )));
+        return Err(TransferError::Refused(
+            format!(
+                "{} is not empty; import into a new home, before a node has started on it",
+                data.display()
+            )
+            .into(),
+        ));
     }
     if let Some(at) = &places.backends.platform {
         let tables =
@@ -181,10 +194,10 @@ fn check_empty(places: &Places, manifest: &Manifest, backplane: &Handle) -> Resu
         if !ask(PLATFORM, at, tables, backplane)?.is_empty() {
             let names = ask(PLATFORM, at, "SELECT name FROM namespaces ORDER BY name LIMIT 5", backplane)?;
             if !names.is_empty() {
-                return Err(TransferError::Refused(format!(
-                    "database.platform is not empty: it has the namespaces {}",
-                    names.join(", ")
-                )));
+                return Err(TransferError::Refused(
+                    format!("database.platform is not empty: it has the namespaces {}", names.join(", "))
+                        .into(),
+                ));
             }
         }
     }
@@ -197,10 +210,9 @@ fn check_empty(places: &Places, manifest: &Manifest, backplane: &Handle) -> Resu
                 backplane,
             )?;
             if !found.is_empty() {
-                return Err(TransferError::Refused(format!(
-                    "{key} is not empty: it has {}",
-                    found.join(", ")
-                )));
+                return Err(TransferError::Refused(
+                    format!("{key} is not empty: it has {}", found.join(", ")).into(),
+                ));
             }
         }
     }
@@ -217,12 +229,12 @@ fn servers<'a>(places: &'a Places, name: &str) -> Option<(String, &'a RqliteAt)>
 }
 
 fn ask(key: &str, at: &RqliteAt, sql: &str, backplane: &Handle) -> Result<Vec<String>, TransferError> {
-    let refused = |error: &dyn std::fmt::Display| TransferError::Refused(format!("{key}: {error}"));
-    let client = RqliteClient::new(key, at).map_err(|error| refused(&error))?;
+    let refused = |error: RqliteError| TransferError::Refused(Problem::of(error).at(key));
+    let client = RqliteClient::new(key, at).map_err(refused)?;
     let options = Options { level: Level::Linearizable, ..Options::default() };
     let statements = [Statement::new(sql, [])];
     let asked = client.query(&statements, &options, Instant::now() + ASK_TIMEOUT);
-    let rows = backplane.block_on(asked).map_err(|error| refused(&error))?;
+    let rows = backplane.block_on(asked).map_err(refused)?;
     let texts = rows.into_iter().flat_map(|rows| rows.values).flatten();
     Ok(texts.filter_map(|value| if let Value::Text(text) = value { Some(text) } else { None }).collect())
 }
@@ -244,9 +256,9 @@ fn place_blobs(
         let bytes = Bytes::from(fs::read(&path).map_err(TransferError::file(&path))?);
         let id = cid::of(&bytes);
         if !name.ends_with(&id) {
-            return Err(TransferError::store(name.as_str(), &"its bytes do not match its content id"));
+            return Err(TransferError::store(name.as_str(), "its bytes do not match its content id"));
         }
-        store.put_as(&id, &bytes).map_err(|error| TransferError::store(name.as_str(), &error))?;
+        store.put_as(&id, &bytes).map_err(|error| TransferError::store(name.as_str(), error))?;
     }
     Ok(())
 }
@@ -257,15 +269,15 @@ fn place_database(places: &Places, name: &str, from: &Path, backplane: &Handle) 
         files::private_dir(&dir).map_err(TransferError::file(&dir))?;
         return place_file(from, &dir.join(format!("{name}.db")));
     };
-    let failed = |error: &dyn std::fmt::Display| TransferError::store(key.as_str(), error);
+    let failed = |error: Cause| TransferError::store(key.as_str(), error);
     // Servers accept only a file without a write-ahead log.
     let mode =
         || snapshot::open(from)?.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
-    mode().map_err(|error| failed(&error))?;
+    mode().map_err(|error| failed(error.into()))?;
     let file = fs::read(from).map_err(TransferError::file(from))?;
-    let client = RqliteClient::new(&key, at).map_err(|error| failed(&error))?;
+    let client = RqliteClient::new(&key, at).map_err(|error| failed(error.into()))?;
     let loaded = client.load(file.into(), Instant::now() + TRANSFER_DATABASE_TIMEOUT);
-    backplane.block_on(loaded).map_err(|error| failed(&error))
+    backplane.block_on(loaded).map_err(|error| failed(error.into()))
 }
 
 /// Moves a file to its final place. Both are in the home folder.
@@ -283,10 +295,10 @@ fn verify(file: &str, from: &Tables, target: &orama_store::sqlite::Database) -> 
     for (table, expected) in from.counts()? {
         let sql = format!("SELECT count(*) FROM {table}");
         let counted = target.read(|c| c.query_row(&sql, [], |row| row.get::<_, i64>(0)));
-        let found = counted.map_err(|error: rusqlite::Error| TransferError::store(file, &error))?;
+        let found = counted.map_err(|error: rusqlite::Error| TransferError::store(file, error))?;
         if u64::try_from(found).ok() != Some(expected) {
             let message = format!("{table} has {found} rows; expected {expected}");
-            return Err(TransferError::store(file, &message));
+            return Err(TransferError::store(file, message));
         }
     }
     Ok(())

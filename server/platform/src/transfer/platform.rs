@@ -38,7 +38,7 @@ pub(super) const TABLES_OF_EVENTS: &[&str] = &["messages", "queues", "jobs", "de
 /// The runtime for calls to servers.
 pub(super) fn runtime() -> Result<Runtime, TransferError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| TransferError::store("threads", &error))
+    runtime.map_err(|error| TransferError::store("threads", error))
 }
 
 /// The name of the client of the platform's servers.
@@ -58,7 +58,7 @@ fn migrations(file: &str) -> Migrations<'static> {
 }
 
 fn shared(at: &RqliteAt, backplane: &Handle) -> Result<Shared, TransferError> {
-    let client = RqliteClient::new(PLATFORM, at).map_err(|error| TransferError::store(PLATFORM, &error))?;
+    let client = RqliteClient::new(PLATFORM, at).map_err(|error| TransferError::store(PLATFORM, error))?;
     Ok(Shared {
         client,
         pubsub: Arc::new(MemoryPubSub::default()),
@@ -78,7 +78,7 @@ pub(super) fn snapshot(
         // A node that never had an event has no tables for events.
         if !snapshot::take(&places.data().join(file), &parts.join(file))? {
             Database::open(parts, file, Durability::Process, &migrations(file))
-                .map_err(|e| failed(file, &e))?;
+                .map_err(|e| failed(file, e))?;
         }
         return Ok(());
     };
@@ -86,15 +86,15 @@ pub(super) fn snapshot(
     let (dir, to) = (parts.join("copy"), parts.join(file));
     let (copy, layout) = copy_of(file);
     let database = Database::open_shared(&dir, copy, layout, shared(at, backplane)?);
-    drop(database.map_err(|error| failed(file, &error))?);
+    drop(database.map_err(|error| failed(file, error))?);
     snapshot::take(&dir.join(copy), &to)?;
     // A replica's layout is stored in rqlite.
     let steps = layout.steps.len();
     let noted = snapshot::open(&to).and_then(|c| c.pragma_update(None, "user_version", steps as i64));
-    noted.map_err(|error| TransferError::store(file, &error))
+    noted.map_err(|error| TransferError::store(file, error))
 }
 
-fn failed(file: &str, error: &SqliteError) -> TransferError {
+fn failed(file: &str, error: SqliteError) -> TransferError {
     TransferError::store(file, error)
 }
 
@@ -105,9 +105,8 @@ pub(super) fn blobs(
     parts: &Path,
     backplane: &Handle,
 ) -> Result<BlobStores, TransferError> {
-    let failed = |error: &dyn std::fmt::Display| TransferError::store("blobs", error);
-    let registry = Registry::open(parts).map_err(|error| failed(&error))?;
-    BlobStores::open(places, dir, &registry, backplane).map_err(|error| failed(&error))
+    let registry = Registry::open(parts).map_err(|error| TransferError::store("blobs", error))?;
+    BlobStores::open(places, dir, &registry, backplane).map_err(|error| TransferError::store("blobs", error))
 }
 
 /// Inserts rows in one transaction.
@@ -130,7 +129,7 @@ pub(super) struct Tables {
 impl Tables {
     /// Opens a copy with the current layout.
     pub(super) fn open(path: &Path, tables: &'static [&'static str]) -> Result<Self, TransferError> {
-        let connection = snapshot::open(path).map_err(|error| TransferError::store(name_of(path), &error))?;
+        let connection = snapshot::open(path).map_err(|error| TransferError::store(name_of(path), error))?;
         Ok(Self { connection, tables })
     }
 
@@ -141,7 +140,7 @@ impl Tables {
         tables: &'static [&'static str],
     ) -> Result<Self, TransferError> {
         let migrated = Database::open(dir, file, Durability::Process, &migrations(file));
-        drop(migrated.map_err(|error| failed(file, &error))?);
+        drop(migrated.map_err(|error| failed(file, error))?);
         Self::open(&dir.join(file), tables)
     }
 
@@ -152,7 +151,7 @@ impl Tables {
             let rows: i64 = self.connection.query_row(&sql, [], |row| row.get(0))?;
             Ok(((*table).to_owned(), u64::try_from(rows).unwrap_or(0)))
         };
-        self.tables.iter().map(count).collect::<rusqlite::Result<_>>().map_err(|error| damaged(&error))
+        self.tables.iter().map(count).collect::<rusqlite::Result<_>>().map_err(damaged)
     }
 
     /// The first column of a query.
@@ -160,7 +159,7 @@ impl Tables {
         let read = || -> rusqlite::Result<Vec<String>> {
             self.connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
         };
-        read().map_err(|error| damaged(&error))
+        read().map_err(damaged)
     }
 
     /// Inserts all rows in batches. A row that exists stays, so this is idempotent.
@@ -179,21 +178,20 @@ impl Tables {
         let mut statement = self
             .connection
             .prepare(&format!("SELECT {} FROM {table}", columns.join(", ")))
-            .map_err(|error| damaged(&error))?;
-        let mut rows = statement.query([]).map_err(|error| damaged(&error))?;
+            .map_err(damaged)?;
+        let mut rows = statement.query([]).map_err(damaged)?;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         loop {
-            let row = rows.next().map_err(|error| damaged(&error))?;
+            let row = rows.next().map_err(damaged)?;
             let is_last = row.is_none();
             if let Some(row) = row {
                 let values = (0..columns.len()).map(|column| row.get::<_, Value>(column));
-                let values: Vec<Value> =
-                    values.collect::<rusqlite::Result<_>>().map_err(|error| damaged(&error))?;
+                let values: Vec<Value> = values.collect::<rusqlite::Result<_>>().map_err(damaged)?;
                 bytes += values.iter().map(size_of).sum::<usize>();
                 batch.push(values);
             }
             if is_last || batch.len() >= TRANSFER_ROWS_MAX || bytes >= TRANSFER_ROWS_MAX_BYTES {
-                insert_rows(target, &insert, &batch).map_err(|error| failed(table, &error))?;
+                insert_rows(target, &insert, &batch).map_err(|error| failed(table, error))?;
                 batch.clear();
                 bytes = 0;
             }
@@ -213,7 +211,7 @@ impl Tables {
             )
         };
         let read = || self.tables.iter().map(|table| sequence(table)).collect::<rusqlite::Result<Vec<_>>>();
-        let last = read().map_err(|error| damaged(&error))?;
+        let last = read().map_err(damaged)?;
         let [Some(message), queue, job, letter] = last[..] else { return Ok(()) };
         // Inserting and deleting a row advances the sequence in a way that replicas on other nodes repeat.
         let moved = target.write(|t: &Transaction<'_>| {
@@ -259,7 +257,7 @@ impl Tables {
             t.execute("UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE lease_owner IS NOT NULL", [])?;
             Ok::<_, SqliteError>(())
         });
-        moved.map_err(|error| failed(EVENTS, &error))
+        moved.map_err(|error| failed(EVENTS, error))
     }
 }
 
@@ -277,7 +275,7 @@ pub(super) fn open_target(
             Database::open_shared(&data, copy, layout, shared(at, backplane)?)
         }
     };
-    opened.map_err(|error| failed(file, &error))
+    opened.map_err(|error| failed(file, error))
 }
 
 fn size_of(value: &Value) -> usize {
@@ -288,7 +286,7 @@ fn size_of(value: &Value) -> usize {
     }
 }
 
-fn damaged(error: &rusqlite::Error) -> TransferError {
+fn damaged(error: rusqlite::Error) -> TransferError {
     TransferError::store("the copy of the platform's tables", error)
 }
 

@@ -17,7 +17,7 @@ pub(super) fn take(from: &Path, to: &Path) -> Result<bool, TransferError> {
         source.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
         Ok(())
     };
-    copied().map_err(|error| TransferError::store(name, &error))?;
+    copied().map_err(|error| TransferError::store(name, error))?;
     Ok(true)
 }
 

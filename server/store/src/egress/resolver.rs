@@ -44,7 +44,10 @@ impl Resolve for Guarded {
                 Arc::clone(&shared.look_ups).acquire_owned().await.map_err(|_| stopping())?,
             );
             let found = on_a_thread(Arc::clone(&shared.look_up), name.to_owned(), port, places).await;
-            let found = found.map_err(|problem| {
+            let found = found.map_err(|error| {
+                // "failed to lookup address information: Name or service not known": the end is enough.
+                let text = error.to_string();
+                let problem = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
                 Denied(ServiceError::unavailable(format!("cannot resolve host {name}: {problem}")))
             })?;
             let mut denied = None;
@@ -74,7 +77,7 @@ pub(super) async fn on_a_thread(
     name: String,
     port: u16,
     places: impl Send + 'static,
-) -> Result<Vec<SocketAddr>, String> {
+) -> io::Result<Vec<SocketAddr>> {
     let (answer, answered) = oneshot::channel();
     let looking = move || {
         let found = look_up(&name, port);
@@ -82,14 +85,6 @@ pub(super) async fn on_a_thread(
         // There is no receiver if the fetch has ended.
         let _ = answer.send(found);
     };
-    std::thread::Builder::new().name("look-up".to_owned()).spawn(looking).map_err(|e| e.to_string())?;
-    match answered.await {
-        Ok(Ok(found)) => Ok(found),
-        // Keeps the end of "failed to lookup address information: Name or service not known".
-        Ok(Err(error)) => {
-            let text = error.to_string();
-            Err(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned())
-        }
-        Err(_) => Err("the lookup failed".to_owned()),
-    }
+    std::thread::Builder::new().name("look-up".to_owned()).spawn(looking)?;
+    answered.await.unwrap_or_else(|_| Err(io::Error::other("the lookup failed")))
 }

@@ -1,6 +1,7 @@
 //! The connections to a cluster's members: opened on first use, shared, and replaced when they fail.
 
 use super::{OlricError, Shape};
+use crate::causes::Problem;
 use crate::limits::{
     OLRIC_BUSY, OLRIC_CONNECT_TIMEOUT, OLRIC_CONNECTIONS, OLRIC_KEEPALIVE, OLRIC_TIMEOUT, OLRIC_TROUBLE,
 };
@@ -82,7 +83,7 @@ impl Connections {
         until: Instant,
     ) -> Result<Value, OlricError> {
         let Ok(live) = timeout_at(until, self.take(member)).await else {
-            return Err(OlricError::Unreachable("the connection timed out".to_owned()));
+            return Err(OlricError::Unreachable("the connection timed out".into()));
         };
         let live = live?;
         let mut connection = live.connection.clone();
@@ -96,7 +97,7 @@ impl Connections {
             }
             Ok(Err(error)) => {
                 self.close(&live);
-                Err(OlricError::Lost(reason(&error)))
+                Err(OlricError::Lost(reason(error)))
             }
             Err(_) => {
                 // Its other connections may also be half open, and nothing else may reveal it.
@@ -108,14 +109,14 @@ impl Connections {
     }
 
     pub(super) async fn subscriber(&self) -> Result<(PubSubSink, PubSubStream), OlricError> {
-        let mut failure = OlricError::Unreachable("it has no address".to_owned());
+        let mut failure = OlricError::Unreachable("it has no address".into());
         for address in self.candidates() {
             let connected = async {
                 let stream = connect(&address).await?;
-                let opened = PubSub::new(&self.login, stream).await.map_err(|error| reason(&error))?;
+                let opened = PubSub::new(&self.login, stream).await.map_err(reason)?;
                 let (mut sink, stream) = opened.split();
-                let pong = sink.ping().await.map_err(|error| reason(&error))?;
-                said(pong, Shape::Pong).map_err(|error| error.to_string())?;
+                let pong = sink.ping().await.map_err(reason)?;
+                said(pong, Shape::Pong).map_err(Problem::of)?;
                 Ok((sink, stream))
             };
             match timeout(OLRIC_CONNECT_TIMEOUT, connected).await {
@@ -166,7 +167,7 @@ impl Connections {
             Some(member) if self.is_troubled(member) => Vec::new(),
             Some(member) => vec![Arc::from(member)],
         };
-        let mut failure = OlricError::Unreachable("it could not be reached recently".to_owned());
+        let mut failure = OlricError::Unreachable("it could not be reached recently".into());
         for address in candidates {
             match timeout(OLRIC_CONNECT_TIMEOUT, self.open_to(&address)).await {
                 Ok(Ok(live)) => {
@@ -186,17 +187,16 @@ impl Connections {
     }
 
     /// Opens a connection and checks that the member answers.
-    async fn open_to(&self, address: &Arc<str>) -> Result<Live, String> {
+    async fn open_to(&self, address: &Arc<str>) -> Result<Live, Problem> {
         let stream = connect(address).await?;
         // This file enforces deadlines itself.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        let (connection, driver) = MultiplexedConnection::new_with_config(&self.login, stream, config)
-            .await
-            .map_err(|error| reason(&error))?;
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&self.login, stream, config).await.map_err(reason)?;
         let mut live = Live { address: Arc::clone(address), connection, driver: tokio::spawn(driver) };
         let pong = live.connection.send_packed_command(&redis::cmd("PING")).await;
-        let pong = pong.map_err(|error| reason(&error))?;
-        said(pong, Shape::Pong).map_err(|error| error.to_string())?;
+        let pong = pong.map_err(reason)?;
+        said(pong, Shape::Pong).map_err(Problem::of)?;
         Ok(live)
     }
 
@@ -205,10 +205,10 @@ impl Connections {
         self.open.lock().retain(|other| !Arc::ptr_eq(other, live));
     }
 
-    fn failed(&self, address: &Arc<str>, why: Option<String>) -> OlricError {
+    fn failed(&self, address: &Arc<str>, why: Option<Problem>) -> OlricError {
         self.trouble(address);
-        let why = why.unwrap_or_else(|| "timed out".to_owned());
-        OlricError::Unreachable(format!("{address}: {why}"))
+        let why = why.unwrap_or_else(|| "timed out".into());
+        OlricError::Unreachable(why.at(address))
     }
 
     /// All addresses, each time starting with another one; those that failed recently come last.
@@ -234,9 +234,9 @@ impl Connections {
     }
 }
 
-async fn connect(address: &str) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+async fn connect(address: &str) -> Result<TcpStream, Problem> {
+    let stream = TcpStream::connect(address).await.map_err(Problem::of)?;
+    stream.set_nodelay(true).map_err(Problem::of)?;
     // Keep-alive detects a vanished peer even on an idle connection.
     let kept = || -> rustix::io::Result<()> {
         sockopt::set_socket_keepalive(&stream, true)?;
@@ -245,7 +245,7 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
         sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?;
         sockopt::set_tcp_user_timeout(&stream, OLRIC_TIMEOUT.as_millis() as u32)
     };
-    kept().map_err(|error| error.to_string())?;
+    kept().map_err(Problem::of)?;
     Ok(stream)
 }
 
@@ -261,11 +261,11 @@ fn said(value: Value, shape: Shape) -> Result<Value, OlricError> {
 }
 
 /// The message without received data, which may belong to a tenant.
-fn reason(error: &RedisError) -> String {
+fn reason(error: RedisError) -> Problem {
     match error.kind() {
-        ErrorKind::AuthenticationFailed => "it refused the password".to_owned(),
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "its answer is not valid RESP".to_owned(),
-        ErrorKind::Io => error.to_string(),
-        kind => format!("{kind:?}"),
+        ErrorKind::AuthenticationFailed => "it refused the password".into(),
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "its answer is not valid RESP".into(),
+        ErrorKind::Io => Problem::of(error),
+        kind => format!("{kind:?}").into(),
     }
 }

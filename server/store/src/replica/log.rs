@@ -140,7 +140,7 @@ impl Log {
         let options = Options { transaction: true, rewrites: false, ..Options::default() };
         match self.client.execute(&statements, &options, deadline).await {
             Ok(replies) if replies.len() == statements.len() => Appended::Yes,
-            Ok(_) => Appended::Unknown(RqliteError::Protocol("the answer lacks a statement".to_owned())),
+            Ok(_) => Appended::Unknown(RqliteError::Protocol("the answer lacks a statement".into())),
             Err(RqliteError::Sql { index: 0, message })
                 if message.contains("constraint failed: orama_log.") =>
             {
@@ -174,7 +174,7 @@ impl Log {
                 },
                 Appended::No(RqliteError::Refused(_)) => {}
                 Appended::No(later) | Appended::Unknown(later) => error = later,
-                Appended::Diverged(message) => error = RqliteError::Protocol(message),
+                Appended::Diverged(message) => error = RqliteError::Protocol(message.into()),
             }
             let pause = retry_pause(retry).min(deadline.saturating_duration_since(Instant::now()));
             tokio::time::sleep(pause).await;
@@ -192,7 +192,7 @@ impl Log {
         let id = rows.first().and_then(|rows| rows.values.first()).and_then(|row| row.first());
         match id {
             Some(Value::Text(id)) => Ok(id == own),
-            _ => Err(RqliteError::Unknown("the log was truncated meanwhile".to_owned())),
+            _ => Err(RqliteError::Unknown("the log was truncated meanwhile".into())),
         }
     }
 
@@ -212,7 +212,7 @@ impl Log {
         ];
         let options = Options { level, reply_max_bytes: REPLY_MAX_BYTES, ..Options::default() };
         let rows = self.client.query(&[Statement::new(PULL, params)], &options, deadline).await?;
-        let damaged = || RqliteError::Protocol("the log of the platform database is damaged".to_owned());
+        let damaged = || RqliteError::Protocol("the log of the platform database is damaged".into());
         let mut entries = Vec::new();
         let mut is_known = from == 0;
         for row in rows.into_iter().flat_map(|rows| rows.values) {

@@ -1,6 +1,7 @@
 //! One address of a cluster, and the classification of its failures.
 
 use super::RqliteError;
+use crate::causes::Problem;
 use reqwest::Response;
 use std::error::Error;
 use url::Url;
@@ -20,7 +21,7 @@ impl Address {
         let host = url.host_str().filter(|_| !url.cannot_be_a_base());
         let port = url.port_or_known_default();
         let (Some(host), Some(port)) = (host, port) else {
-            return Err(RqliteError::Invalid("an address of rqlite is not an http or https URL".to_owned()));
+            return Err(RqliteError::Invalid("an address of rqlite is not an http or https URL".into()));
         };
         Ok(Self { name: format!("{host}:{port}"), base: url.clone() })
     }
@@ -40,14 +41,14 @@ impl Address {
         } else {
             innermost.to_string()
         };
-        let words = format!("{}: {words}", self.name);
+        let words = Problem::caused(words, error.without_url()).at(&self.name);
         if is_certain { RqliteError::Unreachable(words) } else { RqliteError::Unknown(words) }
     }
 
     pub(super) fn named(&self, error: RqliteError) -> RqliteError {
         match error {
-            RqliteError::Unknown(words) => RqliteError::Unknown(format!("{}: {words}", self.name)),
-            RqliteError::Protocol(words) => RqliteError::Protocol(format!("{}: {words}", self.name)),
+            RqliteError::Unknown(problem) => RqliteError::Unknown(problem.at(&self.name)),
+            RqliteError::Protocol(problem) => RqliteError::Protocol(problem.at(&self.name)),
             error => error,
         }
     }
@@ -65,7 +66,7 @@ pub(super) async fn refusal(address: &Address, mut response: Response) -> Rqlite
     }
     text.truncate(WORDS_MAX);
     let text = String::from_utf8_lossy(&text);
-    let words = format!("{}: {} {}", address.name, status.as_u16(), text.trim());
+    let words = Problem::from(format!("{}: {} {}", address.name, status.as_u16(), text.trim()));
     match status.as_u16() {
         401 | 403 => RqliteError::Unauthorized,
         // The server did not pass the request on.

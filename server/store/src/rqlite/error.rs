@@ -1,6 +1,7 @@
 //! Errors of calls to rqlite, which tell whether a write may have been applied.
 
 use crate::breaker::Refused;
+use crate::causes::Problem;
 
 /// Why a call failed, and whether a write may have been applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -10,10 +11,10 @@ pub enum RqliteError {
     Refused(#[from] Refused),
     /// No address could be connected to, or none knows a leader: certainly not applied.
     #[error("rqlite cannot be reached: {0}")]
-    Unreachable(String),
+    Unreachable(#[source] Problem),
     /// The deadline passed, the connection broke, or rqlite failed: the write may have been applied, or may be applied later.
     #[error("rqlite did not confirm the call: {0}")]
-    Unknown(String),
+    Unknown(#[source] Problem),
     /// A statement is not valid or violates a constraint. In a transaction, nothing was applied.
     #[error("rqlite: {message}")]
     Sql {
@@ -27,13 +28,13 @@ pub enum RqliteError {
     Unauthorized,
     /// The request cannot be sent, or rqlite refused it: certainly not applied.
     #[error("rqlite cannot process this request: {0}")]
-    Invalid(String),
+    Invalid(#[source] Problem),
     /// The answer is too large. A write was applied.
     #[error("rqlite's answer has more than {0} bytes")]
     TooLarge(usize),
     /// The answer cannot be parsed: a write may have been applied.
     #[error("the answer is not from rqlite, or from an unsupported version: {0}")]
-    Protocol(String),
+    Protocol(#[source] Problem),
 }
 
 impl RqliteError {

@@ -1,6 +1,7 @@
 //! Encodes statements as rqlite's JSON and decodes its answers, without loss.
 
 use super::{RqliteError, Value};
+use crate::causes::Problem;
 use serde::de;
 use serde_json::value::RawValue;
 use std::fmt::{self, Write};
@@ -85,7 +86,7 @@ pub(super) fn request(statements: &[Statement]) -> Result<Vec<u8>, RqliteError> 
 }
 
 fn text(body: &mut String, text: &str) -> Result<(), RqliteError> {
-    let json = serde_json::to_string(text).map_err(|error| RqliteError::Invalid(error.to_string()))?;
+    let json = serde_json::to_string(text).map_err(|error| RqliteError::Invalid(Problem::of(error)))?;
     body.push_str(&json);
     Ok(())
 }
@@ -98,13 +99,11 @@ fn param(body: &mut String, value: &Value) -> Result<(), RqliteError> {
         // With a point or an exponent, so that it is not taken for an integer.
         Value::Real(number) if number.is_finite() => write!(body, "{number:?}"),
         Value::Real(_) => {
-            return Err(RqliteError::Invalid(
-                "a number that is not finite cannot be sent to rqlite".to_owned(),
-            ));
+            return Err(RqliteError::Invalid("a number that is not finite cannot be sent to rqlite".into()));
         }
         Value::Text(value) if is_taken_for_blob(value) => {
             return Err(RqliteError::Invalid(
-                "a text like x'00' cannot be sent as a parameter: rqlite would bind it as a blob".to_owned(),
+                "a text like x'00' cannot be sent as a parameter: rqlite would bind it as a blob".into(),
             ));
         }
         Value::Text(value) => return text(body, value),
@@ -167,14 +166,14 @@ impl Cell<'_> {
 
 /// Decodes each statement's answer or SQLite's message.
 pub(super) fn replies(body: &[u8]) -> Result<Vec<Result<Reply, String>>, RqliteError> {
-    let unreadable = |error: serde_json::Error| RqliteError::Protocol(error.to_string());
+    let unreadable = |error: serde_json::Error| RqliteError::Protocol(Problem::of(error));
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(unreadable)?;
     if let Some(error) = answer.error {
         // During an election, or when the commit itself failed.
-        return Err(RqliteError::Unknown(error));
+        return Err(RqliteError::Unknown(error.into()));
     }
     let Some(results) = answer.results else {
-        return Err(RqliteError::Protocol("the answer has no results".to_owned()));
+        return Err(RqliteError::Protocol("the answer has no results".into()));
     };
     results.into_iter().map(|outcome| outcome.reply().map_err(unreadable)).collect()
 }

@@ -115,7 +115,7 @@ impl Batch<'_> {
         let replies = replies.map_err(|error| self.failed_exec(&error, &parts))?;
         let mut left = Left { last_insert_id: 0, changes: 0 };
         if replies.len() != parts.len() {
-            let error = RqliteError::Protocol(format!("{} answers to {}", replies.len(), parts.len()));
+            let error = RqliteError::Protocol(format!("{} answers to {}", replies.len(), parts.len()).into());
             return Err((None, errors::of_write(&error, self.deadline)));
         }
         for (part, reply) in parts.iter().zip(replies) {

@@ -40,9 +40,9 @@ pub(super) async fn drop_all(client: &RqliteClient, deadline: Instant) -> Result
     let left = self::found(client, deadline).await?;
     match left.first() {
         None => Ok(()),
-        Some((kind, name)) => {
-            Err(RqliteError::Protocol(format!("the {kind} {name} and {} others remain", left.len() - 1)))
-        }
+        Some((kind, name)) => Err(RqliteError::Protocol(
+            format!("the {kind} {name} and {} others remain", left.len() - 1).into(),
+        )),
     }
 }
 
