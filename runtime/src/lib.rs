@@ -129,6 +129,7 @@
 mod abi;
 mod artifact;
 mod call;
+mod checkpoints;
 pub mod child;
 mod code_cache;
 mod compile;

@@ -315,6 +315,30 @@ fn a_spinning_guest_yields_about_each_millisecond() {
 }
 
 #[test]
+fn a_guest_that_does_nothing_but_bulk_operations_yields_too() {
+    let node = Node::new(2);
+    let straight = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x4000000))".repeat(400);
+    let tables = "(table.copy (i32.const 0) (i32.const 1) (i32.const 200000))".repeat(20_000);
+    for code in [
+        &straight,
+        &tables,
+        "(loop $l (memory.copy (i32.const 1) (i32.const 0) (i32.const 0x3000000)) (br $l))",
+    ] {
+        let module = node.wat(&format!(
+            r#"(module (memory (export "memory") 1024) (table 200001 funcref) (func (export "_start") {code}))"#
+        ));
+        let scheduler = Arc::new(Counting(0.into()));
+        let host = Arc::new(Host::without_services(scheduler.clone()));
+        let version = Arc::new(function(64, 1));
+        let outcome = common::block_on(node.engine.run(&module, &version, invocation("id", b""), &host));
+        assert_eq!(outcome.outcome.result, Err(Failure::Timeout(1)));
+        // On an idle machine there are 1,000; without checkpoints the first two do not yield at all, and the last one 60 times.
+        let yields = scheduler.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(yields >= 100, "{yields} yields");
+    }
+}
+
+#[test]
 fn little_address_space_means_fewer_slots_or_a_clear_refusal() {
     const LIMIT: &str = "ORAMA_TEST_ADDRESS_SPACE_GIB";
     if let Ok(gib) = std::env::var(LIMIT) {
