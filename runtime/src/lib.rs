@@ -147,6 +147,7 @@ pub mod names;
 mod pages;
 mod parking;
 pub mod pool;
+mod reclaim;
 pub mod services;
 mod trap;
 mod validate;

@@ -9,12 +9,12 @@ use orama_runtime::LoadedModule;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Failure, Outcome};
 use orama_runtime::names::Namespace;
-use orama_runtime::services::{Host, Scheduler};
+use orama_runtime::services::Scheduler;
 use orama_runtime::{Engine, EngineConfig};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Far below what an unsliced host call takes, and above what the ticks in which the kernel counts, of 4 ms, add up to.
 const LONGEST_TURN: Duration = Duration::from_millis(40);
@@ -283,59 +283,6 @@ fn threads_share_an_engine() {
             });
         }
     });
-}
-
-/// Counts how often a guest asked to wait.
-struct Counting(std::sync::atomic::AtomicU32);
-
-impl Scheduler for Counting {
-    fn yield_now(&self, namespace: &Namespace) -> orama_runtime::services::Wait {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Turns.yield_now(namespace)
-    }
-
-    fn sleep(&self, duration: Duration) -> orama_runtime::services::Wait {
-        Turns.sleep(duration)
-    }
-}
-
-#[test]
-fn a_spinning_guest_yields_about_each_millisecond() {
-    let node = Node::new(2);
-    let spin = node.guest("spin");
-    let scheduler = Arc::new(Counting(0.into()));
-    let host = Arc::new(Host::without_services(scheduler.clone()));
-    let begin = Instant::now();
-    let version = Arc::new(function(64, 1));
-    let outcome = common::block_on(node.engine.run(&spin, &version, invocation("id", b""), &host));
-    assert_eq!(outcome.outcome.result, Err(Failure::Timeout(1)));
-    let yields = scheduler.0.load(std::sync::atomic::Ordering::Relaxed);
-    let most = begin.elapsed().as_millis() as u32 + 1;
-    assert!((50..=most).contains(&yields), "{yields} yields");
-}
-
-#[test]
-fn a_guest_that_does_nothing_but_bulk_operations_yields_too() {
-    let node = Node::new(2);
-    let straight = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x4000000))".repeat(400);
-    let tables = "(table.copy (i32.const 0) (i32.const 1) (i32.const 200000))".repeat(20_000);
-    for code in [
-        &straight,
-        &tables,
-        "(loop $l (memory.copy (i32.const 1) (i32.const 0) (i32.const 0x3000000)) (br $l))",
-    ] {
-        let module = node.wat(&format!(
-            r#"(module (memory (export "memory") 1024) (table 200001 funcref) (func (export "_start") {code}))"#
-        ));
-        let scheduler = Arc::new(Counting(0.into()));
-        let host = Arc::new(Host::without_services(scheduler.clone()));
-        let version = Arc::new(function(64, 1));
-        let outcome = common::block_on(node.engine.run(&module, &version, invocation("id", b""), &host));
-        assert_eq!(outcome.outcome.result, Err(Failure::Timeout(1)));
-        // On an idle machine there are 1,000; without checkpoints the first two do not yield at all, and the last one 60 times.
-        let yields = scheduler.0.load(std::sync::atomic::Ordering::Relaxed);
-        assert!(yields >= 100, "{yields} yields");
-    }
 }
 
 #[test]
