@@ -68,11 +68,7 @@ pub(super) async fn authenticate(
     if let Some(error) = request.extensions_mut().remove::<ApiError>() {
         return Err(error);
     }
-    let key = bearer(request.headers())?.ok_or_else(|| {
-        ApiError::unauthorized(
-            "this path needs a credential; send Authorization: Bearer <API key>, or X-API-Key",
-        )
-    })?;
+    let key = bearer(request.headers())?.ok_or_else(ApiError::credential_needed)?;
     let first = state.credentials.find(key).await?;
     let _visit = state.app.platform.visitors.enter(&first.namespace);
     // A deletion of the namespace that begins from now on waits for this request. A deletion that began earlier is seen here.

@@ -275,7 +275,7 @@ impl Batch<'_> {
         Ok((known, failed))
     }
 
-    /// Parses statements: short ones at once, long ones on the blocking pool, one call of a namespace at a time.
+    /// Parses statements: short ones at once, long ones in turns and as blocking work, one call of a namespace at a time.
     async fn reads<T>(&self, statements: &[Statement], read: impl FnOnce() -> T) -> Result<T, ServiceError> {
         if text_bytes(statements) <= READ_AT_ONCE_MAX_BYTES {
             return Ok(read());
