@@ -185,7 +185,7 @@ fn a_home_goes_to_a_cluster_and_back_with_nothing_lost() {
     assert_eq!(path("first.tar").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!((manifest.namespaces.len(), manifest.counts["secrets"]), (3, 1200));
     let again = export(&first, &path("first.tar"), true).unwrap_err().to_string();
-    assert!(again.contains("exists already"), "{again}");
+    assert!(again.contains("already exists"), "{again}");
 
     let name = |name| Namespace::new(name).unwrap();
     let mut cluster = places(&path("node"));
