@@ -130,7 +130,7 @@ async fn what_cannot_be_reached_is_told_by_its_cause() {
             "http://unknown.test/s3cret".into(),
             "UNAVAILABLE cannot resolve host unknown.test: Name or service not known",
         ),
-        ("http://empty.test/".into(), "UNAVAILABLE cannot resolve host empty.test: it has no address"),
+        ("http://empty.test/".into(), "UNAVAILABLE cannot resolve host empty.test: the name has no address"),
     ] {
         assert_eq!(egress.refused(get(&url)).await, expected, "{url}");
     }
