@@ -26,6 +26,8 @@ use tokio::task::AbortHandle;
 
 mod batch;
 mod errors;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod removal;
 mod rewrite;

@@ -31,6 +31,8 @@ mod process;
 mod wire;
 
 pub use child::PROCESS;
+#[doc(hidden)]
+pub use child::fuzzing;
 pub use layout::file_of;
 
 /// Time beyond the deadline in which a statement that was interrupted is undone, and says so itself. One inside a function
