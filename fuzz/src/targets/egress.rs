@@ -91,27 +91,17 @@ fn may_connect(address: IpAddr, port: u16) -> bool {
     // A gateway (RFC 6052) leads to the IPv4 address in the last 32 bits.
     let reached = match canonical {
         IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
-            [canonical, IpAddr::V4(Ipv4Addr::from_bits(v6.to_bits() as u32))]
+            IpAddr::V4(Ipv4Addr::from_bits(v6.to_bits() as u32))
         }
-        _ => [canonical, canonical],
+        _ => canonical,
     };
+    let is_global = match reached {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => (0x2000..0x4000).contains(&address.segments()[0]),
+    };
+    let is_special = networks.iter().any(|network| network.contains(&reached));
     (canonical, port) == ALLOWED
-        || reached.iter().all(|address| {
-            let is_gateway = matches!(address, IpAddr::V6(v6) if v6.segments()[..2] == [0x64, 0xff9b]);
-            let is_global =
-                address.is_ipv4() || is_gateway || (0x2000..0x4000).contains(&first_segment(*address));
-            is_global
-                && !networks.iter().any(|network| network.contains(address))
-                && !denied.contains(address)
-                && ![OWN, SERVER].contains(address)
-        })
-}
-
-fn first_segment(address: IpAddr) -> u16 {
-    match address {
-        IpAddr::V4(_) => 0,
-        IpAddr::V6(address) => address.segments()[0],
-    }
+        || (is_global && !is_special && !denied.contains(&reached) && ![OWN, SERVER].contains(&reached))
 }
 
 pub fn check(bytes: &[u8]) {

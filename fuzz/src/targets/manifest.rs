@@ -18,7 +18,8 @@ pub fn check(text: &[u8]) {
         Err(error) => {
             assert!(!error.message.is_empty());
             assert!(error.at.column >= 1);
-            let lines = text.split('\n').count();
+            // As YAML counts them.
+            let lines = text.split(['\n', '\r']).count();
             assert!((1..=lines + 1).contains(&error.at.line), "line {} of {lines}", error.at.line);
         }
     }

@@ -14,7 +14,7 @@ const BETWEEN: char = '\u{1e}';
 
 pub const SCHEMA: &str = "
     CREATE TABLE t (id INTEGER PRIMARY KEY, a, b TEXT, c REAL);
-    CREATE TABLE d (day DATE, at TIMESTAMP, n INT UNIQUE, \"now\" TEXT DEFAULT 'then');
+    CREATE TABLE d (day DATE, at TIMESTAMP, n INT UNIQUE, \"then\" TEXT DEFAULT 'then');
     CREATE TABLE k (x TEXT, y BLOB, PRIMARY KEY (x, y)) WITHOUT ROWID;
     INSERT INTO t VALUES (1, 'one', 'b', 1.5), (2, NULL, 'no', -1e300), (3, x'00ff', '', 0);
     INSERT INTO d VALUES ('2020-02-29', 1582934400, 1, 'no'), (NULL, '2020-02-29 12:00', 2, '');";
@@ -131,14 +131,14 @@ fn seeds() -> Vec<Vec<u8>> {
         "UPDATE t SET a = random(), b = randomblob(16) WHERE id = 2",
         "INSERT INTO d (n, day) SELECT id + 10, date('now', ?) FROM t ORDER BY id DESC",
         "INSERT INTO t (a) VALUES (1)\u{1e}INSERT INTO t (a, b) VALUES (last_insert_rowid(), changes())",
-        "INSERT INTO d (n) VALUES (1) ON CONFLICT (n) DO UPDATE SET at = datetime(\"now\"), day = date(d.\"now\")",
+        "INSERT INTO d (n) VALUES (1) ON CONFLICT (n) DO UPDATE SET at = datetime(\"now\"), day = date(d.\"then\")",
         "REPLACE INTO k VALUES (time('now', 'start of day'), ?) -- the end",
         "DELETE FROM d WHERE at < strftime('%Y-%m-%d', 'now') /* now */;",
         "CREATE TABLE u AS SELECT date('now') AS day, id FROM t\u{1e}DELETE FROM u WHERE day = date()",
         "WITH n (x) AS (VALUES (CURRENT_TIMESTAMP)) INSERT INTO t (b) SELECT x FROM n RETURNING b, timediff('now', '2020-01-01')",
         "CREATE TRIGGER r AFTER INSERT ON t BEGIN UPDATE d SET at = NEW.a; END\u{1e}INSERT INTO t (a) VALUES (datetime())",
         "CREATE VIRTUAL TABLE f USING fts5 (x)\u{1e}INSERT INTO f VALUES (date('NoW'))\u{1e}INSERT INTO f (f) VALUES ('rebuild')",
-        "UPDATE d SET \"now\" = 'now', day = date('2020' || '-01-01', CASE WHEN n = 1 THEN 'localtime' ELSE 'utc' END)",
+        "UPDATE d SET \"then\" = 'Now', day = date('2020' || '-01-01', CASE WHEN n = 1 THEN 'localtime' ELSE 'utc' END)",
         "INSERT INTO t (a) VALUES (strftime('now')), (date(('now'))), (date(+'now')), (\"date\"('now')), ([time]())",
         "INSERT INTO t (a, b) SELECT value, date(value) FROM json_each('[\"2020-01-01\"]')",
         "INSERT INTO t (a) VALUES (date(coalesce(?, 'now'))), (date((?))), (date(b = 'now'))",
