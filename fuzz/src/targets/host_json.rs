@@ -37,10 +37,15 @@ fn same(a: &SqlValue, b: &SqlValue) -> bool {
 
 fn arguments_are_values(text: &str) {
     let found = arguments(text);
-    let Ok(json) = serde_json::from_str::<Value>(text) else {
-        // The reference has a limit of depth, and no argument may be deep.
-        assert!(text.is_empty() || found.is_err(), "{text:?} is no JSON and gave {found:?}");
-        return;
+    let json: Value = match serde_json::from_str(text) {
+        Ok(json) => json,
+        // The reference rounds the largest number up.
+        Err(error) if error.to_string().contains("out of range") => return,
+        // It has a limit of depth, and no argument may be deep.
+        Err(error) => {
+            assert!(text.is_empty() || found.is_err(), "{text:?} is no JSON ({error}) and gave {found:?}");
+            return;
+        }
     };
     match (expected(&json), found) {
         (Some(expected), Ok(found)) => {
@@ -87,6 +92,7 @@ fn batches_are_values(text: &str) {
         let Ok((_, statements)) = read else { continue };
         let json: Value = match serde_json::from_str(text) {
             Ok(json) => json,
+            Err(error) if error.to_string().contains("out of range") => return,
             Err(error) => panic!("{text:?} was read as {statements:?}, and is no JSON: {error}"),
         };
         let ops = json["ops"].as_array().expect("the operations are an array");
