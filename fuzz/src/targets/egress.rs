@@ -131,8 +131,8 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Where the HTTP client connects to for a URL, and whether that was checked. It takes the host of the URI for an address where it
-/// reads as one, and looks all others up.
+/// Where the HTTP client connects to for a URL, and whether that was checked. It takes the host of the URI for an address where
+/// it reads as one, and looks all others up.
 fn connection(url: &Url) {
     let gate = &STAND.gate;
     assert!(matches!(url.scheme(), "http" | "https"), "{url}");
@@ -145,7 +145,7 @@ fn connection(url: &Url) {
     assert_eq!((checked_host.as_str(), checked_port), (host, port), "{url}: checked, and connected to");
     match bare.parse::<IpAddr>() {
         Ok(address) => assert!(may_connect(address, port), "{url} connects to {address}:{port}"),
-        // Systems read more than four numbers as an address: 127.1, 0x7f.1, 2130706433. Their answer is checked.
+        // Systems read more than four numbers as an address: 127.1, 2130706433. What they make of it is checked.
         Err(_) => {
             let address = numbers(bare).unwrap_or(ALLOWED.0);
             answered(bare, port, vec![address, IpAddr::V6(Ipv6Addr::LOCALHOST)]);

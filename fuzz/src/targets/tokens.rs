@@ -1,5 +1,5 @@
-//! A token that an issuer signed is accepted as what it says. One that was changed in any byte is not, nor is one of a key that the
-//! issuer's JWKS does not have.
+//! A token that an issuer signed is accepted as what it says. One that was changed in any byte is not, nor is one of a key that
+//! the issuer's JWKS does not have.
 
 use crate::input::Input;
 use crate::{Target, ready, texts};
@@ -171,7 +171,6 @@ fn seeds() -> Vec<Vec<u8>> {
         "s{\"sub\": \"x\", \"namespace\": \"a\", \"exp\": 1, \"nbf\": 5000000000}",
         "k{\"keys\": []}",
         "k{\"keys\": [{\"kty\": \"oct\", \"k\": \"AAAA\"}, {\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"\", \"use\": \"enc\"}]}",
-        "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4IiwibmFtZXNwYWNlIjoiYSIsImV4cCI6NDEwMjQ0NDgwMH0.",
     ]);
     for (index, ((_, _, jwk), token)) in signers.iter().zip(good).enumerate() {
         seeds.push(format!("k{}", json!({ "keys": [jwk] })).into_bytes());
@@ -182,6 +181,9 @@ fn seeds() -> Vec<Vec<u8>> {
             vec![b'c', index as u8, 1, 40, 2, 0],
         ]);
     }
+    // `{"alg":"none"}` before the claims of a good one.
+    let claims = good[0].split('.').nth(1).unwrap_or_default();
+    seeds.push(format!("eyJhbGciOiJub25lIn0.{claims}.").into_bytes());
     seeds.push([b"k", pem("ed25519.pub.pem").as_slice()].concat());
     seeds.push([b"k", pem("p384.pub.pem").as_slice()].concat());
     seeds

@@ -29,8 +29,9 @@ pub struct Form {
     pub env: BTreeMap<String, String>,
 }
 
-/// A moment in which nothing arrives: what is at hand together is read together. It lasts for two looks, as the parser looks twice in
-/// a row for the first boundary and takes a body that is whole at the second one for one without. The node has it whole at the first.
+/// A moment in which nothing arrives: what is at hand together is read together. It lasts for two looks, because the parser
+/// looks twice in a row for the first boundary, and takes a body that is whole at the second look for one without. The node has
+/// it whole at the first.
 async fn moment() {
     let mut looks = 0;
     poll_fn(|cx| {
