@@ -158,6 +158,8 @@ pub use code_cache::CodeCache;
 pub use compile::{COMPILE_CHILD, CompileError, Compiler, Confinement};
 pub use cpu::CpuLevel;
 pub use engine::{Engine, EngineConfig, EngineError};
+#[doc(hidden)]
+pub use host::fuzzing;
 pub use instance::{Ended, SpentInstance};
 pub use module::LoadedModule;
 pub use parking::{NotParked, Parked};

@@ -28,4 +28,7 @@ use orama_runtime::child::Kind;
 pub const CHILDREN: &[Kind] = &[orama_runtime::COMPILE_CHILD, orama_store::database::sqlite::PROCESS];
 
 pub use config::{Config, Overrides};
+#[doc(hidden)]
+pub use worker::fuzzing;
+
 pub use node::{Node, StartError, StopSignals};

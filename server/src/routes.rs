@@ -22,6 +22,8 @@ mod dead_letters;
 mod deploy;
 mod form;
 mod functions;
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod keys;
 mod logs;

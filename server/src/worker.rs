@@ -16,6 +16,9 @@ mod scheduler;
 mod triggered;
 mod websocket;
 
+#[doc(hidden)]
+pub use websocket::fuzzing;
+
 pub(crate) use self::core::Shared;
 pub(crate) use self::triggered::runner;
 pub(crate) use handshake::AllowedOrigins;

@@ -3,6 +3,8 @@
 //! `db_query` and `db_execute` return 0 for a failure and write it to the log, as existing functions expect. The other four
 //! report a failure in their result.
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod reply;
 mod statements;
 

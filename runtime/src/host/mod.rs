@@ -13,6 +13,9 @@ mod pubsub;
 mod secret;
 mod storage;
 
+#[doc(hidden)]
+pub use database::fuzzing;
+
 use crate::call::{BadPointer, Functions};
 use crate::guest::GuestState;
 use wasmtime::{Linker, Result};

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 mod archive;
 mod export;
+#[doc(hidden)]
+pub mod fuzzing;
 mod import;
 mod platform;
 mod snapshot;

@@ -27,6 +27,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod reply;
 mod stream;
 
@@ -81,15 +83,10 @@ impl Drop for Open<'_> {
 pub(super) async fn serve(core: &Rc<Core>, opening: Opening, taken: Taken) {
     let _open = Open::enter(core);
     let draining = taken.draining();
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(INPUT_MAX_BYTES))
-        .max_frame_size(Some(INPUT_MAX_BYTES));
     let namespace = opening.namespace.clone();
     let stream = FairStream::new(taken.socket, Arc::clone(&core.host.scheduler), namespace);
     let socket =
-        WebSocketStream::from_partially_read(stream, taken.read.into(), Role::Server, Some(config)).await;
+        WebSocketStream::from_partially_read(stream, taken.read.into(), Role::Server, Some(config())).await;
     let room = opening.room.empty();
     let mut conversation = Conversation {
         core,
@@ -107,6 +104,14 @@ pub(super) async fn serve(core: &Rc<Core>, opening: Opening, taken: Taken) {
     // What still runs has nobody to answer.
     conversation.running = None;
     close(conversation.socket, end).await;
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(INPUT_MAX_BYTES))
+        .max_frame_size(Some(INPUT_MAX_BYTES))
 }
 
 /// Says why, waits a moment for the client to have heard it, and closes.

@@ -29,6 +29,8 @@ use url::Host;
 
 mod addresses;
 mod errors;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guarded;
 mod request;
 mod resolver;

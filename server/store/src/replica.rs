@@ -35,6 +35,8 @@ mod capture;
 mod copy;
 mod entry;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod log;
 mod puller;
 mod start;

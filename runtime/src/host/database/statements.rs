@@ -54,9 +54,17 @@ enum Kind {
     Query,
 }
 
+/// Reads an object. Left to itself, serde takes an array for one, with the fields in their order.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
+    if text.trim_ascii_start().starts_with('[') {
+        return Err(serde::de::Error::custom("invalid type: sequence, expected an object"));
+    }
+    serde_json::from_str(text)
+}
+
 /// The statements of a transaction.
 pub(super) fn transaction(text: &str) -> Result<Batch, BatchFailure> {
-    let given: Transaction<'_> = serde_json::from_str(text).map_err(|error| unparsed(&error))?;
+    let given: Transaction<'_> = object(text).map_err(|error| unparsed(&error))?;
     let statements = statements(given.ops, |kind| match kind {
         Some(Kind::Exec) => Ok(StatementKind::Exec),
         Some(Kind::Query) => Ok(StatementKind::Query),
@@ -67,7 +75,7 @@ pub(super) fn transaction(text: &str) -> Result<Batch, BatchFailure> {
 
 /// The statements of a batch of queries.
 pub(super) fn queries(text: &str) -> Result<Batch, BatchFailure> {
-    let given: QueryBatch<'_> = serde_json::from_str(text).map_err(|error| unparsed(&error))?;
+    let given: QueryBatch<'_> = object(text).map_err(|error| unparsed(&error))?;
     let consistency = match (given.consistency, given.cache_ttl) {
         (Some(Freshness::Strong), Some(1..)) => {
             let why = "cache_ttl cannot be combined with the consistency \"strong\"";
@@ -122,8 +130,7 @@ fn statement(
     op: &RawValue,
     kind: fn(Option<Kind>) -> Result<StatementKind, &'static str>,
 ) -> Result<Statement, ServiceError> {
-    let op: Op<'_> =
-        serde_json::from_str(op.get()).map_err(|error| refused(&format!("ops[{index}]"), &error))?;
+    let op: Op<'_> = object(op.get()).map_err(|error| refused(&format!("ops[{index}]"), &error))?;
     let at_index =
         |error: ServiceError| ServiceError::new(error.code, format!("ops[{index}]: {}", error.message));
     let kind = kind(op.kind).map_err(|why| at_index(ServiceError::invalid(why)))?;

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::runtime::Handle;
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod issuer;
 mod keys;
 

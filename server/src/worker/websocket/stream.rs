@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// giving way, about a millisecond of work.
 const TURN_BYTES: usize = 64 << 10;
 
-pub(super) struct FairStream {
-    socket: Socket,
+pub(super) struct FairStream<S = Socket> {
+    socket: S,
     scheduler: Arc<dyn Scheduler>,
     namespace: Namespace,
     /// Bytes left of this turn.
@@ -28,8 +28,8 @@ pub(super) struct FairStream {
     unread: usize,
 }
 
-impl FairStream {
-    pub(super) fn new(socket: Socket, scheduler: Arc<dyn Scheduler>, namespace: Namespace) -> Self {
+impl<S> FairStream<S> {
+    pub(super) fn new(socket: S, scheduler: Arc<dyn Scheduler>, namespace: Namespace) -> Self {
         Self { socket, scheduler, namespace, left: TURN_BYTES, pause: None, heard: false, unread: 0 }
     }
 
@@ -46,12 +46,12 @@ impl FairStream {
         unread
     }
 
-    pub(super) fn into_socket(self) -> Socket {
+    pub(super) fn into_socket(self) -> S {
         self.socket
     }
 }
 
-impl AsyncRead for FairStream {
+impl<S: Read + Unpin> AsyncRead for FairStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -82,7 +82,7 @@ impl AsyncRead for FairStream {
     }
 }
 
-impl AsyncWrite for FairStream {
+impl<S: Write + Unpin> AsyncWrite for FairStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }

@@ -40,8 +40,11 @@ pub(super) enum Rule {
     Refused(&'static str),
     /// On rqlite, the node computes the value where one value is right, and refuses the call elsewhere.
     Random,
-    /// On rqlite, the node puts its own time in.
-    Time,
+    /// On rqlite, the node puts its own time in, at the argument that has so many others before it.
+    Time {
+        /// See [`Rule::Time`].
+        place: usize,
+    },
     /// On rqlite, may only refer to statements of the same call, because the next call may have another connection.
     Connection,
 }
@@ -70,13 +73,13 @@ const FUNCTIONS: [(&str, Rule); 27] = [
     ("auth_user_change", USERS),
     ("random", Rule::Random),
     ("randomblob", Rule::Random),
-    ("date", Rule::Time),
-    ("time", Rule::Time),
-    ("datetime", Rule::Time),
-    ("julianday", Rule::Time),
-    ("unixepoch", Rule::Time),
-    ("strftime", Rule::Time),
-    ("timediff", Rule::Time),
+    ("date", Rule::Time { place: 0 }),
+    ("time", Rule::Time { place: 0 }),
+    ("datetime", Rule::Time { place: 0 }),
+    ("julianday", Rule::Time { place: 0 }),
+    ("unixepoch", Rule::Time { place: 0 }),
+    ("strftime", Rule::Time { place: 1 }),
+    ("timediff", Rule::Time { place: 0 }),
     ("last_insert_rowid", Rule::Connection),
     ("changes", Rule::Connection),
     ("total_changes", Rule::Connection),

@@ -26,6 +26,8 @@ use tokio::task::AbortHandle;
 
 mod batch;
 mod errors;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(super) mod guard;
 mod removal;
 pub(super) mod rewrite;

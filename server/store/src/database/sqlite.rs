@@ -31,6 +31,8 @@ mod process;
 mod wire;
 
 pub use child::PROCESS;
+#[doc(hidden)]
+pub use child::fuzzing;
 pub use layout::file_of;
 
 /// Time after the deadline in which an interrupted statement is rolled back and answers. A statement inside a function over a

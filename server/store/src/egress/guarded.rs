@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use url::Host;
 
 /// Whether an address belongs to this machine.
-pub(super) type IsOwn = fn(IpAddr) -> bool;
+pub type IsOwn = fn(IpAddr) -> bool;
 
 /// Addresses for documentation, which no machine has (RFC 5737, RFC 3849).
 const NOBODYS: [IpAddr; 2] =

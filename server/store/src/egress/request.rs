@@ -49,7 +49,7 @@ const WELL_KNOWN: [Method; 7] =
 pub(super) struct Hop {
     pub(super) url: Url,
     method: Method,
-    headers: HeaderMap,
+    pub(super) headers: HeaderMap,
     body: Bytes,
 }
 

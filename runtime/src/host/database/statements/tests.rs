@@ -159,3 +159,15 @@ fn messages_stay_short_whatever_a_guest_hands_over() {
     let bad = format!(r#"{{"ops":[{{"kind":"{long}","sql":"A"}}]}}"#);
     assert!(transaction(&bad).unwrap_err().error.message.len() < 400);
 }
+
+#[test]
+fn fields_in_an_array_are_no_object() {
+    let op = r#"{"kind":"query","sql":"SELECT 1"}"#;
+    assert!(transaction(&format!(r#"{{"ops":[{op}]}}"#)).is_ok());
+    for text in [format!("[[{op}]]"), format!(" [[{op}]]"), r#"{"ops":[["query","SELECT 1",[]]]}"#.to_owned()]
+    {
+        let failure = transaction(&text).unwrap_err();
+        assert!(failure.error.message.contains("expected an object"), "{text}: {failure:?}");
+    }
+    assert!(queries("[[],null,null]").is_err());
+}

@@ -80,7 +80,7 @@ pub(super) fn query(
             })
         });
     }
-    let params = bind(&mut edits, args, &HashSet::new(), "")?;
+    let params = bind(&mut edits, args, &TimeParameters::default(), "")?;
     Ok(Rewritten { sql: edits.apply(), params, one_row: false })
 }
 
@@ -96,7 +96,7 @@ pub(in crate::database) fn exec(
     // Views, triggers and defaults are evaluated later, and each time again.
     let is_kept = matches!(allowed.kind, Kind::Define | Kind::Other) && !makes_rows(tokens);
     let now = moment(now);
-    let times = if is_kept { HashSet::new() } else { time(&mut edits, &now) };
+    let times = if is_kept { TimeParameters::default() } else { time(&mut edits, &now)? };
     let one_row = random(&mut edits, allowed)?;
     if !is_kept {
         let mut refused = false;
@@ -127,35 +127,42 @@ fn moment(now: Timestamp) -> String {
     now.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
+/// Parameters within functions of time.
+#[derive(Default)]
+struct TimeParameters {
+    /// Each is a whole argument.
+    whole: HashSet<usize>,
+    /// Each is a part of one.
+    inner: HashSet<usize>,
+}
+
 /// Replaces functions of time. Returns the parameters whose argument may be `'now'`.
-fn time(edits: &mut Edits<'_>, now: &str) -> HashSet<usize> {
-    use TokenType::{TK_COMMA, TK_CTIME_KW, TK_ID, TK_LP, TK_RP, TK_STRING, TK_VARIABLE};
+fn time(edits: &mut Edits<'_>, now: &str) -> Result<TimeParameters, ServiceError> {
+    use TokenType::{TK_COMMA, TK_CTIME_KW, TK_DOT, TK_ID, TK_LP, TK_RP, TK_STRING, TK_VARIABLE};
     let tokens = edits.tokens;
-    let mut parameters = HashSet::new();
+    let mut parameters = TimeParameters::default();
     // For each open parenthesis: the function of time that it belongs to, and its commas so far.
-    let mut open: Vec<(Option<&str>, usize)> = Vec::new();
+    let mut open: Vec<(Option<(&str, usize)>, usize)> = Vec::new();
+    // How many of them are of functions of time.
+    let mut functions = 0_usize;
     for (index, token) in tokens.all.iter().enumerate() {
         match token.kind {
-            TK_CTIME_KW => {
-                let (day, rest) = now.split_at_checked(10).unwrap_or((now, ""));
-                let time = rest.get(1..9).unwrap_or_default();
-                let text = match plain(tokens.text(index)).as_str() {
-                    "current_date" => format!("'{day}'"),
-                    "current_time" => format!("'{time}'"),
-                    _ => format!("'{day} {time}'"),
-                };
-                edits.replace(index, index, text);
-            }
+            TK_CTIME_KW => edits.replace(index, index, moment_of(&plain(tokens.text(index)), now)),
             TK_LP => {
                 let called = index.checked_sub(1).and_then(|before| tokens.call(before));
                 let known = called.and_then(|called| policy::function(&called));
-                let of_time = known.filter(|(_, rule)| *rule == Rule::Time).map(|(name, _)| name);
+                let of_time = known.and_then(|(name, rule)| match rule {
+                    Rule::Time { place } => Some((name, place)),
+                    _ => None,
+                });
+                functions += usize::from(of_time.is_some());
                 open.push((of_time, 0));
             }
             TK_RP => {
                 let Some((function, commas)) = open.pop() else { continue };
+                functions -= usize::from(function.is_some());
                 let is_empty = tokens.kind(index.saturating_sub(1)) == Some(TK_LP);
-                match function {
+                match function.map(|(name, _)| name) {
                     Some("strftime") if commas == 0 && !is_empty => {
                         edits.insert_before(index, format!(", '{now}'"));
                     }
@@ -170,19 +177,55 @@ fn time(edits: &mut Edits<'_>, now: &str) -> HashSet<usize> {
                     *commas += 1;
                 }
             }
-            TK_STRING | TK_ID | TK_VARIABLE if matches!(open.last(), Some((Some(_), _))) => {
+            TK_STRING | TK_ID | TK_VARIABLE if functions > 0 => {
+                let before = index.checked_sub(1).and_then(|before| tokens.kind(before));
+                let is_between = matches!(before, Some(TK_LP | TK_COMMA))
+                    && matches!(tokens.kind(index + 1), Some(TK_RP | TK_COMMA));
+                let is_whole = match open.last() {
+                    Some((Some((name, place)), commas)) if is_between => {
+                        // A format or a modifier is no time.
+                        if commas != place && *name != "timediff" {
+                            continue;
+                        }
+                        true
+                    }
+                    _ => false,
+                };
+                let is_text = (token.kind == TK_STRING || tokens.text(index).starts_with('"'))
+                    && before != Some(TK_DOT);
                 if token.kind == TK_VARIABLE {
-                    parameters.insert(index);
-                } else if (token.kind == TK_STRING || tokens.text(index).starts_with('"'))
-                    && plain(tokens.text(index)) == "now"
-                {
+                    let of_kind = if is_whole { &mut parameters.whole } else { &mut parameters.inner };
+                    of_kind.insert(index);
+                } else if is_text && plain(tokens.text(index)) == "now" {
+                    if !is_whole {
+                        return Err(inner_now());
+                    }
                     edits.replace(index, index, format!("'{now}'"));
                 }
             }
             _ => {}
         }
     }
-    parameters
+    Ok(parameters)
+}
+
+/// What `CURRENT_DATE`, `CURRENT_TIME` or `CURRENT_TIMESTAMP` is at a moment.
+fn moment_of(word: &str, now: &str) -> String {
+    let (day, rest) = now.split_at_checked(10).unwrap_or((now, ""));
+    let time = rest.get(1..9).unwrap_or_default();
+    match word {
+        "current_date" => format!("'{day}'"),
+        "current_time" => format!("'{time}'"),
+        _ => format!("'{day} {time}'"),
+    }
+}
+
+/// Only the whole argument is known to mean the time, and not the text.
+fn inner_now() -> ServiceError {
+    ServiceError::invalid(
+        "'now' is available as a whole argument of a function of time, and not as a part of one: the servers of the \
+         database would each have another time here; give the time as an argument",
+    )
 }
 
 /// Replaces random functions. Returns `true` if the statement may change only one row.
@@ -260,7 +303,7 @@ fn connection_functions(edits: &mut Edits<'_>, mut put: impl FnMut(&str) -> Opti
 fn bind(
     edits: &mut Edits<'_>,
     args: Vec<SqlValue>,
-    times: &HashSet<usize>,
+    times: &TimeParameters,
     now: &str,
 ) -> Result<Vec<Value>, ServiceError> {
     let tokens = edits.tokens;
@@ -286,8 +329,11 @@ fn bind(
             }
             SqlValue::Real(number) => Value::Real(number),
             SqlValue::Text(text) => {
-                let is_now = text.eq_ignore_ascii_case("now") && here().any(|index| times.contains(&index));
-                if is_now {
+                let is_now = text.eq_ignore_ascii_case("now");
+                if is_now && here().any(|index| times.inner.contains(&index)) {
+                    return Err(inner_now());
+                }
+                if is_now && here().any(|index| times.whole.contains(&index)) {
                     Value::Text(now.to_owned())
                 } else if crate::rqlite::is_taken_for_blob(&text) {
                     // Sent as bytes, which the server converts to text.
@@ -357,3 +403,6 @@ pub(super) fn blob_literal(bytes: &[u8]) -> String {
     text.push('\'');
     text
 }
+
+#[cfg(test)]
+mod tests;

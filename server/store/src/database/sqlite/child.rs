@@ -24,6 +24,8 @@ use tenant::Tenant;
 use watch::Watch;
 
 mod batch;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(in crate::database) mod guard;
 mod rows;
 mod tenant;
