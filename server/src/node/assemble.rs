@@ -309,6 +309,7 @@ impl Assembly<'_> {
             websockets: WebSocketSettings {
                 origins: AllowedOrigins::parse(&config.websocket_origins).map_err(StartError::store)?,
                 ping_every: config.websocket_ping,
+                send_timeout: config.send_timeout,
             },
         })
     }

@@ -26,15 +26,37 @@ pub(super) struct FairStream {
     heard: bool,
     /// Bytes that have arrived since the last whole message.
     unread: usize,
+    /// The system has taken something since this was last asked.
+    written: bool,
 }
 
 impl FairStream {
     pub(super) fn new(socket: Socket, scheduler: Arc<dyn Scheduler>, namespace: Namespace) -> Self {
-        Self { socket, scheduler, namespace, left: TURN_BYTES, pause: None, heard: false, unread: 0 }
+        Self {
+            socket,
+            scheduler,
+            namespace,
+            left: TURN_BYTES,
+            pause: None,
+            heard: false,
+            unread: 0,
+            written: false,
+        }
     }
 
     pub(super) fn take_heard(&mut self) -> bool {
         std::mem::take(&mut self.heard)
+    }
+
+    /// Whether the client has taken something since this was last asked.
+    pub(super) fn has_taken_some(&mut self) -> bool {
+        // Both, as what the system took hides what the client took.
+        std::mem::take(&mut self.written) | self.socket.has_taken_some()
+    }
+
+    /// Has the system throw away what the client does not take.
+    pub(super) fn forget_unsent(&self) {
+        self.socket.forget_unsent();
     }
 
     /// Bytes of the message that is arriving. When it is whole, the count begins anew.
@@ -84,7 +106,9 @@ impl AsyncRead for FairStream {
 
 impl AsyncWrite for FairStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.written |= matches!(result, Poll::Ready(Ok(1..)));
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
