@@ -160,7 +160,8 @@ impl Honest {
     }
 }
 
-struct Ends<'a>(&'a AtomicBool);
+/// Says that something is over when it is dropped, also by a test that fails.
+pub struct Ends<'a>(pub &'a AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
