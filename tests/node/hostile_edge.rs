@@ -5,6 +5,7 @@ use crate::harness::{Node, Options, eventually};
 use crate::honest::{Honest, deploy_as, key, resident_bytes, tenant};
 use crate::http::{Answer, Connection, Request};
 use orama_test_support::guests;
+use serde_json::json;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -304,4 +305,30 @@ fn what_was_not_known_is_known_as_soon_as_it_is_there() {
         place.deploy(&name, &guests::wat("echo"), &[]).expect(201);
         place.tenant(&name).body("[1]").send().expect(200);
     }
+}
+
+#[test]
+fn versions_with_large_environments_and_lists_of_them_slow_nobody_down() {
+    let place = Place::new("");
+    let metadata = json!({ "env_vars": { "BIG": "x".repeat(60_000) } }).to_string();
+    let at_once = |count: usize, what: &(dyn Fn() + Sync)| {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..count).for_each(|_| what()));
+            }
+        });
+    };
+    place.beside("versions with large environments", || {
+        at_once(40, &|| {
+            drop(place.deploy("large", &guests::wat("echo"), &[("metadata", &metadata)]).expect(201));
+        });
+    });
+    place.beside("lists of them", || {
+        at_once(50, &|| {
+            let list = place.node.request_as(&place.hostile, "GET", "/v1/functions/large/versions").send();
+            let list = list.expect(200);
+            assert_eq!(list.json()["count"], 160);
+            assert!(!list.text().contains("xxxx"), "an environment is shown");
+        });
+    });
 }
