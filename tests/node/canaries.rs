@@ -1,5 +1,5 @@
-//! Namespaces whose invocations are interleaved on the same connections. Each invocation fills all that it has with a canary of its
-//! own; nobody else ever finds a trace of it.
+//! Namespaces whose invocations are interleaved on the same connections. Each invocation fills all that it has with a canary
+//! of its own; nobody else ever finds a trace of it.
 
 use crate::harness::{Node, Options, eventually};
 use crate::honest::{Ends, deploy_as, tenant};
@@ -22,8 +22,8 @@ const PIPELINED: usize = 24;
 const TRAPS: usize = 50;
 const SPINS: usize = 3_001;
 
-/// Looks whether everything is as fresh as in a new instance; reads its environment, a secret and its namespace's cache; reads its
-/// input, a canary of 16 letters; leaves that in all memory, tables and globals; and answers with all that it read, each
+/// Looks whether everything is as fresh as in a new instance; reads its environment, a secret and its namespace's cache; reads
+/// its input, a canary of 16 letters; leaves that in all memory, tables and globals; and answers with all that it read, each
 /// followed by a space. If its canary ends with `!` it traps, and with `?` it never ends.
 const CANARY: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))

@@ -1,5 +1,6 @@
-//! An honest tenant who works on while others attack: it calls a function, reads and writes its database, and deploys. None of it
-//! may fail, and meanwhile each process of the node stays within its budget of memory. How long it took is printed and not judged.
+//! An honest tenant who works on while others attack: it calls a function, reads and writes its database, and deploys. None of
+//! it may fail, and meanwhile each process of the node stays within its budget of memory. How long it took is printed and not
+//! judged.
 
 use crate::harness::Node;
 use crate::http::{Answer, Request};

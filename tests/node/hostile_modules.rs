@@ -201,3 +201,15 @@ fn modules_of_other_shapes_are_compiled_or_refused_within_the_bounds() {
         }
     }
 }
+
+#[test]
+fn a_module_that_needs_more_time_than_a_compilation_may_take_ends_its_own_process_alone() {
+    // Without an honest tenant, whose modules have no more time.
+    let config = "compile_seconds = 1\n".to_owned();
+    let node = Node::start(Options { config, ..Options::default() });
+    // Each function takes little memory, and some tenths of a second.
+    let wasm = module(&vec![reads_in_blocks(4_000, 12_000); 60]);
+    let message = node.try_deploy("bomb", &wasm, &[]).refusal(422, "INVALID_MODULE");
+    assert!(message.contains("compiling takes more than 1 seconds"), "{message}");
+    assert_eq!(node.invoke(node.wat("echo"), "[1]").expect(200).text(), "[1]");
+}
