@@ -135,13 +135,15 @@ fn stacks() -> Vec<Text> {
         text(
             "two that call each other",
             exhausted,
-            "(func $a (call $b) (i32.store (i32.const 0) (i32.const 1))) (func $b (call $a) (i32.store (i32.const 4) (i32.const 1)))",
+            "(func $a (call $b) (i32.store (i32.const 0) (i32.const 1)))
+             (func $b (call $a) (i32.store (i32.const 4) (i32.const 1)))",
             "(call $a)",
         ),
         text(
             "recursion through a table",
             exhausted,
-            "(table funcref (elem $a)) (type $t (func)) (func $a (call_indirect (type $t) (i32.const 0)) (i32.store (i32.const 0) (i32.const 1)))",
+            "(table funcref (elem $a)) (type $t (func))
+             (func $a (call_indirect (type $t) (i32.const 0)) (i32.store (i32.const 0) (i32.const 1)))",
             "(call $a)",
         ),
         text(
@@ -168,7 +170,9 @@ fn stacks() -> Vec<Text> {
             Fails("FUNCTION_EXIT", "9"),
             "(func (export \"orama_alloc\") (param i32) (result i32) (call $proc_exit (i32.const 9)) (i32.const 64))
              (func $a (param i32)
-               (if (i32.eqz (local.get 0)) (then (drop (call $get_request_id))) (else (call $a (i32.sub (local.get 0) (i32.const 1)))))
+               (if (i32.eqz (local.get 0))
+                 (then (drop (call $get_request_id)))
+                 (else (call $a (i32.sub (local.get 0) (i32.const 1)))))
                (i32.store (i32.const 0) (local.get 0)))",
             "(call $a (i32.const 2000))",
         ),
@@ -265,7 +269,11 @@ fn descriptors() -> Vec<Text> {
             "standard error from many vectors",
             Late,
             "",
-            &format!("{vectors} (loop $again (drop (call $fd_write (i32.const 2) (i32.const 8192) (i32.const 1024) (i32.const 0))) (br $again))"),
+            &format!(
+                "{vectors} (loop $again
+                   (drop (call $fd_write (i32.const 2) (i32.const 8192) (i32.const 1024) (i32.const 0)))
+                   (br $again))"
+            ),
         ),
         text(
             "writes to what it closed",
@@ -284,8 +292,10 @@ fn descriptors() -> Vec<Text> {
             &format!("(loop $again {open} {NEXT} (br_if $again (i32.lt_u (local.get $i) (i32.const 64))))"),
         ),
         again("asks after every descriptor", "", &format!(
-            "(drop (call $fd_fdstat_get (local.get $i) (i32.const 64))) (drop (call $fd_prestat_get (local.get $i) (i32.const 64)))
-             (drop (call $fd_filestat_get (local.get $i) (i32.const 64))) (drop (call $sock_accept (local.get $i) (i32.const 0) (i32.const 64)))
+            "(drop (call $fd_fdstat_get (local.get $i) (i32.const 64)))
+             (drop (call $fd_prestat_get (local.get $i) (i32.const 64)))
+             (drop (call $fd_filestat_get (local.get $i) (i32.const 64)))
+             (drop (call $sock_accept (local.get $i) (i32.const 0) (i32.const 64)))
              (drop (call $sock_shutdown (local.get $i) (i32.const 3)))
              (drop (call $fd_seek (local.get $i) (i64.const -1) (i32.const 2) (i32.const 64))) {NEXT}"
         )),
@@ -314,11 +324,14 @@ fn outputs_and_json() -> Vec<Text> {
         |bytes: usize| format!("(memory.fill (i32.const 4096) (i32.const 91) (i32.const {bytes}))");
     let data = "(data (i32.const 64) \"SELECT 1\") (data (i32.const 128) \"GET\") (data (i32.const 160) \"http://127.0.0.1/\")
         (func (export \"orama_alloc\") (param i32) (result i32) (i32.const 2097152))";
-    let query = "(if (i64.ne (i64.const 0) (call $db_query (i32.const 64) (i32.const 8) (i32.const 4096) (i32.const 60000))) (then unreachable))";
+    let query = "(if (i64.ne (i64.const 0)
+          (call $db_query (i32.const 64) (i32.const 8) (i32.const 4096) (i32.const 60000)))
+        (then unreachable))";
     let publish = must_fail(
         "(i32.eqz (call $pubsub_publish (i32.const 64) (i32.const 6) (i32.const 4096) (i32.const 1000000)))",
     );
-    let fetch = "(drop (call $http_fetch (i32.const 128) (i32.const 3) (i32.const 160) (i32.const 17) (i32.const 4096) (i32.const 200000) (i32.const 0) (i32.const 0)))";
+    let fetch = "(drop (call $http_fetch (i32.const 128) (i32.const 3) (i32.const 160) (i32.const 17)
+          (i32.const 4096) (i32.const 200000) (i32.const 0) (i32.const 0)))";
     vec![
         text("as much output as it may have", Well, "", &write(8 << 20)).large(130, 64),
         text("one byte too much", Fails("OUTPUT_TOO_LARGE", ""), "", &write((8 << 20) + 1)).large(130, 64),
