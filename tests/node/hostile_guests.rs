@@ -1,7 +1,7 @@
 //! Guests that do what no guest should, on a real node: each ends at its deadline at the latest and with the right error, and
 //! neither the node nor a neighbour is the worse for it.
 
-use crate::harness::{Node, Options, eventually};
+use crate::harness::{Node, Options, eventually, lock};
 use crate::honest::{Honest, deploy_as, tenant};
 use orama_test_support::guests;
 use serde_json::{Value, json};
@@ -116,7 +116,7 @@ struct Place {
 }
 
 impl Place {
-    /// Deploys and runs a guest, and checks how it ended. The most by which one was late, in milliseconds.
+    /// Deploys and runs a guest, and checks how it ended. Returns by how much it was late, in milliseconds.
     fn run(&self, Row { name, wasm, input, memory_mb, has_environment, ends }: &Row) -> f64 {
         let function = format!("g-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         let env = if *has_environment { json!({ "BIG": "x".repeat(65_000) }) } else { json!({}) };
@@ -160,6 +160,20 @@ impl Place {
         duration - TIMEOUT_MS
     }
 
+    /// Runs what is left, one after another.
+    fn work_through<'a>(
+        &self,
+        left: &Mutex<impl Iterator<Item = &'a Row>>,
+        late: &Mutex<Vec<(f64, &'a str)>>,
+    ) {
+        loop {
+            let row = lock(left).next();
+            let Some(row) = row else { return };
+            let by = self.run(row);
+            lock(late).push((by, &row.name));
+        }
+    }
+
     fn record(&self, function: &str, id: &str) -> Value {
         let path = format!("/v1/functions/{function}/logs?request_id={id}");
         let logs = self.node.request_as(&self.key, "GET", &path).send().expect(200).json();
@@ -199,14 +213,7 @@ fn hostile_guests_end_by_their_deadline_with_the_right_error_and_harm_nobody() {
     honest.beside(&place.node, "hostile guests", || {
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE {
-                scope.spawn(|| {
-                    loop {
-                        let row = left.lock().unwrap().next();
-                        let Some(row) = row else { return };
-                        let by = place.run(row);
-                        late.lock().unwrap().push((by, &row.name));
-                    }
-                });
+                scope.spawn(|| place.work_through(&left, &late));
             }
         });
     });

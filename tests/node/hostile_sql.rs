@@ -90,21 +90,10 @@ fn sql_processes(node: u32) -> Vec<(u32, bool)> {
     named.collect()
 }
 
-#[test]
-fn statements_that_take_memory_without_end_fail_alone() {
-    let tenants = Tenants::start();
-    let name = "n".repeat(500_000);
-    tenants.does(
-        &tenants.hostile,
-        &[
-            ("exec", format!("CREATE TABLE t (\"{name}\")")),
-            ("exec", "INSERT INTO t VALUES (1)".into()),
-            ("exec", "CREATE VIRTUAL TABLE ft USING fts5 (x)".into()),
-            ("exec", "INSERT INTO ft (ft, rank) VALUES ('hashsize', 2000000000)".into()),
-        ],
-    );
+/// Statements that ask for more memory than a process has.
+fn without_end() -> Vec<(&'static str, Statement)> {
     let numbers = NUMBERS.trim_start_matches("WITH RECURSIVE ");
-    let inputs = [
+    vec![
         ("long names, many times", ("query", format!("SELECT {} FROM t", vec!["*"; 1900].join(",")))),
         (
             "arrays of megabytes",
@@ -168,8 +157,23 @@ fn statements_that_take_memory_without_end_fail_alone() {
         ),
         ("large texts", ("query", format!("SELECT {}", times(60, |n| format!("max({ZEROS} || {n})"))))),
         ("blobs", ("query", format!("SELECT {}", times(60, |_| "max(randomblob(4000000))".into())))),
-    ];
-    for (name, statement) in inputs {
+    ]
+}
+
+#[test]
+fn statements_that_take_memory_without_end_fail_alone() {
+    let tenants = Tenants::start();
+    let name = "n".repeat(500_000);
+    tenants.does(
+        &tenants.hostile,
+        &[
+            ("exec", format!("CREATE TABLE t (\"{name}\")")),
+            ("exec", "INSERT INTO t VALUES (1)".into()),
+            ("exec", "CREATE VIRTUAL TABLE ft USING fts5 (x)".into()),
+            ("exec", "INSERT INTO ft (ft, rank) VALUES ('hashsize', 2000000000)".into()),
+        ],
+    );
+    for (name, statement) in without_end() {
         for (status, code) in tenants.attack("sql", name, 3, &statement) {
             // A slow machine may come to the deadline first.
             let is_told = status == 200 && ["PAYLOAD_TOO_LARGE", "UNAVAILABLE"].contains(&code.as_str());
