@@ -223,10 +223,15 @@ impl HttpService for Echo {
 
 fn bare_http(workers: NonZeroUsize) -> ! {
     may::config().set_workers(workers.get());
-    // The server does not report a port that it chose itself, so a port that was just free is used.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    let address = address.expect("a free port");
-    let server = HttpServer(Echo).start(address).expect("a server");
+    // The server cannot report a port that the system chose. It gets one that was just free, and another if that was taken since.
+    let (address, server) = loop {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let address = address.expect("a free port");
+        match HttpServer(Echo).start(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            started => break (address, started.expect("a server")),
+        }
+    };
     println!("{address}");
     server.wait();
     panic!("the server ended");

@@ -51,6 +51,21 @@ where
     }
 }
 
+/// The parameters of a host function, as a tuple of WebAssembly types.
+pub(crate) trait Parameters: WasmTyList + Send + 'static {}
+
+impl<T: WasmTyList + Send + 'static> Parameters for T {}
+
+/// What a host function returns.
+pub(crate) trait Returned: WasmRet + Copy + Send + Sync + 'static {}
+
+impl<T: WasmRet + Copy + Send + Sync + 'static> Returned for T {}
+
+/// A [`Body`] that runs in every call, whatever that call borrows.
+pub(crate) trait HostFunction<P, R>: for<'a, 'b> Body<&'a mut Call<'b>, P, R> {}
+
+impl<P, R, F: for<'a, 'b> Body<&'a mut Call<'b>, P, R>> HostFunction<P, R> for F {}
+
 #[expect(clippy::disallowed_methods, reason = "the only place that defines host functions")]
 impl<'l> Functions<'l> {
     pub(crate) fn new(
@@ -63,62 +78,47 @@ impl<'l> Functions<'l> {
 
     /// Defines a host function. A call first waits for the invocation, then runs `body`. When the body fails, the error goes
     /// to the invocation's log under the function's name and the guest receives `failure`.
-    pub(crate) fn add<Arguments, Output, F>(
+    pub(crate) fn add<P: Parameters, R: Returned>(
         &mut self,
         name: &'static str,
-        failure: Output,
-        body: F,
-    ) -> Result<()>
-    where
-        Arguments: WasmTyList + Send + 'static,
-        Output: WasmRet + Copy + Send + Sync + 'static,
-        F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
-    {
-        self.define::<_, _, _, true, false>(name, failure, body)
+        failure: R,
+        body: impl HostFunction<P, R>,
+    ) -> Result<()> {
+        self.define::<_, _, true, false>(name, failure, body)
     }
 
     /// Like [`Self::add`] for a function that returns bytes in memory from the guest's allocator, and 0 for a failure. It is
     /// refused while that allocator runs: its result could not be passed on when its work is done.
-    pub(crate) fn add_bytes<Arguments, F>(&mut self, name: &'static str, body: F) -> Result<()>
-    where
-        Arguments: WasmTyList + Send + 'static,
-        F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, i64>,
-    {
-        self.define::<_, _, _, true, true>(name, 0, body)
+    pub(crate) fn add_bytes<P: Parameters>(
+        &mut self,
+        name: &'static str,
+        body: impl HostFunction<P, i64>,
+    ) -> Result<()> {
+        self.define::<_, _, true, true>(name, 0, body)
     }
 
     /// Like [`Self::add`] for a function of the start-up set: it does not wait for the invocation. A body that sometimes says
     /// something about a request calls [`Call::arrive`] before it does.
-    pub(crate) fn add_start_up<Arguments, Output, F>(
+    pub(crate) fn add_start_up<P: Parameters, R: Returned>(
         &mut self,
         name: &'static str,
-        failure: Output,
-        body: F,
-    ) -> Result<()>
-    where
-        Arguments: WasmTyList + Send + 'static,
-        Output: WasmRet + Copy + Send + Sync + 'static,
-        F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
-    {
-        self.define::<_, _, _, false, false>(name, failure, body)
+        failure: R,
+        body: impl HostFunction<P, R>,
+    ) -> Result<()> {
+        self.define::<_, _, false, false>(name, failure, body)
     }
 
-    fn define<Arguments, Output, F, const WAITS: bool, const ALLOCATES: bool>(
+    fn define<P: Parameters, R: Returned, const WAITS: bool, const ALLOCATES: bool>(
         &mut self,
         name: &'static str,
-        failure: Output,
-        body: F,
-    ) -> Result<()>
-    where
-        Arguments: WasmTyList + Send + 'static,
-        Output: WasmRet + Copy + Send + Sync + 'static,
-        F: for<'a, 'b> Body<&'a mut Call<'b>, Arguments, Output>,
-    {
+        failure: R,
+        body: impl HostFunction<P, R>,
+    ) -> Result<()> {
         let bad_pointer = self.bad_pointer;
         self.linker.func_wrap_async(
             self.module,
             name,
-            move |caller: Caller<'_, GuestState>, arguments: Arguments| {
+            move |caller: Caller<'_, GuestState>, arguments: P| {
                 // Made outside of the future, which would else hold its parts twice.
                 let mut call = Call { caller, name };
                 Box::new(async move {

@@ -264,8 +264,8 @@ pub trait Cache: Send + Sync + 'static {
         ttl: Option<Duration>,
     ) -> Answer<Result<(), ServiceError>>;
 
-    /// Removes a value. Returns `false` if there was none.
-    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>>;
+    /// Removes a value. Succeeds if there was none.
+    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<(), ServiceError>>;
 
     /// Adds to a number atomically and returns the sum. A missing number counts as 0 and does not expire; an existing one
     /// keeps its expiry. [`Self::get`] returns numbers as decimal text. A value that is not a number is an error, and so is a

@@ -28,7 +28,7 @@ func (cache) Set(key string, value []byte, ttl time.Duration) {
 	keep(text)
 }
 
-// Delete removes a value; true when it was there.
+// Delete removes a value. It returns true if the key is gone, also if it never existed, and false if the call failed.
 func (cache) Delete(key string) bool {
 	result := hostCacheDelete(ptr(key), size(key))
 	keep(key)

@@ -6,6 +6,7 @@
 
 mod bearer;
 pub mod config;
+mod credentials;
 pub mod error;
 mod http;
 pub mod limits;

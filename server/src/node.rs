@@ -14,6 +14,8 @@ use orama_platform::transfer;
 use orama_platform::{Platform, namespaces, secrets};
 use orama_runtime::child::ChildError;
 use orama_runtime::{ArtifactKey, CodeCache, Compiler, Engine, EngineConfig, EngineError};
+use orama_store::blocking::{TaskFailed, blocking};
+use orama_store::causes::Causes;
 use orama_store::files::{self, HomeLock, HomeLockError};
 use orama_store::limits::BLOCKING_THREADS_MAX;
 use orama_store::part::PartError;
@@ -246,14 +248,15 @@ fn spawn_background(config: &Config, backplane: &Handle, shared: &Arc<Shared>, p
     let (http, platform) = (shared.services.http.clone(), Arc::clone(platform));
     backplane.spawn(async move {
         tokio::time::sleep(FIRST_REQUESTS).await;
-        let done = tokio::task::spawn_blocking(move || {
+        let done = blocking(move || {
             http.prepare();
             clean_unreferenced(&platform);
             platform.storage.clean_unreferenced();
             platform.checkpoint();
+            Ok::<_, TaskFailed>(())
         });
         if let Err(error) = done.await {
-            tracing::error!(%error, "the clean-up after the start did not end");
+            tracing::error!(error = %Causes(&error), "the clean-up after the start did not end");
         }
     });
 }

@@ -1,7 +1,7 @@
-//! The control plane: every request that is not an invocation, answered away from the cores.
+//! The control plane: serves every request that is not an invocation, on the backplane.
 //!
-//! A route parses, authorises, calls one function and maps its error. Around all of them stands [`answer::finish`],
-//! which gives each answer its request id; around those of tenants stands [`access::authenticate`].
+//! A route parses, authorises, calls one function and maps its error. The layer [`answer::finish`] gives each answer its request
+//! id. The layer [`access::authenticate`] protects the tenants' routes.
 
 use crate::error::ApiError;
 use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
@@ -37,17 +37,17 @@ mod triggers;
 pub(crate) use admission::body_action;
 pub(crate) use target::Target;
 
-/// What the control plane works on.
+/// The dependencies of the control plane.
 pub struct App {
-    /// What is deployed, and the use cases' parts.
+    /// The platform's parts and use cases.
     pub platform: Arc<Platform>,
-    /// The node's counts.
+    /// The node's metrics.
     pub metrics: Arc<Metrics>,
-    /// Who holds how much of what all share.
+    /// The shares of the node.
     pub shares: Arc<Shares>,
 }
 
-/// What every handler is given.
+/// The state of all handlers.
 #[derive(Clone)]
 struct State {
     app: Arc<App>,
@@ -55,7 +55,8 @@ struct State {
     last_look: Arc<operations::LastLook>,
 }
 
-/// The table of routes. It expects the request's id in [`crate::error::REQUEST_ID`] and makes one where it is missing.
+/// Creates the table of routes. It expects the request id in the header [`crate::error::REQUEST_ID`] and creates one if it is
+/// missing.
 pub fn router(app: Arc<App>) -> Router {
     let credentials =
         CredentialCache::new(app.platform.authority.clone(), app.platform.registry.generation());
@@ -84,13 +85,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/namespaces/{name}/usage", get(quotas::usage))
         .route("/v1/keys", get(keys::list).post(keys::create))
         .route("/v1/keys/{id}", delete(keys::delete))
-        // Only where a path and its method exist: an unknown path is 404 and a wrong method 405 for everyone.
+        // Authenticates only existing paths and methods: without a credential, an unknown path is 404 and a wrong method 405.
         .route_layer(from_fn_with_state(state.clone(), access::authenticate));
     Router::new()
         .merge(tenants)
         .route("/ready", get(operations::ready))
         .route("/metrics", get(operations::metrics))
-        // The cores answer these themselves. What they hand over has another method.
+        // The cores answer these paths themselves. They hand over only requests with another method.
         .route("/health", any(|| answer::only("GET,HEAD")))
         .route("/v1/functions/{name}/invoke", any(|| answer::only("POST")))
         .route("/v1/functions/{name}/ws", any(|| answer::only("GET")))
@@ -103,11 +104,11 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(state)
 }
 
-/// Runs blocking work on a thread that may block.
+/// [`orama_store::blocking::blocking`] with the error type of all routes.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ApiError::internal(e)))
+    orama_store::blocking::blocking(work).await
 }
 
 #[cfg(test)]

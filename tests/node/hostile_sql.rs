@@ -213,7 +213,7 @@ fn functions_that_cannot_be_interrupted_end_with_their_deadline() {
         }
         // No turn is lost, and no core burns on.
         tenants.does(&tenants.hostile, &[("query", "SELECT 1".into())]);
-        assert!(tenants.node.stderr().contains("a call ran on after its deadline"), "{name}");
+        assert!(tenants.node.stderr().contains("a call exceeded its deadline"), "{name}");
     }
 }
 

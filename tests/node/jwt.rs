@@ -243,7 +243,7 @@ fn keys_rotate_while_the_node_serves() {
     eventually("the old one is refused", || (status(&old), status(&new)) == (401, 200));
     // A mistake changes nothing but the log.
     put_key(&path, "ed25519.pem");
-    eventually("it is told", || node.stderr().contains("stay as they were"));
+    eventually("it is told", || node.stderr().contains("continues with the previous keys"));
     assert_eq!((status(&old), status(&new)), (401, 200));
     assert!(node.stderr().contains("private key"), "{}", node.stderr());
 }

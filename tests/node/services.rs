@@ -144,7 +144,7 @@ fn the_cache_keeps_values_counters_and_their_time() {
         |_, answers| {
             let values: Vec<_> = [0, 2, 8, 10, 12].map(|at: usize| answers[at]["value"].clone()).into();
             assert_eq!(values, ["", "v", "9007199254740992", "short", ""]);
-            assert_eq!((&answers[3]["deleted"], &answers[4]["deleted"]), (&1.into(), &0.into()));
+            assert_eq!((&answers[3]["deleted"], &answers[4]["deleted"]), (&1.into(), &1.into()));
             assert_eq!(answers[5]["value"], 1);
             assert_eq!(answers[6]["value"], 9_007_199_254_740_993_i64);
             assert_eq!(answers[7]["value"], 9_007_199_254_740_992_i64);

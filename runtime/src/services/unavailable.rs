@@ -38,7 +38,7 @@ impl Cache for Unavailable {
         refuse()
     }
 
-    fn delete(&self, _: &Namespace, _: &str) -> Answer<Result<bool, ServiceError>> {
+    fn delete(&self, _: &Namespace, _: &str) -> Answer<Result<(), ServiceError>> {
         refuse()
     }
 

@@ -48,7 +48,6 @@ pub struct Recorder {
     pub outcome: BatchOutcome,
     /// Of cache, secrets and storage.
     pub found: Option<Bytes>,
-    pub deleted: bool,
     pub sum: i64,
     pub response: FetchResponse,
     pub suppressed_triggers: usize,
@@ -64,7 +63,6 @@ impl Default for Recorder {
             fail: None,
             outcome: BatchOutcome::default(),
             found: None,
-            deleted: false,
             sum: 0,
             response: FetchResponse { status: 200, headers: Vec::new(), body: Bytes::new() },
             suppressed_triggers: 0,
@@ -173,9 +171,9 @@ impl Cache for Recorder {
         self.answer(())
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>> {
+    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<(), ServiceError>> {
         self.note(namespace, Call::CacheDelete(key.to_owned()));
-        self.answer(self.deleted)
+        self.answer(())
     }
 
     fn increment(&self, namespace: &Namespace, key: &str, delta: i64) -> Answer<Result<i64, ServiceError>> {

@@ -1,4 +1,4 @@
-//! Who is asking: API keys, what their roles allow, and the key that a node makes for itself on its first start.
+//! Authentication and authorisation: API keys, tokens, roles, and the key that a node creates on its first start.
 
 use crate::limits::TOKEN_MAX_BYTES;
 use crate::registry::RegistryError;
@@ -15,7 +15,7 @@ pub mod jwt;
 
 pub use authority::{Authority, Known};
 
-/// What every API key starts with, so that one is recognised where it should not be.
+/// The prefix of every API key, so that leaked keys can be found by a search.
 const KEY_PREFIX: &str = "orama_";
 
 /// Random bytes in a key.
@@ -24,7 +24,7 @@ const KEY_BYTES: usize = 32;
 /// Length of a key: the prefix and base64url of [`KEY_BYTES`] without padding.
 const KEY_LEN: usize = KEY_PREFIX.len() + 43;
 
-/// What a key may do. Each role may do what the ones after it may.
+/// What a credential may do. Each role includes those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Everything, in every namespace.
@@ -38,7 +38,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word under which it is stored.
+    /// The word that is stored and sent.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,13 +49,13 @@ impl Role {
         }
     }
 
-    /// The role of a word.
+    /// Parses [`Self::as_str`].
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Operator, Self::Admin, Self::Deploy, Self::Invoke].into_iter().find(|r| r.as_str() == word)
     }
 
-    /// Whether a key of this role may do `action` in its own namespace.
+    /// Whether a credential of this role may do `action` in its own namespace.
     #[must_use]
     pub const fn allows(self, action: Action) -> bool {
         match action {
@@ -72,17 +72,17 @@ impl Role {
 pub enum Action {
     /// Run a function.
     Invoke,
-    /// See functions, versions and logs, and the names of secrets.
+    /// Read functions, versions, logs and the names of secrets.
     Read,
-    /// Deploy and delete functions, and what belongs to them.
+    /// Deploy and delete functions, and change their triggers and secrets.
     Deploy,
-    /// See, make and delete API keys.
+    /// List, create and delete API keys.
     ManageKeys,
-    /// See quotas, and how much of them is used.
+    /// Read quotas and their usage.
     SeeUsage,
     /// Act in a namespace other than the credential's own.
     AnyNamespace,
-    /// What concerns the whole node: namespaces, the key that encrypts secrets.
+    /// Manage the node: namespaces, quotas, the master key.
     Operate,
 }
 
@@ -90,36 +90,36 @@ impl Action {
     const fn words(self) -> &'static str {
         match self {
             Self::Invoke => "invoke functions",
-            Self::Read => "read functions, their logs or names of secrets",
+            Self::Read => "read functions, logs or names of secrets",
             Self::Deploy => "change functions, secrets or triggers",
-            Self::ManageKeys => "see, make or delete API keys",
-            Self::SeeUsage => "see quotas and usage",
+            Self::ManageKeys => "list, create or delete API keys",
+            Self::SeeUsage => "read quotas and usage",
             Self::AnyNamespace => "act in another namespace",
-            Self::Operate => "operate the node",
+            Self::Operate => "manage the node",
         }
     }
 }
 
-/// A role does not allow an action.
+/// A credential's role does not allow an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a credential of role {:?} may not {}", .role.as_str(), .action.words())]
 pub struct Forbidden {
     /// The credential's role.
     pub role: Role,
-    /// What it was to do.
+    /// The action that was refused.
     pub action: Action,
 }
 
-/// Why a credential is not known.
+/// Why a credential was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// It is no credential of this node.
-    #[error("the credential is not known")]
+    /// This node does not know the credential.
+    #[error("the credential is unknown; it may have been deleted")]
     Unknown,
-    /// It is longer than any token may be.
+    /// The token is too long.
     #[error("a token may have at most {TOKEN_MAX_BYTES} bytes")]
     TooLong,
-    /// A token that is not accepted.
+    /// The token was refused.
     #[error(transparent)]
     Refused(#[from] jwt::Refusal),
     /// The registry failed.
@@ -127,20 +127,20 @@ pub enum CredentialError {
     Registry(#[from] RegistryError),
 }
 
-/// A known caller.
+/// A credential that was accepted.
 #[derive(Clone)]
 pub struct Credential {
-    /// The tenant that it acts for.
+    /// The namespace that it belongs to.
     pub namespace: Namespace,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
-    /// The key's id, never the key; empty for a token.
+    /// The API key's id, never the key itself; empty for a token.
     pub key_id: String,
-    /// What a verified token says of its bearer.
+    /// The claims of a verified token.
     pub caller: Option<Arc<Caller>>,
 }
 
-// What a token claims is its bearer's business.
+// Claims are personal data, so they are left out.
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credential")
@@ -152,7 +152,7 @@ impl fmt::Debug for Credential {
 }
 
 impl Credential {
-    /// Refuses what the role does not allow.
+    /// Checks that the role allows an action.
     ///
     /// # Errors
     /// [`Forbidden`]
@@ -167,38 +167,38 @@ impl Credential {
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// Makes a key from the system's randomness.
+    /// Generates a key from random bytes of the system.
     ///
     /// # Errors
-    /// When the system has none.
+    /// If the system provides none.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut random = [0_u8; KEY_BYTES];
         getrandom::fill(&mut random)?;
         Ok(Self(format!("{KEY_PREFIX}{}", URL_SAFE_NO_PAD.encode(random))))
     }
 
-    /// The text to hand to its owner.
+    /// The text of the key, for its owner.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 }
 
-// A key must not reach a log by accident.
+// Keeps the key out of logs.
 impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKey(…)")
     }
 }
 
-/// The form in which keys are stored and looked up. Keys are 256 random bits, so a fast hash without salt is enough,
-/// and looking the hash up leaks nothing about the key through timing.
+/// The hash by which keys are stored and looked up. Keys have 256 random bits, so a fast hash without a salt is enough, and the
+/// timing of a lookup reveals nothing about a key.
 #[must_use]
 pub fn key_hash(key: &str) -> [u8; 32] {
     *blake3::hash(key.as_bytes()).as_bytes()
 }
 
-/// Whether a text can be an API key at all. What cannot needs no look-up.
+/// Whether a text has the form of an API key. Any other text needs no lookup.
 #[must_use]
 pub fn looks_like_key(text: &str) -> bool {
     text.len() == KEY_LEN

@@ -1,9 +1,9 @@
-//! Events: what is published to a topic runs the functions that have a trigger on it, at least once each.
+//! Events: each message of a topic runs the functions that have a trigger on the topic, at least once.
 //!
 //! A publish is durable, with a job for each trigger, before it is acknowledged ([`writer`]). Jobs of one trigger run one
-//! at a time in the order of their acceptance; one that waits for its retry holds back none behind it ([`turn`]).
-//! Different triggers run beside each other, within bounds ([`dispatcher`]). A job's row goes after its function
-//! succeeded, so a crash may run it again, and never forgets it.
+//! at a time in the order of their acceptance; a job that waits for its retry does not delay the jobs after it ([`turn`]).
+//! Different triggers run concurrently, within bounds ([`dispatcher`]). A job's row is deleted after its function succeeded, so
+//! a crash may run it again but never loses it.
 
 use crate::limits::EVENT_CHANGES_MAX;
 use crate::records::Records;
@@ -50,16 +50,16 @@ pub use topic::{InvalidTopic, check_topic};
 /// The file's name in the data folder.
 const FILE: &str = "events.db";
 
-/// The name of the copy of events that are shared; what the node had for itself stays beside it.
+/// The file name of the replica of shared events. The node's own events stay beside it.
 pub(crate) const COPY: &str = "events-copy.db";
 
-/// Where dispatchers are told that there are jobs.
+/// The internal topic of wake-ups for dispatchers.
 const WAKE_TOPIC: &str = "orama.jobs";
 
-/// Queues that one wake-up names; with more, everyone looks for themselves.
+/// Maximum queues named in one wake-up; with more, every dispatcher checks all queues.
 const WAKE_QUEUES_MAX: usize = 256;
 
-/// Why the events failed.
+/// A failure of the event store.
 #[derive(Debug, thiserror::Error)]
 pub enum EventsError {
     /// The file cannot be opened, read or written.
@@ -74,7 +74,7 @@ pub enum EventsError {
 }
 
 impl EventsError {
-    /// Why events that are shared cannot be changed now, where that is the reason.
+    /// The replica's error, if that is why shared events cannot be changed.
     #[must_use]
     pub fn unavailable(&self) -> Option<&ReplicaError> {
         match self {
@@ -90,40 +90,40 @@ impl From<rusqlite::Error> for EventsError {
     }
 }
 
-/// A function's run for an event.
+/// A function to run for an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Triggered {
-    /// The tenant.
+    /// Its namespace.
     pub namespace: Namespace,
-    /// What runs, in its newest version.
+    /// The function; its newest version runs.
     pub function: FunctionName,
     /// Its standard input.
     pub event: Bytes,
-    /// How many triggers stand behind it.
+    /// The depth of the event.
     pub depth: u32,
-    /// Counts from 1.
+    /// The attempt, counted from 1.
     pub attempt: u32,
 }
 
-/// What came of a [`Triggered`].
+/// The result of a [`Triggered`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ran {
     /// The function succeeded.
     Succeeded,
     /// The function failed.
     Failed {
-        /// Why, in words for its author.
+        /// The error, for the function's author.
         error: String,
-        /// Under which it is in the logs.
+        /// The id of the attempt in the logs.
         request_id: String,
-        /// Further attempts that its version asks for.
+        /// Retries that the version is configured with.
         retry_count: u32,
-        /// The pause before the next one.
+        /// The pause before the next attempt.
         retry_delay: Duration,
     },
     /// This node does not know the function: it was deleted, or the node's registry is behind.
     UnknownFunction,
-    /// The node had no room, or is about to end: it did not run.
+    /// The function did not run, because the node had no room or is stopping.
     NoRoom,
 }
 
@@ -133,18 +133,18 @@ pub type Run = Arc<dyn Fn(Triggered) -> Answer<Ran> + Send + Sync>;
 /// Tells dispatchers which queues got jobs.
 type Wake = Arc<dyn Fn(Vec<(i64, Namespace)>) + Send + Sync>;
 
-/// What happened to jobs since the start, and how many there are now.
+/// Counts of jobs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct JobCounts {
-    /// Accepted and not running now, those that wait for a retry included.
+    /// Jobs that wait now, including those that wait for a retry.
     pub waiting: u64,
-    /// Running now.
+    /// Jobs that run now.
     pub running: u64,
-    /// Handled by their function.
+    /// Jobs handled since the start.
     pub delivered: u64,
-    /// Attempts that failed and were followed by another.
+    /// Failed attempts since the start that were retried.
     pub retried: u64,
-    /// Jobs that became dead letters.
+    /// Jobs that became dead letters since the start.
     pub dead: u64,
 }
 
@@ -158,7 +158,7 @@ struct Counters {
 
 struct Inner {
     database: Arc<Database>,
-    /// Bounded by [`EVENT_CHANGES_MAX`]. Gone when the last clone is dropped, which tells the writer to finish.
+    /// Bounded by [`EVENT_CHANGES_MAX`]. Dropped with the last clone, which tells the writer to finish.
     changes: Option<mpsc::SyncSender<Change>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     tallies: Arc<Tallies>,
@@ -167,13 +167,13 @@ struct Inner {
     pubsub: Arc<dyn PubSub>,
     wake: Wake,
     backplane: Handle,
-    /// This process, in leases.
+    /// The id of this process in leases.
     owner: String,
     counters: Counters,
-    /// Counts what other nodes did to jobs.
+    /// Advances with each change of jobs by another node.
     elsewhere: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
-    /// Told when the dispatcher has ended.
+    /// Receives when the dispatcher has ended.
     stopped: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
@@ -183,8 +183,7 @@ pub struct NodeEvents {
 }
 
 impl NodeEvents {
-    /// Opens the events of a data folder, which is this node's alone, and starts their writer. Jobs run from
-    /// [`Self::start`] on.
+    /// Opens this node's own events in a data folder and starts their writer. Jobs run after [`Self::start`].
     ///
     /// # Errors
     /// [`EventsError`]
@@ -199,10 +198,10 @@ impl NodeEvents {
         Self::with(database, registry, pubsub, backplane)
     }
 
-    /// The same for events that other nodes share: a trigger's jobs run on the one that holds its lease.
+    /// Opens events that nodes share: a trigger's jobs run on the node that holds its lease.
     ///
     /// # Errors
-    /// [`EventsError`], which names the file or the key of the config.
+    /// [`EventsError`], which names the file or the config key.
     pub fn open_shared(dir: &Path, registry: &Registry, shared: Shared) -> Result<Self, EventsError> {
         let (pubsub, backplane) = (Arc::clone(&shared.pubsub), shared.backplane.clone());
         let database = Database::open_shared(dir, COPY, schema::SHARED, shared)?;
@@ -258,36 +257,36 @@ impl NodeEvents {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Begins to run jobs: at most `running_max` at once, and of one namespace a part of that. `run` hands the records of
-    /// what it ran over to `records` before it answers.
+    /// Starts to run jobs: at most `running_max` at once, and a part of that for one namespace. `run` must submit its invocation
+    /// records to `records` before it answers.
     pub fn start(&self, run: Run, records: Records, running_max: usize) {
         let (ended, stopped) = mpsc::sync_channel(1);
         *self.inner.stopped.lock() = Some(stopped);
         let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&self.inner), run, records, running_max);
         self.inner.backplane.spawn(async move {
             dispatcher.run().await;
-            // Nobody waits when the node did not stop us.
+            // There is no receiver if the node did not ask to stop.
             let _gone = ended.send(());
         });
     }
 
-    /// Begins no job any more; those that run go on.
+    /// Starts no further job. Running jobs continue.
     pub fn stop(&self) {
         self.inner.stopping.send_replace(true);
     }
 
-    /// Waits until what ran has ended and is written down, and gives the leases back. Blocks.
+    /// Waits until all running jobs have ended and their outcomes are durable, and releases the leases. Blocks.
     pub fn wait_stopped(&self, patience: Duration) {
         let stopped = self.inner.stopped.lock().take();
-        // An error means that it ended by itself.
+        // An error means that the dispatcher has already ended.
         if let Some(Err(mpsc::RecvTimeoutError::Timeout)) = stopped.map(|s| s.recv_timeout(patience)) {
             tracing::warn!(
-                "triggered functions were still under way when the node ended; they will run again"
+                "triggered functions were still running when the node stopped; they will run again"
             );
         }
     }
 
-    /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
+    /// Checkpoints the write-ahead log; see [`Database::checkpoint`].
     ///
     /// # Errors
     /// [`EventsError::Sqlite`]
@@ -295,7 +294,7 @@ impl NodeEvents {
         Ok(self.inner.database.checkpoint()?)
     }
 
-    /// Whether the file can be read now.
+    /// Checks that the file can be read.
     ///
     /// # Errors
     /// [`EventsError::Sqlite`]
@@ -318,7 +317,7 @@ impl NodeEvents {
     }
 }
 
-/// Why the writer did not take a change.
+/// Why the writer did not accept a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NotTaken {
     /// Its queue is full.
@@ -328,7 +327,7 @@ enum NotTaken {
 }
 
 impl Inner {
-    /// Hands a change to the writer, if its queue has room.
+    /// Queues a change for the writer, if there is room.
     fn try_change(&self, change: Change) -> Result<(), NotTaken> {
         let changes = self.changes.as_ref().ok_or(NotTaken::Ended)?;
         changes.try_send(change).map_err(|error| match error {
@@ -337,7 +336,7 @@ impl Inner {
         })
     }
 
-    /// Hands a change to the writer, and waits for room. Blocks.
+    /// Queues a change for the writer; waits for room. Blocks.
     fn change(&self, change: Change) -> Result<(), NotTaken> {
         let changes = self.changes.as_ref().ok_or(NotTaken::Ended)?;
         changes.send(change).map_err(|_| NotTaken::Ended)
@@ -349,27 +348,27 @@ impl Drop for Inner {
         self.changes = None;
         let writer = self.writer.get_mut().take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!("the writer of events ended with a panic");
+            tracing::error!("the writer of events panicked");
         }
     }
 }
 
-/// Wake-ups leave over the pubsub, so that every node that shares the jobs hears them.
+/// Publishes wake-ups, so that all nodes that share the jobs receive them.
 fn wake(pubsub: Arc<dyn PubSub>, backplane: Handle) -> Wake {
     Arc::new(move |queues| {
         let queues = if queues.len() > WAKE_QUEUES_MAX { Vec::new() } else { queues };
         let message = match serde_json::to_vec(&queues) {
             Ok(message) => Bytes::from(message),
             Err(error) => {
-                tracing::error!(%error, "a wake-up could not be written");
+                tracing::error!(%error, "a wake-up could not be encoded");
                 return;
             }
         };
         let sent = pubsub.publish(WAKE_TOPIC, message);
         backplane.spawn(async move {
-            // Dispatchers look for themselves now and then, so a lost wake-up only costs time.
+            // Dispatchers also poll, so a lost wake-up only delays a job.
             if let Err(error) = sent.await {
-                tracing::warn!(%error, "a wake-up was not sent");
+                tracing::warn!(%error, "a wake-up could not be sent; its jobs start some seconds later");
             }
         });
     })

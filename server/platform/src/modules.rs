@@ -188,8 +188,8 @@ impl Modules {
             tokio::time::sleep(RECONCILE_EVERY).await;
         }
         let (this, wanted) = (self.clone(), Arc::clone(&function));
-        let known = tokio::task::spawn_blocking(move || this.load(&wanted)).await;
-        if let Ok(Ok(None)) = known
+        let known = blocking(move || this.load(&wanted)).await;
+        if let Ok(None) = known
             && let Err(error) = self.join(Arc::clone(&function), false).await
         {
             tracing::debug!(%error, function = %function.name, "a function deployed elsewhere is not ready yet");

@@ -12,6 +12,8 @@ use crate::records::{Filter, Function, Record, Records, TRIGGER_TYPES};
 use bytes::Bytes;
 use orama_runtime::invocation::{LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::blocking::{TaskFailed, blocking};
+use orama_store::causes::Causes;
 use orama_store::ids::new_id;
 use orama_store::limits::{PEER_ALIVE_EVERY, PEER_GONE_AFTER};
 use orama_store::part::PartError;
@@ -199,16 +201,7 @@ impl Peers {
         // So that it has what has just ended here.
         (self.0.flush_cores)().await;
         let (records, id, node) = (self.0.records.clone(), question.id, self.0.id.clone());
-        let found = tokio::task::spawn_blocking(move || {
-            let namespace = Namespace::new(&question.namespace).ok()?;
-            let name = FunctionName::new(&question.function).ok()?;
-            records.flush();
-            let found = records.query(&namespace, &name, &question.filter());
-            found
-                .inspect_err(|error| tracing::warn!(%error, "records could not be read for another node"))
-                .ok()
-        });
-        let found = found.await.ok()??;
+        let found = blocking(move || Ok::<_, TaskFailed>(own_records(&records, &question))).await.ok()??;
         let (mut bytes, count) = (0, found.len());
         let records: Vec<_> = found
             .into_iter()
@@ -269,6 +262,17 @@ impl Peers {
             gathered.records.extend(answer.records.into_iter().map(|record| record.into_record(&function)));
         }
     }
+}
+
+/// What this node's records answer to a question. Blocks.
+fn own_records(records: &Records, question: &Question) -> Option<Vec<Record>> {
+    let namespace = Namespace::new(&question.namespace).ok()?;
+    let name = FunctionName::new(&question.function).ok()?;
+    records.flush();
+    let found = records.query(&namespace, &name, &question.filter()).inspect_err(|error| {
+        tracing::warn!(error = %Causes(error), "records could not be read for another node");
+    });
+    found.ok()
 }
 
 /// A question that waits for answers.

@@ -1,7 +1,7 @@
-//! What became of each invocation: a queue off the hot path, a writer in batches, and the log that tenants read.
+//! Invocation records: a queue that cores fill, a thread that writes batches, and the queries behind a function's logs.
 //!
-//! A record is on its way from [`Records::submit`] to the file for at most about 20 ms, so that is what a killed process
-//! loses. When more arrives than can be written, records are dropped and counted; invocations never wait.
+//! A record reaches the file within about 20 ms of [`Records::submit`]; a killed process loses what has not. Records that do
+//! not fit in the queue are dropped and counted; invocations never wait.
 
 use crate::limits::{RECORDS_QUEUE_MAX, RECORDS_QUEUE_MAX_BYTES};
 use orama_runtime::invocation::{LogMessage, Status};
@@ -24,7 +24,7 @@ pub use retention::Retention;
 /// The file's name in the data folder.
 const FILE: &str = "records.db";
 
-/// Whose records are kept together.
+/// The function to which a record belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Function {
     /// The tenant.
@@ -33,7 +33,7 @@ pub struct Function {
     pub name: FunctionName,
 }
 
-/// A request's id, without memory of its own. A UUID fits; of a longer text only the beginning is kept.
+/// A request's id, stored inline. A UUID fits; a longer text is cut.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
     text: [u8; Self::MAX_BYTES],
@@ -68,7 +68,7 @@ impl std::fmt::Debug for RequestId {
     }
 }
 
-/// One invocation that ended.
+/// The record of one invocation that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// As in the response's `X-Request-ID`.
@@ -79,29 +79,29 @@ pub struct Record {
     pub version: u32,
     /// What caused it; one of [`TRIGGER_TYPES`].
     pub trigger_type: &'static str,
-    /// Counts from 1; more than 1 when it is another try after a failure, under the same request id.
+    /// The attempt, counted from 1. Retries keep the request id.
     pub attempt: u32,
     /// How it ended.
     pub status: Status,
-    /// From its start to its end, in microseconds.
+    /// Duration in microseconds.
     pub duration_us: u64,
     /// Bytes of standard input.
     pub input_size: u64,
     /// Bytes of standard output.
     pub output_size: u64,
-    /// Why it failed, in words.
+    /// The error message of a failure.
     pub error: Option<String>,
-    /// Milliseconds since the Unix epoch.
+    /// Start, in milliseconds since the Unix epoch.
     pub started_at_ms: i64,
-    /// What it logged, in order.
+    /// Its log messages, in order.
     pub messages: Vec<LogMessage>,
 }
 
-/// What can cause an invocation. A record with another word is read back as `other`.
+/// The possible causes of an invocation. An unknown cause is read back as `other`.
 pub const TRIGGER_TYPES: [&str; 3] = ["http", "websocket", "pubsub"];
 
 impl Record {
-    /// Bytes of memory that it takes while it waits, roughly.
+    /// Approximate memory of the record in the queue, in bytes.
     fn cost_bytes(&self) -> usize {
         size_of::<Self>()
             + self.error.as_ref().map_or(0, String::len)
@@ -109,22 +109,22 @@ impl Record {
     }
 }
 
-/// Which records of a function to read.
+/// A filter over the records of one function.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// At most so many, the newest.
+    /// At most this many; the newest are returned.
     pub limit: u32,
-    /// Started at this time or later, in milliseconds since the Unix epoch.
+    /// Only records that started at this time or later, in milliseconds since the Unix epoch.
     pub since_ms: Option<i64>,
-    /// Ended so.
+    /// Only this status.
     pub status: Option<Status>,
-    /// Of this request.
+    /// Only this request.
     pub request_id: Option<String>,
-    /// Of this version.
+    /// Only this version.
     pub version: Option<u32>,
 }
 
-/// Why the records failed.
+/// A failure of the record store.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordsError {
     /// The file cannot be opened or read.
@@ -133,7 +133,7 @@ pub enum RecordsError {
     /// The writer's thread cannot be started.
     #[error("records: cannot start the writer: {0}")]
     Thread(#[source] std::io::Error),
-    /// A row holds what no version of this program writes.
+    /// A row has content that no version of the node writes.
     #[error("records: a stored record is damaged")]
     Damaged,
 }
@@ -144,32 +144,32 @@ impl From<rusqlite::Error> for RecordsError {
     }
 }
 
-/// What the writer is sent.
+/// A command for the writer.
 enum Job {
     Write(Vec<Record>),
     Flush(SyncSender<()>),
 }
 
-/// What is shared with the writer.
+/// Counters shared with the writer.
 #[derive(Default)]
 struct Counters {
     /// Bytes waiting in the queue.
     waiting_bytes: AtomicUsize,
-    /// Records that were not kept since the start.
+    /// Records dropped since the start.
     dropped: AtomicU64,
-    /// Records that were committed since the start.
+    /// Records committed since the start.
     written: AtomicU64,
 }
 
 struct Inner {
     database: Arc<Database>,
     counters: Arc<Counters>,
-    /// Gone when the last clone is dropped, which tells the writer to finish.
+    /// Dropped with the last clone, which tells the writer to finish.
     jobs: Option<SyncSender<Job>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// The records of a node. Clones share them; the last one to go writes what is still waiting.
+/// The records of a node. Clones share them. Dropping the last clone writes what is still queued.
 #[derive(Clone)]
 pub struct Records {
     inner: Arc<Inner>,
@@ -184,7 +184,7 @@ impl Records {
         Self::open_with(dir, Retention::default())
     }
 
-    /// [`Self::open`] with a choice of what is kept.
+    /// [`Self::open`] with another retention.
     ///
     /// # Errors
     /// [`RecordsError`]
@@ -201,7 +201,7 @@ impl Records {
         Ok(Self { inner: Arc::new(Inner { database, counters, jobs: Some(jobs), writer }) })
     }
 
-    /// Hands over records that have ended. Never blocks: what does not fit in the queue is dropped and counted.
+    /// Queues records. Never blocks: records that do not fit in the queue are dropped and counted.
     pub fn submit(&self, batch: Vec<Record>) {
         let cost: usize = batch.iter().map(Record::cost_bytes).sum();
         let counters = &self.inner.counters;
@@ -216,13 +216,13 @@ impl Records {
         }
     }
 
-    /// Waits until everything submitted before is committed. Blocks for one commit, some milliseconds.
+    /// Waits until all records that were submitted earlier are committed. Blocks for one commit, some milliseconds.
     pub fn flush(&self) {
         let (done, wait) = mpsc::sync_channel(1);
         if let Some(jobs) = &self.inner.jobs
             && jobs.send(Job::Flush(done)).is_ok()
         {
-            // An error means that the writer is gone, and with it what there was to wait for.
+            // An error means that the writer has ended, so there is nothing to wait for.
             let _gone = wait.recv();
         }
     }
@@ -240,7 +240,7 @@ impl Records {
         self.inner.database.read(|c| store::query(c, namespace, name, filter))
     }
 
-    /// Deletes every record of a namespace. What was submitted and not yet written stays; see [`Self::flush`]. Blocks.
+    /// Deletes all records of a namespace. Records that are still queued remain; see [`Self::flush`]. Blocks.
     ///
     /// # Errors
     /// [`RecordsError`]
@@ -249,19 +249,19 @@ impl Records {
         Ok(())
     }
 
-    /// Records that were not kept since the start, because the queue was full or the disk failed.
+    /// Records dropped since the start, because the queue was full or the disk failed.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.inner.counters.dropped.load(Ordering::Relaxed)
     }
 
-    /// Records that were committed since the start.
+    /// Records committed since the start.
     #[must_use]
     pub fn written(&self) -> u64 {
         self.inner.counters.written.load(Ordering::Relaxed)
     }
 
-    /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
+    /// Checkpoints the write-ahead log; see [`Database::checkpoint`].
     ///
     /// # Errors
     /// [`RecordsError::Sqlite`]
@@ -283,7 +283,7 @@ impl Drop for Inner {
         self.jobs = None;
         let writer = self.writer.get_mut().take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!("the writer of invocation records ended with a panic");
+            tracing::error!("the writer of invocation records panicked");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What is deployed and who may use it: namespaces, API keys and function versions, in one SQLite file.
+//! The registry: namespaces, API keys, functions, triggers, secrets and objects, in one SQLite file.
 //!
-//! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
+//! Every change is durable before it is acknowledged. All calls block; async callers use the blocking pool.
 
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
@@ -36,13 +36,13 @@ pub use triggers::{AddedTrigger, Trigger};
 /// The file's name in the data folder.
 const FILE: &str = "registry.db";
 
-/// The name of the copy of a registry that is shared; what the node had for itself stays beside it.
+/// The file name of the replica of a shared registry. The node's own registry stays beside it.
 pub(crate) const COPY: &str = "registry-copy.db";
 
 /// Tables whose changes do not move [`Registry::generation`].
 const APART: [&str; 3] = ["secrets", "stored_objects", "quotas"];
 
-/// What a deploy adds. The registry gives it its number, id and times.
+/// A version to be added. The registry assigns its number, id and times.
 #[derive(Clone)]
 pub struct NewVersion {
     /// The tenant; it must exist.
@@ -51,50 +51,50 @@ pub struct NewVersion {
     pub name: FunctionName,
     /// The module.
     pub wasm_hash: WasmHash,
-    /// Where the module is stored.
+    /// The module's content id in the blob store.
     pub wasm_cid: String,
     /// The module's size, in bytes.
     pub wasm_bytes: u64,
-    /// What its author chose.
+    /// Settings chosen by its author.
     pub settings: VersionSettings,
 }
 
-/// What the author of a version chooses. Every value was checked.
+/// Settings that the author of a version chose. Every value has been checked.
 #[derive(Clone)]
 pub struct VersionSettings {
-    /// In MB.
+    /// Memory limit in MB.
     pub memory_limit_mb: u32,
-    /// In seconds.
+    /// Timeout in seconds.
     pub timeout_seconds: u32,
     /// Whether it may be invoked without a credential.
     pub is_public: bool,
-    /// Further attempts after a failure.
+    /// Retries after a failure.
     pub retry_count: u32,
     /// Seconds between attempts.
     pub retry_delay_seconds: u32,
-    /// How its instances come to their invocation.
+    /// How its instances are started.
     pub start: StartMode,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
 
-/// A module that a deleted version ran. Another version may still run it.
+/// A module of a deleted version. Other versions may still use it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModuleRef {
     /// Its identity for the runtime.
     pub wasm_hash: WasmHash,
-    /// Its place in the blob store.
+    /// Its content id in the blob store.
     pub wasm_cid: String,
 }
 
-/// What a delete took away.
+/// The result of a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deleted {
-    /// How many versions; 0 when there was nothing.
+    /// Number of deleted versions; 0 if there were none.
     pub versions: usize,
-    /// Their modules, each once.
+    /// Their modules without duplicates.
     pub modules: Vec<ModuleRef>,
-    /// Whether the function is gone: no version was left, and its triggers went with the last one.
+    /// Whether the function itself was deleted, with its triggers, because no version is left.
     pub whole: bool,
 }
 
@@ -107,7 +107,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the registry in a data folder, recovering what a crash left, or makes an empty one.
+    /// Opens the registry in a data folder, and recovers it after a crash. Creates an empty one if there is none.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], which names the file.
@@ -120,11 +120,11 @@ impl Registry {
         })
     }
 
-    /// Opens this node's copy of a registry that other nodes share, and keeps it up to date. The counts of changes move with
-    /// those of other nodes too.
+    /// Opens this node's replica of a registry that nodes share, and keeps it up to date. Changes made on other nodes advance the
+    /// generations too.
     ///
     /// # Errors
-    /// [`RegistryError::Sqlite`], which names the file or the key of the config.
+    /// [`RegistryError::Sqlite`], which names the file or the config key.
     pub fn open_shared(dir: &Path, shared: Shared) -> Result<Self, RegistryError> {
         let database = Database::open_shared(dir, COPY, schema::SHARED, shared)?;
         let registry = Self { database, generation: Arc::default(), secrets_generation: Arc::default() };
@@ -140,14 +140,14 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Counts the changes. It moves (Release) after a change was committed and before it is acknowledged: whoever
-    /// keeps a copy of anything read here loads it (Acquire) before the read, and drops the copy when it moved.
+    /// The generation. It advances (Release) after a change was committed and before it is acknowledged. A cache of anything
+    /// read here loads it (Acquire) before the read, and drops the entry when it has advanced.
     #[must_use]
     pub fn generation(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.generation)
     }
 
-    /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
+    /// Checkpoints the write-ahead log; see [`Database::checkpoint`].
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -155,7 +155,7 @@ impl Registry {
         Ok(self.database.checkpoint()?)
     }
 
-    /// Whether the registry can be read now.
+    /// Checks that the registry can be read.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -163,11 +163,11 @@ impl Registry {
         Ok(self.database.check()?)
     }
 
-    /// Brings this node's replica to the end of the registry's log, so that the reads after it see every change that any
-    /// node acknowledged before this call. A registry that is not shared always does. Blocks, for a few seconds at most.
+    /// Catches this node's replica up with the end of the registry's log. Later reads see every change that any node acknowledged
+    /// before this call. A registry that is not shared is always up to date. Blocks for a few seconds at most.
     ///
     /// # Errors
-    /// [`RegistryError::Sqlite`] where the end of the log cannot be reached now.
+    /// [`RegistryError::Sqlite`] if the end of the log cannot be reached.
     pub fn catch_up(&self) -> Result<(), RegistryError> {
         Ok(self.database.catch_up()?)
     }
@@ -176,7 +176,7 @@ impl Registry {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Adds the next version of a function. Numbers count from 1 and are never given twice, also after a delete.
+    /// Adds the next version of a function. Numbers start at 1 and are never reused, even after a deletion.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], [`RegistryError::QuotaExceeded`], or a failure to
@@ -235,7 +235,7 @@ impl Registry {
         }))
     }
 
-    /// One version of a function; `None` as the version means the newest.
+    /// Returns one version of a function, the newest if `version` is `None`.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
@@ -254,8 +254,8 @@ impl Registry {
         })
     }
 
-    /// The newest version of each function of a namespace, by name: at most `limit` of those behind the name `after`. Their
-    /// environments are not read.
+    /// Lists the newest version of each function of a namespace, sorted by name: at most `limit` after the name `after`.
+    /// Environments are left empty.
     ///
     /// # Errors
     /// As [`Self::function`].
@@ -272,8 +272,8 @@ impl Registry {
         })
     }
 
-    /// The versions of a function, newest first: at most `limit` of those older than `before`. None when there is no such
-    /// function. Their environments are not read.
+    /// Lists the versions of a function, newest first: at most `limit` older than `before`. Empty if there is no such function.
+    /// Environments are left empty.
     ///
     /// # Errors
     /// As [`Self::function`].
@@ -292,7 +292,7 @@ impl Registry {
         })
     }
 
-    /// Deletes one version, or all of them. The triggers go with the last version.
+    /// Deletes one version, or all of them. Deleting the last version deletes the triggers too.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -323,7 +323,7 @@ impl Registry {
         Ok(Deleted { versions, modules, whole })
     }
 
-    /// Whether any version runs the module stored under a content id.
+    /// Whether any version uses the module with this content id.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -335,13 +335,12 @@ impl Registry {
         found.map_err(RegistryError::from)
     }
 
-    /// Whether anything names a blob, as a module or as an object, by what every node of the cluster had acknowledged before
-    /// this call.
+    /// Whether a module or an object refers to a blob, considering every change that any node acknowledged before this call.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
     pub fn is_blob_named(&self, cid: &str) -> Result<bool, RegistryError> {
-        // A write that changes nothing: it catches up with the other nodes first.
+        // An empty write: it catches up with the other nodes first.
         self.database.write(|t| {
             let found = t
                 .prepare_cached(
@@ -353,7 +352,7 @@ impl Registry {
         })
     }
 
-    /// Every module that some version runs, with one such version.
+    /// Every module in use, with one version that uses it.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
@@ -378,7 +377,7 @@ impl Registry {
         })
     }
 
-    /// The content ids of all objects that some namespace stored.
+    /// The content ids of all stored objects.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -390,7 +389,7 @@ impl Registry {
         })
     }
 
-    /// The content ids of all modules that some version runs.
+    /// The content ids of all modules in use.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]

@@ -1,8 +1,8 @@
-//! The namespaces' secrets: encrypted where they are stored, in plain only in memory.
+//! Secrets of namespaces: encrypted in the registry, in plain text only in memory.
 //!
-//! AES-256-GCM with a random nonce, bound to namespace, name and version. The master key comes from `ORAMA_SECRETS_KEY`, or from
-//! a file; a node that is given neither makes its own file on its first start. Every row says which key encrypted it, so
-//! that keys can be exchanged while the node serves.
+//! AES-256-GCM with a random nonce; namespace, name and version are authenticated. The master key comes from `ORAMA_SECRETS_KEY`
+//! or from a file. A node that has neither creates a file on its first start. Every row names the key that encrypted it, so keys
+//! can be rotated while the node serves.
 
 use crate::limits::SECRETS_RESEALED_AT_ONCE;
 use crate::registry::secrets::Walk;
@@ -12,6 +12,7 @@ use key_file::KeyFile;
 use keys::{MasterKey, Place};
 use orama_runtime::names::{Namespace, SecretName};
 use orama_runtime::services::SecretValue;
+use orama_store::causes::Problem;
 use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,72 +28,71 @@ pub use self::core::CoreSecrets;
 pub use crash::forbid_core_dumps;
 pub use keys::MasterKeys;
 
-/// The variable that holds master keys, with commas between them.
+/// The environment variable that holds master keys, separated by commas.
 pub const KEY_VARIABLE: &str = "ORAMA_SECRETS_KEY";
 
-/// The name of the key file that a node makes in its data folder.
+/// The name of the key file that a node creates in its data folder.
 const KEY_FILE: &str = "secrets.key";
 
-/// Pause of a rotation between its transactions, in which others get to write.
+/// The pause between two transactions of a rotation, in which other writers run.
 const ROTATION_PAUSE: Duration = Duration::from_millis(1);
 
-/// How often a read that met a change of keys is tried; a second change right behind the first would take a rotation
-/// that ends within a look-up.
+/// Attempts of a read that meets a change of keys. A third attempt would need a rotation that ends within one lookup.
 const READ_ATTEMPTS: usize = 4;
 
-/// Secrets named in one message.
+/// Maximum secrets named in one message.
 const NAMES_SHOWN: usize = 10;
 
-/// Why the secrets cannot be used, or a rotation failed.
+/// Why secrets cannot be used, or why a rotation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretsError {
-    /// The key file cannot be read, or does not hold keys.
+    /// The key file cannot be read, or has no valid keys.
     #[error("master key of the secrets: {}: {problem}", path.display())]
     KeyFile {
         /// The file.
         path: PathBuf,
         /// What is wrong with it, without its content.
-        problem: String,
+        #[source]
+        problem: Problem,
     },
-    /// Secrets are stored that no key here can read.
+    /// Stored secrets need a key that this node lacks.
     #[error("{source_name} lacks the master key of stored secrets ({count}); {missing}. {help}")]
     KeyMissing {
         /// The file or variable.
         source_name: String,
-        /// How many secrets.
+        /// How many secrets need it.
         count: u32,
         /// The missing keys' ids.
         missing: String,
-        /// What can be done.
+        /// What the operator can do.
         help: &'static str,
     },
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// Another rotation is under way.
-    #[error("the master key is being exchanged already")]
+    /// Another rotation is running.
+    #[error("a rotation of the master key is already running; try again when it has finished")]
     Rotating,
-    /// Values that do not decrypt. The old keys stay.
+    /// Some values do not decrypt. The old keys are kept.
     #[error(
         "damaged secrets ({count}) could not be encrypted with the new key: {names}; set or delete them, then try again"
     )]
     Damaged {
         /// How many.
         count: usize,
-        /// The first of them, as namespace/name.
+        /// The first ones, as namespace/name.
         names: String,
     },
 }
 
-/// Where the master keys come from.
+/// The source of the master keys.
 #[derive(Debug, Clone)]
 enum Source {
     /// [`KEY_VARIABLE`].
     Variable,
-    /// A file of this node's own, which a rotation writes.
+    /// This node's own file, which a rotation writes.
     File(PathBuf),
-    /// A file that the operator copies to every node that shares the secrets, and may change while they serve. Nodes only read
-    /// it.
+    /// A file that the operator distributes to all nodes of a cluster and may change while they serve. Nodes only read it.
     Shared(PathBuf),
 }
 
@@ -105,14 +105,14 @@ impl Source {
     }
 }
 
-/// What a rotation did.
+/// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
-    /// The key that encrypts everything now.
+    /// The id of the key that now encrypts all secrets.
     pub key_id: String,
-    /// Secrets that were encrypted anew.
+    /// Number of secrets that were re-encrypted.
     pub reencrypted: u64,
-    /// Keys of [`KEY_VARIABLE`] that can be taken out of it; none where a file is used, as it holds only the new key.
+    /// Ids of keys that can be removed from [`KEY_VARIABLE`]. Empty where a file is used.
     pub unneeded: Vec<String>,
 }
 
@@ -122,15 +122,15 @@ pub struct SecretStore {
     generation: Arc<AtomicU64>,
     keys: RwLock<Arc<MasterKeys>>,
     source: Source,
-    /// Held by a rotation; whether one has begun and not ended.
+    /// Locked by a rotation. The value says whether one is unfinished.
     rotation: Mutex<bool>,
 }
 
 impl SecretStore {
-    /// Finds the master keys, or makes one where nothing is encrypted yet and none is named.
+    /// Reads the master keys. Creates one if no key is configured and no secret is stored.
     ///
     /// # Errors
-    /// When the keys cannot be read, or do not open everything that is stored.
+    /// If the keys cannot be read, or a stored secret needs another key.
     pub fn open(registry: &Registry, places: &Places, data: &Path) -> Result<Self, SecretsError> {
         let needed = registry.secret_key_ids()?;
         let (source, keys, rotating) = find_keys(places, data, needed.is_empty())?;
@@ -146,11 +146,9 @@ impl SecretStore {
                     count: missing.iter().map(|(_, count)| count).sum(),
                     missing: missing_words(&missing, keys.as_ref()),
                     help: match source {
-                        Source::Variable => {
-                            "Add the missing keys behind the first, with a comma between them"
-                        }
+                        Source::Variable => "Add the missing keys after the first one, separated by commas",
                         Source::File(_) | Source::Shared(_) => {
-                            "Restore the file from a backup, or add the missing keys to it, one a line"
+                            "Restore the file from a backup, or add the missing keys to it, one per line"
                         }
                     },
                 });
@@ -165,7 +163,7 @@ impl SecretStore {
         })
     }
 
-    /// Whether a rotation makes a new key, and does not just use the one that the operator gave first.
+    /// Whether a rotation creates a new key, instead of using the first one that the operator configured.
     pub fn makes_keys(&self) -> bool {
         matches!(self.source, Source::File(_))
     }
@@ -183,7 +181,7 @@ impl SecretStore {
         *self.keys.write() = Arc::new(keys);
     }
 
-    /// A secret's value now. Blocks.
+    /// Reads a secret. Blocks.
     ///
     /// # Errors
     /// [`RegistryError::DamagedSecret`], or a failure of the registry.
@@ -197,15 +195,16 @@ impl SecretStore {
         for _ in 0..READ_ATTEMPTS {
             let keys = self.keys();
             let Some(stored) = self.registry.secret(namespace, name)? else { return Ok(None) };
-            // A rotation between the two lines above may have brought a key that they do not have.
+            // A rotation may have added a key after `keys` was read.
             if let Some(key) = keys.find(&stored.sealed.key_id) {
                 let value = key.open(namespace.as_str(), name.as_str(), stored);
                 return value.map(Some).ok_or_else(damaged);
             }
             if missing.is_none() {
-                // Another node may have been faster to see a new key.
-                self.reload()
-                    .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys could not be read"));
+                // Another node may have read a new key from the shared file earlier.
+                self.reload().unwrap_or_else(
+                    |error| tracing::warn!(%error, "the master keys could not be read again"),
+                );
             }
             missing = Some(stored.sealed.key_id);
         }
@@ -221,13 +220,13 @@ impl SecretStore {
     /// As [`Registry::set_secret`].
     pub fn set(&self, namespace: &Namespace, name: &SecretName, value: &str) -> Result<(), RegistryError> {
         self.registry.set_secret(namespace, name, |version| {
-            // Asked for inside the transaction: once a rotation has begun to rewrite rows, none is written with an old key.
+            // Read inside the transaction: when a rotation has begun to rewrite rows, no row is written with an old key.
             let place = Place { namespace: namespace.as_str(), name: name.as_str(), version };
             Ok(self.keys().current().seal(place, value)?)
         })
     }
 
-    /// Deletes a secret; `false` when there was none. Blocks; durable when it returns.
+    /// Deletes a secret. Returns `false` if there is none. Blocks; durable when it returns.
     ///
     /// # Errors
     /// A failure of the registry.
@@ -235,7 +234,7 @@ impl SecretStore {
         self.registry.delete_secret(namespace, name)
     }
 
-    /// The names of a namespace's secrets, sorted. Blocks.
+    /// Lists the names of a namespace's secrets, sorted. Blocks.
     ///
     /// # Errors
     /// A failure of the registry.
@@ -243,14 +242,14 @@ impl SecretStore {
         self.registry.secret_names(namespace)
     }
 
-    /// Encrypts everything with a new key, or with the first of [`KEY_VARIABLE`], while others read and write. Blocks.
+    /// Re-encrypts all secrets with a new key, or with the first one of [`KEY_VARIABLE`], while the node serves. Blocks.
     ///
-    /// The new key is in the file before anything is encrypted with it, and the old ones leave the file when nothing
-    /// needs them any more. So a crash at any point leaves a file that opens everything, and says that a rotation is to
-    /// be finished. One that failed is gone on with, with the key it had made.
+    /// The new key is in the file before it encrypts the first secret. Old keys leave the file when no secret needs them. After a
+    /// crash, the file therefore opens every secret and says that a rotation is unfinished. A rotation that failed is continued
+    /// with the key that it created.
     ///
     /// # Errors
-    /// [`SecretsError`]. Everything can be read as before.
+    /// [`SecretsError`]. All secrets remain readable.
     pub fn rotate(&self) -> Result<Rotation, SecretsError> {
         let mut unfinished = self.rotation.try_lock().ok_or(SecretsError::Rotating)?;
         self.reload()?;
@@ -261,7 +260,8 @@ impl SecretStore {
             let on_disk = key_file::read(path)
                 .map_err(|problem| SecretsError::KeyFile { path: path.clone(), problem })?;
             if on_disk.is_some_and(|file| file.keys != *keys) {
-                let problem = "it was changed since the node started; start the node again first".to_owned();
+                let problem =
+                    "the file was changed after the node had started; restart the node first".into();
                 return Err(SecretsError::KeyFile { path: path.clone(), problem });
             }
             let new = MasterKey::generate().map_err(RegistryError::from)?;
@@ -273,32 +273,35 @@ impl SecretStore {
         self.finish(&mut unfinished)
     }
 
-    /// Takes the keys that a shared file holds now, so that all nodes have a new key before one of them encrypts with it.
-    /// Blocks.
+    /// Reads a shared key file again, so that all nodes have a new key before one of them encrypts with it. Blocks.
     ///
     /// # Errors
-    /// When the file does not hold what it must; the keys stay as they were.
+    /// If the file is not valid or lacks a key in use. The node continues with its previous keys.
     pub fn reload(&self) -> Result<(), SecretsError> {
         let Source::Shared(path) = &self.source else { return Ok(()) };
         let failed = |problem| SecretsError::KeyFile { path: path.clone(), problem };
         let file = key_file::read(path).map_err(failed)?;
-        let keys = file.ok_or_else(|| failed("there is no such file any more".to_owned()))?.keys;
+        let keys = file.ok_or_else(|| failed("the file does not exist any more".into()))?.keys;
         if keys == *self.keys() {
             return Ok(());
         }
         let lacks = |id: &String| keys.find(id).is_none() && self.keys().find(id).is_some();
         if let Some((id, _)) = self.registry.secret_key_ids()?.into_iter().find(|(id, _)| lacks(id)) {
-            return Err(failed(format!(
-                "it lacks the key {id}, which stored secrets need; the keys of before are used on"
-            )));
+            let problem = format!(
+                "it lacks the key {id}, which stored secrets need; the node continues with its previous keys"
+            );
+            return Err(failed(problem.into()));
         }
-        tracing::info!(key_id = keys.current().id(), "the file with the secrets' keys was changed");
+        tracing::info!(
+            key_id = keys.current().id(),
+            "the master key file was changed, and its keys are in use"
+        );
         self.replace_keys(keys);
         Ok(())
     }
 
-    /// Ends a rotation that an earlier run of the node began and did not end. Blocks. A failure is logged: everything
-    /// can be read all the same, and the next start or rotation tries again.
+    /// Finishes a rotation that was interrupted by the end of the process. Blocks. A failure is logged: all secrets remain
+    /// readable, and the next start or rotation tries again.
     pub fn finish_rotation_at_start(&self) {
         let mut unfinished = self.rotation.lock();
         if !*unfinished {
@@ -308,9 +311,11 @@ impl SecretStore {
             Ok(rotation) => tracing::info!(
                 key_id = rotation.key_id,
                 reencrypted = rotation.reencrypted,
-                "finished the exchange of the secrets' key"
+                "finished an interrupted rotation of the master key"
             ),
-            Err(error) => tracing::warn!(%error, "the exchange of the secrets' key is still to be finished"),
+            Err(error) => {
+                tracing::warn!(%error, "an interrupted rotation of the master key could not be finished; the next start tries again")
+            }
         }
     }
 
@@ -332,7 +337,7 @@ impl SecretStore {
         Ok(Rotation { key_id: keys.current().id().to_owned(), reencrypted, unneeded })
     }
 
-    /// Encrypts with the current key whatever another one encrypted. When it succeeds, nothing needs another one.
+    /// Re-encrypts with the current key every secret that another key encrypted. Afterwards no secret needs another key.
     fn reencrypt(&self, keys: &MasterKeys) -> Result<u64, SecretsError> {
         let current = keys.current();
         let mut damaged = Vec::new();
@@ -363,7 +368,7 @@ impl SecretStore {
         if damaged.is_empty() {
             return Ok(looked_at as u64);
         }
-        // A step that ran again found the same.
+        // A transaction that runs again finds the same rows.
         damaged.sort_unstable();
         damaged.dedup();
         let count = damaged.len();
@@ -374,8 +379,7 @@ impl SecretStore {
 
 type Found = (Source, Option<MasterKeys>, bool);
 
-/// The keys and where they are from; `None` where the node's own file is missing and must not be made anew. And whether
-/// a rotation is under way.
+/// The keys, their source, and whether a rotation is unfinished. The keys are `None` if the node's own file is missing.
 fn find_keys(places: &Places, data: &Path, may_make: bool) -> Result<Found, SecretsError> {
     if let Some(keys) = &places.secrets_keys {
         return Ok((Source::Variable, Some(keys.clone()), false));
@@ -384,8 +388,8 @@ fn find_keys(places: &Places, data: &Path, may_make: bool) -> Result<Found, Secr
     let path = places.secrets_key_file.as_ref().unwrap_or(&own);
     let failed = |problem| SecretsError::KeyFile { path: path.clone(), problem };
     if let Some(KeyFile { keys, rotating }) = key_file::read(path).map_err(failed)? {
-        // A link stays one when the file is replaced.
-        let file = path.canonicalize().map_err(|error| failed(error.to_string()))?;
+        // Resolved, so that replacing the file keeps a symbolic link.
+        let file = path.canonicalize().map_err(|error| failed(Problem::of(error)))?;
         key_file::warn_of_readers(&file);
         if places.secrets_key_file.is_some() && places.backends.platform.is_some() {
             return Ok((Source::Shared(file), Some(keys), false));
@@ -393,9 +397,9 @@ fn find_keys(places: &Places, data: &Path, may_make: bool) -> Result<Found, Secr
         return Ok((Source::File(file), Some(keys), rotating));
     }
     if places.secrets_key_file.is_some() {
-        // A mistyped path must not quietly become another key.
+        // A mistyped path must not silently create another key.
         return Err(failed(
-            "there is no such file, and the config names it; `openssl rand -hex 32` makes a key".to_owned(),
+            "the configured file does not exist; `openssl rand -hex 32` generates a key".into(),
         ));
     }
     if !may_make {
@@ -413,15 +417,15 @@ fn missing_words(missing: &[&(String, u32)], keys: Option<&MasterKeys>) -> Strin
     match keys {
         Some(keys) => {
             let found = ids(keys.all().map(MasterKey::id).collect());
-            format!("missing: key id {missing}; there: {found}")
+            format!("missing key id: {missing}; key ids found: {found}")
         }
-        None => format!("missing: key id {missing}; there is no such file"),
+        None => format!("missing key id: {missing}; the file does not exist"),
     }
 }
 
 fn write_keys(path: &Path, file: &KeyFile) -> Result<(), SecretsError> {
     key_file::write(path, file)
-        .map_err(|error| SecretsError::KeyFile { path: path.to_owned(), problem: error.to_string() })
+        .map_err(|error| SecretsError::KeyFile { path: path.to_owned(), problem: Problem::of(error) })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What guests store: bytes in a blob store of their own, and in the registry who may read them.
+//! Objects that guests store: bytes in a blob store of their own, and in the registry which namespace may read them.
 //!
-//! A put holds its blob from before the bytes are written until the registry names it. A removal looks at the registry
-//! and removes while no hold can be taken. So neither takes away what the other has just named.
+//! A put holds its blob from before the bytes are written until the registry names it. A removal checks the registry and removes
+//! the blob while no hold can be taken. A removal therefore never removes a blob that a put has just named.
 
 use crate::disk::DiskReserve;
 use crate::limits::STORAGE_THREADS_MAX;
@@ -11,6 +11,7 @@ use orama_runtime::limits::STORAGE_MAX_BYTES;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ErrorCode, ServiceError, Storage};
 use orama_store::blob::{BlobError, Blobs, cid};
+use orama_store::blocking::blocking_on;
 use orama_store::limits::START_CLEANING_MAX;
 use orama_store::part::PartError;
 use std::sync::Arc;
@@ -21,9 +22,9 @@ use tokio::sync::Semaphore;
 #[derive(Clone)]
 pub struct ObjectStorage {
     store: Store,
-    /// Where it waits for the disk.
+    /// The threads that wait for the disk.
     backplane: Handle,
-    /// Bounds the objects in memory.
+    /// Bounds concurrent calls, and therefore the objects in memory.
     threads: Arc<Semaphore>,
 }
 
@@ -35,17 +36,17 @@ struct Store {
 }
 
 impl ObjectStorage {
-    /// Storage over a blob store that nothing else uses; puts are refused when the disk has no room.
+    /// Creates the storage over a blob store that nothing else uses. Puts are refused if the disk has no room.
     pub fn new(registry: Registry, blobs: Arc<dyn Blobs>, disk: DiskReserve, backplane: Handle) -> Self {
         let threads = Arc::new(Semaphore::new(STORAGE_THREADS_MAX));
         Self { store: Store { registry, disk, blobs }, backplane, threads }
     }
 
-    /// Forgets what a namespace stored, and removes what no other one stored. A blob that cannot be removed is logged, and
+    /// Removes a namespace's objects, and the blobs that no other namespace has stored. A failure to remove a blob is logged, and
     /// the next start tries again. Blocks.
     ///
     /// # Errors
-    /// When the registry fails; nothing is forgotten then.
+    /// If the registry fails. Nothing is removed then.
     pub fn remove(&self, namespace: &Namespace) -> Result<(), RegistryError> {
         for cid in self.store.registry.remove_objects(namespace)? {
             self.store.clean(&cid);
@@ -53,8 +54,7 @@ impl ObjectStorage {
         Ok(())
     }
 
-    /// Removes blobs that nobody stored: what a crash left. Looks at a bounded number of them. Blocks; it may run while
-    /// the node serves.
+    /// Removes unreferenced blobs that a crash left. Checks a bounded number of blobs. Blocks; it may run while the node serves.
     pub fn clean_unreferenced(&self) {
         match self.store.blobs.list(START_CLEANING_MAX) {
             Ok(cids) => cids.iter().for_each(|cid| self.store.clean(cid)),
@@ -62,12 +62,12 @@ impl ObjectStorage {
         }
     }
 
-    /// Tries removals again that failed.
+    /// Retries failed removals.
     pub fn retry_removals(&self) {
         self.store.blobs.retry_removals();
     }
 
-    /// Gives servers back the objects that they lost; how many those were.
+    /// Restores objects that servers have lost. Returns how many they were.
     ///
     /// # Errors
     /// The registry's or the blob store's.
@@ -76,7 +76,7 @@ impl ObjectStorage {
         Ok(self.store.blobs.repair(&in_use)?)
     }
 
-    /// Whether the blob store can be used.
+    /// Checks that the blob store can be used.
     ///
     /// # Errors
     /// The blob store's own.
@@ -84,7 +84,7 @@ impl ObjectStorage {
         self.store.blobs.check()
     }
 
-    /// Runs work with the disk when it has its turn.
+    /// Runs blocking work when a permit is free.
     fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, ServiceError> + Send + 'static,
@@ -92,19 +92,13 @@ impl ObjectStorage {
         let (threads, backplane, store) =
             (Arc::clone(&self.threads), self.backplane.clone(), self.store.clone());
         Box::pin(async move {
-            let stopping = || ServiceError::unavailable("the node is stopping");
-            let turn = threads.acquire_owned().await.map_err(|_| stopping())?;
-            let done = backplane.spawn_blocking(move || {
-                let result = work(&store);
-                drop(turn);
-                result
+            let turn = threads.acquire_owned().await;
+            let turn = turn.map_err(|_| ServiceError::unavailable("the node is stopping"))?;
+            let done = blocking_on(&backplane, move || {
+                let _turn = turn;
+                work(&store)
             });
-            done.await.unwrap_or_else(|error| {
-                if error.is_cancelled() {
-                    return Err(stopping());
-                }
-                Err(failed(&error))
-            })
+            done.await
         })
     }
 }
@@ -113,7 +107,7 @@ impl Storage for ObjectStorage {
     fn put(&self, namespace: &Namespace, bytes: Bytes) -> Answer<Result<String, ServiceError>> {
         if bytes.len() > STORAGE_MAX_BYTES {
             let message =
-                format!("the object has {} bytes; at most {STORAGE_MAX_BYTES} are possible", bytes.len());
+                format!("the object has {} bytes; at most {STORAGE_MAX_BYTES} are allowed", bytes.len());
             let refused = Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
             return Box::pin(std::future::ready(refused));
         }
@@ -145,7 +139,7 @@ impl Store {
             confirm(&*self.blobs, &cid);
         }
         drop(hold);
-        // Also what was taken away again meanwhile, and left alone because it was held.
+        // Also removes a blob that was unreferenced meanwhile and was kept because of this hold.
         self.clean(&cid);
         stored.map(|()| cid)
     }
@@ -156,7 +150,7 @@ impl Store {
         }
         match self.blobs.get(cid) {
             Ok(Some(bytes)) => Ok(Some(bytes)),
-            // The namespace may have gone meanwhile; else the store lost it.
+            // The namespace may have been deleted meanwhile; otherwise the store has lost the blob.
             Ok(None) => match self.registry.has_object(namespace, cid) {
                 Ok(false) => Ok(None),
                 Ok(true) => Err(failed(&format_args!("stored object {cid} is lost"))),
@@ -170,7 +164,7 @@ impl Store {
         }
     }
 
-    /// Removes a blob that nobody stored.
+    /// Removes a blob if it is unreferenced.
     fn clean(&self, cid: &str) {
         let outcome = self.blobs.holds().unless_held(cid, || match self.registry.is_object_referenced(cid) {
             Ok(true) => Ok(()),
@@ -178,7 +172,7 @@ impl Store {
             Err(error) => Err(error.into()),
         });
         if let Some(Err(error)) = outcome {
-            tracing::warn!(%error, cid, "a stored object that nobody may read could not be removed");
+            tracing::warn!(%error, cid, "an unreferenced object could not be removed");
         }
     }
 }
@@ -201,10 +195,10 @@ fn refused(error: StoreError) -> ServiceError {
     }
 }
 
-/// Tells the store that a blob is named now. It was kept before, so a failure is no reason to take anything back.
+/// Tells the store that a blob is named now. The blob is stored already, so a failure reverts nothing.
 pub fn confirm(blobs: &dyn Blobs, cid: &str) {
     if let Err(error) = blobs.confirm(cid) {
-        tracing::warn!(%error, cid, "it is not certain that a blob is still pinned; that is looked at again");
+        tracing::warn!(%error, cid, "a blob may not be pinned; the node checks it again later");
     }
 }
 
@@ -212,16 +206,16 @@ fn not_kept(error: BlobError) -> ServiceError {
     match error {
         BlobError::Unavailable(_) => {
             tracing::warn!(%error, "the object storage cannot be reached");
-            ServiceError::unavailable("the object storage cannot be reached now")
+            ServiceError::unavailable("the object storage cannot be reached now; try again")
         }
         error => failed(&error),
     }
 }
 
-/// The cause is for the node's log: it may name files.
+/// Logs the cause, which may name files, and returns what the guest is told.
 fn failed(error: &dyn std::fmt::Display) -> ServiceError {
     tracing::error!(%error, "the object storage failed");
-    ServiceError::new(ErrorCode::Internal, "the storage failed")
+    ServiceError::new(ErrorCode::Internal, "the storage failed inside the node; its log tells why")
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Moves everything that a node or a cluster stores into one file, and from it into another home or cluster.
+//! Export and import: moves everything that a node or a cluster stores through one file into another home or cluster.
 //!
-//! An archive is a tar file. It contains copies of SQLite files, each of one moment, blobs under their content ids,
-//! and at its end a manifest with the hash of each part. It omits what a node can rebuild (compiled code, caches).
+//! An archive is a tar file. It contains consistent copies of SQLite files, blobs under their content ids, and at its end a
+//! manifest with the hash of each part. It omits what a node can rebuild: artifacts and caches.
 
+use orama_store::causes::{Cause, Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,10 +19,10 @@ mod snapshot;
 pub use export::export;
 pub use import::{import, is_unfinished};
 
-/// The version of the archive's form.
+/// The version of the archive format.
 const FORMAT: u32 = 1;
 
-/// Parts by their names.
+/// Names of parts.
 const REGISTRY: &str = "registry.db";
 const EVENTS: &str = "events.db";
 const RECORDS: &str = "records.db";
@@ -31,7 +32,7 @@ const OBJECTS: &str = "objects";
 const DATABASES: &str = "databases";
 const MANIFEST: &str = "manifest.json";
 
-/// Why nothing was moved, or not all of it.
+/// Why an export or an import failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// The disk.
@@ -42,24 +43,25 @@ pub enum TransferError {
         /// What the system said.
         source: io::Error,
     },
-    /// What was asked for cannot be done; nothing was changed.
+    /// The request cannot be carried out; nothing was changed.
     #[error("{0}")]
-    Refused(String),
-    /// The archive is not what it should be; nothing was changed.
+    Refused(#[source] Problem),
+    /// The archive is damaged or not an archive; nothing was changed.
     #[error("{}: {problem}", path.display())]
     Archive {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: String,
+        #[source]
+        problem: Problem,
     },
-    /// A store failed on the way.
-    #[error("{what}: {message}; run the same command again")]
+    /// A store failed. Running the same command again continues.
+    #[error("{what}: {source}; run the same command again")]
     Store {
-        /// Which one.
+        /// The store.
         what: String,
-        /// What it said.
-        message: String,
+        /// Its error.
+        source: Cause,
     },
 }
 
@@ -69,12 +71,12 @@ impl TransferError {
         |source| Self::File { path, source }
     }
 
-    fn store(what: impl Into<String>, message: &dyn fmt::Display) -> Self {
-        Self::Store { what: what.into(), message: message.to_string() }
+    fn store(what: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Self::Store { what: what.into(), source: source.into() }
     }
 }
 
-/// A part of an archive as its manifest has it.
+/// A part of an archive, as its manifest lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Its size.
@@ -83,23 +85,23 @@ pub struct Part {
     pub blake3: String,
 }
 
-/// What an archive holds.
+/// The manifest of an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// The version of the archive's form.
+    /// The version of the archive format.
     pub format: u32,
-    /// The version of the program that wrote it.
+    /// The version of the node that wrote it.
     pub orama: String,
-    /// When, in milliseconds since 1970.
+    /// When it was written, in milliseconds since the Unix epoch.
     pub exported_at_ms: i64,
     /// All namespaces.
     pub namespaces: Vec<String>,
-    /// Those whose database is in it.
+    /// Namespaces whose database is in the archive.
     pub databases: Vec<String>,
-    /// The master keys that its secrets need.
+    /// Ids of the master keys that its secrets need.
     pub secret_key_ids: Vec<String>,
-    /// Rows by table, modules and objects.
+    /// Numbers of rows by table, of modules and of objects.
     pub counts: BTreeMap<String, u64>,
     /// Its parts.
     pub parts: BTreeMap<String, Part>,
@@ -114,7 +116,7 @@ impl fmt::Display for Manifest {
             writeln!(f, "{what}: {count}")?;
         }
         let key = if self.parts.contains_key(SECRETS_KEY) { "in the archive" } else { "not in the archive" };
-        writeln!(f, "master key of the secrets: {key}")?;
+        writeln!(f, "master key: {key}")?;
         write!(f, "{} parts, {bytes} bytes", self.parts.len())
     }
 }

@@ -26,8 +26,10 @@ use orama_platform::{FlushCores, Platform};
 use orama_runtime::child::Program;
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Confinement, Engine};
+use orama_store::blocking::{TaskFailed, blocking};
 use orama_store::breaker::Breaker;
 use orama_store::cache::Caches;
+use orama_store::causes::Causes;
 use orama_store::database::Databases;
 use orama_store::database::read_cache::ReadCache;
 use orama_store::egress::Egress;
@@ -167,7 +169,7 @@ impl Assembly<'_> {
             self.backplane.spawn(watch(Arc::clone(&secrets), |secrets: &SecretStore| {
                 secrets
                     .reload()
-                    .unwrap_or_else(|error| tracing::warn!(%error, "the secrets' keys stay as they were"));
+                    .unwrap_or_else(|error| tracing::warn!(%error, "the master keys could not be read again; the node continues with its previous keys"));
             }));
         }
         Ok(secrets)
@@ -351,8 +353,12 @@ fn node_name(address: SocketAddr) -> String {
 async fn watch<T: Send + Sync + 'static>(keys: Arc<T>, reload: fn(&T)) {
     loop {
         let keys = Arc::clone(&keys);
-        if let Err(error) = tokio::task::spawn_blocking(move || reload(&keys)).await {
-            tracing::error!(%error, "the keys could not be read again");
+        let reloaded = blocking(move || {
+            reload(&keys);
+            Ok::<_, TaskFailed>(())
+        });
+        if let Err(error) = reloaded.await {
+            tracing::error!(error = %Causes(&error), "the keys could not be read again");
         }
         tokio::time::sleep(TOKEN_KEYS_LOOK_EVERY).await;
     }

@@ -1,76 +1,87 @@
-//! Who may do what where: the credential of a request, and the namespace that it acts in.
+//! Authenticates requests and selects the namespace that they act in.
 
 use super::{State as AppState, blocking};
 use crate::bearer::bearer;
+use crate::credentials::CredentialMemory;
 use crate::error::ApiError;
-use crate::limits::CREDENTIAL_CACHE_MAX;
+use crate::limits::CREDENTIALS_KNOWN_MAX;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use jiff::Timestamp;
-use moka::sync::Cache;
-use orama_platform::auth::{self, Action, Authority, Credential, Known};
+use orama_platform::auth::{self, Action, Authority, Credential};
 use orama_runtime::names::Namespace;
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-/// Credentials that were looked up, each with the registry's generation from before. One from an older generation
-/// counts as missing, so that a deleted key stops working at once.
+/// Looks credentials up for the control plane, which shares one memory of them.
 #[derive(Clone)]
 pub(super) struct CredentialCache {
-    known: Cache<[u8; 32], (u64, Known)>,
+    memory: Arc<Mutex<CredentialMemory<Arc<Credential>>>>,
     generation: Arc<AtomicU64>,
     authority: Authority,
 }
 
 impl CredentialCache {
     pub(super) fn new(authority: Authority, generation: Arc<AtomicU64>) -> Self {
-        Self { known: Cache::new(CREDENTIAL_CACHE_MAX), generation, authority }
+        let memory = Arc::new(Mutex::new(CredentialMemory::new(CREDENTIALS_KNOWN_MAX)));
+        Self { memory, generation, authority }
     }
 
+    /// Whose credential a text is.
+    ///
+    /// # Errors
+    /// 401 for one that is not known; what the lookup reports.
     pub(super) async fn find(&self, text: &str) -> Result<Arc<Credential>, ApiError> {
         self.authority.screen(text)?;
         let hash = auth::key_hash(text);
-        let generation = self.generation.load(Ordering::Acquire);
-        if let Some((known_at, known)) = self.known.get(&hash)
-            && known_at == generation
-            && known.is_fresh(|| Timestamp::now().as_second().cast_unsigned())
-        {
-            return Ok(known.credential);
+        let (generation, remembered) = {
+            let mut memory = self.memory.lock();
+            (memory.refresh(&self.generation), memory.find(&hash))
+        };
+        if let Some(remembered) = remembered {
+            return remembered;
         }
         let (authority, text) = (self.authority.clone(), text.to_owned());
-        let known = blocking(move || Ok(authority.find(&text)?)).await?;
-        self.known.insert(hash, (generation, known.clone()));
-        Ok(known.credential)
+        let found = blocking(move || Ok(authority.find(&text)?)).await;
+        let mut memory = self.memory.lock();
+        match found {
+            Ok(known) => {
+                memory.keep(generation, hash, Arc::clone(&known.credential), known.expires_s);
+                Ok(known.credential)
+            }
+            Err(error) => {
+                memory.keep_refusal(generation, hash, &error);
+                Err(error)
+            }
+        }
     }
 }
 
-/// Lets a request with a known credential pass, and puts it into the request's extensions.
+/// Refuses a request without a known credential. Otherwise puts the credential into the request's extensions.
 pub(super) async fn authenticate(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    // A core that has looked the credential up does not have it looked up again.
+    // If the core's lookup has refused the credential, it is not looked up again.
     if let Some(error) = request.extensions_mut().remove::<ApiError>() {
         return Err(error);
     }
-    let key = bearer(request.headers())?.ok_or_else(|| {
-        ApiError::unauthorized("a credential is needed: Authorization: Bearer <API key>, or X-API-Key")
-    })?;
+    let key = bearer(request.headers())?.ok_or_else(ApiError::credential_needed)?;
     let first = state.credentials.find(key).await?;
     let _visit = state.app.platform.visitors.enter(&first.namespace);
-    // A deletion of the namespace that begins from now on waits for this request; one that had begun is seen here.
+    // A deletion of the namespace that begins from now on waits for this request. A deletion that began earlier is seen here.
     let credential = state.credentials.find(key).await?;
     request.extensions_mut().insert(credential);
     Ok(next.run(request).await)
 }
 
 impl AppState {
-    /// The namespace that a credential may do `action` in: its own, or the requested one where it may choose.
+    /// The namespace in which the credential does `action`: its own, or the requested one if it may act there.
     ///
     /// # Errors
-    /// 403 when its role or its namespace does not allow it, 404 when an operator names a namespace that is not there.
+    /// 403 if its role or its namespace does not allow it, 404 if an operator names a namespace that does not exist.
     pub(super) async fn namespace(
         &self,
         credential: &Credential,

@@ -1,4 +1,4 @@
-//! What all answers have in common: the request's id, the error body that carries it, and a count.
+//! The layers around all routes: the request id, error bodies and metrics.
 
 use super::State as AppState;
 use crate::error::{ApiError, REQUEST_ID};
@@ -7,13 +7,13 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_LENGTH, HeaderValue};
+use orama_store::ids::new_id;
 use tracing::Instrument;
-use uuid::Uuid;
 
-/// Sees to it that request, log and answer carry the same id.
+/// Gives request, log and answer the same id.
 pub(super) async fn finish(mut request: Request, next: Next) -> Response {
     let given = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let id = given.unwrap_or_else(|| Uuid::now_v7().to_string());
+    let id = given.unwrap_or_else(|| new_id());
     let header = HeaderValue::try_from(&id).ok();
     if let Some(header) = &header {
         request.headers_mut().insert(REQUEST_ID, header.clone());
@@ -32,14 +32,14 @@ pub(super) async fn finish(mut request: Request, next: Next) -> Response {
     response
 }
 
-/// Counts answers.
+/// Counts answers by status.
 pub(super) async fn count(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     state.app.metrics.answered(response.status());
     response
 }
 
-/// 405 for a path whose right method is answered elsewhere.
+/// 405 for a path whose allowed methods are served elsewhere.
 pub(super) async fn only(allow: &'static str) -> Response {
     ([(ALLOW, allow)], ApiError::method_not_allowed()).into_response()
 }

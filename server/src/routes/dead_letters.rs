@@ -1,4 +1,4 @@
-//! Events that a function failed to handle: list, try again, delete.
+//! Dead letters of a function: list, replay, delete.
 
 use super::functions::rfc3339;
 use super::target::{NamespaceQuery, PathName, Target, query};
@@ -100,7 +100,7 @@ fn must_exist(app: &App, namespace: &Namespace, name: &FunctionName) -> Result<(
 }
 
 fn not_found(name: &FunctionName) -> ApiError {
-    let message = format!("function {:?} has no dead letter of this id in this namespace", name.as_str());
+    let message = format!("function {:?} has no dead letter with this id in this namespace", name.as_str());
     ApiError::new(StatusCode::NOT_FOUND, "DEAD_LETTER_NOT_FOUND", message)
 }
 
@@ -145,7 +145,7 @@ async fn replay(
         if id.is_some() && replayed == 0 {
             return Err(not_found(&name));
         }
-        let message = format!("function {:?} is given {replayed} of its dead letters again", name.as_str());
+        let message = format!("replayed {replayed} dead letters of function {:?}", name.as_str());
         Ok((StatusCode::ACCEPTED, Json(Replayed { message, replayed })))
     })
     .await

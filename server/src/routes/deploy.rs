@@ -20,7 +20,7 @@ use std::sync::Arc;
 struct Deployed {
     message: String,
     function: FunctionObject,
-    /// Whether the module had to be compiled; `false` when its code was known.
+    /// Whether the module was compiled; `false` if the node had its artifact.
     compiled: bool,
 }
 
@@ -30,20 +30,22 @@ pub(super) async fn deploy(
     asked: Result<Query<NamespaceQuery>, QueryRejection>,
     form: Result<Multipart, MultipartRejection>,
 ) -> Result<Response, ApiError> {
-    // Before the form is read: whoever may not deploy need not send a module to hear so.
+    // Before the form is read, so that a refused client need not send its module.
     credential.require(Action::Deploy)?;
     let asked = query(asked)?.namespace;
     let form = form.map_err(|e| {
         ApiError::bad_request(
             "INVALID_FORM",
-            format!("a deploy is a multipart/form-data request: {}", e.body_text()),
+            format!("a deploy must be a multipart/form-data request: {}", e.body_text()),
         )
     })?;
     let form = DeployForm::read(form).await?;
     if let (Some(field), Some(parameter)) = (&form.namespace, &asked)
         && field != parameter
     {
-        return Err(ApiError::invalid_config("the form's `namespace` and the query's differ"));
+        return Err(ApiError::invalid_config(
+            "the field `namespace` and the query parameter `namespace` differ; send one of them",
+        ));
     }
     let requested = form.namespace.as_deref().or(asked.as_deref());
     let namespace = state.namespace(&credential, Action::Deploy, requested).await?;

@@ -1,4 +1,4 @@
-//! The deploy form: every field and every key of `metadata`, checked one by one, so that each mistake is named.
+//! Parses and checks the deploy form: all fields and all keys of `metadata`. Errors name the field or the key.
 
 use crate::error::ApiError;
 use crate::limits::CONTROL_BODY_MAX_BYTES;
@@ -16,19 +16,19 @@ use orama_runtime::names::FunctionName;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 
-/// Names of functions that are paths of the API.
+/// Function names that are reserved because they are paths of the API.
 const RESERVED_NAMES: [&str; 1] = ["secrets"];
 
-/// A deploy as it was asked for, checked.
+/// A checked deploy form.
 pub(super) struct DeployForm {
     pub(super) wasm: Bytes,
     pub(super) name: FunctionName,
-    /// As given; whether it may be chosen is for the caller to find out.
+    /// As sent. The caller checks whether the credential may choose it.
     pub(super) namespace: Option<String>,
     pub(super) settings: VersionSettings,
 }
 
-/// What was said, by a field or by a key of `metadata`.
+/// The values, from fields and from keys of `metadata`.
 #[derive(Debug, Default)]
 struct Settings {
     name: Option<FunctionName>,
@@ -42,7 +42,7 @@ struct Settings {
     env_vars: Option<BTreeMap<String, String>>,
 }
 
-/// A value: text in a field of the form, anything in JSON.
+/// A value: text from a field, or any JSON from `metadata`.
 enum Given<'a> {
     Field(&'a str),
     Json(&'a Value),
@@ -71,7 +71,7 @@ impl Given<'_> {
             Self::Json(value) => value.as_i64(),
         };
         let number: i64 = number.ok_or_else(|| expected(key, "a whole number"))?;
-        // The limits know the setting under function.yaml's name.
+        // The limits use the names of function.yaml.
         let setting = Setting { name: "the value", ..setting };
         setting.check(number).map_err(|message| ApiError::invalid_config(format!("`{key}`: {message}")))
     }
@@ -111,7 +111,7 @@ impl Settings {
         Ok(())
     }
 
-    /// A field of its own wins over `metadata`.
+    /// A field takes precedence over `metadata`.
     fn or(self, metadata: Self) -> Self {
         Self {
             name: self.name.or(metadata.name),
@@ -135,9 +135,9 @@ fn function_name(text: &str) -> Result<FunctionName, ApiError> {
     FunctionName::new(text).map_err(|e| refused(e.to_string()))
 }
 
-/// The messages name variables and never their values, which may be secrets.
+/// Parses `env_vars`. Messages name variables and never their values, which may be secrets.
 fn environment(value: &Value) -> Result<BTreeMap<String, String>, ApiError> {
-    let object = value.as_object().ok_or_else(|| expected("env_vars", "an object of texts"))?;
+    let object = value.as_object().ok_or_else(|| expected("env_vars", "an object of strings"))?;
     if object.len() > ENV_MAX_ENTRIES {
         let message = format!("`env_vars` may have at most {ENV_MAX_ENTRIES} entries, got {}", object.len());
         return Err(ApiError::invalid_config(message));
@@ -147,9 +147,9 @@ fn environment(value: &Value) -> Result<BTreeMap<String, String>, ApiError> {
     for (name, value) in object {
         let bad = |what: &str| ApiError::invalid_config(format!("`env_vars`: {name:?} {what}"));
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(bad("cannot be the name of a variable"));
+            return Err(bad("is not a valid name of a variable"));
         }
-        let text = value.as_str().ok_or_else(|| bad("must be a text"))?;
+        let text = value.as_str().ok_or_else(|| bad("must be a string"))?;
         if text.contains('\0') {
             return Err(bad("has a zero byte in its value"));
         }
@@ -157,14 +157,14 @@ fn environment(value: &Value) -> Result<BTreeMap<String, String>, ApiError> {
         env.insert(name.clone(), text.to_owned());
     }
     if bytes > ENV_MAX_BYTES {
-        let message = format!("`env_vars` may have at most {ENV_MAX_BYTES} bytes in all, got {bytes}");
+        let message = format!("`env_vars` may have at most {ENV_MAX_BYTES} bytes in total, got {bytes}");
         return Err(ApiError::invalid_config(message));
     }
     Ok(env)
 }
 
 fn metadata(text: &str) -> Result<Settings, ApiError> {
-    // serde's message may repeat a value, so only the place is told.
+    // serde's message may repeat a value, so only the position is reported.
     let value: Value = serde_json::from_str(text).map_err(|e| {
         ApiError::invalid_config(format!("`metadata` is not JSON: line {}, column {}", e.line(), e.column()))
     })?;
@@ -177,10 +177,10 @@ fn metadata(text: &str) -> Result<Settings, ApiError> {
 }
 
 impl DeployForm {
-    /// Reads and checks the whole form.
+    /// Reads and checks the form.
     ///
     /// # Errors
-    /// 400 when it is not a form, 413 when a part is too large, 422 that names the field or key which is not accepted.
+    /// 400 if it is not a form, 413 if a part is too large, 422 with the name of a field or key that is not accepted.
     pub(super) async fn read(mut form: Multipart) -> Result<Self, ApiError> {
         let (mut wasm, mut fields, mut below) = (None, Settings::default(), Settings::default());
         let mut seen = HashSet::new();
@@ -201,7 +201,7 @@ impl DeployForm {
             } else {
                 fields.set(&name, &Given::Field(text))?;
             }
-            // Known by now, so there are few and they are short.
+            // Only known names, so the map stays small.
             if seen.contains(&name) {
                 return Err(twice(&name));
             }
@@ -232,7 +232,7 @@ fn twice(name: &str) -> ApiError {
 }
 
 async fn read(mut field: Field<'_>, name: &str, limit_bytes: usize) -> Result<Bytes, ApiError> {
-    // The request is in memory already, so a part mostly comes as one piece, which is then not copied.
+    // The request is in memory already, so a part usually arrives as one chunk, which is not copied.
     let mut whole = Bytes::new();
     let mut pieces = BytesMut::new();
     while let Some(chunk) = field.chunk().await.map_err(|e| malformed(&e))? {

@@ -19,7 +19,7 @@ type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type AskedPage = Result<Query<PageQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
-/// A version of a function as the API shows it. Its environment may hold secrets and is not part of it.
+/// A version of a function in the API. It has no environment, which may contain secrets.
 #[derive(Serialize)]
 pub(super) struct FunctionObject {
     id: String,
@@ -33,7 +33,7 @@ pub(super) struct FunctionObject {
     retry_count: u32,
     retry_delay_seconds: u32,
     start: StartMode,
-    /// Why it is started on demand although it could be parked by its mode.
+    /// The start note: why it is started on demand although its mode allows parking.
     #[serde(skip_serializing_if = "Option::is_none")]
     start_note: Option<String>,
     status: &'static str,
@@ -56,7 +56,7 @@ impl FunctionObject {
             retry_delay_seconds: function.retry_delay_seconds,
             start: function.start,
             start_note: notes.get(&function.id),
-            // What is in the registry was compiled, so it can be invoked.
+            // Every version in the registry was compiled, so it can be invoked.
             status: "active",
             created_at: rfc3339(function.created_at_ms),
             updated_at: rfc3339(function.updated_at_ms),
@@ -68,7 +68,7 @@ impl FunctionObject {
     }
 }
 
-/// A time in UTC with milliseconds, such as `2026-02-23T17:18:39.000Z`. What no calendar holds becomes its nearest end.
+/// A time in UTC with milliseconds, such as `2026-02-23T17:18:39.000Z`. A time outside of the calendar is clamped.
 pub(super) fn rfc3339(ms: i64) -> String {
     let end = if ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
     format!("{:.3}", Timestamp::from_millisecond(ms).unwrap_or(end))

@@ -1,15 +1,14 @@
-//! Bodies in JSON.
+//! Parses JSON bodies.
 
 use crate::error::ApiError;
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-/// Takes a request's body, whatever its content type says. What is told of a mistake names a field and never a value,
-/// which may be a secret.
+/// Parses a request's body, whatever its content type is. Errors name a field and never a value, which may be a secret.
 ///
 /// # Errors
-/// 400 that says what is wrong.
+/// 400 with the reason.
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
         let message = match error.classify() {
@@ -21,24 +20,24 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
     })
 }
 
-/// The text in a field that was taken as it stands, so that one of another type can be named.
+/// The string in a field of any type, so that the error can name the field.
 ///
 /// # Errors
-/// 400 that names the field.
+/// 400 with the name of the field.
 pub(super) fn text(field: &str, raw: &RawValue) -> Result<String, ApiError> {
     serde_json::from_str(raw.get()).map_err(|_| {
-        ApiError::bad_request("INVALID_BODY", format!("the body's field `{field}` must be a text"))
+        ApiError::bad_request("INVALID_BODY", format!("the body's field `{field}` must be a string"))
     })
 }
 
-/// What serde says, where it names only fields.
+/// serde's message, as far as it names only fields.
 fn field_problem(message: &str) -> String {
     let told = message.rsplit_once(" at line ").map_or(message, |(told, _)| told);
     let names_fields = ["missing field ", "unknown field ", "duplicate field "];
     if names_fields.iter().any(|beginning| told.starts_with(beginning)) {
         return format!("the request's body: {told}");
     }
-    // As in "invalid type: string \"...\", expected u32": what stands after the last word is serde's own.
+    // As in "invalid type: string \"...\", expected u32": the part after the last "expected" is serde's own.
     match told.rsplit_once(", expected ").map(|(_, expected)| expected) {
         Some(expected) if !expected.starts_with("struct") => {
             format!("the request's body has a value of the wrong type; expected {expected}")

@@ -1,4 +1,4 @@
-//! API keys: make, list, delete.
+//! API keys: create, list, delete.
 
 use super::functions::rfc3339;
 use super::page::PageQuery;
@@ -24,7 +24,7 @@ struct NewKey {
     role: String,
 }
 
-/// The one answer that holds a key.
+/// The only answer that contains a key.
 #[derive(Serialize)]
 struct Created {
     id: String,
@@ -47,7 +47,7 @@ pub(super) async fn create(
     {
         return Err(ApiError::bad_request(
             "INVALID_BODY",
-            "the body's namespace and the query's differ; send one of them",
+            "the body's `namespace` and the query's `namespace` differ; send one of them",
         ));
     }
     let role = match Role::parse(&role) {
@@ -79,7 +79,7 @@ struct KeyObject {
     namespace: String,
     role: &'static str,
     created_at: String,
-    /// Only on the key that the request came with.
+    /// Set only on the key that the request used.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     current: bool,
 }
@@ -136,11 +136,11 @@ pub(super) async fn delete(
         if key.role == Role::Operator {
             credential.require(Action::Operate)?;
             if key.id == credential.key_id {
-                // Nobody could undo it.
+                // It could not be undone.
                 return Err(ApiError::new(
                     StatusCode::CONFLICT,
                     "KEY_IN_USE",
-                    "an operator's key cannot delete itself",
+                    "an operator's key cannot delete itself; use another operator's key",
                 ));
             }
         }

@@ -1,4 +1,4 @@
-//! `GET /v1/functions/{name}/logs`: what became of invocations, and what they logged.
+//! `GET /v1/functions/{name}/logs`: invocation records and log messages.
 
 use super::functions::rfc3339;
 use super::target::{Target, query};
@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the cores may take to hand over their latest records. Answering without those beats not answering.
+/// How long the request waits for the latest records of the cores. After it, the answer lacks them.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
@@ -81,7 +81,7 @@ pub(super) struct Logs {
     invocations: Vec<Invocation>,
     logs: Vec<Line>,
     count: usize,
-    /// Nodes whose invocations are not among these, as they did not answer.
+    /// Nodes that did not answer, so their invocations are missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing_nodes: Vec<String>,
 }
@@ -108,7 +108,7 @@ struct Message {
     timestamp: String,
 }
 
-/// A message among those of other invocations.
+/// A log message in the list of all invocations' messages.
 #[derive(Serialize)]
 struct Line {
     #[serde(flatten)]
@@ -144,7 +144,7 @@ impl Invocation {
     }
 }
 
-/// The messages of all invocations in one list, newest first as the invocations are.
+/// The messages of all invocations in one list, newest invocation first.
 fn lines(records: &[Record]) -> Vec<Line> {
     let of = |record: &Record, message| Line {
         message: Message::new(message),
@@ -153,13 +153,13 @@ fn lines(records: &[Record]) -> Vec<Line> {
     records.iter().flat_map(|r| r.messages.iter().rev().map(move |m| of(r, m))).collect()
 }
 
-/// The records of all nodes, newest first, and the nodes that told nothing.
+/// The records of all nodes, newest first, and the nodes that did not answer.
 fn merged(mut own: Vec<Record>, gathered: Gathered, limit: u32) -> (Vec<String>, Vec<Record>) {
     let Gathered { records, complete_since_ms, missing } = gathered;
     if !records.is_empty() {
         own.extend(records);
         own.sort_by_key(|record| Reverse(record.started_at_ms));
-        // What is older would seem to be all there is of its time.
+        // Older records are incomplete, so they are left out.
         own.retain(|record| complete_since_ms.is_none_or(|since| record.started_at_ms >= since));
         own.truncate(limit as usize);
     }
@@ -176,7 +176,7 @@ pub(super) async fn logs(
     let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
     let Target { name, version } = Target::from_path(path)?;
     let filter = asked.filter(version)?;
-    // So that a client finds the invocation that it has just made.
+    // So that a client finds its latest invocation.
     if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.platform.flush_cores)()).await.is_err() {
         tracing::warn!("the cores did not hand over their latest invocation records in time");
     }

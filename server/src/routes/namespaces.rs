@@ -1,4 +1,4 @@
-//! Namespaces: make, list, delete. For operators only.
+//! Namespaces: create, list, delete. For operators only.
 
 use super::functions::rfc3339;
 use super::page::{NoQuery, PageQuery};
@@ -70,7 +70,7 @@ pub(super) async fn list(
     if asked.namespace.is_some() {
         return Err(ApiError::bad_request(
             "INVALID_QUERY",
-            "this list is of all namespaces; leave `namespace` out",
+            "this path lists all namespaces; leave out the parameter `namespace`",
         ));
     }
     let (page, registry) = (asked.page()?, state.app.platform.registry.clone());
@@ -89,7 +89,8 @@ struct Deleted {
     name: String,
 }
 
-/// Keys and functions are gone when this answers, and the data too, unless an invocation is still under way there.
+/// Deletes a namespace. Keys and functions are deleted when it answers, and so are the data unless an invocation is still
+/// running.
 pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -103,7 +104,7 @@ pub(super) async fn delete(
         return Err(ApiError::new(
             StatusCode::CONFLICT,
             "NAMESPACE_IN_USE",
-            format!("namespace {name:?} is that of the key in use; it cannot delete itself"),
+            format!("namespace {name:?} is the namespace of the key in use; use a key of another namespace"),
         ));
     }
     let (status, message) = match namespaces::delete(Arc::clone(&state.app.platform), namespace).await? {

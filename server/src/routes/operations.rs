@@ -1,4 +1,4 @@
-//! What operators ask: whether the node is ready, and its counts.
+//! `GET /ready` and `GET /metrics`.
 
 use super::State as AppState;
 use super::{App, blocking};
@@ -19,21 +19,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
-/// Seconds after which a load balancer may ask again.
+/// Seconds after which a load balancer may check again.
 const NOT_READY_RETRY_AFTER_S: &str = "1";
 
-/// How long what was found counts.
+/// How long a result is reused.
 const READY_KNOWN_FOR: Duration = Duration::from_millis(200);
 
 #[derive(Serialize)]
 struct Readiness {
     status: &'static str,
-    /// Each is `ok`, `degraded` or `failed`; the node's log tells why.
+    /// The state of each part: `ok`, `degraded` or `failed`. The node's log has the reason.
     backends: BTreeMap<&'static str, &'static str>,
 }
 
-/// What the last look at all stores found. Whoever asks while one looks, or soon after, is told the same: a backend
-/// that is down is not to be asked once for each who wants to know.
+/// The result of the last check of all parts. Concurrent and later requests share it for a moment, so that a backend which is
+/// down is not called for each request.
 #[derive(Default)]
 pub(super) struct LastLook(Mutex<Option<(Instant, BTreeMap<&'static str, &'static str>)>>);
 
@@ -56,12 +56,12 @@ pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, Api
     Ok((StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, NOT_READY_RETRY_AFTER_S)], body).into_response())
 }
 
-/// Asks all stores beside one another, as each may take until its deadline.
+/// Checks all parts concurrently, because each may take until its deadline.
 async fn look(app: &Arc<App>) -> Result<BTreeMap<&'static str, &'static str>, ApiError> {
     let parts = app.platform.parts.iter().filter(|part| part.is_checked()).cloned();
     let checks = parts.map(|part| blocking(move || Ok((part.name(), word(part.name(), part.check())))));
     let mut backends: BTreeMap<_, _> = try_join_all(checks).await?.into_iter().collect();
-    // One namespace's server is no reason to take the node away from all others.
+    // If one namespace's database is down, the node can still serve all others.
     if breakers(app).any(|breaker| breaker.kind() == DATABASES && breaker.is_open())
         && let Some(word) = backends.get_mut(DATABASES).filter(|word| **word == OK)
     {
@@ -74,11 +74,11 @@ fn breakers(app: &App) -> impl Iterator<Item = Breaker> {
     app.platform.parts.iter().flat_map(|part| part.breakers())
 }
 
-/// The namespaces' databases, in readiness and as a kind of circuits.
+/// The name of the namespaces' databases in readiness, and their kind of circuit breakers.
 const DATABASES: &str = "databases";
 
 const OK: &str = "ok";
-/// Some of it does not answer; the node can serve all the same.
+/// A part of it does not answer, and the node can serve all the same.
 const DEGRADED: &str = "degraded";
 
 fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
@@ -93,7 +93,7 @@ fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
 
 pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError> {
     let app = Arc::clone(&state.app);
-    // Counting what is mapped reads a file that may be long.
+    // Counting mappings reads a file that may be long.
     let text = blocking(move || {
         Ok(app.metrics.render(&Gauges {
             modules: ModuleGauges {

@@ -1,4 +1,4 @@
-//! Lists come in pages: `?limit=` entries behind the one that `?after=` names.
+//! Pages of lists: `?limit=` entries after the cursor `?after=`.
 
 use crate::error::ApiError;
 use crate::limits::LIST_LIMIT;
@@ -15,16 +15,16 @@ pub(super) struct PageQuery {
     after: Option<String>,
 }
 
-/// The part of a list that is asked for.
+/// The requested page of a list.
 pub(super) struct Page {
     pub(super) limit: u32,
-    /// The cursor of the entry before; empty for the first page.
+    /// The cursor of the previous entry; empty for the first page.
     pub(super) after: String,
 }
 
 impl PageQuery {
     /// # Errors
-    /// 400 for a limit that is no number, or out of range.
+    /// 400 for a limit that is not a number or is out of range.
     pub(super) fn page(self) -> Result<Page, ApiError> {
         let limit = match self.limit {
             None => Ok(LIST_LIMIT.default),
@@ -39,12 +39,12 @@ impl PageQuery {
 }
 
 impl Page {
-    /// How many entries to read: one more than asked for tells whether there is another page.
+    /// How many entries to read: one more than requested, which tells whether there is another page.
     pub(super) const fn to_read(&self) -> u32 {
         self.limit + 1
     }
 
-    /// Cuts what was read, behind `after`, to the page; the second value is the cursor of the next page.
+    /// Truncates entries that were read after `after` to the page. The second value is the cursor of the next page.
     pub(super) fn cut<T>(&self, mut read: Vec<T>, cursor: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
         let has_more = read.len() > self.limit as usize;
         read.truncate(self.limit as usize);
@@ -52,10 +52,10 @@ impl Page {
         (read, next)
     }
 
-    /// Cuts a whole list, whose length is bounded, to the page.
+    /// Selects the page of a complete list, whose length is bounded.
     ///
     /// # Errors
-    /// 400 when no entry has the cursor.
+    /// 400 if no entry has the cursor.
     pub(super) fn of_all<T>(
         &self,
         all: Vec<T>,
@@ -70,10 +70,10 @@ impl Page {
 }
 
 pub(super) fn unknown_cursor() -> ApiError {
-    ApiError::bad_request("INVALID_QUERY", "after must be the `next` of the page before")
+    ApiError::bad_request("INVALID_QUERY", "`after` must be the `next` of the previous page")
 }
 
-/// For paths that take no query: a parameter that would be ignored is an error.
+/// Refuses a query where none is accepted, because the parameter would be ignored.
 pub(super) struct NoQuery;
 
 impl<S: Sync> FromRequestParts<S> for NoQuery {

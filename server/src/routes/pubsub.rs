@@ -1,4 +1,4 @@
-//! `POST /v1/pubsub/publish`: the way in for messages of what is not a function.
+//! `POST /v1/pubsub/publish`: publishes messages of clients.
 
 use super::target::{NamespaceQuery, query};
 use super::triggers::topic;
@@ -32,7 +32,7 @@ struct Given<'a> {
     data_base64: Option<&'a RawValue>,
 }
 
-/// A field that is there, also when it is null.
+/// A field that is present, even if it is null.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }

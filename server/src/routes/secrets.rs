@@ -1,4 +1,4 @@
-//! Secrets: set, list, delete, and the exchange of the key that encrypts them. No answer and no error holds a value.
+//! Secrets: set, list, delete, and the rotation of the master key. No answer and no error contains a value.
 
 use super::page::{NoQuery, PageQuery};
 use super::target::{NamespaceQuery, PathName, path_text, query};
@@ -23,7 +23,7 @@ use std::sync::Arc;
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
-/// The body of [`set`]. Both are taken as they stand, so that the one with another type can be named.
+/// The body of [`set`]. Fields are of any type, so that the error can name the one with a wrong type.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Given<'a> {
@@ -74,7 +74,7 @@ fn parse(body: &[u8]) -> Result<(SecretName, SecretValue), ApiError> {
     Ok((name, value))
 }
 
-/// A name that is refused is not repeated: it may be a value that came in the wrong place.
+/// Parses a name. The error does not repeat it, because it may be a value that was sent in the wrong field.
 fn secret_name(name: &str) -> Result<SecretName, ApiError> {
     SecretName::new(name).map_err(|_| {
         ApiError::bad_request(
@@ -133,7 +133,7 @@ pub(super) struct Rotated {
     message: &'static str,
     key_id: String,
     reencrypted: u64,
-    /// Ids of keys that can be taken out of the node's environment.
+    /// Ids of keys that can be removed from the node's environment.
     unneeded_key_ids: Vec<String>,
 }
 
@@ -149,7 +149,7 @@ pub(super) async fn rotate_key(
             SecretsError::Rotating => {
                 ApiError::new(StatusCode::CONFLICT, "ROTATION_UNDER_WAY", error.to_string())
             }
-            // The operator alone gets here, and can do something about it.
+            // Only an operator gets this far, and can act on it.
             SecretsError::Damaged { .. } => {
                 ApiError::new(StatusCode::CONFLICT, "SECRETS_DAMAGED", error.to_string())
             }
@@ -159,7 +159,7 @@ pub(super) async fn rotate_key(
         tracing::info!(
             key_id = rotation.key_id,
             reencrypted = rotation.reencrypted,
-            "secrets are encrypted with another key"
+            "the master key was rotated"
         );
         Ok(Json(Rotated {
             message: if app.platform.secrets.makes_keys() {

@@ -1,4 +1,4 @@
-//! The function that a path names, and the query that stands behind it.
+//! Parses the function in a path, and queries.
 
 use crate::error::ApiError;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -15,7 +15,7 @@ pub(crate) struct Target {
 
 impl Target {
     /// # Errors
-    /// 400 for a name or a version that cannot be one.
+    /// 400 for an invalid name or version.
     pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
         let (name, version) = match text.split_once('@') {
             None => (text, None),
@@ -30,10 +30,10 @@ impl Target {
         Self::parse(&path_text(path)?)
     }
 
-    /// The name, where a version would have no meaning.
+    /// The name, for paths that take no version.
     ///
     /// # Errors
-    /// 400 when there is one.
+    /// 400 if there is a version.
     pub(super) fn without_version(self) -> Result<FunctionName, ApiError> {
         match self.version {
             None => Ok(self.name),
@@ -55,14 +55,11 @@ pub(super) fn path_text(path: PathName) -> Result<String, ApiError> {
 }
 
 fn parse_version(text: &str) -> Result<u32, ApiError> {
-    // `parse` alone would take "+1".
+    // `parse` alone would accept "+1".
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let number = text.parse().ok().filter(|n| digits && *n > 0);
     number.ok_or_else(|| {
-        ApiError::bad_request(
-            "INVALID_VERSION",
-            "what follows the @ must be a version number, counted from 1",
-        )
+        ApiError::bad_request("INVALID_VERSION", "the text after the @ must be a version number from 1 on")
     })
 }
 
@@ -73,11 +70,10 @@ pub(super) struct NamespaceQuery {
     pub(super) namespace: Option<String>,
 }
 
-/// Takes a query or says what is wrong with it: an unknown parameter is an error, as ignoring it would answer
-/// another question than the one asked.
+/// Checks a query. An unknown parameter is an error, because ignoring it would answer another question than the client's.
 ///
 /// # Errors
-/// 400 that names the parameter.
+/// 400 with the name of the parameter.
 pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
     query.map(|Query(query)| query).map_err(|e| ApiError::bad_request("INVALID_QUERY", e.body_text()))
 }

@@ -32,7 +32,7 @@ struct NewTrigger<'a> {
 /// The topic in a body.
 ///
 /// # Errors
-/// 400 that tells the rule.
+/// 400 with the rule.
 pub(super) fn topic(raw: &RawValue) -> Result<String, ApiError> {
     let topic = json::text("topic", raw)?;
     check_topic(&topic).map_err(|error| ApiError::bad_request("INVALID_TOPIC", error.to_string()))?;
@@ -42,7 +42,7 @@ pub(super) fn topic(raw: &RawValue) -> Result<String, ApiError> {
 /// The function's name and the id of a path.
 ///
 /// # Errors
-/// 400 for what cannot be one.
+/// 400 for an invalid name or id.
 pub(super) fn pair(path: PathPair) -> Result<(orama_runtime::names::FunctionName, String), ApiError> {
     let Path((name, id)) = path.map_err(|e| ApiError::bad_request("INVALID_NAME", e.body_text()))?;
     Ok((Target::parse(&name)?.without_version()?, id))
@@ -55,7 +55,7 @@ pub(super) struct Added {
     topic: String,
 }
 
-/// 201 for a new trigger, 200 for one that was there.
+/// Adds a trigger: 201 for a new one, 200 if it exists.
 pub(super) async fn add(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -75,7 +75,7 @@ pub(super) async fn add(
             AddedTrigger::NoFunction => return Err(ApiError::function_not_found(name.as_str(), None)),
             AddedTrigger::TooMany => {
                 let message =
-                    format!("function {:?} has {TRIGGERS_MAX} triggers; it can have no more", name.as_str());
+                    format!("function {:?} has {TRIGGERS_MAX} triggers, which is the maximum; delete triggers that are not used", name.as_str());
                 return Err(ApiError::new(StatusCode::CONFLICT, "TOO_MANY_TRIGGERS", message));
             }
         };
@@ -149,12 +149,12 @@ pub(super) async fn delete(
     blocking(move || {
         let deleted = app.platform.registry.delete_trigger(&namespace, &name, &trigger_id);
         if !deleted? {
-            let message = format!("function {:?} has no trigger of this id in this namespace", name.as_str());
+            let message = format!("function {:?} has no trigger with this id in this namespace", name.as_str());
             return Err(ApiError::new(StatusCode::NOT_FOUND, "TRIGGER_NOT_FOUND", message));
         }
-        // It is deleted all the same, and what waits for it still runs.
+        // The trigger is deleted all the same, and its waiting jobs still run.
         if let Err(error) = app.platform.events.remove_trigger(&namespace, &trigger_id) {
-            tracing::error!(%error, %namespace, trigger_id, "what waits for a deleted trigger could not be removed");
+            tracing::error!(%error, %namespace, trigger_id, "the waiting jobs of a deleted trigger could not be removed");
         }
         Ok(Json(Deleted { message: format!("trigger {trigger_id:?} deleted"), trigger_id }))
     })

@@ -6,9 +6,11 @@
 //! change that its client knows of. What was not used for longest goes where there is too much, and code goes when the
 //! node threw it out ([`orama_platform::modules`]).
 
-use super::callers::{Local, Remembered};
+use super::callers::{Identity, Local};
 use super::keeper::Kept;
+use crate::credentials::CredentialMemory;
 use crate::error::ApiError;
+use crate::limits::CREDENTIALS_KNOWN_MAX;
 use hashlink::linked_hash_map::RawEntryMut;
 use hashlink::{LinkedHashMap, LruCache};
 use orama_platform::records;
@@ -20,12 +22,12 @@ use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-/// Entries of each kind. A function's entry is about 400 bytes beside what is shared.
+/// Functions that a core caches. An entry is about 400 bytes beside what is shared.
 const ENTRIES_MAX: usize = 16_384;
-/// What is remembered as not known, of each kind. A name has at most some hundred bytes.
+/// Names that a core remembers as unknown functions, at most some hundred bytes each.
 const UNKNOWN_MAX: usize = 4_096;
 
 /// A function ready to run.
@@ -79,9 +81,8 @@ struct Key {
 
 pub(super) struct CoreCache {
     generation: u64,
-    credentials: LruCache<[u8; 32], Remembered>,
-    /// Credentials and functions that were not known a moment ago, and until when that is remembered.
-    unknown_credentials: LruCache<[u8; 32], (Instant, ApiError)>,
+    pub(super) credentials: CredentialMemory<Identity>,
+    /// Functions that a recent lookup did not find, each with the moment until which that is remembered.
     unknown_functions: LruCache<Key, (Instant, ApiError)>,
     /// The one not used for longest comes first.
     functions: LinkedHashMap<Rc<Key>, Rc<Ready>>,
@@ -93,8 +94,7 @@ impl Default for CoreCache {
     fn default() -> Self {
         Self {
             generation: 0,
-            credentials: LruCache::new(ENTRIES_MAX),
-            unknown_credentials: LruCache::new(UNKNOWN_MAX),
+            credentials: CredentialMemory::new(CREDENTIALS_KNOWN_MAX),
             unknown_functions: LruCache::new(UNKNOWN_MAX),
             functions: LinkedHashMap::new(),
             by_code: HashMap::new(),
@@ -105,34 +105,14 @@ impl Default for CoreCache {
 impl CoreCache {
     /// Forgets everything if the registry has changed; returns the count that what is looked up next belongs to.
     pub(super) fn refresh(&mut self, registry_generation: &AtomicU64) -> u64 {
-        let now = registry_generation.load(Ordering::Acquire);
+        let now = self.credentials.refresh(registry_generation);
         if now != self.generation {
-            *self = Self { generation: now, ..Self::default() };
+            self.generation = now;
+            self.unknown_functions.clear();
+            self.functions.clear();
+            self.by_code.clear();
         }
         now
-    }
-
-    pub(super) fn credential(&mut self, key_hash: &[u8; 32]) -> Option<&Remembered> {
-        self.credentials.get(key_hash)
-    }
-
-    /// Why a credential was refused a moment ago.
-    pub(super) fn unknown_credential(&mut self, key_hash: &[u8; 32], now: Instant) -> Option<ApiError> {
-        let (until, error) = self.unknown_credentials.get(key_hash)?;
-        (now < *until).then(|| error.clone())
-    }
-
-    /// Keeps that a credential was refused when the registry's count was `generation`.
-    pub(super) fn keep_unknown_credential(
-        &mut self,
-        generation: u64,
-        key_hash: [u8; 32],
-        error: ApiError,
-        until: Instant,
-    ) {
-        if generation == self.generation {
-            self.unknown_credentials.insert(key_hash, (until, error));
-        }
     }
 
     /// Why there was no such function a moment ago.
@@ -177,13 +157,6 @@ impl CoreCache {
                 Some(entry.into_mut())
             }
             RawEntryMut::Vacant(_) => None,
-        }
-    }
-
-    /// Keeps a credential that was looked up when the registry's count was `generation`.
-    pub(super) fn keep_credential(&mut self, generation: u64, key_hash: [u8; 32], known: Remembered) {
-        if generation == self.generation {
-            self.credentials.insert(key_hash, known);
         }
     }
 

@@ -3,21 +3,20 @@
 //!
 //! A warm request asks nobody: counts of one core are its own, and of the node's buckets it takes some tokens at once.
 
-use super::core::{Core, unix_time};
+use super::core::Core;
 use crate::bearer::bearer;
+use crate::credentials::KeyHash;
 use crate::error::ApiError;
-use crate::limits::UNKNOWN_KNOWN_FOR;
 use crate::shares::{Kind, NoRoom, Party, PartyId, RateKind, Shares, address_key, fits};
 use hashlink::LruCache;
 use http::HeaderMap;
-use orama_platform::auth::{self, Credential, Known};
+use orama_platform::auth::{self, Credential};
 use orama_runtime::invocation::Caller;
 use orama_runtime::names::Namespace;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Parties of which a core keeps its own counts, some 100 bytes each.
 const LOCALS_MAX: usize = 16_384;
@@ -51,24 +50,12 @@ pub(super) struct Identity {
     pub(super) namespace: Rc<Local>,
 }
 
-/// A credential as a core remembers it.
-pub(super) struct Remembered {
-    known: Known,
-    identity: Identity,
-}
-
-impl Remembered {
-    pub(super) fn identity(&self) -> Option<&Identity> {
-        self.known.is_fresh(|| unix_time().as_secs()).then_some(&self.identity)
-    }
-}
-
 /// All parties of a core.
 pub(super) struct Callers {
     shares: Arc<Shares>,
     locals: RefCell<LruCache<PartyId, Rc<Local>>>,
     /// Hashes of credentials that were good when they were last looked up. Another look-up is not a guess.
-    good: RefCell<LruCache<[u8; 32], ()>>,
+    good: RefCell<LruCache<KeyHash, ()>>,
 }
 
 impl Callers {
@@ -99,17 +86,15 @@ impl Callers {
         self.local(PartyId::Address(address_key(address)))
     }
 
-    /// A credential that was looked up, as a core remembers it.
-    pub(super) fn recognise(&self, hash: [u8; 32], mut known: Known) -> Remembered {
-        // Counting who uses it is a write each time, so each core counts for itself.
-        let mut credential = Credential::clone(&known.credential);
+    /// The identity of a credential that was looked up.
+    pub(super) fn recognise(&self, hash: KeyHash, credential: &Credential) -> Identity {
+        // Cloned, because an `Arc` that cores share makes them contend for its reference count.
+        let mut credential = credential.clone();
         credential.caller = credential.caller.map(|caller| Arc::new(Caller::clone(&caller)));
-        let credential = Arc::new(credential);
-        known.credential = Arc::clone(&credential);
         self.good.borrow_mut().insert(hash, ());
         let key = self.local(PartyId::Key(hash));
         let namespace = self.namespace(&credential.namespace);
-        Remembered { known, identity: Identity { credential, key, namespace } }
+        Identity { credential: Arc::new(credential), key, namespace }
     }
 
     /// Takes a token for one request.
@@ -171,14 +156,14 @@ impl Core {
         let generation = {
             let mut cache = self.cache.borrow_mut();
             let generation = cache.refresh(&self.shared.registry_generation);
-            if let Some(identity) = cache.credential(&hash).and_then(Remembered::identity) {
-                return Ok(identity.clone());
+            match cache.credentials.find(&hash) {
+                Some(Ok(identity)) => return Ok(identity),
+                Some(Err(error)) => {
+                    drop(cache);
+                    return Err(self.failed(error, client));
+                }
+                None => generation,
             }
-            if let Some(error) = cache.unknown_credential(&hash, Instant::now()) {
-                drop(cache);
-                return Err(self.failed(error, client));
-            }
-            generation
         };
         if let Err(error) = self.shared.authority.screen(text) {
             return Err(self.failed(error.into(), client));
@@ -193,16 +178,14 @@ impl Core {
             Err(error) => {
                 let error = ApiError::from(error);
                 if error.status == http::StatusCode::UNAUTHORIZED {
-                    let until = Instant::now() + UNKNOWN_KNOWN_FOR;
-                    self.cache.borrow_mut().keep_unknown_credential(generation, hash, error.clone(), until);
                     self.callers.good.borrow_mut().remove(&hash);
                 }
+                self.cache.borrow_mut().credentials.keep_refusal(generation, hash, &error);
                 return Err(self.failed(error, client));
             }
         };
-        let remembered = self.callers.recognise(hash, known);
-        let identity = remembered.identity.clone();
-        self.cache.borrow_mut().keep_credential(generation, hash, remembered);
+        let identity = self.callers.recognise(hash, &known.credential);
+        self.cache.borrow_mut().credentials.keep(generation, hash, identity.clone(), known.expires_s);
         Ok(identity)
     }
 

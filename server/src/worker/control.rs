@@ -5,7 +5,7 @@
 use super::answer::{held, text_header};
 use super::callers::{Identity, Local};
 use super::core::Core;
-use super::invoke::{Refused, credential_needed};
+use super::invoke::Refused;
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{BodyLimits, Received, Response, read_body};
 use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
@@ -92,7 +92,7 @@ fn parties(identity: Option<&Identity>, address: Option<&Rc<Local>>) -> [Option<
 fn may_send(parts: &mut request::Parts, identity: Option<&Identity>) -> Result<Option<usize>, ApiError> {
     let Some(action) = routes::body_action(&parts.method, parts.uri.path()) else { return Ok(None) };
     let Some(identity) = identity else {
-        return Err(parts.extensions.remove::<ApiError>().unwrap_or_else(credential_needed));
+        return Err(parts.extensions.remove::<ApiError>().unwrap_or_else(ApiError::credential_needed));
     };
     identity.credential.require(action)?;
     Ok(Some(if is_deploy(parts) { DEPLOY_MAX_BYTES } else { CONTROL_BODY_MAX_BYTES }))

@@ -22,11 +22,13 @@ use orama_runtime::Engine;
 use orama_runtime::function::WasmHash;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::Host;
+use orama_store::blocking::{TaskFailed, blocking_on};
+use orama_store::ids::id_from;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// What all cores share. Nothing in it is locked by a warm invocation.
@@ -120,7 +122,7 @@ impl Core {
         }
     }
 
-    /// A new request's id: a UUID of version 7, so that ids sort by time.
+    /// The id of a new request.
     ///
     /// # Errors
     /// When the system gives no randomness.
@@ -134,9 +136,7 @@ impl Core {
         let mut random = [0; LENGTH];
         random.copy_from_slice(&pool.bytes[pool.used..pool.used + LENGTH]);
         pool.used += LENGTH;
-        let now_ms = unix_time().as_millis() as u64;
-        let id = uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid();
-        Ok(id.as_hyphenated().to_string())
+        Ok(id_from(&random).to_string())
     }
 
     /// Whether anything of a namespace whose functions the registry has no more is under way.
@@ -178,7 +178,7 @@ impl Core {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        self.shared.backplane.spawn_blocking(work).await.map_err(ApiError::internal)
+        Ok(blocking_on(&self.shared.backplane, || Ok::<_, TaskFailed>(work())).await?)
     }
 
     /// Takes an invocation's record; it is handed over with others, soon.
@@ -206,9 +206,4 @@ impl Core {
             self.shared.records.submit(batch);
         }
     }
-}
-
-/// Time since the Unix epoch.
-pub(super) fn unix_time() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

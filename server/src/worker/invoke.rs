@@ -117,12 +117,8 @@ pub(super) fn not_yours(has_credential: bool) -> ApiError {
     if has_credential {
         ApiError::forbidden("the function belongs to another namespace and is not public")
     } else {
-        credential_needed()
+        ApiError::credential_needed()
     }
-}
-
-pub(super) fn credential_needed() -> ApiError {
-    ApiError::unauthorized("a credential is needed: Authorization: Bearer <API key>, or X-API-Key")
 }
 
 /// The namespace a request is about: the path's or the query's where one is given, else the credential's.
@@ -146,7 +142,7 @@ pub(super) fn namespace(
     match (given, credential) {
         (Some(namespace), _) => Ok(namespace),
         (None, Some(credential)) => Ok(credential.namespace.clone()),
-        (None, None) => Err(credential_needed()),
+        (None, None) => Err(ApiError::credential_needed()),
     }
 }
 

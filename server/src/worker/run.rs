@@ -2,7 +2,7 @@
 
 use super::cache::Ready;
 use super::callers::Local;
-use super::core::{Core, unix_time};
+use super::core::Core;
 use super::invoke::not_yours;
 use crate::error::ApiError;
 use crate::limits::{RETRY_PATIENCE, UNKNOWN_KNOWN_FOR};
@@ -15,6 +15,7 @@ use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
 use orama_runtime::names::Namespace;
 use orama_runtime::{Ended, LoadedModule};
+use orama_store::clock;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -361,7 +362,7 @@ fn begin_record(ready: &Ready, input: &Bytes, request_id: &str, cause: &Cause, a
         input_size: input.len() as u64,
         output_size: 0,
         error: None,
-        started_at_ms: i64::try_from(unix_time().as_millis()).unwrap_or(i64::MAX),
+        started_at_ms: clock::now_ms(),
         messages: Vec::new(),
     }
 }

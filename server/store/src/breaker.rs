@@ -1,4 +1,4 @@
-//! A circuit breaker for each backend, so that one that is down costs little and recovers by itself.
+//! A circuit breaker for each backend, so that a backend that is down costs little time and is used again when it is back.
 //!
 //! Every call to a backend over the network begins with [`Breaker::enter`] and reports its result to its [`Attempt`].
 //! After [`BACKEND_FAILURES_MAX`] failures in a row the circuit is open: calls are refused at once. After a pause
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The circuit of one backend. Clones share it.
+/// The circuit breaker of one backend. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Breaker(Arc<Inner>);
 
@@ -29,11 +29,11 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
-    /// Failures since the last call that reached the backend.
+    /// Failures since the last success.
     failures: u32,
-    /// Set while the circuit is open: when the next call may find out, and the pause that comes after it.
+    /// Set while the circuit is open: the time of the next trial call, and the pause after it.
     open: Option<Open>,
-    /// Retries that may be made now, in parts of [`BACKEND_RETRY_EARNED_BY`].
+    /// The budget of retries, in parts of [`BACKEND_RETRY_EARNED_BY`].
     saved: u32,
 }
 
@@ -49,20 +49,20 @@ struct Open {
 #[error("circuit open: the backend failed recently and will be retried shortly")]
 pub struct Refused;
 
-/// How a backend's calls ended since the start.
+/// Counts of a backend's calls since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Calls {
-    /// The backend answered, also with a refusal.
+    /// The backend answered, possibly with a refusal.
     pub reached: u64,
     /// The backend did not answer.
     pub failed: u64,
-    /// Not sent, as the circuit was open.
+    /// Not sent, because the circuit was open.
     pub refused: u64,
-    /// Sent again after a failure.
+    /// Retries.
     pub retried: u64,
 }
 
-/// A call in flight. Dropped without a result it counts as neither success nor failure: its caller gave up.
+/// A call in progress. If it is dropped without a result, because its caller gave up, it counts as neither success nor failure.
 #[derive(Debug)]
 pub struct Attempt {
     breaker: Breaker,
@@ -70,8 +70,8 @@ pub struct Attempt {
 }
 
 impl Breaker {
-    /// A closed circuit. The name is for the log; what stands before its first `/` is the kind, which anyone may read in
-    /// metrics and readiness.
+    /// A closed circuit. The name is for the log. Its part before the first `/` is the kind, which is public in metrics and
+    /// readiness.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
         let state =
@@ -92,7 +92,7 @@ impl Breaker {
         &self.0.name
     }
 
-    /// What kind of backend it is.
+    /// The kind of the backend.
     #[must_use]
     pub fn kind(&self) -> &str {
         self.0.name.split_once('/').map_or(&self.0.name, |(kind, _)| kind)
@@ -118,8 +118,8 @@ impl Breaker {
         Ok(Attempt { breaker: self.clone(), is_probe })
     }
 
-    /// Whether a call that failed may be made once more: retries are bounded by a part of the calls that succeed, so that they do
-    /// not add to what brought a backend down.
+    /// Takes a retry from the budget. Retries are bounded by a part of the successful calls, so that they do not overload a
+    /// failing backend.
     #[must_use]
     pub fn may_retry(&self) -> bool {
         let mut state = self.0.state.lock();
@@ -132,13 +132,13 @@ impl Breaker {
         true
     }
 
-    /// Whether calls are refused now, but for those that find out.
+    /// Whether the circuit is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.0.state.lock().open.is_some()
     }
 
-    /// What became of the calls.
+    /// The counts of calls.
     #[must_use]
     pub fn calls(&self) -> Calls {
         let Inner { reached, failed, refused, retried, .. } = &*self.0;
@@ -148,7 +148,7 @@ impl Breaker {
 }
 
 impl Attempt {
-    /// The backend answered: also when it refused what was asked.
+    /// Reports success: the backend answered, possibly with a refusal.
     pub fn reached(mut self) {
         self.is_probe = false;
         self.breaker.0.reached.fetch_add(1, Ordering::Relaxed);
@@ -157,11 +157,11 @@ impl Attempt {
         state.saved = (state.saved + 1).min(BACKEND_RETRIES_SAVED_MAX * BACKEND_RETRY_EARNED_BY);
         if state.open.take().is_some() {
             drop(state);
-            tracing::info!(backend = self.breaker.name(), "the backend answers again");
+            tracing::info!(backend = self.breaker.name(), "circuit closed: the backend answers again");
         }
     }
 
-    /// The backend did not answer in time, or said that it cannot work now.
+    /// Reports a failure: the backend did not answer in time, or reported that it cannot work now.
     pub fn failed(mut self, why: &dyn std::fmt::Display) {
         let was_probe = std::mem::take(&mut self.is_probe);
         self.breaker.0.failed.fetch_add(1, Ordering::Relaxed);
@@ -174,7 +174,7 @@ impl Attempt {
                 let pause = (open.pause * 2).min(BACKEND_PAUSE_MAX);
                 *open = Open { probe_at: now + jittered(pause), pause, is_probed: false };
             }
-            // It had begun before the circuit opened.
+            // The call had begun before the circuit opened.
             Some(_) => {}
             None if is_too_much => {
                 let pause = BACKEND_PAUSE_MIN;
@@ -197,7 +197,7 @@ impl Drop for Attempt {
     }
 }
 
-/// The pause before a retry, counted from 1: longer each time, and never the same for two callers.
+/// The pause before a retry, counted from 1: exponential with jitter.
 #[must_use]
 pub fn retry_pause(retry: u32) -> Duration {
     let doubled = BACKEND_RETRY_PAUSE_MIN
@@ -205,9 +205,9 @@ pub fn retry_pause(retry: u32) -> Duration {
     jittered(doubled.min(BACKEND_RETRY_PAUSE_MAX))
 }
 
-/// Between half of a time and all of it.
+/// A random time between half and all of a time.
 fn jittered(time: Duration) -> Duration {
-    // Without randomness all callers come at once, which is no reason to fail.
+    // Without random bytes there is no jitter, which is no reason to fail.
     let part = getrandom::u32().unwrap_or(u32::MAX);
     time / 2 + (time / 2).mul_f64(f64::from(part) / f64::from(u32::MAX))
 }

@@ -5,12 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Milliseconds since the Unix epoch; 0 for a clock that is set before it.
 #[must_use]
 pub fn now_ms() -> i64 {
-    unix_ms(SystemTime::now())
-}
-
-/// A time in milliseconds since the Unix epoch; 0 for one before it.
-#[must_use]
-pub fn unix_ms(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

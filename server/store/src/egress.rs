@@ -1,8 +1,8 @@
-//! `http_fetch`: HTTP from guests to the outside.
+//! `http_fetch`: HTTP requests of guests to the outside.
 //!
-//! Guests reach public addresses and what the operator allows, and this is decided for the very addresses that are
-//! connected to: names are looked up here (`resolver`), an address in a URL is checked here, and each redirect is a hop of
-//! its own that is checked like the first. A namespace's connections, and the state of its TLS, are its own.
+//! Guests reach public addresses and the targets that the operator allows. The decision is made for the address that is connected
+//! to: the node resolves names itself (`resolver`), checks addresses in URLs, and checks each redirect like the first URL. Each
+//! namespace has its own connections and TLS sessions.
 
 use crate::limits::{
     DNS_THREADS_MAX, FETCH_IDLE_TIMEOUT, FETCH_NAMESPACES_MAX, FETCH_REDIRECTS_MAX, FETCHES_MAX,
@@ -41,10 +41,10 @@ pub mod tls;
 
 pub use target::EgressTarget;
 
-/// A namespace that fetched nothing for so long has no connection left, and nothing under way.
+/// After this time without a fetch, a namespace has no connections and no fetches left.
 const TENANT_IDLE: Duration = FETCH_TIMEOUT.saturating_add(FETCH_IDLE_TIMEOUT).saturating_mul(2);
 
-/// HTTP of all guests.
+/// The HTTP client of all guests.
 #[derive(Clone)]
 pub struct Egress {
     shared: Arc<Shared>,
@@ -57,7 +57,7 @@ type Tls = OnceLock<Result<rustls::ClientConfig, rustls::Error>>;
 struct Shared {
     rules: Rules,
     look_up: LookUp,
-    /// Look-ups of names under way, each on a thread.
+    /// Bounds lookups of names, each on a thread.
     look_ups: Arc<Semaphore>,
     tls: Tls,
     tenants: Cache<Namespace, Arc<Tenant>>,
@@ -65,8 +65,8 @@ struct Shared {
 }
 
 impl Egress {
-    /// Guests' HTTP on the backplane. They reach what is public and what `allow` names, and nothing that `deny` names. Of
-    /// this machine and of the node's `servers` they reach only the hosts and ports that `allow` names exactly.
+    /// Creates the client. Guests reach public addresses and targets in `allow`, but none in `deny`. On this machine and on the
+    /// node's `servers` they reach only hosts and ports that `allow` names exactly.
     #[must_use]
     pub fn new(
         allow: Vec<EgressTarget>,
@@ -78,7 +78,7 @@ impl Egress {
         Self::with(rules, Arc::new(system_look_up), OnceLock::new(), backplane)
     }
 
-    /// Reads what this machine trusts, so that no fetch has to wait for it. Blocks for milliseconds.
+    /// Reads the machine's trust store in advance, so that no fetch waits for it. Blocks for milliseconds.
     pub fn prepare(&self) {
         if let Err(error) = self.shared.tls() {
             tracing::error!(%error, "TLS for functions cannot be set up");
@@ -97,7 +97,7 @@ impl Egress {
         Self { shared: Arc::new(Shared { rules, look_up, look_ups, tls, tenants, running }), backplane }
     }
 
-    /// Closes the connections of a namespace that are not in use.
+    /// Closes the idle connections of a namespace.
     pub fn remove(&self, namespace: &Namespace) {
         self.shared.tenants.invalidate(namespace);
     }
@@ -117,7 +117,7 @@ impl Http for Egress {
     }
 }
 
-/// A fetch on the backplane, which ends when nobody waits for it any more.
+/// A fetch on the backplane, which is cancelled when it is dropped.
 struct Fetching(JoinHandle<Result<FetchResponse, ServiceError>>);
 
 impl Future for Fetching {
@@ -140,7 +140,7 @@ impl Drop for Fetching {
 }
 
 impl Shared {
-    /// What all TLS connections begin from; read from the machine by whoever needs it first.
+    /// The common TLS configuration, read by its first user.
     fn tls(&self) -> Result<&rustls::ClientConfig, rustls::Error> {
         self.tls.get_or_init(tls::config).as_ref().map_err(Clone::clone)
     }
@@ -161,7 +161,7 @@ impl Shared {
         })
     }
 
-    /// Sends a request, and again wherever the answer points to.
+    /// Sends a request and follows redirects.
     async fn follow(&self, tenant: &Tenant, mut hop: Hop) -> Result<FetchResponse, ServiceError> {
         self.rules.servers.known(&self.look_up).await;
         for _ in 0..=FETCH_REDIRECTS_MAX {
@@ -170,11 +170,11 @@ impl Shared {
                 return response::read(response).await;
             }
         }
-        Err(ServiceError::invalid(format!("more than {FETCH_REDIRECTS_MAX} redirects")))
+        Err(ServiceError::invalid(format!("the server redirected more than {FETCH_REDIRECTS_MAX} times")))
     }
 
-    /// Sends one request. A server may close a kept connection just when the request is on its way; then the request is sent
-    /// once more on a new connection, if the server may get it twice.
+    /// Sends one request. If the server closed the kept connection at that moment, an idempotent request is sent
+    /// once more on a new connection.
     async fn send(&self, tenant: &Tenant, hop: &Hop) -> Result<Response, ServiceError> {
         let (host, port) = self.rules.target(&hop.url)?;
         let client = tenant.client(host, port)?;

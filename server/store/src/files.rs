@@ -1,35 +1,35 @@
-//! Files that survive a crash whole, in folders that only their owner can enter.
+//! Atomic file writes, and folders that only their owner can enter.
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Only the owner may enter.
+/// Mode of folders: only the owner may enter.
 const DIR_MODE: u32 = 0o700;
 
-/// Only the owner may read and write.
+/// Mode of files: only the owner may read and write.
 pub const FILE_MODE: u32 = 0o600;
 
-/// How temporary files start; [`remove_temporary`] deletes what a crash left of them. Nobody else's start so: the home
-/// may be a folder that the operator uses for other things too.
+/// Prefix of temporary files; [`remove_temporary`] deletes those that a crash left. It is distinctive, because the operator may
+/// use the home folder for other files too.
 const TEMPORARY_PREFIX: &str = ".orama-tmp-";
 
 /// The lock file's name in the home folder.
 const LOCK_FILE: &str = "node.lock";
 
-/// Makes a folder and its parents with mode 0700. One that exists keeps its mode: it may be the operator's own.
+/// Creates a folder and its parents with mode 0700. An existing folder keeps its mode, because it may belong to the operator.
 ///
 /// # Errors
-/// What the system says, such as a file in the way.
+/// The system's error, for example if there is a file of that name.
 pub fn create_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIR_MODE).create(path)
 }
 
-/// Makes a folder that belongs to the node alone, and takes others' access away from one that exists.
+/// Creates a folder for the node alone. Removes the access of others from an existing one.
 ///
 /// # Errors
-/// What the system says, such as a file in the way.
+/// The system's error, for example if there is a file of that name.
 pub fn private_dir(path: &Path) -> io::Result<()> {
     create_dir(path)?;
     if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
@@ -38,24 +38,24 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Replaces a file: after a crash there is the old content or the new, never a part. Its mode is 0600.
+/// Replaces a file atomically and durably: after a crash it has the old content or the new. Its mode is 0600.
 ///
 /// # Errors
-/// What the system says; the old content is then still there.
+/// The system's error. The file then keeps its old content.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;
-    // The new name is safe only when the folder is.
+    // The rename is durable only when the folder is synced.
     File::open(dir)?.sync_all()
 }
 
-/// Deletes what a crash left half written in a folder. Only for a folder in which nothing is being written.
+/// Deletes temporary files that a crash left in a folder. Must not be called while files are written there.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn remove_temporary(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -69,24 +69,24 @@ pub fn remove_temporary(dir: &Path) -> io::Result<()> {
 /// Why a home folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeLockError {
-    /// Another node runs on it.
+    /// Another node is running on it.
     #[error("another node is running on {}; stop it, or give this one its own folder with --home", home.display())]
     Taken {
         /// The home folder.
         home: PathBuf,
     },
-    /// The folder or the lock file cannot be made.
+    /// The folder or the lock file cannot be created.
     #[error("cannot use the home folder {}: {source}", home.display())]
     Unusable {
         /// The home folder.
         home: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The right to use a home folder, for as long as the value lives. The system takes it back when the process ends,
-/// however it ends, so that a crash leaves nothing to clean.
+/// The exclusive lock of a home folder, held until it is dropped. The system releases it when the process ends, so a crash leaves
+/// nothing to clean up.
 #[derive(Debug)]
 pub struct HomeLock {
     file: File,
@@ -103,7 +103,7 @@ impl Drop for HomeLock {
 }
 
 impl HomeLock {
-    /// Makes the home folder where it is missing, takes it, and removes what a crash left half written in it.
+    /// Creates the home folder if it is missing, locks it, and removes temporary files that a crash left.
     ///
     /// # Errors
     /// [`HomeLockError`]
@@ -119,7 +119,7 @@ impl HomeLock {
         match file.try_lock() {
             Ok(()) => {
                 let lock = Self { file };
-                // Of the credentials file; it may hold a key. Nobody else writes here, as the folder is taken.
+                // A temporary credentials file may contain a key. Nothing else writes here, because the folder is locked.
                 remove_temporary(home).map_err(unusable)?;
                 Ok(lock)
             }

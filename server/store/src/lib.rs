@@ -1,7 +1,7 @@
-//! What a node keeps things in: files, SQLite, content-addressed blobs, a cache and messages, each in this process or on servers;
-//! and the HTTP of guests.
+//! The backends of a node: files, SQLite, content-addressed blobs, the cache and pubsub, each embedded or on servers; and
+//! `http_fetch`.
 //!
-//! The crate implements the runtime's service traits. It knows disks and servers, and nothing of what is deployed.
+//! The crate implements the runtime's service traits. It knows disks and servers, and nothing about what is deployed.
 
 pub mod blob;
 pub mod blocking;

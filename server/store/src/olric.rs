@@ -1,12 +1,13 @@
-//! An Olric cluster, spoken to in RESP2 over a few connections that all callers share.
+//! A client of an Olric cluster, which uses RESP2 over a few connections that all callers share.
 //!
-//! Commands are pipelined. Each has a deadline, after which the connection is replaced, as it may be half open. What may be
-//! asked again is, on another connection, within the budget of the [`Breaker`]; of everything else an error says whether it
-//! may have been done.
+//! Commands are pipelined. Each has a deadline, after which its connection is replaced, because it may be half open. Commands
+//! that may be repeated are retried on another connection, within the budget of the [`Breaker`]. For all others, the error tells
+//! whether they may have been applied.
 
 mod connections;
 
 use crate::breaker::{Breaker, Refused};
+use crate::causes::Problem;
 use crate::limits::OLRIC_TIMEOUT;
 use crate::settings::OlricAt;
 use connections::Connections;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// A cluster. Clones share its connections.
+/// A client of a cluster. Clones share its connections.
 #[derive(Clone)]
 pub struct Olric(Arc<Inner>);
 
@@ -26,25 +27,25 @@ struct Inner {
     backplane: Handle,
 }
 
-/// Why a command has no answer.
+/// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OlricError {
-    /// It was not asked.
+    /// The circuit is open: it was not sent.
     #[error("Olric: {0}")]
     Refused(#[from] Refused),
-    /// There is no connection; it was not asked.
+    /// There is no connection: it was not sent.
     #[error("Olric cannot be reached: {0}")]
-    Unreachable(String),
-    /// The connection ended first. What was asked may have been done.
+    Unreachable(#[source] Problem),
+    /// The connection ended before the answer. The command may have been applied.
     #[error("the connection to Olric ended before its answer: {0}")]
-    Lost(String),
-    /// No answer by the deadline. What was asked may have been done, or may be yet.
+    Lost(#[source] Problem),
+    /// No answer by the deadline. The command may have been applied, or may be applied later.
     #[error("Olric did not answer in time")]
     Late,
-    /// An answer to something else. What was asked may have been done.
-    #[error("Olric answered something else than it was asked")]
+    /// An unexpected kind of answer. The command may have been applied.
+    #[error("Olric sent an unexpected kind of answer")]
     Strange,
-    /// An error of Olric's own.
+    /// An error that Olric reports.
     #[error("Olric: {code} {detail}")]
     Said {
         /// Its first word.
@@ -55,35 +56,35 @@ pub enum OlricError {
 }
 
 impl OlricError {
-    /// Whether what was asked may have been done all the same.
+    /// Whether the command may have been applied.
     #[must_use]
     pub fn may_be_done(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Unreachable(_) => false,
-            // One of Olric's nodes may have failed to ask another one.
+            // A member of Olric may have failed to reach another member.
             Self::Lost(_) | Self::Late | Self::Strange | Self::Said { .. } => true,
         }
     }
 
-    /// Whether Olric said this word.
+    /// Whether Olric reported this error code.
     #[must_use]
     pub fn is(&self, word: &str) -> bool {
         matches!(self, Self::Said { code, .. } if code == word)
     }
 }
 
-/// When a command may be sent once more.
+/// When a command may be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// Never: done twice is something else than done once.
+    /// Never: it is not idempotent.
     Never,
-    /// When its connection ended. Not when it is late, as it could be done after a later command.
+    /// When its connection ended. Not after a timeout, because it could be applied after a later command.
     WhenLost,
-    /// Also when half of its time is over: it changes nothing.
+    /// Also after half of its time: it changes nothing.
     WhenLate,
 }
 
-/// What answers a command, beside an error. Anything else is the answer to something else, and ends the connection.
+/// The expected kind of answer. Any other kind shows that answers and commands are out of step, and ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
     /// `OK`.
@@ -113,26 +114,26 @@ impl Shape {
 }
 
 impl Olric {
-    /// Prepares for a cluster; connections are opened when they are needed. The name is for the log, metrics and readiness.
+    /// Creates a client; connections are opened on first use. The name is for logs, metrics and readiness.
     #[must_use]
     pub fn new(at: &OlricAt, name: &str, backplane: Handle) -> Self {
         let connections = Connections::new(at);
         Self(Arc::new(Inner { breaker: Breaker::new(name), connections, backplane }))
     }
 
-    /// Its circuit.
+    /// The circuit breaker of the cluster.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         &self.0.breaker
     }
 
-    /// Where its tasks run. The other methods want to be called there.
+    /// The runtime of its tasks. The other methods must be called there.
     #[must_use]
     pub fn backplane(&self) -> &Handle {
         &self.0.backplane
     }
 
-    /// Runs a command on any node.
+    /// Runs a command on any member.
     ///
     /// # Errors
     /// [`OlricError`].
@@ -173,7 +174,7 @@ impl Olric {
         }
     }
 
-    /// Runs a command on one member of the cluster, once. That it cannot be reached says nothing of the others.
+    /// Runs a command once on one member. A failure to reach it does not count for the others.
     ///
     /// # Errors
     /// [`OlricError`].
@@ -192,7 +193,7 @@ impl Olric {
         answer
     }
 
-    /// A connection for subscriptions. Whoever uses it sees whether it lives.
+    /// Opens a connection for subscriptions. Its user must check that it is alive.
     ///
     /// # Errors
     /// [`OlricError`].
@@ -210,7 +211,7 @@ impl Olric {
         }
     }
 
-    /// Whether a node answers now.
+    /// Checks that a member answers.
     ///
     /// # Errors
     /// [`OlricError`].

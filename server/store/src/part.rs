@@ -1,4 +1,4 @@
-//! What a node asks of each of its parts, so that one list of parts says how all are checked, forget a namespace, and close.
+//! The interface of the parts of a node. One list of parts defines how all are checked, remove a namespace, checkpoint and close.
 
 use crate::blob::Blobs;
 use crate::breaker::Breaker;
@@ -10,23 +10,23 @@ use crate::pubsub::olric::OlricPubSub;
 use orama_runtime::names::Namespace;
 use std::sync::Arc;
 
-/// Why a part does not work; for the node's log alone.
+/// Why a part does not work; only for the node's log.
 pub type PartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A part of a node. Each method has a default for parts that it does not concern.
+/// A part of a node. Methods have defaults for parts that they do not concern.
 pub trait Part: Send + Sync {
-    /// The part's name in readiness and in the log.
+    /// The part's name in readiness and logs.
     fn name(&self) -> &'static str;
 
-    /// Whether [`Self::check`] says something, so that readiness lists the part.
+    /// Whether readiness lists the part, because [`Self::check`] checks something.
     fn is_checked(&self) -> bool {
         true
     }
 
-    /// Whether the part works now. Blocks.
+    /// Checks that the part works. Blocks.
     ///
     /// # Errors
-    /// Why it does not.
+    /// The reason if it does not.
     fn check(&self) -> Result<(), PartError> {
         Ok(())
     }
@@ -36,23 +36,23 @@ pub trait Part: Send + Sync {
         Vec::new()
     }
 
-    /// Removes what it holds of a namespace. It is called again after a failure, and may find nothing. Blocks.
+    /// Removes all data of a namespace. Must be idempotent, because it is called again after a failure. Blocks.
     ///
     /// # Errors
-    /// Why some of it may still be there.
+    /// The reason if some data may remain.
     fn forget(&self, _namespace: &Namespace) -> Result<(), PartError> {
         Ok(())
     }
 
-    /// Empties its write-ahead log into its file, which the next start then need not read. Blocks.
+    /// Checkpoints its write-ahead log, which the next start then need not read. Blocks.
     ///
     /// # Errors
-    /// Why the log stays.
+    /// The reason if the log remains.
     fn checkpoint(&self) -> Result<(), PartError> {
         Ok(())
     }
 
-    /// Ends it. Called once, when no core runs any more. Blocks.
+    /// Closes it. Called once, after all cores have ended. Blocks.
     fn close(&self) {}
 }
 
@@ -150,11 +150,11 @@ impl Part for Egress {
     }
 }
 
-/// Modules' and objects' blobs.
+/// The stores of modules and objects as a part.
 pub struct BlobPart {
-    /// The store that is asked; that of objects is behind the same server.
+    /// The store that is checked; both use the same server.
     pub blobs: Arc<dyn Blobs>,
-    /// The circuit breaker of the server, where there is one.
+    /// The circuit breaker of the server, if there is one.
     pub breaker: Option<Breaker>,
 }
 
@@ -172,7 +172,7 @@ impl Part for BlobPart {
     }
 }
 
-/// The platform's rqlite, which a node asks twice a second anyway: its circuit breaker tells how it is.
+/// The platform database on rqlite. A node polls it twice a second, so its circuit breaker tells its state.
 pub struct PlatformServers(
     /// The circuit breaker of the client.
     pub Breaker,

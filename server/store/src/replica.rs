@@ -1,4 +1,4 @@
-//! Replicas of the platform's data on rqlite: each node has a replica in SQLite, reads only that, and changes the data through an
+//! Replicas of the platform database on rqlite: each node reads only its replica in SQLite, and changes the data through an
 //! ordered log.
 //!
 //! A change runs in a transaction on the replica. rqlite gets the rows that it changed (`capture`) together with a log entry, in
@@ -43,14 +43,14 @@ pub use error::ReplicaError;
 use error::{being_copied, unavailable};
 pub(super) use start::open;
 
-/// What all replicas of a node share.
+/// The context that all replicas of a node share.
 #[derive(Clone)]
 pub struct Shared {
-    /// Where the data are.
+    /// The servers that have the data.
     pub client: RqliteClient,
-    /// Where nodes announce changes to each other.
+    /// The pubsub on which nodes announce changes.
     pub pubsub: Arc<dyn PubSub>,
-    /// Where the client works.
+    /// The runtime of the client.
     pub backplane: Handle,
     /// The node's name in the log, for people.
     pub node: String,
@@ -59,18 +59,18 @@ pub struct Shared {
 /// The schema of one replicated stream of data.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    /// Their name.
+    /// Its name.
     pub stream: &'static str,
-    /// Every layout that they ever had, in order; a released step never changes.
+    /// All migrations in order. A released migration never changes.
     pub steps: &'static [&'static str],
 }
 
-/// What other nodes changed.
+/// Changes of other nodes that were applied.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// Tables of which rows were changed.
+    /// The changed tables.
     pub tables: BTreeSet<String>,
-    /// The replica was rebuilt: anything may have changed.
+    /// Whether the replica was rebuilt, so anything may have changed.
     pub is_whole: bool,
 }
 
@@ -81,7 +81,7 @@ struct State {
     position: Position,
     /// The replica must be rebuilt.
     is_elsewhere: bool,
-    /// A layout in the log that this version does not know.
+    /// The layout in the log, if this version does not know it.
     newer: Option<usize>,
     /// When the replica last was at the end of the log.
     fresh: Option<Instant>,
@@ -93,17 +93,17 @@ pub(super) struct Replica {
     layout: Layout,
     log: Log,
     shared: Shared,
-    /// Where changes are told of.
+    /// The topic of announcements.
     topic: String,
-    /// The position changes only while the writer's connection is held.
+    /// Changes only while the writer's connection is held.
     state: Mutex<State>,
     on_applied: OnceLock<OnApplied>,
-    /// Has the puller look at once.
+    /// Wakes the puller.
     kick: SyncSender<()>,
 }
 
 impl Replica {
-    /// Sets who is told when changes of other nodes were applied; the first call counts. It must not write.
+    /// Sets a listener for applied changes of other nodes. Only the first call has an effect. The listener must not write.
     pub(super) fn on_applied(&self, callback: OnApplied) {
         let _ = self.on_applied.set(callback);
     }
@@ -130,7 +130,7 @@ impl Replica {
             };
             if changes.is_empty() {
                 drop(t);
-                // What it was decided on may be old.
+                // It may have been decided on a stale state.
                 if is_fresh
                     || !self.catch_up(&mut connection, Level::Weak, deadline).map_err(SqliteError::from)?
                 {
@@ -149,11 +149,11 @@ impl Replica {
             }
             self.catch_up(&mut connection, Level::Weak, deadline).map_err(SqliteError::from)?;
         }
-        Err(SqliteError::from(unavailable("the data are contended: other nodes change them all the time"))
+        Err(SqliteError::from(unavailable("the data are contended: other nodes change them too often"))
             .into())
     }
 
-    /// Whether a change may begin.
+    /// Checks that a change may begin.
     fn check(&self, deadline: Instant) -> Result<(), ReplicaError> {
         let state = self.state.lock();
         if let Some(found) = state.newer {
@@ -163,7 +163,7 @@ impl Replica {
             return Err(being_copied());
         }
         if Instant::now() >= deadline {
-            return Err(unavailable("rqlite is slow and too many changes wait; try again soon"));
+            return Err(unavailable("rqlite is slow, and too many changes wait"));
         }
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Replica {
         ReplicaError::Newer { stream: self.layout.stream, found, known: self.layout.steps.len() }
     }
 
-    /// Stores what a transaction did, here and there; `false` when another node was first.
+    /// Commits a transaction in rqlite and in the replica. Returns `false` if another node was first.
     fn commit(
         &self,
         t: Transaction<'_>,
@@ -221,10 +221,11 @@ impl Replica {
     fn append(&self, position: Position, batch: Batch, deadline: Instant) -> Appended {
         let log = self.log.clone();
         let appended = self.wait(async move { log.append(&position, batch, deadline).await });
-        appended.unwrap_or_else(|| Appended::Unknown(RqliteError::Unknown("the node is stopping".to_owned())))
+        appended.unwrap_or_else(|| Appended::Unknown(RqliteError::Unknown("the node is stopping".into())))
     }
 
-    /// Runs on the backplane, and blocks until it is done; `None` when the backplane ended. What it runs has a deadline.
+    /// Runs a future on the backplane and blocks until it is done. `None` if the backplane has ended. The future must have a
+    /// deadline.
     fn wait<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.shared.backplane.spawn(async move {
@@ -238,11 +239,11 @@ impl Replica {
         let deadline = Instant::now() + PLATFORM_WRITE_TIMEOUT;
         let mut connection = writer.lock();
         self.check(deadline)?;
-        // A leader that was deposed without knowing it yet would answer a weak read from the past.
+        // A deposed leader that does not know it yet would answer a weak read with stale data.
         self.catch_up(&mut connection, Level::Strong, deadline).map(drop)
     }
 
-    /// Applies the entries of other nodes up to the end of the log; whether there were any.
+    /// Applies the entries of other nodes up to the end of the log. Returns whether there were any.
     fn catch_up(
         &self,
         connection: &mut Connection,
@@ -266,7 +267,7 @@ impl Replica {
                 }
                 Pulled::Empty if self.state.lock().position == Position::default() => return Ok(is_new),
                 Pulled::Empty | Pulled::Elsewhere => {
-                    // It looks whether that is so.
+                    // It verifies that.
                     self.kick();
                     return Err(being_copied());
                 }
@@ -281,7 +282,7 @@ impl Replica {
         pulled.ok_or_else(|| unavailable("the node is stopping"))?.map_err(unavailable)
     }
 
-    /// Applies entries that follow the position.
+    /// Applies entries after the position.
     fn apply(&self, connection: &mut Connection, entries: &[entry::Entry]) -> Result<(), ReplicaError> {
         let position = self.state.lock().position.clone();
         let known = entries.iter().take_while(|entry| entry.schema <= self.layout.steps.len()).count();
@@ -310,7 +311,7 @@ impl Replica {
             Some(entry) => {
                 let error = self.newer(entry.schema);
                 if self.state.lock().newer.replace(entry.schema).is_none() {
-                    tracing::error!(%error, "changes of other nodes are not applied any more, and nothing can be changed");
+                    tracing::error!(%error, "this node cannot apply changes of other nodes, so it refuses changes; its replica becomes stale");
                 }
                 Err(error)
             }
@@ -318,7 +319,7 @@ impl Replica {
         }
     }
 
-    /// Rebuilds the replica from a backup of what rqlite has now.
+    /// Rebuilds the replica from a backup of rqlite.
     fn copy_anew(&self, writer: &Mutex<Connection>) -> Result<(), ReplicaError> {
         let deadline = Instant::now() + PLATFORM_COPY_TIMEOUT;
         let stream = self.layout.stream;
@@ -328,15 +329,13 @@ impl Replica {
             .wait(async move { log.last(Level::Strong, deadline).await })
             .ok_or_else(stopping)?
             .map_err(unavailable)?
-            .ok_or_else(|| {
-                unavailable("rqlite has lost all of the platform's data; restore it from a backup")
-            })?;
+            .ok_or_else(|| unavailable("rqlite has lost the platform database; restore it from a backup"))?;
         let backup = copy::file(&self.path)?;
         let file = backup.reopen().map_err(unavailable)?;
         let fetched = self.wait(copy::fetch(self.log.client().clone(), file, deadline));
         fetched.ok_or_else(stopping)?.map_err(unavailable)?;
         let position = copy::position(backup.path(), stream)?
-            // A leader that was deposed may have answered.
+            // A deposed leader may have answered.
             .filter(|position| position.generation >= least)
             .ok_or_else(|| unavailable("rqlite's backup is older than its data"))?;
         let known = self.layout.steps.len();
@@ -365,12 +364,12 @@ impl Replica {
         }
     }
 
-    /// Announces an entry to other nodes. Nobody waits for that: they also look by themselves.
+    /// Announces an entry to other nodes, without waiting: they also poll the log.
     fn announce(&self, generation: i64) {
         let sent = self.shared.pubsub.publish(&self.topic, Bytes::from(generation.to_string()));
         self.shared.backplane.spawn(async move {
             if let Err(error) = sent.await {
-                tracing::debug!(%error, "a change was not announced to other nodes");
+                tracing::debug!(%error, "a change could not be announced to other nodes");
             }
         });
     }
@@ -381,7 +380,7 @@ impl Replica {
     }
 
     fn kick(&self) {
-        // One that is full has been kicked.
+        // If the channel is full, the puller is being woken already.
         let _ = self.kick.try_send(());
     }
 }

@@ -54,7 +54,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether asking twice is as good as once.
+    /// Whether a call is idempotent.
     fn is_read(self) -> bool {
         matches!(self, Self::Query | Self::Backup)
     }
@@ -63,27 +63,27 @@ impl Endpoint {
 struct Inner {
     http: Client,
     addresses: Vec<Address>,
-    /// Which one answered last.
+    /// The index of the address that answered last.
     preferred: AtomicUsize,
     at: RqliteAt,
     breaker: Breaker,
 }
 
-/// A client of one cluster. Clones share its connections and its circuit.
+/// A client of one cluster. Clones share its connections and its circuit breaker.
 #[derive(Clone)]
 pub struct RqliteClient(Arc<Inner>);
 
-/// What comes of an answer.
+/// The processing of an answer.
 enum Piece<'a> {
     Part(&'a [u8]),
     End,
-    /// What came so far is void: the answer comes from another address.
+    /// Discards the part received so far: the answer starts again from another address.
     Anew,
 }
 
 type Take<'a> = dyn FnMut(Piece<'_>) -> Result<(), RqliteError> + Send + 'a;
 
-/// A call on its way.
+/// A call in progress.
 struct Call<'a> {
     endpoint: Endpoint,
     body: bytes::Bytes,
@@ -92,10 +92,10 @@ struct Call<'a> {
 }
 
 impl RqliteClient {
-    /// A client; connects to nothing yet. The name is for the log, metrics and readiness.
+    /// Creates a client without connecting. The name is for logs, metrics and readiness.
     ///
     /// # Errors
-    /// [`RqliteError::Invalid`] when there is no address, or TLS cannot be set up.
+    /// [`RqliteError::Invalid`] if there is no address, or if TLS cannot be set up.
     pub fn new(name: &str, at: &RqliteAt) -> Result<Self, RqliteError> {
         let addresses = at.urls.iter().map(Address::new).collect::<Result<Vec<_>, _>>()?;
         if addresses.is_empty() {
@@ -108,8 +108,8 @@ impl RqliteClient {
             .pool_idle_timeout(BACKEND_IDLE_TIMEOUT)
             .tcp_nodelay(true);
         let failed =
-            |error: &dyn fmt::Display| RqliteError::Invalid(format!("TLS cannot be set up: {error}"));
-        // Reading what the machine trusts takes milliseconds.
+            |error: &dyn fmt::Display| RqliteError::Invalid(format!("TLS cannot be set up: {error}").into());
+        // Reading the trust store takes milliseconds.
         let is_tls = addresses.iter().any(|address| address.base.scheme() == "https");
         let tls = if is_tls { tls::config() } else { tls::no_trust() };
         let http = builder
@@ -120,13 +120,13 @@ impl RqliteClient {
         Ok(Self(Arc::new(Inner { http, addresses, preferred: AtomicUsize::new(0), at, breaker })))
     }
 
-    /// The circuit of the cluster.
+    /// The circuit breaker of the cluster.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         &self.0.breaker
     }
 
-    /// Reads. The first statement that fails is the error.
+    /// Runs queries. The first failed statement is the error.
     ///
     /// # Errors
     /// [`RqliteError`]
@@ -139,7 +139,7 @@ impl RqliteClient {
         all(self.query_each(statements, options, deadline).await?)
     }
 
-    /// Reads; each statement's rows, or SQLite's message. One that fails does not keep the others from being asked.
+    /// Runs queries. Returns each statement's rows or SQLite's message; a failed statement does not stop the others.
     ///
     /// # Errors
     /// [`RqliteError`], never [`RqliteError::Sql`].
@@ -153,14 +153,14 @@ impl RqliteClient {
         let rows = replies.into_iter().map(|reply| {
             reply.map(|reply| match reply {
                 Reply::Rows(rows) => rows,
-                // A query without a row and without a column's name.
+                // A query without rows and without names of columns.
                 Reply::Changed(_) => Rows::default(),
             })
         });
         Ok(rows.collect())
     }
 
-    /// Writes. The first statement that fails is the error; without a transaction, the others were applied all the same.
+    /// Runs writes. The first failed statement is the error. Without a transaction, the others were applied all the same.
     ///
     /// # Errors
     /// [`RqliteError`]
@@ -173,8 +173,8 @@ impl RqliteClient {
         all(self.call(Endpoint::Execute, statements, options, deadline).await?)
     }
 
-    /// Reads and writes, one after the other; each statement's answer, or SQLite's message. In a transaction the answers end with
-    /// the first error, and what stands before it was rolled back; but see the module's words on `/db/request`.
+    /// Runs reads and writes in order. Returns each statement's answer or SQLite's message. In a transaction, the answers end
+    /// with the first error, and earlier statements were rolled back; but see the module's documentation of `/db/request`.
     ///
     /// # Errors
     /// [`RqliteError`], never [`RqliteError::Sql`].
@@ -187,11 +187,11 @@ impl RqliteClient {
         self.call(Endpoint::Request, statements, options, deadline).await
     }
 
-    /// Gives a copy of the whole database to `sink`, as a file of SQLite. From the start again where an address fails on
-    /// the way: then `sink` gets `None`.
+    /// Streams a backup of the whole database, a SQLite file, to `sink`. If an address fails midway, `sink` gets `None` and the
+    /// backup starts again.
     ///
     /// # Errors
-    /// [`RqliteError`]; what `sink` says is [`RqliteError::Invalid`].
+    /// [`RqliteError`]. An error of `sink` becomes [`RqliteError::Invalid`].
     pub async fn backup(
         &self,
         mut sink: impl FnMut(Option<&[u8]>) -> std::io::Result<()> + Send,
@@ -205,12 +205,14 @@ impl RqliteClient {
                 Piece::Anew => sink(None),
                 Piece::End => Ok(()),
             };
-            stored.map_err(|error| RqliteError::Invalid(format!("a copy cannot be written: {error}")))
+            stored.map_err(|error| {
+                RqliteError::Invalid(format!("the backup cannot be written: {error}").into())
+            })
         })
         .await
     }
 
-    /// Makes a file of SQLite the whole database, on all nodes and at once.
+    /// Replaces the whole database on all servers by a SQLite file, atomically.
     ///
     /// # Errors
     /// [`RqliteError`]
@@ -256,7 +258,7 @@ impl RqliteClient {
         Ok(replies)
     }
 
-    /// Asks one address after the other until one answers, as far as that is safe.
+    /// Tries one address after the other until one answers, as long as that is safe.
     async fn ask(&self, call: &Call<'_>, take: &mut Take<'_>) -> Result<(), RqliteError> {
         let Inner { addresses, preferred, breaker, .. } = &*self.0;
         let attempt = breaker.enter()?;
@@ -266,7 +268,7 @@ impl RqliteClient {
             let index = (first + tries) % addresses.len();
             let Some(address) = addresses.get(index) else { return Err(no_address()) };
             let begun = Instant::now();
-            // An address that accepts and then says nothing must leave time for the others.
+            // An address that accepts and then does not answer must leave time for the others.
             let others = addresses.len().saturating_sub(tries + 1).min(1) as u32;
             let patience = if call.endpoint.is_read() {
                 call.deadline.saturating_duration_since(begun) / (1 + others)
@@ -281,11 +283,9 @@ impl RqliteClient {
                     return Ok(());
                 }
                 Ok(Err(error)) => error,
-                Err(_) => RqliteError::Unknown(format!(
-                    "{}: no answer within {} ms",
-                    address.name,
-                    patience.as_millis()
-                )),
+                Err(_) => RqliteError::Unknown(
+                    format!("{}: no answer within {} ms", address.name, patience.as_millis()).into(),
+                ),
             };
             let is_worth_another = match &error {
                 RqliteError::Unreachable(_) => true,
@@ -296,7 +296,7 @@ impl RqliteClient {
                 attempt.reached();
                 return Err(error);
             }
-            // Whoever comes next does not begin with what failed.
+            // The next call begins with another address.
             preferred.store((index + 1) % addresses.len(), Ordering::Relaxed);
             tries += 1;
             let is_new_round = tries.is_multiple_of(addresses.len());
@@ -377,10 +377,10 @@ impl RqliteClient {
 }
 
 fn no_address() -> RqliteError {
-    RqliteError::Invalid("no address is given".to_owned())
+    RqliteError::Invalid("no address is configured".into())
 }
 
-/// All answers, or the first error.
+/// Returns all answers, or the first error.
 fn all<T>(replies: Vec<Result<T, String>>) -> Result<Vec<T>, RqliteError> {
     let numbered = replies.into_iter().enumerate();
     numbered.map(|(index, reply)| reply.map_err(|message| RqliteError::Sql { index, message })).collect()

@@ -1,4 +1,4 @@
-//! Where the backends of a node are: each embedded, or servers named by their addresses.
+//! The settings of a node's backends: embedded, or the addresses of servers.
 
 use orama_runtime::names::Namespace;
 use std::collections::BTreeMap;
@@ -7,18 +7,18 @@ use std::time::Duration;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-/// A password of a backend. No message shows it.
+/// A password of a backend. It appears in no message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Zeroizing<String>);
 
 impl Password {
-    /// Takes a password.
+    /// Wraps a password.
     #[must_use]
     pub fn new(password: String) -> Self {
         Self(Zeroizing::new(password))
     }
 
-    /// The text, for the backend alone.
+    /// The text, to be sent to the backend only.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -34,53 +34,53 @@ impl fmt::Debug for Password {
 /// An rqlite cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RqliteAt {
-    /// The HTTP addresses of its nodes, at least one; without user, path and query.
+    /// The HTTP addresses of its servers, at least one, without user, path and query.
     pub urls: Vec<Url>,
-    /// The name for basic authentication.
+    /// The user for basic authentication.
     pub user: Option<String>,
-    /// Its password.
+    /// The password for basic authentication.
     pub password: Option<Password>,
 }
 
 /// An Olric cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OlricAt {
-    /// Host and port of its nodes, at least one.
+    /// Host and port of its members, at least one.
     pub addresses: Vec<String>,
-    /// Its password.
+    /// The password.
     pub password: Option<Password>,
 }
 
-/// A kubo node.
+/// A kubo server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpfsAt {
     /// The address of its API.
     pub api_url: Url,
 }
 
-/// The SQL database of one namespace.
+/// Where the database of a namespace is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamespaceDatabase {
-    /// A file of this node.
+    /// Embedded: a file of this node.
     Sqlite,
-    /// A cluster of its own.
+    /// An rqlite cluster of its own.
     Rqlite(RqliteAt),
 }
 
-/// Every backend of a node; what is not named is embedded.
+/// All backends of a node. Those that are not named are embedded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backends {
-    /// The name of the cluster of nodes: what it has in servers that it shares with other clusters begins with it.
+    /// The name of the cluster of nodes: the prefix of its names in servers that clusters share.
     pub cluster: String,
-    /// Where namespaces, keys, functions, triggers, secrets and events are; `None` is a file of this node.
+    /// The platform database; `None` is embedded.
     pub platform: Option<RqliteAt>,
-    /// The namespaces' databases. Where none is named and the platform is embedded, each has a file.
+    /// The databases of namespaces. If none is named and the platform database is embedded, each is a file.
     pub namespaces: BTreeMap<Namespace, NamespaceDatabase>,
-    /// The cache; `None` is this process.
+    /// The cache; `None` is embedded.
     pub cache: Option<OlricAt>,
-    /// Messages between nodes; `None` is this process.
+    /// The pubsub; `None` is embedded.
     pub pubsub: Option<OlricAt>,
-    /// Modules and objects; `None` is a folder of this node.
+    /// The stores of modules and objects; `None` is embedded.
     pub blobs: Option<IpfsAt>,
 }
 
@@ -98,7 +98,7 @@ impl Default for Backends {
 }
 
 impl Backends {
-    /// The host of every server that is named here. Guests' HTTP does not reach them.
+    /// The hosts of all named servers, which `http_fetch` must not reach.
     #[must_use]
     pub fn hosts(&self) -> Vec<Host> {
         let namespaces = self.namespaces.values().filter_map(|database| match database {
@@ -108,49 +108,49 @@ impl Backends {
         let urls = self.platform.iter().chain(namespaces).flat_map(|at| &at.urls);
         let urls = urls.chain(self.blobs.iter().map(|at| &at.api_url));
         let olric = self.cache.iter().chain(&self.pubsub).flat_map(|at| &at.addresses);
-        // The config's check has seen to it that each has a host.
+        // The check of the configuration ensures that each has a host.
         let olric = olric.filter_map(|address| Host::parse(address.rsplit_once(':')?.0).ok());
         urls.filter_map(|url| url.host().map(|host| host.to_owned())).chain(olric).collect()
     }
 
-    /// Whether a namespace that is not named has no database: then the data of namespaces are not this node's alone.
+    /// Whether a namespace that is not named has no database, because the node's data are shared with other nodes.
     #[must_use]
     pub fn databases_are_mapped(&self) -> bool {
         self.platform.is_some() || !self.namespaces.is_empty()
     }
 
-    /// What an operator may not have meant, though it works.
+    /// Remarks on valid settings that the operator may not have intended.
     #[must_use]
     pub fn remarks(&self) -> Vec<&'static str> {
         let mut remarks = Vec::new();
         if self.platform.is_some() {
             if self.blobs.is_none() {
-                remarks.push("functions are shared by `database.platform`, but `blobs` is local: another node cannot run what is deployed here");
+                remarks.push("`database.platform` shares functions, but `blobs` is local: other nodes cannot run functions that are deployed here");
             }
             if self.pubsub.is_none() {
                 remarks.push(
-                    "without `pubsub` other nodes hear of a change when they next ask rqlite, twice a second",
+                    "without a shared `pubsub`, other nodes see a change only when they next poll rqlite, twice a second",
                 );
             }
             if self.cache.is_none() {
-                remarks.push("`cache` is memory: each node has its own, counters too");
+                remarks.push("`cache` is embedded: each node has its own values and counters");
             }
         }
         if self.cache.is_some() && self.pubsub.is_none() {
-            remarks.push("`cache` is shared, but `pubsub` is not: other nodes see a change when their copy has become too old");
+            remarks.push("`cache` is shared, but `pubsub` is not: other nodes see a change only after `cache.near_seconds`");
         }
         remarks
     }
 }
 
-/// How guests' cache is kept.
+/// The settings of the cache.
 pub struct CacheSettings<'a> {
-    /// Olric; `None` is this process.
+    /// Olric; `None` is embedded.
     pub olric: Option<&'a OlricAt>,
     /// See [`Backends::cluster`].
     pub cluster: &'a str,
-    /// Upper bound of what this process holds of it, in bytes.
+    /// Maximum memory of the cache, or of the near cache, in bytes.
     pub max_bytes: usize,
-    /// How long the near cache answers for Olric; zero turns it off.
+    /// How long the near cache keeps a value; zero disables it.
     pub near: Duration,
 }

@@ -11,7 +11,7 @@ use std::hash::Hash;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
-/// Blocking calls under way, by what they are for.
+/// Blocking calls in progress, by their key.
 pub struct SingleFlight<K, V>(Mutex<HashMap<K, Arc<OnceLock<V>>>>);
 
 impl<K, V> Default for SingleFlight<K, V> {
@@ -30,8 +30,8 @@ impl<K: Hash + Eq, V> Drop for Landing<'_, K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
-    /// Runs `work`, or waits for the call of the same key that is under way; both return what that call returned. When the work
-    /// of another caller panics, `work` runs. Blocks.
+    /// Runs `work`, or waits for a call in progress with the same key and returns its result. If that call panics, `work` runs.
+    /// Blocks.
     pub fn run(&self, key: &K, work: impl FnOnce() -> V) -> V {
         let flight = Arc::clone(self.0.lock().entry(key.clone()).or_default());
         flight
@@ -42,7 +42,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
             .clone()
     }
 
-    /// Whether no call is under way.
+    /// Whether no call is in progress.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.0.lock().is_empty()
@@ -51,7 +51,7 @@ impl<K: Hash + Eq + Clone, V: Clone> SingleFlight<K, V> {
 
 type Tasks<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>;
 
-/// Tasks under way, by what they are for. Clones share them.
+/// Tasks in progress, by their key. Clones share them.
 pub struct SharedTasks<K, V>(Tasks<K, V>);
 
 impl<K, V> Default for SharedTasks<K, V> {
@@ -80,7 +80,7 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Starts `work`, or waits for the task of the same key that is under way. `None` when the task panicked. Needs a tokio
+    /// Starts `work`, or waits for the task in progress with the same key. `None` if the task panicked. Must be called in a tokio
     /// runtime.
     pub async fn join(&self, key: K, work: impl Future<Output = V> + Send + 'static) -> Option<V> {
         let mut result = match self.0.lock().entry(key.clone()) {
@@ -91,7 +91,7 @@ where
                 tokio::spawn(async move {
                     let value = work.await;
                     drop(ends);
-                    // Every caller may have left.
+                    // All callers may have stopped waiting.
                     let _gone = sender.send(Some(value));
                 });
                 entry.insert(receiver).clone()
@@ -100,7 +100,7 @@ where
         result.wait_for(Option::is_some).await.ok().and_then(|value| value.clone())
     }
 
-    /// Whether no task is under way.
+    /// Whether no task is in progress.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.0.lock().is_empty()

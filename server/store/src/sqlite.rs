@@ -1,4 +1,4 @@
-//! The node's own SQLite files: one writer, many readers, whole after a crash.
+//! The node's own SQLite files: one writer, many readers, recovered after a crash.
 
 use super::files;
 use super::replica::{self, Applied, Layout, Replica, ReplicaError, Shared};
@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a statement waits for a lock; only a checkpoint or a backup from outside ever holds one.
+/// How long a statement waits for a lock. Only a checkpoint or a backup by another program holds one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Read connections kept for later; each holds a file descriptor or three and about 2 MB of cache.
+/// Idle read connections that are kept; each has up to three file descriptors and about 2 MB of cache.
 const IDLE_READERS_MAX: usize = 8;
 
-/// Statements kept prepared on a connection; more than one module here ever uses.
+/// Prepared statements cached on a connection: more than any file here uses.
 const STATEMENTS_MAX: usize = 64;
 
-/// How far a commit must have come before it is acknowledged.
+/// The durability of acknowledged commits.
 #[derive(Debug, Clone, Copy)]
 pub enum Durability {
-    /// On the disk: nothing acknowledged is lost when the power fails.
+    /// Synced to disk: survives a power failure.
     Power,
-    /// With the system: nothing acknowledged is lost when the process dies.
+    /// Written to the operating system: survives the end of the process.
     Process,
 }
 
@@ -35,27 +35,27 @@ pub enum SqliteError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file is not one that this version can read.
-    #[error("{}: cannot bring the file to this version's layout: {source}; a file written by a newer version needs that version", path.display())]
+    /// This version cannot read the file.
+    #[error("{}: cannot migrate the file: {source}; if a newer version has written it, use that version", path.display())]
     Migration {
         /// The file.
         path: PathBuf,
-        /// What the migration said.
+        /// The error of the migration.
         source: rusqlite_migration::Error,
     },
     /// SQLite failed.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
-    /// The data are shared with other nodes, and cannot be changed or brought here now.
+    /// The data are shared with other nodes and cannot be changed, or not read, now.
     #[error(transparent)]
     Shared(#[from] ReplicaError),
 }
 
 impl SqliteError {
-    /// Why what all nodes share cannot be changed now, where that is the reason.
+    /// The replica's error, if that is the reason.
     #[must_use]
     pub fn unavailable(&self) -> Option<&ReplicaError> {
         match self {
@@ -65,7 +65,7 @@ impl SqliteError {
     }
 }
 
-/// One SQLite file of the node: its own, or its copy of what all nodes share.
+/// One SQLite file of the node: its own, or its replica of shared data.
 pub struct Database {
     path: PathBuf,
     writer: Mutex<Connection>,
@@ -74,7 +74,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens or makes `dir/file`, recovers what a crash left, and brings it to the newest layout.
+    /// Opens or creates `dir/file`, recovers it after a crash, and migrates it to the current layout.
     ///
     /// # Errors
     /// [`SqliteError`], which names the file.
@@ -92,11 +92,11 @@ impl Database {
         Ok(Self { path, writer: Mutex::new(writer), readers: Mutex::new(Vec::new()), replica: None })
     }
 
-    /// Opens or makes `dir/file` as a copy of data that are in rqlite and shared with other nodes. Waits for rqlite, for a
-    /// moment where there is a copy already, and for longer where there is none.
+    /// Opens or creates `dir/file` as a replica of data in rqlite that nodes share. Waits for rqlite: briefly if there is a
+    /// replica already, longer if there is none.
     ///
     /// # Errors
-    /// [`SqliteError`], which names the file or the key of the config.
+    /// [`SqliteError`], which names the file or the config key.
     pub fn open_shared(
         dir: &Path,
         file: &str,
@@ -140,26 +140,26 @@ impl Database {
         &self.writer
     }
 
-    /// Whether other nodes change these data too.
+    /// Whether the data are shared with other nodes.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.replica.is_some()
     }
 
-    /// Sets who is told when changes of other nodes were applied, after they can be read; the first call counts. It must
-    /// not write here. Where the file is the node's own, there are none.
+    /// Sets a listener that is called after changes of other nodes were applied and can be read. Only the first call has an
+    /// effect. The listener must not write to this database. It is never called for the node's own file.
     pub fn on_applied(&self, callback: impl Fn(&Applied) + Send + Sync + 'static) {
         if let Some(replica) = &self.replica {
             replica.on_applied(Box::new(callback));
         }
     }
 
-    /// Runs `work` in the one write transaction; it is committed when `work` succeeds, else nothing happened. Where the
-    /// data are shared, it runs again when another node changed them meanwhile, and takes a round trip and more.
+    /// Runs `work` in the write transaction, which is committed if `work` succeeds and rolled back otherwise. If the data are
+    /// shared, `work` runs again when another node was first, and the call takes at least a round trip.
     ///
     /// # Errors
-    /// What `work` returns, SQLite's own, or [`SqliteError::Shared`]: then nothing happened either, unless it says that this
-    /// is not known.
+    /// The error of `work`, SQLite's error, or [`SqliteError::Shared`]. Nothing was changed, unless the error says that this is
+    /// not known.
     pub fn write<T, E: From<SqliteError>>(
         &self,
         mut work: impl FnMut(&Transaction<'_>) -> Result<T, E>,
@@ -167,7 +167,7 @@ impl Database {
         if let Some(replica) = &self.replica {
             return replica.write(&self.writer, work);
         }
-        // A panic in `work` rolls its transaction back.
+        // A panic in `work` rolls back.
         let mut writer = self.writer.lock();
         let transaction =
             writer.transaction_with_behavior(TransactionBehavior::Immediate).map_err(SqliteError::from)?;
@@ -176,11 +176,11 @@ impl Database {
         Ok(value)
     }
 
-    /// Brings a replica to the end of the log, so that [`Self::read`] sees every change that any node acknowledged before
-    /// this call. A file that is the node's own always does. Blocks, for a few seconds at most.
+    /// Catches a replica up with the end of the log: [`Self::read`] then sees every change that any node acknowledged before this
+    /// call. The node's own file is always up to date. Blocks for a few seconds at most.
     ///
     /// # Errors
-    /// [`SqliteError::Shared`] where the end of the log cannot be reached now.
+    /// [`SqliteError::Shared`] if the end of the log cannot be reached.
     pub fn catch_up(&self) -> Result<(), SqliteError> {
         match &self.replica {
             Some(replica) => Ok(replica.catch_up_now(&self.writer)?),
@@ -188,7 +188,7 @@ impl Database {
         }
     }
 
-    /// [`Self::write`] for statements alone.
+    /// [`Self::write`] for work that fails only with SQLite's errors.
     #[cfg(test)]
     pub(crate) fn change<T>(
         &self,
@@ -197,10 +197,10 @@ impl Database {
         self.write(|t| Ok(work(t)?))
     }
 
-    /// Runs `work` on a connection that cannot write. It sees everything committed before.
+    /// Runs `work` on a connection that cannot write. It sees all earlier commits.
     ///
     /// # Errors
-    /// What `work` returns, or SQLite's own.
+    /// The error of `work`, or SQLite's error.
     pub fn read<T, E: From<rusqlite::Error>>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, E>,
@@ -226,20 +226,20 @@ impl Database {
         Ok(reader)
     }
 
-    /// Brings what was committed from the log into the file and empties the log, which the next start would have to
-    /// read. Writers wait meanwhile, some 10 ms for a full log of 4 MB; a reader at work leaves the rest for the next time.
+    /// Checkpoints and truncates the write-ahead log, so that the next start need not read it. Writers wait meanwhile, some 10 ms
+    /// for a full log of 4 MB. A concurrent reader leaves a part for the next checkpoint.
     ///
     /// # Errors
-    /// SQLite's own.
+    /// SQLite's error.
     pub fn checkpoint(&self) -> Result<(), SqliteError> {
         let writer = self.writer.lock();
         Ok(writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
-    /// Whether the file can be read now.
+    /// Checks that the file can be read.
     ///
     /// # Errors
-    /// SQLite's own.
+    /// SQLite's error.
     pub fn check(&self) -> Result<(), SqliteError> {
         self.read(|reader| Ok(reader.query_row("SELECT 1 FROM sqlite_schema LIMIT 1", [], |_| Ok(()))?))
     }

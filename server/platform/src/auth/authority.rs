@@ -1,4 +1,4 @@
-//! Who a credential is: the look-up behind every memory of credentials.
+//! Looks credentials up: API keys in the registry, tokens by their signatures.
 
 use super::jwt::Tokens;
 use super::{Credential, CredentialError, key_hash, looks_like_key};
@@ -6,38 +6,30 @@ use crate::limits::TOKEN_MAX_BYTES;
 use crate::registry::Registry;
 use std::sync::Arc;
 
-/// Knows API keys and, where the operator has named their signers, tokens. Clones share what they know.
+/// Looks up API keys and, if issuers are configured, tokens. Clones share their state.
 #[derive(Clone)]
 pub struct Authority {
     registry: Registry,
     tokens: Option<Arc<Tokens>>,
 }
 
-/// A credential that was looked up. It may be remembered until it expires or the registry's generation moves.
+/// The result of a lookup. It may be cached until it expires or the registry's generation advances.
 #[derive(Clone)]
 pub struct Known {
-    /// Whose it is.
+    /// The credential.
     pub credential: Arc<Credential>,
-    /// The Unix second from which it must be looked up again; `u64::MAX` for what does not expire.
+    /// The Unix second from which it must be looked up again; `u64::MAX` if it does not expire.
     pub expires_s: u64,
 }
 
-impl Known {
-    /// Whether it may still be used. The time is asked for only where it matters.
-    #[must_use]
-    pub fn is_fresh(&self, now_s: impl FnOnce() -> u64) -> bool {
-        self.expires_s == u64::MAX || now_s() < self.expires_s
-    }
-}
-
 impl Authority {
-    /// Looks keys up in the registry, and tokens up with `tokens`.
+    /// Looks keys up in `registry` and verifies tokens with `tokens`.
     #[must_use]
     pub fn new(registry: Registry, tokens: Option<Arc<Tokens>>) -> Self {
         Self { registry, tokens }
     }
 
-    /// Refuses what cannot be a credential of this node at all, so that it costs no look-up.
+    /// Refuses texts that do not have the form of a credential, without a lookup.
     ///
     /// # Errors
     /// [`CredentialError::Unknown`], [`CredentialError::TooLong`]
@@ -49,10 +41,10 @@ impl Authority {
         Err(if may_be_token { CredentialError::TooLong } else { CredentialError::Unknown })
     }
 
-    /// Whose credential a text is. Blocks.
+    /// Looks a credential up. Blocks.
     ///
     /// # Errors
-    /// [`CredentialError`], with the reason of a token's refusal.
+    /// [`CredentialError`], with the reason if a token is refused.
     pub fn find(&self, text: &str) -> Result<Known, CredentialError> {
         if looks_like_key(text) {
             let credential = self.registry.credential(&key_hash(text))?.ok_or(CredentialError::Unknown)?;

@@ -1,4 +1,4 @@
-//! The first start: a namespace, a key for the operator, and the file in which the CLI finds both.
+//! The first start: creates a namespace, an operator's key, and the credentials file that the CLI reads.
 
 use super::{Role, key_hash};
 use crate::registry::{Registry, RegistryError};
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 /// The file's name in the home folder.
 pub const CREDENTIALS_FILE: &str = "credentials.json";
 
-/// The namespace that a node starts with.
+/// The namespace that the first start creates.
 const FIRST_NAMESPACE: &str = "default";
 
-/// Why the credentials file could not be made.
+/// Why the credentials file could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The file cannot be read or written.
@@ -24,8 +24,8 @@ pub enum BootstrapError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// The file holds something else. It may be the user's, so it is not overwritten.
-    #[error("{}: not a credentials file ({problem}); move it away and start again", path.display())]
+    /// The file is not a credentials file. It may belong to the user, so it is not overwritten.
+    #[error("{}: this is not a credentials file ({problem}); move it away and start the node again", path.display())]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum BootstrapError {
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The first namespace's name is not accepted.
+    /// The name of the first namespace is not valid.
     #[error(transparent)]
     Name(#[from] orama_runtime::names::InvalidName),
 }
@@ -47,11 +47,11 @@ struct Credentials {
     namespace: String,
 }
 
-/// Makes sure that `home/credentials.json` holds a key that this node knows, and the address it serves now.
+/// Ensures that `home/credentials.json` has a key that this node knows and the address that it serves.
 ///
-/// The first start makes the namespace `default` and an operator's key for it. Later starts keep the key and write
-/// the file only when the address changed. A file whose key this node does not know (its data were deleted, or the file is of
-/// another node) is kept beside the new one as `credentials.json.replaced`.
+/// The first start creates the namespace `default` and an operator's key for it. Later starts keep the key and write the file
+/// only if the address has changed. If this node does not know the file's key (its data were deleted, or the file is from
+/// another node), the file is renamed to `credentials.json.replaced` and a new one is written.
 ///
 /// # Errors
 /// [`BootstrapError`], which names the file.
@@ -77,10 +77,10 @@ pub fn credentials(registry: &Registry, home: &Path, gateway_url: &str) -> Resul
             if unknown.is_some() {
                 let kept = home.join(format!("{CREDENTIALS_FILE}.replaced"));
                 std::fs::rename(&path, &kept).map_err(failed)?;
-                tracing::warn!(file = %kept.display(), "the credentials file held a key that this node does not know; it was moved here");
+                tracing::warn!(file = %kept.display(), "the key in the credentials file is unknown to this node; the old file was kept under this name");
             }
-            // The key is stored before the file is written: a crash in between leaves a key that nobody knows, and
-            // the next start makes another.
+            // The key is stored before the file is written: a crash in between leaves a key whose text is lost, and the next
+            // start creates another.
             let (_, key) = registry.create_key(&namespace, Role::Operator)?;
             Credentials {
                 gateway_url: gateway_url.to_owned(),
@@ -95,7 +95,7 @@ pub fn credentials(registry: &Registry, home: &Path, gateway_url: &str) -> Resul
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Credentials, BootstrapError> {
-    // serde's own message may repeat a value of the file, which may be a key: only the kind of mistake is told.
+    // serde's message may repeat a value of the file, which may be a key, so only the kind of mistake is reported.
     serde_json::from_slice(bytes).map_err(|e| BootstrapError::Foreign {
         path: path.to_owned(),
         problem: match e.classify() {

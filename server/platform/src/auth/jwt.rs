@@ -1,4 +1,4 @@
-//! Tokens of callers: JWTs, each signed by an issuer that the operator named.
+//! Tokens: JWTs that a configured issuer signed.
 
 use super::{Credential, CredentialError, Role};
 use crate::limits::TOKEN_LEEWAY;
@@ -19,17 +19,15 @@ mod keys;
 
 pub use issuer::{Issuer, KeysError};
 
-/// Why a token is refused, in words that repeat nothing of it.
+/// Why a token was refused. Messages do not repeat the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says what the variant means")]
 pub enum Refusal {
     #[error("the token is not a well-formed JWT")]
     Malformed,
-    #[error(
-        "the token's algorithm is not accepted; EdDSA, ES256 and RS256 are, each with a key of its own kind"
-    )]
+    #[error("the token's algorithm is not accepted; use EdDSA, ES256 or RS256 with a key of that kind")]
     Algorithm,
-    #[error("the token was signed with a key that this node does not know")]
+    #[error("no key of the issuer matches the token's signature")]
     UnknownKey,
     #[error("the token's signature is wrong")]
     Signature,
@@ -37,30 +35,30 @@ pub enum Refusal {
     Expired,
     #[error("the token is not valid yet")]
     NotYet,
-    #[error("the token lacks the claim {0:?}, or it is of the wrong kind")]
+    #[error("the token's claim {0:?} is missing or has the wrong type")]
     Claim(&'static str),
-    #[error("the token's issuer (claim \"iss\") is none that this node accepts")]
+    #[error("the token's issuer (claim \"iss\") is not configured on this node")]
     Issuer,
     #[error("the token is for another audience (claim \"aud\")")]
     Audience,
-    #[error("the token's issuer may not speak for its namespace")]
+    #[error("the token's issuer may not issue tokens for its namespace")]
     OtherNamespace,
-    #[error("the keys of the token's issuer could not be fetched yet; try again")]
+    #[error("the keys of the token's issuer have not been fetched yet; try again")]
     NoKeysYet,
     #[error("the token's namespace does not exist")]
     NoNamespace,
 }
 
-/// The tokens that a node accepts. One is shared by all cores.
+/// Verifies tokens. All cores share one.
 pub struct Tokens {
     issuers: Vec<Arc<Issuer>>,
 }
 
 impl Tokens {
-    /// Reads the keys of every issuer that has them in a file. `generation` moves whenever keys change.
+    /// Reads the keys of all issuers that are configured with a file. `generation` is advanced whenever keys change.
     ///
     /// # Errors
-    /// [`KeysError`], which names the file and what is wrong with it.
+    /// [`KeysError`], which names the file and the problem.
     pub fn open(
         issuers: Vec<TokenIssuer>,
         generation: &Arc<AtomicU64>,
@@ -70,17 +68,17 @@ impl Tokens {
         Ok(Self { issuers: issuers.into_iter().map(open).collect::<Result<_, _>>()? })
     }
 
-    /// The issuers, each to be refreshed again and again.
+    /// The issuers; each needs a task that refreshes it.
     #[must_use]
     pub fn issuers(&self) -> &[Arc<Issuer>] {
         &self.issuers
     }
 
-    /// Who a token speaks for, and the Unix second until which it may be remembered. Takes some 100 us for the
-    /// signature, and looks the namespace up: blocks.
+    /// Verifies a token. Returns its credential and the Unix second until which it may be cached. Takes about 100 us for the
+    /// signature. Blocks, because it looks the namespace up.
     ///
     /// # Errors
-    /// [`CredentialError::Refused`] that says why, [`CredentialError::Registry`]
+    /// [`CredentialError::Refused`] with the reason, [`CredentialError::Registry`]
     pub fn verify(&self, token: &str, registry: &Registry) -> Result<(Credential, u64), CredentialError> {
         let (caller, namespace, exp_s) = self.check(token)?;
         if !registry.namespace_exists(&namespace)? {
@@ -93,18 +91,18 @@ impl Tokens {
 
     fn check(&self, token: &str) -> Result<(Caller, Namespace, u64), Refusal> {
         let header = decode_header(token).map_err(|error| match error.kind() {
-            // The library knows neither "none" nor what is no algorithm at all.
+            // The library accepts neither "none" nor an unknown algorithm.
             ErrorKind::Json(e) if e.to_string().contains("variant") => Refusal::Algorithm,
             _ => Refusal::Malformed,
         })?;
-        // Extensions that a receiver must understand; none is understood here.
+        // Extensions that a receiver must understand. This node supports none.
         if header.crit.is_some() || header.enc.is_some() || header.zip.is_some() {
             return Err(Refusal::Malformed);
         }
         if !matches!(header.alg, Algorithm::EdDSA | Algorithm::ES256 | Algorithm::RS256) {
             return Err(Refusal::Algorithm);
         }
-        // Only chooses whose keys the signature is verified with.
+        // Not verified yet: it only selects the keys.
         let unverified = insecure_decode::<Map<String, Value>>(token).map_err(|_| Refusal::Malformed)?.claims;
         let issuer = unverified.get("iss").and_then(Value::as_str);
         let mut refusal = Refusal::Issuer;
@@ -114,7 +112,7 @@ impl Tokens {
             }
             match candidate.check(token, &header) {
                 Ok(checked) => return Ok(checked),
-                // The issuer that accepts more of the token says what is wrong with it.
+                // The issuer that came furthest reports the reason.
                 Err(why) => {
                     if why.rank() >= refusal.rank() {
                         refusal = why;
@@ -127,7 +125,7 @@ impl Tokens {
 }
 
 impl Refusal {
-    /// How much of a token was right when it was refused.
+    /// How many checks a token passed before it was refused.
     const fn rank(&self) -> u8 {
         match self {
             Self::Issuer => 0,
@@ -157,7 +155,7 @@ impl Issuer {
         Ok(verified)
     }
 
-    /// The claims of a token that this issuer signed and that is valid now.
+    /// Returns the claims of a token if this issuer signed it and it is valid now.
     fn verified(&self, token: &str, header: &Header) -> Result<Map<String, Value>, Refusal> {
         let keys = self.keys().ok_or(Refusal::NoKeysYet)?;
         let validation = self.validation(header.alg);
@@ -167,7 +165,7 @@ impl Issuer {
                 Ok(data) => return Ok(data.claims),
                 Err(error) => match refused(error.kind()) {
                     Refusal::Signature => refusal = Refusal::Signature,
-                    // What is signed is told as it is.
+                    // The signature is valid, so the reason may be precise.
                     other => return Err(other),
                 },
             }
@@ -189,7 +187,7 @@ impl Issuer {
                 validation.set_audience(&[audience]);
                 required.push("aud");
             }
-            // A token names a namespace, and that is its audience.
+            // Without a configured audience, the namespace in the token is the audience.
             None => validation.validate_aud = false,
         }
         validation.set_required_spec_claims(&required);
@@ -225,7 +223,7 @@ fn claims(claims: Map<String, Value>) -> Result<(Caller, Namespace, u64), Refusa
     };
     let subject = text("sub")?.to_owned();
     let namespace = Namespace::new(text("namespace")?).map_err(|_| Refusal::Claim("namespace"))?;
-    // The library has checked it as a number that is not negative; it may have a fraction.
+    // The library has checked that it is a number and not negative. It may have a fraction.
     let exp = claims.get("exp").and_then(Value::as_f64).ok_or(Refusal::Claim("exp"))?;
     let claims = claims
         .into_iter()

@@ -1,4 +1,4 @@
-//! Events that a function failed to handle for the last time: kept to be looked at, and to be tried again.
+//! Dead letters: events whose last attempt failed, kept so that they can be inspected, replayed or deleted.
 
 use super::store::{self, checked, unsigned};
 use super::tally::Waiting;
@@ -10,38 +10,38 @@ use orama_runtime::names::{FunctionName, Namespace};
 use orama_store::sqlite::Database;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-/// Dead letters that one step deletes for their age, so that others get to write.
+/// Expired dead letters that one transaction deletes, so that other writers get their turn.
 const STEP_ROWS: u32 = 500;
 
-/// An event that was not handled.
+/// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its own id.
+    /// Its id.
     pub id: String,
-    /// The id that its publisher was told.
+    /// The id of the message, as its publisher received it.
     pub message_id: String,
-    /// The trigger that fired.
+    /// The trigger.
     pub trigger_id: String,
-    /// What was published.
+    /// The topic.
     pub topic: String,
-    /// As JSON text.
+    /// The published data, as JSON text.
     pub data: String,
-    /// As the function was told it.
+    /// The depth, as the function received it.
     pub trigger_depth: u32,
-    /// How often the function ran.
+    /// Number of attempts.
     pub attempts: u32,
-    /// Why the last attempt failed.
+    /// The error of the last attempt.
     pub error: String,
-    /// Under which the last attempt is in the logs.
+    /// The request id of the last attempt in the logs.
     pub request_id: String,
-    /// Milliseconds since the Unix epoch.
+    /// When it was published, in milliseconds since the Unix epoch.
     pub published_at_ms: i64,
-    /// Milliseconds since the Unix epoch.
+    /// When the last attempt failed, in milliseconds since the Unix epoch.
     pub failed_at_ms: i64,
 }
 
 impl NodeEvents {
-    /// Dead letters of a function, newest first: at most `limit`, and fewer when they hold more than
+    /// Lists dead letters of a function, newest first: at most `limit`, and fewer if their data exceed
     /// [`DEAD_LETTERS_PAGE_MAX_BYTES`]. Blocks.
     ///
     /// # Errors
@@ -85,8 +85,8 @@ impl NodeEvents {
         })
     }
 
-    /// Makes new jobs of a function's dead letters, of one or of all, behind what waits already; returns how many.
-    /// Their attempts start anew. Blocks.
+    /// Replays one or all dead letters of a function: each becomes a new job after the waiting ones, with its attempts counted
+    /// from 1. Returns the number of jobs. Blocks.
     ///
     /// # Errors
     /// [`EventsError`]
@@ -127,7 +127,7 @@ impl NodeEvents {
         Ok(count)
     }
 
-    /// Deletes a dead letter; `false` when the function has none of this id. Blocks.
+    /// Deletes a dead letter. Returns `false` if the function has none with this id. Blocks.
     ///
     /// # Errors
     /// [`EventsError`]
@@ -151,7 +151,7 @@ impl NodeEvents {
     }
 }
 
-/// Drops the oldest dead letters of a namespace that has too many.
+/// Deletes the oldest dead letters of a namespace that has too many.
 pub(super) fn trim(t: &Transaction<'_>, namespace: &Namespace) -> rusqlite::Result<()> {
     let (mut count, mut bytes): (u64, u64) = t
         .prepare_cached(
@@ -169,19 +169,19 @@ pub(super) fn trim(t: &Transaction<'_>, namespace: &Namespace) -> rusqlite::Resu
             .optional()?;
         let Some((message, size_bytes, function)) = dropped else { return Ok(()) };
         store::forget_message(t, message)?;
-        tracing::warn!(%namespace, function, "a dead letter was dropped: the namespace has too many");
+        tracing::warn!(%namespace, function, "deleted a dead letter: the namespace has too many");
         count -= 1;
         bytes = bytes.saturating_sub(size_bytes);
     }
     Ok(())
 }
 
-/// Drops dead letters that are as old as [`RECORD_RETENTION`], in small steps.
+/// Deletes dead letters older than [`RECORD_RETENTION`], in small steps.
 pub(super) fn drop_old(database: &Database, now_ms: i64) -> Result<(), EventsError> {
     let age_ms = i64::try_from(RECORD_RETENTION.as_millis()).unwrap_or(i64::MAX);
     let before_ms = now_ms.saturating_sub(age_ms);
     loop {
-        // A look costs no other node anything.
+        // Reading does not involve other nodes.
         let is_any = database.read(|c| {
             c.prepare_cached("SELECT EXISTS (SELECT 1 FROM dead_letters WHERE failed_at_ms < ?1)")?
                 .query_row([before_ms], |row| row.get::<_, bool>(0))
@@ -206,7 +206,7 @@ pub(super) fn drop_old(database: &Database, now_ms: i64) -> Result<(), EventsErr
             Ok::<_, EventsError>(dropped)
         })?;
         for (_, namespace, function) in &dropped {
-            tracing::info!(%namespace, function, "a dead letter was dropped for its age");
+            tracing::info!(%namespace, function, "deleted an expired dead letter");
         }
         if dropped.len() < STEP_ROWS as usize {
             return Ok(());

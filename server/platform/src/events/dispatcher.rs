@@ -1,5 +1,5 @@
-//! Gives triggers their turns: bounded for the node and for each namespace, namespaces in rotation, and the triggers of
-//! a namespace in rotation. So a slow function holds up nothing but its own trigger.
+//! Schedules the turns of triggers. Namespaces take turns, and so do the triggers of a namespace. Concurrent turns are bounded
+//! for the node and for each namespace. A slow function therefore delays only its own trigger.
 
 use super::turn::{FAILURE_PAUSE, Next, Turn, TurnEnd};
 use super::writer::{Change, Renewed};
@@ -20,28 +20,28 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-/// How often leases are renewed, and jobs looked for whose wake-up was lost.
+/// How often leases are renewed, and the database is polled for jobs whose wake-up was lost.
 const TICK: Duration = Duration::from_secs(3);
 
-/// How often what waits is counted anew where other nodes change it too.
+/// How often waiting jobs are counted again, where other nodes change them too.
 const RECOUNT_EVERY: Duration = Duration::from_secs(30);
 
-/// Pause between two looks for retries that are due.
+/// Minimum pause between two queries for due retries.
 const DUE_PAUSE: Duration = Duration::from_millis(50);
 
-/// How triggers that may run are found.
+/// How the dispatcher finds triggers with jobs.
 type Look = fn(&rusqlite::Connection, i64) -> rusqlite::Result<Vec<(i64, Namespace)>>;
 
-/// What a trigger is doing.
+/// The state of a trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It has no job that may run now, as far as is known.
+    /// It has no known job that can run now.
     Idle,
     /// It waits for its turn.
     Ready,
-    /// It has its turn. `again`: more jobs came meanwhile.
+    /// It has its turn. `again` means that more jobs arrived meanwhile.
     Running { again: bool },
-    /// It waits for a while, whatever comes.
+    /// It pauses, even if jobs arrive.
     Paused,
 }
 
@@ -56,19 +56,19 @@ pub(super) struct Dispatcher {
     run: Run,
     outcomes: Sender<Change>,
     running_max: usize,
-    /// Triggers that have jobs, or had some a moment ago.
+    /// Triggers that have jobs or had some recently.
     queues: HashMap<i64, Queue>,
-    /// Triggers that wait for their turn or have it.
+    /// Triggers that wait for their turn or have one.
     ready: Rotation<Namespace, i64>,
     turns: JoinSet<TurnEnd>,
     turn_of: HashMap<Id, i64>,
     pauses: BinaryHeap<Reverse<(Instant, i64)>>,
-    /// When the next retry is due, if that is known.
+    /// When the next retry is due, if known.
     due_ms: Option<i64>,
     due_looked: Instant,
-    /// Leases that were renewed. One that finds no room is not lost: its trigger takes the lease again.
+    /// Renewed leases. If the channel is full, the trigger takes its lease again.
     renewed: (Sender<Renewed>, Receiver<Renewed>),
-    /// What other nodes had done at the last look, and at the last count.
+    /// The counter of other nodes' changes, at the last query and at the last count.
     elsewhere: (u64, u64),
     recounted: Instant,
 }
@@ -93,7 +93,7 @@ impl Dispatcher {
         }
     }
 
-    /// Runs until the node stops, and then until what runs has ended.
+    /// Runs until the node stops and all running turns have ended.
     pub(super) async fn run(mut self) {
         let mut stopping = self.inner.stopping.subscribe();
         let mut elsewhere = self.inner.elsewhere.subscribe();
@@ -109,7 +109,7 @@ impl Dispatcher {
                 () = until(timer) => self.time_passed().await,
                 Some((queues, until_ms)) = self.renewed.1.recv() => {
                     for id in queues {
-                        // A turn that has ended may have given its lease back.
+                        // A turn that has ended may have released its lease.
                         if let Some(queue) = self.queues.get_mut(&id)
                             && matches!(queue.state, State::Running { .. })
                         {
@@ -121,7 +121,7 @@ impl Dispatcher {
                     self.elsewhere.0 = count;
                     self.look(store::ready).await;
                 }
-                // The first one comes at once.
+                // The first tick comes at once.
                 _ = tick.tick() => {
                     if subscription.is_none() {
                         subscription = self.subscribe().await;
@@ -135,7 +135,7 @@ impl Dispatcher {
         let (database, owner) = (Arc::clone(&self.inner.database), self.inner.owner.clone());
         let released = blocking(move || database.write(|t| Ok::<_, EventsError>(store::release(t, &owner)?)));
         if let Err(error) = released.await {
-            tracing::warn!(%error, "the leases of triggers could not be given back; they expire by themselves");
+            tracing::warn!(%error, "the leases of triggers could not be released; they expire within seconds");
         }
     }
 
@@ -143,13 +143,13 @@ impl Dispatcher {
         match self.inner.pubsub.subscribe(WAKE_TOPIC).await {
             Ok(subscription) => Some(subscription),
             Err(error) => {
-                tracing::warn!(%error, "wake-ups are not received; jobs are looked for every few seconds");
+                tracing::warn!(%error, "wake-ups cannot be received; the node polls for jobs every few seconds");
                 None
             }
         }
     }
 
-    /// Starts turns while there are places.
+    /// Starts turns while there are free places.
     fn fill(&mut self) {
         while self.turns.len() < self.running_max {
             let Some((namespace, id)) = self.ready.next() else { return };
@@ -172,7 +172,7 @@ impl Dispatcher {
         }
     }
 
-    /// A trigger may have jobs.
+    /// Notes that a trigger may have jobs.
     fn wake(&mut self, id: i64, namespace: Namespace) {
         let queue =
             self.queues.entry(id).or_insert(Queue { namespace, state: State::Idle, lease_until_ms: 0 });
@@ -196,7 +196,7 @@ impl Dispatcher {
                 end
             }
             Err(error) => {
-                tracing::error!(%error, "the turn of a trigger ended with a panic");
+                tracing::error!(%error, "the turn of a trigger panicked");
                 let Some(queue) = self.turn_of.remove(&error.id()) else { return };
                 TurnEnd { queue, lease_until_ms: 0, next: Next::After(FAILURE_PAUSE), due_ms: None }
             }
@@ -231,7 +231,7 @@ impl Dispatcher {
         }
     }
 
-    /// Looks for triggers whose jobs may run, and for the time of the next retry.
+    /// Queries triggers with jobs that can run, and the time of the next retry.
     async fn look(&mut self, which: Look) {
         self.due_looked = Instant::now();
         let database = Arc::clone(&self.inner.database);
@@ -251,12 +251,12 @@ impl Dispatcher {
         }
     }
 
-    /// When there is something to do by the clock alone.
+    /// The next time at which there is work without a wake-up.
     fn timer(&self) -> Option<Instant> {
         let pause = self.pauses.peek().map(|Reverse((until, _))| *until);
         let due = self.due_ms.map(|due_ms| {
             let wait_ms = u64::try_from(due_ms - now_ms()).unwrap_or(0);
-            // A clock that is set later meanwhile is noticed by the next tick.
+            // If the wall clock is set forward meanwhile, the next tick notices.
             (Instant::now() + Duration::from_millis(wait_ms).min(TICK)).max(self.due_looked + DUE_PAUSE)
         });
         [pause, due].into_iter().flatten().min()
@@ -275,7 +275,7 @@ impl Dispatcher {
         }
     }
 
-    /// Counts what waits, where other nodes change it too.
+    /// Counts waiting jobs again, where other nodes change them too.
     async fn recount(&mut self) {
         let acted = *self.inner.elsewhere.borrow();
         let is_due = acted != self.elsewhere.1 || self.recounted.elapsed() >= RECOUNT_EVERY;
@@ -305,7 +305,7 @@ impl Dispatcher {
             }
         }
         if !renew.is_empty() {
-            // A writer without room is asked again at the next tick, long before the leases end.
+            // If the writer's queue is full, the next tick tries again, long before the leases end.
             let _full = self.inner.try_change(Change::Renew(renew, self.renewed.0.clone()));
         }
         self.recount().await;
@@ -314,7 +314,7 @@ impl Dispatcher {
     }
 }
 
-/// Waits until other nodes did something that was not looked at, and not before then; which count that is.
+/// Waits for a change by another node after the count `seen`, and at least until `not_before`. Returns the new count.
 async fn others_acted(elsewhere: &mut watch::Receiver<u64>, seen: u64, not_before: Instant) -> u64 {
     let count = elsewhere.wait_for(|count| *count != seen).await.map(|count| *count);
     let Ok(count) = count else { pending().await };
@@ -330,7 +330,7 @@ async fn receive(subscription: &mut Option<Box<dyn Subscription>>) -> Received {
 }
 
 async fn stop(stopping: &mut watch::Receiver<bool>) {
-    // An error means that nobody is left who could stop us.
+    // An error means that the sender is gone, so no stop will come.
     if stopping.wait_for(|stopping| *stopping).await.is_err() {
         pending().await
     }

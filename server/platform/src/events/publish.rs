@@ -1,4 +1,4 @@
-//! From a message to durable jobs.
+//! Publishing: turns a message into durable jobs.
 
 use super::triggers::{Key, Triggers};
 use super::writer::{Change, Publish};
@@ -8,6 +8,8 @@ use crate::registry::RegistryError;
 use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Answer, ErrorCode, Event, Events, Published, ServiceError};
+use orama_store::blocking::blocking_on;
+use orama_store::causes::Causes;
 use orama_store::ids::id_from;
 use std::future::ready;
 use std::sync::Arc;
@@ -48,17 +50,17 @@ impl Events for NodeEvents {
     }
 }
 
-/// A message's id, made without a lock that all cores share.
+/// The id of a message, created without a lock that cores share.
 fn message_id() -> Result<String, ServiceError> {
     let mut random = [0; 10];
     getrandom::fill(&mut random).map_err(|error| {
-        tracing::error!(%error, "no randomness for an event's id");
-        ServiceError::unavailable("the node has no randomness for the event's id")
+        tracing::error!(%error, "the system provides no random bytes for a message's id");
+        ServiceError::unavailable("the node could not create the message's id; try again")
     })?;
     Ok(id_from(&random).to_string())
 }
 
-/// What every event must be, whoever publishes it. That its data is JSON is known: they have read it.
+/// Checks an event of any publisher. The publisher has checked that its data is JSON.
 fn check(event: &Event) -> Result<(), ServiceError> {
     check_topic(&event.topic).map_err(|error| ServiceError::invalid(error.to_string()))?;
     if event.data.len() > EVENT_MAX_BYTES {
@@ -70,15 +72,11 @@ fn check(event: &Event) -> Result<(), ServiceError> {
 
 async fn find(inner: &Arc<Inner>, key: Key) -> Result<Triggers, ServiceError> {
     let asked = Arc::clone(inner);
-    let found = inner.backplane.spawn_blocking(move || asked.triggers.find(key)).await;
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the triggers of a topic could not be read");
+    let failed = |error: RegistryError| {
+        tracing::error!(error = %Causes(&error), "the triggers of a topic could not be read");
         ServiceError::unavailable("the triggers of the topic could not be read; try again soon")
     };
-    match found {
-        Ok(found) => found.map_err(|error: RegistryError| failed(&error)),
-        Err(error) => Err(failed(&error)),
-    }
+    blocking_on(&inner.backplane, move || asked.triggers.find(key).map_err(failed)).await
 }
 
 /// Makes an event and its jobs durable.

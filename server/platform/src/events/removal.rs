@@ -1,4 +1,4 @@
-//! Forgets the jobs of what was deleted: a trigger, a function, a namespace.
+//! Deletes the jobs of a deleted trigger, function or namespace.
 
 use super::store;
 use super::tally::Waiting;
@@ -6,7 +6,7 @@ use super::{EventsError, NodeEvents};
 use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::{Transaction, params};
 
-/// Rows that one step deletes, so that publishers get to write between two.
+/// Rows that one transaction deletes, so that publishers can write between two of them.
 const STEP_ROWS: u32 = 500;
 
 /// What was deleted.
@@ -18,7 +18,7 @@ enum Scope<'a> {
 }
 
 impl NodeEvents {
-    /// Forgets messages, jobs and dead letters of a namespace. Blocks.
+    /// Deletes messages, jobs and dead letters of a namespace. Blocks.
     ///
     /// # Errors
     /// [`EventsError`]
@@ -26,7 +26,7 @@ impl NodeEvents {
         self.forget(namespace, Scope::Namespace)
     }
 
-    /// Forgets jobs and dead letters of a function that was deleted as a whole. Blocks.
+    /// Deletes jobs and dead letters of a deleted function. Blocks.
     ///
     /// # Errors
     /// [`EventsError`]
@@ -34,7 +34,7 @@ impl NodeEvents {
         self.forget(namespace, Scope::Function(function))
     }
 
-    /// Forgets what waits for a trigger that was deleted; dead letters stay, as they are the function's. Blocks.
+    /// Deletes waiting jobs of a deleted trigger. Dead letters stay, because they belong to the function. Blocks.
     ///
     /// # Errors
     /// [`EventsError`]
@@ -67,7 +67,7 @@ impl NodeEvents {
 }
 
 impl Scope<'_> {
-    /// The function and the trigger that rows must have; none means any.
+    /// The function and the trigger to which rows are restricted; `None` means any.
     fn columns(&self) -> (Option<&str>, Option<&str>) {
         match self {
             Self::Namespace => (None, None),

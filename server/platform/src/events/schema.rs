@@ -3,18 +3,18 @@
 use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
-/// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
+/// All migrations in order. A released migration never changes; a new layout is a new migration.
 const STEPS: &[&str] = &[FIRST];
 
-/// The same where all nodes share the data.
+/// The same for shared events.
 pub(crate) const SHARED: Layout = Layout { stream: "events", steps: STEPS };
 
 pub(crate) fn migrations() -> Migrations<'static> {
     Migrations::new(STEPS.iter().map(|step| M::up(step)).collect())
 }
 
-// Ids are never given twice (AUTOINCREMENT): a job's outcome must not meet another job. A message stays while a job or a
-// dead letter needs it.
+// Ids are never reused (AUTOINCREMENT), so an outcome never applies to another job. A message stays while a job or a dead letter
+// needs it.
 const FIRST: &str = "
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -1,5 +1,5 @@
-//! Takes the outcomes of attempts to the writer, in batches, and none before its invocation's record is written: what a
-//! crash leaves without a record runs again, so no event is ever gone without a trace in the log.
+//! Passes outcomes of attempts to the writer in batches. It first waits until their invocation records are written: after a
+//! crash, a job without a record runs again, so no event disappears without a trace in the logs.
 
 use super::writer::Change;
 use super::{EventsError, Inner};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::{Instant, timeout_at};
 
-/// Starts a settler; it ends when every sender is gone. Turns wait while [`JOB_OUTCOMES_MAX`] outcomes do.
+/// Starts a settler. It ends when all senders are dropped. Turns wait while [`JOB_OUTCOMES_MAX`] outcomes are queued.
 pub(super) fn start(inner: &Arc<Inner>, records: Records) -> Sender<Change> {
     let (sender, inbox) = mpsc::channel(JOB_OUTCOMES_MAX);
     inner.backplane.spawn(run(Arc::clone(inner), records, inbox));
@@ -21,7 +21,7 @@ async fn run(inner: Arc<Inner>, records: Records, mut inbox: Receiver<Change>) {
     while let Some(first) = inbox.recv().await {
         let due = Instant::now() + JOB_OUTCOME_COMMIT_EVERY;
         let mut batch = vec![first];
-        // Others may share the commit for as long as nobody waits for it.
+        // Waits for others to share the commit, unless somebody waits for the outcome.
         while batch.len() < JOB_OUTCOMES_MAX {
             let next = match inbox.try_recv() {
                 Ok(next) => Some(next),
@@ -34,7 +34,7 @@ async fn run(inner: Arc<Inner>, records: Records, mut inbox: Receiver<Change>) {
         let (records, writer) = (records.clone(), Arc::clone(&inner));
         let handed_over = blocking(move || {
             records.flush();
-            // A writer that has ended leaves the jobs, which run again.
+            // If the writer has ended, the jobs remain and run again.
             let _ended = batch.into_iter().try_for_each(|change| writer.change(change));
             Ok::<_, EventsError>(())
         });

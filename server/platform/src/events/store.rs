@@ -1,4 +1,4 @@
-//! Statements on messages and jobs.
+//! The SQL statements on messages, jobs and leases.
 
 use super::tally::Waiting;
 use orama_runtime::names::{FunctionName, Namespace};
@@ -15,11 +15,11 @@ pub(super) struct QueueOwner {
     pub(super) function: FunctionName,
 }
 
-/// A job of a queue that may run now.
+/// A job that can run now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) id: i64,
-    /// Attempts that have failed.
+    /// Failed attempts.
     pub(super) attempts: u32,
 }
 
@@ -32,37 +32,37 @@ pub(super) struct Message {
     pub(super) published_at_ms: i64,
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// The job is done, or nobody is there for it.
+    /// The job is handled, or its function does not exist.
     Gone,
-    /// It failed and is tried again.
+    /// It failed and is retried.
     Retry {
-        /// When.
+        /// When it is retried.
         due_ms: i64,
     },
     /// It failed for the last time.
     Dead {
-        /// Why.
+        /// The error.
         error: String,
-        /// Of the last attempt.
+        /// The request id of the last attempt.
         request_id: String,
     },
 }
 
-/// A name that was checked before it was stored.
+/// Parses a stored name, which was checked before it was stored.
 pub(super) fn checked<T>(made: std::result::Result<T, orama_runtime::names::InvalidName>) -> Result<T> {
     made.map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-/// A count or a size.
+/// Converts a count or a size.
 pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
 
-/// Stores a message and a job in each of the queues.
+/// Stores a message and one job in each queue.
 pub(super) fn publish(
     t: &Transaction<'_>,
     namespace: &Namespace,
@@ -93,7 +93,7 @@ pub(super) fn publish(
     Ok(queues)
 }
 
-/// The queue of a trigger, made if need be.
+/// Returns the queue of a trigger, and creates it if there is none.
 pub(super) fn queue(
     t: &Transaction<'_>,
     trigger_id: &str,
@@ -117,7 +117,7 @@ pub(super) fn add_job(t: &Transaction<'_>, queue: i64, message: i64) -> Result<(
     Ok(())
 }
 
-/// Writes down how an attempt ended; `false` when the job is not there any more.
+/// Stores the outcome of an attempt. Returns `false` if the job does not exist any more.
 pub(super) fn settle(t: &Transaction<'_>, job: i64, fate: &Fate, now_ms: i64) -> Result<bool> {
     if let Fate::Retry { due_ms } = fate {
         let rows = t
@@ -144,7 +144,7 @@ pub(super) fn settle(t: &Transaction<'_>, job: i64, fate: &Fate, now_ms: i64) ->
     Ok(message.is_some())
 }
 
-/// Deletes a message that nothing needs any more.
+/// Deletes a message without jobs and dead letters.
 pub(super) fn forget_message(t: &Transaction<'_>, message: i64) -> Result<()> {
     t.prepare_cached(
         "DELETE FROM messages WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE message = ?1)
@@ -154,7 +154,7 @@ pub(super) fn forget_message(t: &Transaction<'_>, message: i64) -> Result<()> {
     Ok(())
 }
 
-/// Takes or keeps a queue for `owner` until then; `false` when another owner has it.
+/// Takes or extends the lease of a queue for `owner`. Returns `false` if another owner holds it.
 pub(super) fn lease(
     t: &Transaction<'_>,
     queue: i64,
@@ -171,7 +171,7 @@ pub(super) fn lease(
     Ok(rows > 0)
 }
 
-/// Extends the lease of a queue that `owner` still has; `false` when it has it no longer.
+/// Extends the lease of a queue. Returns `false` if `owner` does not hold it any more.
 pub(super) fn renew(t: &Transaction<'_>, queue: i64, owner: &str, until_ms: i64) -> Result<bool> {
     let rows = t
         .prepare_cached("UPDATE queues SET lease_until_ms = ?3 WHERE id = ?1 AND lease_owner = ?2")?
@@ -179,7 +179,7 @@ pub(super) fn renew(t: &Transaction<'_>, queue: i64, owner: &str, until_ms: i64)
     Ok(rows > 0)
 }
 
-/// Gives the lease of one queue back.
+/// Releases the lease of a queue.
 pub(super) fn release_one(t: &Transaction<'_>, queue: i64, owner: &str) -> Result<()> {
     t.prepare_cached(
         "UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE id = ?1 AND lease_owner = ?2",
@@ -188,7 +188,7 @@ pub(super) fn release_one(t: &Transaction<'_>, queue: i64, owner: &str) -> Resul
     Ok(())
 }
 
-/// Whether another owner has a queue.
+/// Whether another owner holds the lease of a queue.
 pub(super) fn is_taken(c: &Connection, queue: i64, owner: &str, now_ms: i64) -> Result<bool> {
     c.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM queues WHERE id = ?1 AND lease_owner IS NOT NULL AND lease_owner <> ?2
@@ -197,14 +197,14 @@ pub(super) fn is_taken(c: &Connection, queue: i64, owner: &str, now_ms: i64) -> 
     .query_row(params![queue, owner, now_ms], |row| row.get(0))
 }
 
-/// Gives all queues of an owner back.
+/// Releases all leases of an owner.
 pub(super) fn release(t: &Transaction<'_>, owner: &str) -> Result<()> {
     t.execute("UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE lease_owner = ?1", [owner])?;
     Ok(())
 }
 
-/// Makes a file ready that a node has for itself: leases of its former lives are void, and what a deletion left that a
-/// crash cut short is removed.
+/// Prepares the node's own file at its start: clears the leases of earlier processes, and finishes deletions that a crash
+/// interrupted.
 pub(super) fn start(t: &Transaction<'_>) -> Result<()> {
     t.execute_batch(
         "DELETE FROM queues WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE queue = queues.id);
@@ -214,7 +214,7 @@ pub(super) fn start(t: &Transaction<'_>) -> Result<()> {
     )
 }
 
-/// What waits in each namespace.
+/// Counts the waiting jobs of each namespace.
 pub(super) fn waiting(c: &Connection) -> Result<HashMap<Namespace, Waiting>> {
     let mut statement = c.prepare(
         "SELECT m.namespace, count(*), sum(octet_length(m.data)) FROM jobs j JOIN messages m ON m.id = j.message
@@ -227,7 +227,7 @@ pub(super) fn waiting(c: &Connection) -> Result<HashMap<Namespace, Waiting>> {
     rows.collect()
 }
 
-/// Queues with a job that may run now.
+/// Queues with a job that can run now.
 pub(super) fn ready(c: &Connection, now_ms: i64) -> Result<Vec<(i64, Namespace)>> {
     let mut statement = c.prepare_cached(
         "SELECT id, namespace FROM queues
@@ -251,14 +251,14 @@ fn collect_queues(statement: &mut rusqlite::Statement<'_>, now_ms: i64) -> Resul
     rows.collect()
 }
 
-/// When the next retry after now is due.
+/// When the next retry is due.
 pub(super) fn next_due_ms(c: &Connection, now_ms: i64) -> Result<Option<i64>> {
     c.prepare_cached("SELECT min(due_ms) FROM jobs WHERE due_ms > 0 AND due_ms > ?1")?
         .query_row([now_ms], |row| row.get(0))
 }
 
-/// Whose queue it is, and its first jobs that may run now: retries that are due in half of the places, so that neither
-/// they nor the new ones wait for all of the others. `None` when the queue is gone.
+/// Returns the trigger of a queue and its next jobs. Due retries get half of the places, so that neither retries nor new jobs
+/// wait for all of the other kind. `None` if the queue does not exist any more.
 pub(super) fn window(
     c: &Connection,
     queue: i64,
@@ -298,7 +298,7 @@ pub(super) fn window(
     Ok(Some((owner, jobs)))
 }
 
-/// The message of a job; `None` when the job is gone.
+/// The message of a job. `None` if the job does not exist any more.
 pub(super) fn message(c: &Connection, job: i64) -> Result<Option<Message>> {
     c.prepare_cached(
         "SELECT m.topic, m.data, m.depth, m.published_at_ms FROM jobs j JOIN messages m ON m.id = j.message

@@ -1,4 +1,4 @@
-//! How much of each namespace waits, so that none fills the disk or the memory for all.
+//! Counts the waiting jobs of each namespace, so that none can fill the disk or the memory.
 
 use crate::limits::{
     EVENTS_UNWRITTEN_MAX_BYTES, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES, JOBS_WAITING_MAX,
@@ -9,7 +9,7 @@ use orama_runtime::services::ServiceError;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
-/// Jobs and the data that they carry, counted for each job.
+/// A number of jobs and the size of their data, counted for each job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) jobs: u64,
@@ -19,9 +19,9 @@ pub(super) struct Waiting {
 #[derive(Default)]
 struct Tally {
     waiting: Waiting,
-    /// Of these, what is not committed yet.
+    /// The part of it that is not committed yet.
     admitted: Waiting,
-    /// Bytes of memory that its events take until they are committed.
+    /// Memory of its uncommitted events, in bytes.
     unwritten: usize,
 }
 
@@ -31,7 +31,7 @@ struct All {
     unwritten: usize,
 }
 
-/// The tallies of all namespaces. A job counts from before its commit until its row is gone.
+/// The tallies of all namespaces. A job counts from before its commit until its row is deleted.
 #[derive(Default)]
 pub(super) struct Tallies(Mutex<All>);
 
@@ -40,10 +40,10 @@ impl Tallies {
         work(&mut self.0.lock())
     }
 
-    /// Takes room for an event that takes `cost` bytes of memory until it is committed, and makes `new` jobs.
+    /// Admits an event that needs `cost` bytes of memory until it is committed, and creates `new` jobs.
     ///
     /// # Errors
-    /// Unavailable when there is none.
+    /// Unavailable if a limit is reached.
     pub(super) fn admit(&self, namespace: &Namespace, new: Waiting, cost: usize) -> Result<(), ServiceError> {
         self.with(|all| {
             let tally = all.namespaces.entry(namespace.clone()).or_default();
@@ -68,7 +68,7 @@ impl Tallies {
         })
     }
 
-    /// An admitted event with these jobs takes no memory any more: it is committed, or has failed.
+    /// Frees the memory of an admitted event, which was committed or has failed.
     pub(super) fn written(&self, namespace: &Namespace, jobs: Waiting, cost: usize) {
         self.with(|all| {
             all.unwritten = all.unwritten.saturating_sub(cost);
@@ -81,7 +81,7 @@ impl Tallies {
         });
     }
 
-    /// More jobs wait, whatever the limits say: they were there before.
+    /// Adds waiting jobs without a check of the limits: jobs that existed before.
     pub(super) fn add(&self, namespace: &Namespace, new: Waiting) {
         self.with(|all| {
             let waiting = &mut all.namespaces.entry(namespace.clone()).or_default().waiting;
@@ -90,7 +90,7 @@ impl Tallies {
         });
     }
 
-    /// What waits was counted anew, as other nodes change it too. What is admitted and not committed comes on top.
+    /// Replaces the counts by a new count of the database. Admitted jobs that are not committed yet are added.
     pub(super) fn recount(&self, mut counted: HashMap<Namespace, Waiting>) {
         self.with(|all| {
             for (namespace, tally) in &mut all.namespaces {
@@ -105,7 +105,7 @@ impl Tallies {
         });
     }
 
-    /// Jobs are gone.
+    /// Subtracts deleted jobs.
     pub(super) fn remove(&self, namespace: &Namespace, gone: Waiting) {
         self.with(|all| {
             if let Some(tally) = all.namespaces.get_mut(namespace) {
@@ -116,7 +116,7 @@ impl Tallies {
         });
     }
 
-    /// Jobs of all namespaces.
+    /// The number of jobs of all namespaces.
     pub(super) fn jobs(&self) -> u64 {
         self.with(|all| all.namespaces.values().map(|tally| tally.waiting.jobs).sum())
     }

@@ -1,4 +1,4 @@
-//! What a topic may be called.
+//! The rules for names of topics.
 
 use orama_runtime::limits::TOPIC_MAX_BYTES;
 
@@ -11,11 +11,11 @@ pub struct InvalidTopic {
     given: String,
 }
 
-/// Checks a topic: 1 to [`TOPIC_MAX_BYTES`] bytes, no control characters, no white space at the ends. Anything else is
-/// allowed and compared byte by byte; no character has a meaning of its own.
+/// Checks a topic: 1 to [`TOPIC_MAX_BYTES`] bytes, no control characters, no white space at the ends. All other texts are
+/// allowed and compared byte by byte; there are no wildcards.
 ///
 /// # Errors
-/// [`InvalidTopic`] with the rule.
+/// [`InvalidTopic`], which states the rule.
 pub fn check_topic(topic: &str) -> Result<(), InvalidTopic> {
     let valid = (1..=TOPIC_MAX_BYTES).contains(&topic.len())
         && topic.trim().len() == topic.len()

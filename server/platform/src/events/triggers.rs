@@ -1,4 +1,4 @@
-//! The triggers of a topic, remembered so that a publish does not ask the registry.
+//! A cache of the triggers of topics, so that a publish does not read the registry.
 
 use crate::limits::TRIGGER_CACHE_MAX;
 use crate::registry::{Registry, RegistryError, Trigger};
@@ -13,8 +13,8 @@ pub(super) type Key = (Namespace, String);
 /// The triggers of a topic.
 pub(super) type Triggers = Arc<[Trigger]>;
 
-/// Triggers that were looked up, each with the registry's generation from before. Those of an older generation count as
-/// missing, so that none is older than a change that was acknowledged.
+/// Cached triggers, each entry with the registry's generation from before its lookup. An entry of an older generation is stale
+/// and counts as missing, so publishers see every acknowledged change.
 pub(super) struct TriggerCache {
     known: Cache<Key, (u64, Triggers)>,
     generation: Arc<AtomicU64>,
@@ -30,16 +30,16 @@ impl TriggerCache {
         }
     }
 
-    /// What is remembered and still true.
+    /// Returns a cached entry that is not stale.
     pub(super) fn known(&self, key: &Key) -> Option<Triggers> {
         let now = self.generation.load(Ordering::Acquire);
         self.known.get(key).filter(|(generation, _)| *generation == now).map(|(_, triggers)| triggers)
     }
 
-    /// Asks the registry, and remembers. Blocks.
+    /// Reads the registry and caches the result. Blocks.
     ///
     /// # Errors
-    /// The registry's.
+    /// The registry's error.
     pub(super) fn find(&self, key: Key) -> Result<Triggers, RegistryError> {
         let generation = self.generation.load(Ordering::Acquire);
         let triggers: Triggers = self.registry.triggers_on(&key.0, &key.1)?.into();

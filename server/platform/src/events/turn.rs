@@ -1,4 +1,4 @@
-//! One turn of a trigger: some of its jobs, one after the other.
+//! One turn of a trigger: runs some of its jobs, one after the other.
 
 use super::store::{self, Fate, Job, Message, QueueOwner};
 use super::unknown::Verdict;
@@ -16,44 +16,44 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
-/// How long a trigger waits when the node has no room for its function.
+/// Pause of a trigger if the node has no room for its function.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a trigger waits whose function this node does not know yet. Longer than [`FAILURE_PAUSE`], after which another
-/// node looks whether it can take the trigger over.
+/// Pause of a trigger whose function this node does not know yet. Longer than [`FAILURE_PAUSE`], so that another node can take
+/// the lease.
 const BEHIND_PAUSE: Duration = Duration::from_secs(3);
 
-/// How long a trigger waits when its jobs cannot be read or written, or are another node's.
+/// Pause of a trigger if its jobs cannot be read or written, or if another node holds its lease.
 pub(super) const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a triggered function reads.
+/// The event as a triggered function reads it.
 #[derive(Serialize)]
 struct EventJson<'a> {
     topic: &'a str,
     data: &'a RawValue,
     namespace: &'a str,
     trigger_depth: u32,
-    /// Unix seconds.
+    /// When it was published, in Unix seconds.
     timestamp: i64,
 }
 
-/// When the trigger has its next turn.
+/// When the trigger takes its next turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// There may be more jobs.
+    /// At once: there may be more jobs.
     Soon,
-    /// There were no more.
+    /// When jobs arrive: there were no more.
     WhenWoken,
-    /// Not before so long.
+    /// After a pause.
     After(Duration),
 }
 
-/// What came of a turn.
+/// The result of a turn.
 pub(super) struct TurnEnd {
     pub(super) queue: i64,
     pub(super) lease_until_ms: i64,
     pub(super) next: Next,
-    /// When the first of its retries is due.
+    /// When its first retry is due.
     pub(super) due_ms: Option<i64>,
 }
 
@@ -64,25 +64,25 @@ pub(super) struct Turn {
     pub(super) queue: i64,
     pub(super) lease_until_ms: i64,
     pub(super) due_ms: Option<i64>,
-    /// Whether the lease is given back at the end.
+    /// Whether the lease is released at the end.
     pub(super) gives_back: bool,
 }
 
-/// How the attempt to run a job ended.
+/// The result of an attempt to run a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
-    /// It ran, or never will: its outcome is on its way to the disk.
+    /// It ran, or never will: its outcome is queued for the writer.
     Done,
-    /// It did not run, and is tried again after a pause.
+    /// It did not run and is tried again after a pause.
     NotNow,
-    /// It did not run, as the function may exist and is not known here. Another node may know it.
+    /// It did not run, because this node does not know the function. Another node may know it.
     NotHere,
 }
 
 impl Turn {
     pub(super) async fn take(mut self) -> TurnEnd {
         let next = match self.jobs().await {
-            // What is not written down would run again at once.
+            // A job whose outcome is not stored would run again at once.
             Ok(next) if self.flush().await => next,
             Ok(_) => Next::After(FAILURE_PAUSE),
             Err(error) => {
@@ -94,7 +94,7 @@ impl Turn {
             self.give_back().await;
         }
         let Self { queue, lease_until_ms, due_ms, .. } = self;
-        // A retry without a pause is as good as a new job.
+        // A retry without a pause is handled like a new job.
         let is_due = next == Next::WhenWoken && due_ms.is_some_and(|due_ms| due_ms <= now_ms());
         let next = if is_due { Next::Soon } else { next };
         TurnEnd { queue, lease_until_ms, next, due_ms }
@@ -103,7 +103,7 @@ impl Turn {
     async fn jobs(&mut self) -> Result<Next, EventsError> {
         let queue = self.queue;
         if !self.lease().await? {
-            // While another node has it, its jobs are looked at again: that node may have ended.
+            // Another node holds the lease. It may have ended, so this node tries again later.
             let window = self.read(move |c| store::window(c, queue, now_ms(), 1)).await?;
             let has_jobs = window.is_some_and(|(_, jobs)| !jobs.is_empty());
             return Ok(if has_jobs { Next::After(FAILURE_PAUSE) } else { Next::WhenWoken });
@@ -118,7 +118,7 @@ impl Turn {
                 return Ok(Next::Soon);
             }
             let id = job.id;
-            // None for a job that was removed since.
+            // `None` if the job was deleted meanwhile.
             if let Some(message) = self.read(move |c| store::message(c, id)).await? {
                 match self.one(&owner, job, message).await {
                     Attempt::Done => {}
@@ -133,14 +133,14 @@ impl Turn {
         Ok(if may_be_more { Next::Soon } else { Next::WhenWoken })
     }
 
-    /// Sees to it that the queue is this node's for long enough to begin.
+    /// Ensures that this node holds the lease for long enough to begin.
     async fn lease(&mut self) -> Result<bool, EventsError> {
         let half_ms = (JOB_LEASE / 2).as_millis() as i64;
         if self.lease_until_ms - now_ms() > half_ms {
             return Ok(true);
         }
         let (queue, owner) = (self.queue, self.inner.owner.clone());
-        // Asking for one that another node has would cost all nodes a commit.
+        // A request for a lease that another node holds would cost all nodes a commit.
         if self.read(move |c| store::is_taken(c, queue, &owner, now_ms())).await? {
             return Ok(false);
         }
@@ -157,17 +157,17 @@ impl Turn {
         }
     }
 
-    /// Gives the lease back, so that a node that can run the jobs takes it.
+    /// Releases the lease, so that a node that can run the jobs takes it.
     async fn give_back(&mut self) {
         let (answer, wait) = oneshot::channel();
         self.lease_until_ms = 0;
         if self.inner.try_change(Change::Release(self.queue, answer)).is_ok() {
-            // A lease that could not be given back ends by itself.
+            // If this fails, the lease expires.
             let _failed = wait.await;
         }
     }
 
-    /// Waits until the outcomes of before are durable; `false` when some were lost.
+    /// Waits until all earlier outcomes are durable. Returns `false` if some were lost.
     async fn flush(&self) -> bool {
         let (answer, wait) = oneshot::channel();
         self.outcomes.send(Change::Flush(answer)).await.is_ok() && wait.await.unwrap_or(false)
@@ -200,7 +200,7 @@ impl Turn {
             }
             Ran::UnknownFunction => match self.inner.unknown.look_up(namespace, function).await {
                 Verdict::Deleted => {
-                    tracing::info!(%namespace, %function, topic = message.topic, "an event was dropped: its function was deleted");
+                    tracing::info!(%namespace, %function, topic = message.topic, "dropped an event: its function was deleted");
                     Fate::Gone
                 }
                 Verdict::Exists => return Attempt::NotNow,
@@ -220,7 +220,7 @@ impl Turn {
             }
         };
         let namespace = namespace.clone();
-        // An error means that the node ends; the job runs again.
+        // An error means that the node is stopping; the job runs again.
         let settled = Settled { namespace, job: job.id, bytes, fate };
         let _gone = self.outcomes.send(Change::Settle(Box::new(settled))).await;
         Attempt::Done
@@ -246,7 +246,7 @@ fn event(namespace: &Namespace, message: &Message) -> Result<Bytes, serde_json::
     serde_json::to_vec(&event).map(Bytes::from)
 }
 
-/// Counts a job as running as long as it is.
+/// Counts a job as running while it exists.
 struct Running<'a>(&'a Inner);
 
 impl<'a> Running<'a> {

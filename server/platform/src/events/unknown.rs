@@ -1,7 +1,7 @@
-//! Decides whether a function that this node does not know was deleted, or is only not known here yet.
+//! Decides whether a function that this node does not know was deleted, or whether the node's registry is behind.
 //!
 //! The registry and the events are replicated independently. A node whose registry replica is behind may hold the lease of
-//! a trigger whose function it has not heard of. Its jobs must not be dropped before the registry has caught up.
+//! a trigger whose function it does not know yet. Jobs of that trigger must not be dropped before the registry has caught up.
 
 use crate::registry::{Registry, RegistryError};
 use orama_runtime::names::{FunctionName, Namespace};
@@ -10,18 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::Mutex;
 
-/// What the registry says after a look that reached the end of its log.
+/// The result of a lookup after the registry caught up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The function does not exist.
     Deleted,
-    /// The function exists, and this node knows it by now.
+    /// The function exists, and this node now knows it.
     Exists,
-    /// The registry's log cannot be read to its end now.
+    /// The registry cannot catch up now.
     Undecided,
 }
 
-/// Why the registry could not be asked.
+/// Why the lookup failed.
 #[derive(Debug, thiserror::Error)]
 enum LookUpError {
     #[error(transparent)]
@@ -30,17 +30,17 @@ enum LookUpError {
     Task(#[from] TaskFailed),
 }
 
-/// An attempt to bring the registry to the end of its log.
+/// An attempt to catch up with the registry's log.
 struct CatchUp {
     begun: Instant,
     succeeded: bool,
 }
 
-/// Looks functions up in the registry after it caught up.
+/// Looks functions up after the registry caught up.
 pub(super) struct UnknownFunctions {
     registry: Registry,
     last: Mutex<Option<CatchUp>>,
-    /// Whether the last attempt failed, so that the operator is told once.
+    /// Whether the last attempt failed, so that the log reports it once.
     is_behind: AtomicBool,
 }
 
@@ -49,7 +49,7 @@ impl UnknownFunctions {
         Self { registry: registry.clone(), last: Mutex::default(), is_behind: AtomicBool::new(false) }
     }
 
-    /// Whether the function exists, by what every node had acknowledged before this call.
+    /// Whether a function exists, considering every change that any node acknowledged before this call.
     pub(super) async fn look_up(&self, namespace: &Namespace, function: &FunctionName) -> Verdict {
         if !self.catch_up().await {
             return Verdict::Undecided;
@@ -65,7 +65,8 @@ impl UnknownFunctions {
         }
     }
 
-    /// Brings the registry to the end of its log; whether that succeeded. One attempt serves all that asked before it began.
+    /// Catches up with the registry's log. Returns whether that succeeded. All callers that wait before an attempt begins share
+    /// it.
     async fn catch_up(&self) -> bool {
         let asked = Instant::now();
         let mut last = self.last.lock().await;

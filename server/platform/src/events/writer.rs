@@ -1,5 +1,5 @@
-//! The one thread that commits: events that are published, leases, and how attempts ended. What comes while it commits
-//! shares the next commit.
+//! The thread that commits published events, leases and outcomes of attempts. Changes that arrive during a commit share the next
+//! one (group commit).
 
 use super::store::{self, Fate};
 use super::tally::{Tallies, Waiting};
@@ -18,16 +18,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
-/// Changes of one commit at most, so that none waits long behind others.
+/// Maximum changes in one commit, so that none waits long.
 const COMMIT_CHANGES_MAX: usize = 1024;
 
-/// Bytes of published data after which a commit takes no more.
+/// Published data in a commit, in bytes, above which it takes no further change.
 const COMMIT_BYTES: usize = 4 << 20;
 
-/// How often dead letters are looked at for age.
+/// How often expired dead letters are deleted.
 const AGE_EVERY: Duration = Duration::from_secs(60);
 
-/// An event on its way to the disk.
+/// An event to be committed.
 pub(super) struct Publish {
     pub(super) namespace: Namespace,
     pub(super) event: Event,
@@ -40,70 +40,70 @@ pub(super) struct Publish {
 }
 
 impl Publish {
-    /// The jobs that it makes.
+    /// The number of its jobs.
     pub(super) fn jobs(&self) -> Waiting {
         let jobs = self.triggers.len() as u64;
         Waiting { jobs, bytes: jobs * self.event.data.len() as u64 }
     }
 }
 
-/// How an attempt of a job ended.
+/// The outcome of an attempt.
 pub(super) struct Settled {
     pub(super) namespace: Namespace,
     pub(super) job: i64,
-    /// The size of its data.
+    /// The size of its data, in bytes.
     pub(super) bytes: u64,
     pub(super) fate: Fate,
 }
 
 impl Settled {
-    /// Whether it leaves a dead letter.
+    /// Whether the job becomes a dead letter.
     fn is_dead(&self) -> bool {
         matches!(self.fate, Fate::Dead { .. })
     }
 }
 
-/// What the writer is told.
+/// A command for the writer.
 pub(super) enum Change {
-    /// Answered when it is durable.
+    /// Answered when the event is durable.
     Publish(Box<Publish>),
-    /// Nobody waits for it.
+    /// The outcome of an attempt, without an answer.
     Settle(Box<Settled>),
-    /// Answered when everything before is durable; `false` when some of it was lost.
+    /// Answered when all earlier changes are durable; `false` if some were lost.
     Flush(oneshot::Sender<bool>),
-    /// Takes a queue; answered with the end of the lease, or with nothing when another node has it.
+    /// Takes the lease of a queue. Answered with the end of the lease, or `None` if another node holds it.
     Lease(i64, oneshot::Sender<Option<i64>>),
-    /// Gives a queue back to whichever node takes it next; answered when that is durable.
+    /// Releases the lease of a queue. Answered when that is durable.
     Release(i64, oneshot::Sender<()>),
-    /// Keeps queues that are being worked on. Those that are kept, and until when, are sent when that is durable.
+    /// Renews the leases of queues in use. The renewed leases and their ends are sent when they are durable.
     Renew(Vec<i64>, mpsc::Sender<Renewed>),
 }
 
-/// Queues whose leases end then.
+/// Queues with the ends of their leases.
 pub(super) type Renewed = (Vec<i64>, i64);
 
 pub(super) struct Writer {
     pub(super) database: Arc<Database>,
     pub(super) tallies: Arc<Tallies>,
     pub(super) wake: Wake,
-    /// This process, in leases.
+    /// The id of this process in leases.
     pub(super) owner: String,
 }
 
-/// What one commit did.
+/// The results of one commit.
 #[derive(Default)]
 struct Done {
     /// Queues that got jobs.
     woken: HashMap<i64, Namespace>,
-    /// For each lease asked for, in order.
+    /// One for each requested lease, in order.
     leases: Vec<Option<i64>>,
-    /// For each renewal, in order.
+    /// One for each renewal, in order.
     renewed: Vec<Renewed>,
-    /// Jobs whose rows are gone.
+    /// Jobs whose rows were deleted.
     gone: Vec<(Namespace, Waiting)>,
 }
 
-/// Writes down how an attempt ended; the job, when its row is gone.
+/// Stores the outcome of an attempt. Returns the job if its row was deleted.
 fn settle(
     t: &Transaction<'_>,
     settled: &Settled,
@@ -119,7 +119,7 @@ impl Writer {
     /// Runs until every sender is gone and the queue is empty.
     pub(super) fn run(self, queue: &Receiver<Change>) {
         let mut age_due = Instant::now();
-        // A commit that failed lost outcomes; whoever waits for those is told with the next flush.
+        // A failed commit loses outcomes. The next flush reports it.
         let mut lost = false;
         loop {
             match queue.recv_timeout(age_due.saturating_duration_since(Instant::now())) {
@@ -180,7 +180,7 @@ impl Writer {
         }
     }
 
-    /// Those of the queues that are still this node's.
+    /// Renews the leases that this node still holds.
     fn renew(&self, t: &Transaction<'_>, queues: &[i64], until_ms: i64) -> Result<Vec<i64>, SqliteError> {
         let mut kept = Vec::with_capacity(queues.len());
         for queue in queues {
@@ -197,7 +197,7 @@ impl Writer {
         }
         let (mut leases, mut renewed) = (done.leases.into_iter(), done.renewed.into_iter());
         for change in changes {
-            // Whoever asked may have gone; what they asked for is done all the same.
+            // The caller may have stopped waiting; the change is committed all the same.
             match change {
                 Change::Publish(publish) => {
                     self.tallies.written(&publish.namespace, publish.jobs(), publish.cost);
@@ -211,7 +211,7 @@ impl Writer {
                 }
                 Change::Renew(_, answer) => {
                     if let Some(renewed) = renewed.next() {
-                        // A dispatcher that is behind takes the lease again when it needs it.
+                        // If the channel is full, the dispatcher takes the lease again when it needs it.
                         let _full = answer.try_send(renewed);
                     }
                 }
@@ -252,7 +252,7 @@ impl Writer {
     }
 }
 
-/// Takes what is there, and fits one commit.
+/// Takes the queued changes that fit into one commit.
 fn gather(first: Change, queue: &Receiver<Change>) -> Vec<Change> {
     let cost = |change: &Change| if let Change::Publish(publish) = change { publish.cost } else { 0 };
     let mut bytes = cost(&first);

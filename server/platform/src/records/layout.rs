@@ -1,16 +1,18 @@
-//! Every layout that the records' file ever had, and what it takes to come from one to the next.
+//! The schema migrations of the records file.
 
 use super::store::{BLOCK_RECORDS_MAX, Message, insert, message, trigger_type};
 use super::{Function, Record, RecordsError, RequestId};
 use orama_runtime::invocation::Status;
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_store::causes::Causes;
 use rusqlite::Transaction;
 use rusqlite_migration::{HookError, M, Migrations};
 use std::sync::Arc;
 
-/// All layouts in order. A released step never changes; a new layout is a new step.
+/// All migrations in order. A released migration never changes; a new layout is a new migration.
 pub(super) fn migrations() -> Migrations<'static> {
-    let pack_all = |t: &Transaction<'_>| pack_rows(t).map_err(|error| HookError::Hook(error.to_string()));
+    let pack_all =
+        |t: &Transaction<'_>| pack_rows(t).map_err(|error| HookError::Hook(Causes(&error).to_string()));
     Migrations::new(vec![M::up(FIRST), M::up(ATTEMPTS), M::up_with_hook(BLOCKS, pack_all), M::up(NO_ROWS)])
 }
 
@@ -37,7 +39,7 @@ CREATE INDEX records_by_age ON records (started_at_ms);
 
 const ATTEMPTS: &str = "ALTER TABLE records ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;";
 
-// `last_ms` is when the youngest record of the block started. The index holds all that trimming wants to know.
+// `last_ms` is the start of the block's newest record. The index contains every column that trimming reads.
 const BLOCKS: &str = "
 CREATE TABLE blocks (
     id INTEGER PRIMARY KEY,
@@ -57,7 +59,7 @@ const NO_ROWS: &str = "DROP TABLE records;";
 
 const STATUSES: [Status; 3] = [Status::Success, Status::Error, Status::Timeout];
 
-/// Brings the rows of the former layout into blocks.
+/// Packs the rows of the previous layout into blocks.
 fn pack_rows(t: &Transaction<'_>) -> Result<(), RecordsError> {
     let mut statement = t.prepare(
         "SELECT request_id, namespace, name, version, trigger_type, status, duration_us, input_size, output_size,

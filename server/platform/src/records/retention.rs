@@ -1,4 +1,4 @@
-//! Deletes old records in small steps: by age, by count and size of each function, and by size of all.
+//! Deletes old records in small steps, by age, by count and size for each function, and by total size.
 
 use super::store::{self, Added};
 use super::{Function, RecordsError};
@@ -11,22 +11,22 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Blocks that one step deletes at least; about 2 ms of the writer's time.
+/// The minimum number of blocks that one step deletes; about 2 ms of the writer's time.
 const STEP_BLOCKS: u64 = 500;
 
-/// How often ages and the whole size are looked at.
+/// How often ages and the total size are checked.
 const AGE_EVERY: Duration = Duration::from_secs(60);
 
 /// Which records are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Older ones are deleted.
+    /// Records older than this are deleted.
     pub age: Duration,
-    /// The newest of each function that are kept. It may have a tenth more for a while.
+    /// Records kept for each function, the newest. It may temporarily have a tenth more.
     pub per_function: u32,
-    /// The bytes of each function's newest records that are kept, and also a tenth more for a while.
+    /// Bytes of records kept for each function, the newest. It may temporarily have a tenth more.
     pub per_function_bytes: u64,
-    /// The bytes of all records; the oldest go first.
+    /// Bytes of all records; the oldest are deleted first.
     pub total_bytes: u64,
 }
 
@@ -41,29 +41,29 @@ impl Default for Retention {
     }
 }
 
-/// Knows what may have to be deleted, and deletes a little of it at a time.
+/// Tracks what may have to be deleted and deletes it in small steps.
 pub(super) struct Cleaner {
     retention: Retention,
-    /// Records of a function since it was last trimmed, and their bytes.
+    /// For each function, the records added since it was last trimmed and their bytes.
     fresh: HashMap<Arc<Function>, (u64, u64)>,
     /// Functions to trim.
     over: VecDeque<Arc<Function>>,
     /// Blocks written since the last step.
     wrote: u64,
-    /// When ages are looked at next.
+    /// When ages are checked next.
     age_due: Instant,
 }
 
 impl Cleaner {
-    /// Starts with every function that has records, as what was written before the start is not known.
+    /// Starts with every function that has records, because it is not known what was written before the start.
     pub(super) fn new(database: &Database, retention: Retention) -> Result<Self, RecordsError> {
         let over = database.read(functions)?;
         Ok(Self { retention, fresh: HashMap::new(), over, wrote: 0, age_due: Instant::now() })
     }
 
-    /// Takes note of what was committed.
+    /// Counts what was committed.
     pub(super) fn wrote(&mut self, added: Vec<Added>) {
-        // Trimming walks the function's index, so it is done once for every tenth of what it may keep.
+        // Trimming scans the function's index, so it runs once for every tenth of the limit.
         let slack = u64::from(self.retention.per_function / 10).max(1);
         let slack_bytes = (self.retention.per_function_bytes / 10).max(1);
         for Added { function, blocks, records, bytes } in added {
@@ -77,18 +77,18 @@ impl Cleaner {
         }
     }
 
-    /// Whether there is something to do now.
+    /// Whether a step is due.
     pub(super) fn has_work(&self) -> bool {
         !self.over.is_empty() || self.age_due <= Instant::now()
     }
 
-    /// Deletes a little, but twice as much as was written since the last step, so that it cannot fall behind.
+    /// Runs one step. It deletes twice as much as was written since the last one, so deleting cannot fall behind.
     pub(super) fn step(&mut self, database: &Database) -> Result<(), RecordsError> {
         let mut budget = STEP_BLOCKS + 2 * std::mem::take(&mut self.wrote);
         if self.age_due <= Instant::now() {
             let age_ms = i64::try_from(self.retention.age.as_millis()).unwrap_or(i64::MAX);
             let too_old_ms = now_ms().saturating_sub(age_ms);
-            // Put off first: after an error the next try is in a minute, not at once and for ever.
+            // Rescheduled first: after an error the next attempt is in a minute instead of at once.
             self.age_due = Instant::now() + AGE_EVERY;
             let excess = database.read(stored_bytes)?.saturating_sub(self.retention.total_bytes);
             let deleted = database.write(|t| {
@@ -107,14 +107,14 @@ impl Cleaner {
             if deleted >= budget {
                 self.over.push_back(function);
             }
-            // A step that finds nothing costs time as well.
+            // A step that finds nothing also takes time.
             budget = budget.saturating_sub(deleted.max(STEP_BLOCKS / 10));
         }
         Ok(())
     }
 }
 
-/// Every function that has records, by jumps along the index rather than a walk over all of it.
+/// Every function that has records. Skips along the index instead of scanning it.
 fn functions(c: &Connection) -> Result<VecDeque<Arc<Function>>, RecordsError> {
     let mut next = c.prepare(
         "SELECT namespace, name FROM blocks WHERE (namespace, name) > (?1, ?2) ORDER BY namespace, name LIMIT 1",
@@ -132,7 +132,7 @@ fn functions(c: &Connection) -> Result<VecDeque<Arc<Function>>, RecordsError> {
     Ok(found)
 }
 
-/// Deletes what started before `cutoff_ms`, at most `max` blocks.
+/// Deletes at most `max` blocks that started before `cutoff_ms`.
 fn delete_older(t: &Transaction<'_>, cutoff_ms: i64, max: u64) -> Result<u64, RecordsError> {
     let deleted = t
         .prepare_cached(
@@ -142,7 +142,7 @@ fn delete_older(t: &Transaction<'_>, cutoff_ms: i64, max: u64) -> Result<u64, Re
     Ok(deleted as u64)
 }
 
-/// Deletes the oldest of all until they had `excess` bytes together, at most `max` blocks.
+/// Deletes the oldest blocks until `excess` bytes are freed, at most `max` blocks.
 fn delete_oldest(t: &Transaction<'_>, excess: u64, max: u64) -> Result<u64, RecordsError> {
     let mut statement = t.prepare_cached("SELECT id, bytes FROM blocks ORDER BY last_ms LIMIT ?1")?;
     let mut rows = statement.query([i64::try_from(max).unwrap_or(i64::MAX)])?;
@@ -164,18 +164,18 @@ fn delete(t: &Transaction<'_>, blocks: &[i64]) -> Result<u64, RecordsError> {
     Ok(blocks.len() as u64)
 }
 
-/// Bytes of the file that hold something.
+/// Bytes of the file that are in use.
 fn stored_bytes(c: &Connection) -> Result<u64, RecordsError> {
     let pages = |pragma| c.query_row(pragma, [], |row| row.get::<_, u32>(0)).map(u64::from);
     let used = pages("PRAGMA page_count")?.saturating_sub(pages("PRAGMA freelist_count")?);
     Ok(used * pages("PRAGMA page_size")?)
 }
 
-/// A function's blocks, the newest first; all from the index.
+/// A function's blocks, newest first, read from the index alone.
 const NEWEST: &str = "
 SELECT id, records, bytes FROM blocks WHERE namespace = ?1 AND name = ?2 ORDER BY last_ms DESC, id DESC";
 
-/// Deletes records of a function beyond its newest, the oldest first, at most `max` blocks. Returns how many blocks.
+/// Deletes a function's records beyond its limits, oldest first, at most `max` blocks. Returns the number of blocks.
 fn trim(
     t: &Transaction<'_>,
     function: &Function,

@@ -1,5 +1,5 @@
-//! The records' table. One row is a block: records of one function that were committed together, as JSON. A row each would
-//! cost the node a quarter of what a small invocation costs.
+//! The table of records. One row is a block: the records of one function in one commit, as JSON. One row for each record would
+//! cost a quarter of a small invocation.
 
 use super::{Filter, Function, Record, RecordsError, RequestId, TRIGGER_TYPES};
 use orama_runtime::invocation::{Level, LogMessage, Status};
@@ -21,17 +21,17 @@ ORDER BY last_ms DESC, id DESC";
 const REMOVE: &str = "
 DELETE FROM blocks WHERE id IN (SELECT id FROM blocks WHERE namespace = ?1 LIMIT ?2)";
 
-/// Blocks that one step of a removal deletes; some 20 ms of the writer's time.
+/// Blocks that one step of a removal deletes; about 20 ms of the writer's time.
 const REMOVE_BLOCKS: u32 = 5000;
 
-/// Records of a block at most: what a query decodes too much, and what trimming keeps too long.
+/// Maximum records in a block: a query decodes, and trimming keeps, at most one block too many.
 pub(super) const BLOCK_RECORDS_MAX: usize = 128;
-/// A block with more bytes takes no further record.
+/// A block of this size, in bytes, takes no further record.
 const BLOCK_BYTES: usize = 16 << 10;
-/// The first record of a block is at most so much older than its last: how long a record may outlive its age.
+/// Maximum time between the first and the last record of a block, so a record outlives its retention by at most this.
 const BLOCK_SPAN_MS: i64 = 60_000;
 
-/// A record as it is stored, without its function: request id, version, what caused it, attempt, status, duration in
+/// A stored record without its function: request id, version, cause, attempt, status, duration in
 /// microseconds, bytes in and out, error, start in milliseconds since the Unix epoch, messages.
 #[derive(Serialize)]
 struct Written<'a>(
@@ -51,10 +51,10 @@ struct Written<'a>(
 #[derive(Deserialize)]
 struct Read(String, u32, String, u32, Status, u64, u64, u64, Option<String>, i64, Vec<Message<String>>);
 
-/// Level, text, milliseconds since the Unix epoch.
+/// A log message: level, text, milliseconds since the Unix epoch.
 pub(super) type Message<T> = (Level, T, i64);
 
-/// Records of one function on their way into a row.
+/// Records of one function that become one row.
 struct Block<'a> {
     function: &'a Function,
     last_ms: i64,
@@ -63,7 +63,7 @@ struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// Packs records of one function that are in the order of their starts.
+    /// Packs records of one function, which must be sorted by start.
     fn pack(
         function: &'a Function,
         records: &[&Record],
@@ -121,7 +121,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// What a commit added for one function.
+/// What a commit added to one function.
 pub(super) struct Added {
     pub(super) function: Arc<Function>,
     pub(super) blocks: u64,
@@ -132,7 +132,7 @@ pub(super) struct Added {
 pub(super) fn insert(t: &Transaction<'_>, records: &[Record]) -> Result<Vec<Added>, RecordsError> {
     let mut of: HashMap<&Function, Vec<&Record>> = HashMap::new();
     let mut rest = records;
-    // Mostly one function after the other has many.
+    // Usually many records of one function follow each other.
     while let Some(first) = rest.first() {
         let same = rest.iter().take_while(|record| Arc::ptr_eq(&record.function, &first.function)).count();
         let (run, others) = rest.split_at(same);
@@ -166,7 +166,7 @@ pub(super) fn query(
     let limit = filter.limit as usize;
     let mut statement = c.prepare_cached(QUERY)?;
     let mut blocks = statement.query(params![namespace.as_str(), name.as_str(), filter.since_ms])?;
-    // By start, and what started together by its place in the file.
+    // By start, then by position in the file.
     let mut found: Vec<((i64, i64, usize), Record)> = Vec::new();
     while let Some(block) = blocks.next()? {
         let (id, last_ms): (i64, i64) = (block.get(0)?, block.get(1)?);
@@ -240,7 +240,7 @@ pub(super) fn message((level, message, timestamp_ms): Message<String>) -> LogMes
     LogMessage { level, message, timestamp_ms }
 }
 
-/// Takes the oldest records out of a block, but for `keep`.
+/// Removes all but the newest `keep` records from a block.
 pub(super) fn shorten(
     t: &Transaction<'_>,
     id: i64,
@@ -256,7 +256,7 @@ pub(super) fn shorten(
     Block::pack(function, &kept, |block| block.write(t))
 }
 
-/// Deletes some records of a namespace; `true` when none is left.
+/// Deletes some records of a namespace. Returns `true` when none is left.
 pub(super) fn remove(t: &Transaction<'_>, namespace: &Namespace) -> Result<bool, RecordsError> {
     let blocks = t.prepare_cached(REMOVE)?.execute(params![namespace.as_str(), REMOVE_BLOCKS])?;
     Ok(blocks < REMOVE_BLOCKS as usize)

@@ -1,4 +1,4 @@
-//! The one thread that writes records: it gathers for a moment, commits, and cleans up when there is nothing to do.
+//! The thread that writes records: it collects a batch, commits it, and deletes old records when it is idle.
 
 use super::retention::{Cleaner, Retention};
 use super::{Counters, Job, Record, RecordsError, store};
@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-/// Records of one commit at most, so that a flush never waits long behind others.
+/// Maximum records in one commit, so a flush never waits long.
 const COMMIT_RECORDS_MAX: usize = 8192;
 
-/// How long cleaning may be put off while records keep coming.
+/// How long deletion of old records may be postponed while records keep arriving.
 const CLEAN_EVERY: Duration = Duration::from_millis(250);
 
-/// How often an idle writer looks for records that have grown too old.
+/// How often an idle writer checks for expired records.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
@@ -24,7 +24,7 @@ pub(super) struct Writer {
     cleaner: Cleaner,
 }
 
-/// What was taken from the queue for one commit.
+/// A batch taken from the queue for one commit.
 #[derive(Default)]
 struct Gathered {
     records: Vec<Record>,
@@ -54,7 +54,7 @@ impl Writer {
     pub(super) fn run(mut self, queue: &Receiver<Job>) {
         let mut cleaned = Instant::now();
         loop {
-            // Pending cleaning is done as soon as the queue is empty; else there is only time to wait for.
+            // Pending deletions run as soon as the queue is empty.
             let wait = if self.cleaner.has_work() { Duration::ZERO } else { IDLE_WAIT };
             match queue.recv_timeout(wait) {
                 Ok(job) => {
@@ -92,13 +92,13 @@ impl Writer {
             self.counters.waiting_bytes.fetch_sub(cost, Ordering::Relaxed);
         }
         for done in waiting {
-            // Whoever asked may have gone; that is no concern of the writer.
+            // The caller of the flush may have stopped waiting.
             let _gone = done.send(());
         }
     }
 }
 
-/// Takes what arrives until the commit is due: after a moment, when it is large, or at once when someone waits for it.
+/// Collects records until the commit is due: after a short time, when the batch is full, or at once when a flush waits.
 fn gather(first: Job, queue: &Receiver<Job>) -> Gathered {
     let due = Instant::now() + RECORD_COMMIT_EVERY;
     let mut gathered = Gathered::default();

@@ -1,4 +1,4 @@
-//! Why the registry failed.
+//! The errors of the registry.
 
 use super::FILE;
 use crate::limits::{KEYS_MAX, SECRETS_MAX};
@@ -6,48 +6,50 @@ use crate::quotas::QuotaExceeded;
 use orama_store::replica::ReplicaError;
 use orama_store::sqlite::SqliteError;
 
-/// Why the registry failed.
+/// A failure of the registry, or a change that it refuses.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The file cannot be opened or read.
     #[error("registry: {0}")]
     Sqlite(#[from] SqliteError),
-    /// A deploy or a key named a namespace that is not there.
+    /// The namespace does not exist.
     #[error("there is no namespace {0:?}")]
     NoNamespace(String),
-    /// A namespace of this name was deleted, and what it left is still being removed.
-    #[error("namespace {0:?} was deleted a moment ago, and its data are still being removed; try again soon")]
+    /// A namespace of this name was deleted, and its data are still being removed.
+    #[error("namespace {0:?} was deleted recently, and its data are still being removed; try again soon")]
     BeingDeleted(String),
-    /// A namespace has as many keys as it may.
-    #[error("namespace {0:?} has {KEYS_MAX} keys, which is the most; delete those that are not used")]
+    /// The namespace has the maximum number of keys.
+    #[error("namespace {0:?} has {KEYS_MAX} keys, which is the maximum; delete keys that are not used")]
     TooManyKeys(String),
     /// A deploy would exceed a quota of its namespace.
     #[error(transparent)]
     QuotaExceeded(QuotaExceeded),
-    /// A name was deployed 4,294,967,295 times.
+    /// The function has been deployed 4,294,967,295 times.
     #[error("function {0:?} has no version numbers left")]
     NoVersionsLeft(String),
-    /// A row holds what no version of this program writes.
+    /// A row has content that no version of the node writes.
     #[error("registry: the stored {0} is damaged; restore {FILE} from a backup")]
     Damaged(&'static str),
-    /// A namespace has [`crate::limits::SECRETS_MAX`] secrets.
-    #[error("namespace {0:?} has {SECRETS_MAX} secrets, which is the most that one may have")]
+    /// The namespace has [`crate::limits::SECRETS_MAX`] secrets.
+    #[error(
+        "namespace {0:?} has {SECRETS_MAX} secrets, which is the maximum; delete secrets that are not used"
+    )]
     TooManySecrets(String),
     /// A secret's value does not decrypt: the namespace and the name.
     #[error("the secret {1:?} of namespace {0:?} is damaged; set it again")]
     DamagedSecret(String, String),
-    /// A secret is encrypted with a key that is not here: namespace, name and the key's id.
+    /// A secret is encrypted with a master key that this node lacks: namespace, name and the key's id.
     #[error(
-        "the secret {1:?} of namespace {0:?} is encrypted with the key {2}, which this node does not have; nodes that share secrets need the same keys"
+        "the secret {1:?} of namespace {0:?} is encrypted with the master key {2}, which this node lacks; give all nodes of the cluster the same keys"
     )]
     SecretKeyMissing(String, String, String),
-    /// The system has no randomness for a key, or for encrypting with one.
-    #[error("the system gives no randomness: {0}")]
+    /// The system provides no random bytes for a key or a nonce.
+    #[error("the system provides no random bytes: {0}")]
     Random(#[from] getrandom::Error),
 }
 
 impl RegistryError {
-    /// Why a registry that is shared cannot be changed now, where that is the reason.
+    /// The replica's error, if that is why a shared registry cannot be changed.
     #[must_use]
     pub fn unavailable(&self) -> Option<&ReplicaError> {
         match self {

@@ -1,4 +1,4 @@
-//! API keys: made, found by their hash, listed and deleted. What is stored of a key tells nobody the key.
+//! API keys: creates, looks up, lists and deletes them. Only the hash of a key is stored.
 
 use super::namespaces::{name_of, namespace_exists};
 use super::{Registry, RegistryError, now_ms};
@@ -9,16 +9,16 @@ use orama_store::ids::new_id;
 use rusqlite::{OptionalExtension, Row, params};
 use std::sync::Arc;
 
-/// A key as it is listed.
+/// An entry of the list of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyEntry {
-    /// Under which it can be deleted.
+    /// The id, by which it can be deleted.
     pub id: String,
-    /// The tenant that it acts for.
+    /// The namespace that it belongs to.
     pub namespace: Namespace,
-    /// What it may do.
+    /// Its role.
     pub role: Role,
-    /// Milliseconds since the Unix epoch.
+    /// Creation, in milliseconds since the Unix epoch.
     pub created_at_ms: i64,
 }
 
@@ -34,7 +34,7 @@ fn entry((id, namespace, role, created_at_ms): Stored) -> Result<KeyEntry, Regis
 }
 
 impl Registry {
-    /// Makes an API key and returns its id and its text, which is stored nowhere.
+    /// Creates an API key. Returns its id and its text, which is not stored.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::TooManyKeys`], or a failure to store it.
@@ -48,7 +48,7 @@ impl Registry {
             let keys: u32 = t
                 .prepare_cached("SELECT count(*) FROM api_keys WHERE namespace = ?1")?
                 .query_row([namespace.as_str()], |row| row.get(0))?;
-            // Only an operator can make an operator's key, at a node's start, and is not to be locked out.
+            // A node's start creates the operator's keys. The limit must not lock an operator out.
             if keys >= KEYS_MAX && role != Role::Operator {
                 return Err(RegistryError::TooManyKeys(namespace.to_string()));
             }
@@ -62,7 +62,7 @@ impl Registry {
         Ok((id, key))
     }
 
-    /// Whose key has this hash; see [`key_hash`].
+    /// Looks a key up by its hash; see [`key_hash`].
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
@@ -78,7 +78,7 @@ impl Registry {
         Ok(Some(Arc::new(Credential { namespace, role, key_id: id, caller: None })))
     }
 
-    /// The keys of a namespace, oldest first.
+    /// Lists the keys of a namespace, oldest first.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
@@ -92,7 +92,7 @@ impl Registry {
         })
     }
 
-    /// One key.
+    /// Looks a key up by its id.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
@@ -105,7 +105,7 @@ impl Registry {
         found.map(entry).transpose()
     }
 
-    /// Deletes a key: no request that begins after this returns is let in with it. `false` when there is none.
+    /// Deletes a key. Requests that begin after this returns are refused with it. Returns `false` if there is no such key.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]

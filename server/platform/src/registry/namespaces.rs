@@ -1,22 +1,22 @@
-//! Namespaces: made, listed, and deleted in two steps, so that a crash in between leaves nothing to a later one of
-//! the same name.
+//! Namespaces: creates, lists and deletes them. A deletion has two steps, so that a new namespace of the same name finds no data
+//! even after a crash.
 
 use super::{ModuleRef, Registry, RegistryError, now_ms};
 use orama_runtime::function::WasmHash;
 use orama_runtime::names::Namespace;
 use rusqlite::{Connection, OptionalExtension, params};
 
-/// A namespace as it is listed.
+/// An entry of the list of namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamespaceEntry {
     /// Its name.
     pub name: Namespace,
-    /// Milliseconds since the Unix epoch.
+    /// Creation, in milliseconds since the Unix epoch.
     pub created_at_ms: i64,
 }
 
 impl Registry {
-    /// Makes a namespace; `None` when it was there.
+    /// Creates a namespace. Returns `None` if it exists.
     ///
     /// # Errors
     /// [`RegistryError::BeingDeleted`], or a failure to store it.
@@ -43,7 +43,7 @@ impl Registry {
         Ok(Some(NamespaceEntry { name: namespace.clone(), created_at_ms }))
     }
 
-    /// Whether a namespace exists; one that is being deleted does not.
+    /// Whether a namespace exists. One that is being deleted does not.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -51,7 +51,7 @@ impl Registry {
         self.database.read(|c| namespace_exists(c, namespace)).map_err(Into::into)
     }
 
-    /// Namespaces by name: at most `limit` of those behind the name `after`.
+    /// Lists namespaces sorted by name: at most `limit` after the name `after`.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
@@ -71,9 +71,8 @@ impl Registry {
         })
     }
 
-    /// The first step of a deletion: keys, functions, their triggers and secrets are gone for everyone, and the
-    /// name stays taken until [`Self::finish_namespace_deletion`]. Returns the modules that its functions ran, or
-    /// `None` when there is no such namespace.
+    /// The first step of a deletion: deletes keys, functions, triggers and secrets. The name remains taken until
+    /// [`Self::finish_namespace_deletion`]. Returns the modules of its functions, or `None` if there is no such namespace.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -114,7 +113,7 @@ impl Registry {
         Ok(modules)
     }
 
-    /// The last step of a deletion, when nothing of the namespace is left elsewhere: the name is free again.
+    /// The last step of a deletion: frees the name. Called when all other data of the namespace are removed.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -128,7 +127,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Namespaces whose deletion has begun and not ended.
+    /// Namespaces whose deletion is unfinished.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].

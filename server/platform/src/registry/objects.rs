@@ -1,4 +1,4 @@
-//! Who may read which object: what guests stored, by namespace and content id. The bytes are in a blob store.
+//! Objects: which namespace stored which content id, and may therefore read it. The bytes are in a blob store.
 
 use super::quotas;
 use super::{Registry, RegistryError, namespace_exists, now_ms};
@@ -7,7 +7,7 @@ use orama_runtime::names::Namespace;
 use orama_store::sqlite::SqliteError;
 use rusqlite::{Connection, params};
 
-/// Why an object was not taken.
+/// Why an object was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error("the namespace has {count} stored objects and may have {limit} (quota `objects`)")]
@@ -33,12 +33,12 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl Registry {
-    /// Whether [`Self::store_object`] would take an object now. Asked before its bytes are written.
+    /// Checks that [`Self::store_object`] would accept an object. Called before its bytes are written.
     pub(crate) fn check_object(&self, namespace: &Namespace, cid: &str, size: u64) -> Result<(), StoreError> {
         self.database.read(|c| has_room(c, namespace, cid, size).map(drop))
     }
 
-    /// Lets a namespace read an object, whose bytes are durable already. Once more is as good as once.
+    /// Records that a namespace stored an object, whose bytes are durable already. Idempotent.
     pub(crate) fn store_object(&self, namespace: &Namespace, cid: &str, size: u64) -> Result<(), StoreError> {
         self.database.write(|t| {
             if has_room(t, namespace, cid, size)? {
@@ -51,7 +51,7 @@ impl Registry {
         })
     }
 
-    /// Rows of many small objects without bytes, in one transaction.
+    /// Adds rows of many small objects in one transaction, without their bytes.
     #[cfg(test)]
     pub(crate) fn fill_objects(&self, namespace: &Namespace, count: u64) {
         let filled: Result<(), StoreError> = self.database.write(|t| {
@@ -79,7 +79,7 @@ impl Registry {
         })
     }
 
-    /// Takes all of a namespace's objects from it; which they were.
+    /// Removes all objects of a namespace and returns their content ids.
     pub(crate) fn remove_objects(&self, namespace: &Namespace) -> Result<Vec<String>, RegistryError> {
         self.database.write(|t| {
             let mut statement =
@@ -90,7 +90,7 @@ impl Registry {
     }
 }
 
-/// Whether an object is new; an error when there is no room for it.
+/// Whether an object is new; an error if it would exceed a quota.
 fn has_room(c: &Connection, namespace: &Namespace, cid: &str, size: u64) -> Result<bool, StoreError> {
     if !namespace_exists(c, namespace)? {
         return Err(RegistryError::NoNamespace(namespace.to_string()).into());

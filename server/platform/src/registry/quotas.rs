@@ -1,4 +1,4 @@
-//! Quotas in the registry: what operators set, what is used, and the check of a deploy.
+//! Quotas in the registry: the values that operators set, the usage, and the check of a deploy.
 
 use super::{NewVersion, Registry, RegistryError, namespace_exists};
 use crate::quotas::{Quota, QuotaExceeded, Usage};
@@ -6,7 +6,7 @@ use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::BTreeMap;
 
-/// What a deploy adds to what its namespace uses.
+/// What a deploy adds to the usage of its namespace.
 pub(crate) struct Deploying<'a> {
     pub(crate) namespace: &'a Namespace,
     pub(crate) name: &'a FunctionName,
@@ -16,7 +16,7 @@ pub(crate) struct Deploying<'a> {
 }
 
 impl Registry {
-    /// What an operator set for a namespace; what is not in it has its default.
+    /// The quotas that an operator set for a namespace. A quota that is missing has its default.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::Sqlite`]
@@ -30,7 +30,7 @@ impl Registry {
             let mut quotas = BTreeMap::new();
             for row in rows {
                 let (name, value) = row?;
-                // Another version of this program may know more of them.
+                // Another version of the node may know more quotas.
                 if let Some(quota) = Quota::parse(&name) {
                     quotas.insert(quota, value);
                 }
@@ -39,7 +39,7 @@ impl Registry {
         })
     }
 
-    /// Replaces everything that was set for a namespace.
+    /// Replaces all quotas that were set for a namespace.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], or a failure to store it.
@@ -78,7 +78,7 @@ impl Registry {
         })
     }
 
-    /// Whether a deploy fits into the quotas now. Asked before the module is compiled; the deploy itself asks again.
+    /// Checks that a deploy fits into the quotas. Called before the module is compiled; the deploy checks again.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::QuotaExceeded`], [`RegistryError::Sqlite`]
@@ -111,7 +111,7 @@ fn count(row: &rusqlite::Row<'_>) -> rusqlite::Result<u64> {
     row.get::<_, i64>(0).map(i64::unsigned_abs)
 }
 
-/// What namespace ?1 uses of a quota.
+/// The usage of a quota by namespace ?1.
 const fn used_sql(quota: Quota) -> &'static str {
     match quota {
         Quota::Functions => "SELECT count(DISTINCT name) FROM function_versions WHERE namespace = ?1",

@@ -1,4 +1,4 @@
-//! How a stored row becomes a function version.
+//! Converts a stored row into a function version.
 
 use super::RegistryError;
 use orama_runtime::function::{FunctionVersion, WasmHash};
@@ -6,7 +6,7 @@ use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::Row;
 use std::sync::Arc;
 
-/// A row as it is stored: its texts are not checked yet.
+/// A stored row whose texts are not checked yet.
 pub(super) struct Stored {
     namespace: String,
     name: String,
@@ -15,7 +15,7 @@ pub(super) struct Stored {
     rest: FunctionVersionRest,
 }
 
-/// The columns that need no check.
+/// Columns that need no check.
 struct FunctionVersionRest {
     id: String,
     version: u32,
@@ -54,7 +54,7 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 }
 
 impl Stored {
-    /// Checks what the file's columns cannot promise by themselves.
+    /// Checks what the schema does not guarantee.
     pub(super) fn check(self) -> Result<Arc<FunctionVersion>, RegistryError> {
         const DAMAGED: RegistryError = RegistryError::Damaged("function");
         let Self { namespace, name, env, start, rest } = self;

@@ -3,10 +3,10 @@
 use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
-/// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
+/// All migrations in order. A released migration never changes; a new layout is a new migration.
 const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS];
 
-/// The same where all nodes share the data.
+/// The same for a shared registry.
 pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
 
 pub(crate) fn migrations() -> Migrations<'static> {
@@ -57,8 +57,8 @@ CREATE TABLE function_versions (
 CREATE INDEX function_versions_by_cid ON function_versions (wasm_cid);
 ";
 
-// Secrets are encrypted; `key_id` says with which key. A version is one more than the one it replaces. A table with row
-// ids, as values of up to 64 KiB would make a key's tree deep.
+// Secrets are encrypted with the key `key_id`. A new value increments the version. A table with row ids, because values of up
+// to 64 KiB would make the tree of a WITHOUT ROWID table deep.
 const SERVICES: &str = "
 -- Set while a namespace is being deleted; until that is done, its name is taken.
 ALTER TABLE namespaces ADD COLUMN deleted_at_ms INTEGER;
@@ -102,13 +102,13 @@ CREATE TABLE stored_objects (
 CREATE INDEX stored_objects_by_cid ON stored_objects (cid);
 ";
 
-// How instances come to their invocation; `auto` is what all versions did before.
+// How instances are started. Older versions behaved like `auto`.
 const START: &str = "
 ALTER TABLE function_versions ADD COLUMN start TEXT NOT NULL DEFAULT 'auto';
 ";
 
-// What operators set beside the defaults, and what quotas count. The size of a module that was deployed before is not known
-// and counts as nothing until it is deployed again.
+// Quotas set by operators, and the sizes that quotas count. The size of a module that was deployed earlier is not known; it
+// counts as 0 until the module is deployed again.
 const QUOTAS: &str = "
 CREATE TABLE quotas (
     namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
@@ -127,8 +127,8 @@ UPDATE function_versions SET env_bytes = octet_length(env);
 CREATE INDEX function_versions_by_module ON function_versions (namespace, wasm_hash, wasm_bytes, env_bytes);
 ";
 
-/// Takes the next number of (namespace ?1, name ?2) at the time ?3. The function's creation is its first deploy, or
-/// the first after all of it was deleted.
+/// Takes the next number of (namespace ?1, name ?2) at the time ?3. A function is created by its first deploy, or by the first
+/// one after its deletion.
 pub(super) const NEXT_VERSION: &str = "
 INSERT INTO functions (namespace, name, last_version, created_at_ms) VALUES (?1, ?2, 1, ?3)
 ON CONFLICT (namespace, name) DO UPDATE SET
@@ -150,7 +150,7 @@ macro_rules! select {
         concat!(
             "SELECT v.id, v.namespace, v.name, v.version, v.wasm_hash, v.wasm_cid, v.memory_limit_mb, ",
             "v.timeout_seconds, ",
-            // Public belongs to the function: its newest version says so for all.
+            // Public belongs to the function: its newest version decides for all versions.
             "(SELECT n.is_public FROM function_versions n WHERE n.namespace = v.namespace AND n.name = v.name ",
             "ORDER BY n.version DESC LIMIT 1), ",
             "v.retry_count, v.retry_delay_seconds, ",
@@ -169,7 +169,7 @@ pub(super) const FUNCTION: &str = select!(
         (SELECT max(version) FROM function_versions WHERE namespace = ?1 AND name = ?2))"
 );
 
-/// The newest version of the functions of ?1 behind the name ?2, at most ?3.
+/// The newest versions of the functions of ?1 after the name ?2, at most ?3.
 pub(super) const FUNCTIONS: &str = select!(
     "'{}'",
     "WHERE v.namespace = ?1 AND v.name > ?2 AND v.version =
@@ -177,7 +177,7 @@ pub(super) const FUNCTIONS: &str = select!(
      ORDER BY v.name LIMIT ?3"
 );
 
-/// The versions of (?1, ?2) before ?3, or all when that is NULL, at most ?4.
+/// The versions of (?1, ?2) below ?3, or all if that is NULL, at most ?4.
 pub(super) const VERSIONS: &str = select!(
     "'{}'",
     "WHERE v.namespace = ?1 AND v.name = ?2 AND (?3 IS NULL OR v.version < ?3) ORDER BY v.version DESC LIMIT ?4"

@@ -1,4 +1,4 @@
-//! The secrets' rows. What they hold was encrypted before it comes here, and nothing here can read it.
+//! The rows of secrets. Values are encrypted before they arrive here, and this file has no key to decrypt them.
 
 use super::{Registry, RegistryError, namespace_exists, now_ms};
 use crate::limits::SECRETS_MAX;
@@ -16,19 +16,19 @@ pub(crate) struct Sealed {
     /// Which key encrypted it.
     pub(crate) key_id: String,
     pub(crate) nonce: [u8; NONCE_BYTES],
-    /// With the tag at its end.
+    /// The ciphertext, with the tag at its end.
     pub(crate) ciphertext: Vec<u8>,
 }
 
-/// What a row holds beside its names.
+/// The columns of a row besides namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredSecret {
-    /// One more than that of the value it replaced.
+    /// Incremented with each new value.
     pub(crate) version: i64,
     pub(crate) sealed: Sealed,
 }
 
-/// How far a walk over all secrets has come: the names of the last row that was looked at.
+/// The position of a scan over all secrets: namespace and name of the last row.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Walk {
     namespace: String,
@@ -36,14 +36,14 @@ pub(crate) struct Walk {
 }
 
 impl Registry {
-    /// Counts the changes of secrets alone, in the way of [`Self::generation`], which does not move with them: a new
-    /// secret is no reason to forget functions and keys.
+    /// The generation of secrets, like [`Self::generation`]. It is separate, so that a new secret does not make cached functions
+    /// and keys stale.
     #[must_use]
     pub fn secrets_generation(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.secrets_generation)
     }
 
-    /// Makes whoever remembers secrets ask again: after one was changed, or went with its namespace.
+    /// Advances the generation of secrets: after one was changed, or deleted with its namespace.
     pub(super) fn secrets_changed(&self) {
         self.secrets_generation.fetch_add(1, Ordering::Release);
     }
@@ -64,7 +64,7 @@ impl Registry {
         })
     }
 
-    /// The names of a namespace's secrets, sorted.
+    /// Lists the names of a namespace's secrets, sorted.
     pub(crate) fn secret_names(&self, namespace: &Namespace) -> Result<Vec<String>, RegistryError> {
         self.database.read(|c| {
             let mut statement =
@@ -74,8 +74,8 @@ impl Registry {
         })
     }
 
-    /// Adds a secret or replaces its value. `seal` encrypts for the version it is given, inside the transaction: what
-    /// it sees of the keys is not older than any change of rows before.
+    /// Adds a secret or replaces its value. `seal` encrypts for the given version inside the transaction, so the keys that it
+    /// sees are at least as new as the rows.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::TooManySecrets`], what `seal` returns, or a failure to store it.
@@ -122,7 +122,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Deletes a secret; `false` when there was none.
+    /// Deletes a secret. Returns `false` if there is none.
     pub(crate) fn delete_secret(
         &self,
         namespace: &Namespace,
@@ -138,7 +138,7 @@ impl Registry {
         Ok(rows > 0)
     }
 
-    /// The ids of the keys that are needed to read all secrets, and how many secrets each of them.
+    /// The ids of the master keys in use, each with its number of secrets.
     pub(crate) fn secret_key_ids(&self) -> Result<Vec<(String, u32)>, RegistryError> {
         self.database.read(|c| {
             let mut statement =
@@ -148,9 +148,9 @@ impl Registry {
         })
     }
 
-    /// Encrypts anew the next secrets, `limit` at most, that another key than `key_id` encrypted, in one transaction.
-    /// `reseal` returns `None` for a row that it cannot read, which stays as it is. Versions stay, and so does
-    /// [`Self::secrets_generation`], as no value changes. Returns how many rows it looked at; 0 is the end.
+    /// Re-encrypts the next secrets, at most `limit`, that are encrypted with another key than `key_id`, in one transaction.
+    /// `reseal` returns `None` for a row that it cannot decrypt; such a row stays as it is. Versions and
+    /// [`Self::secrets_generation`] do not change, because no value changes. Returns the number of rows read; 0 means the end.
     pub(crate) fn reseal_secrets(
         &self,
         walk: &mut Walk,

@@ -1,4 +1,4 @@
-//! Which functions run for messages to which topics.
+//! Triggers: which functions run for the messages of which topics.
 
 use super::{Registry, RegistryError, now_ms};
 use crate::limits::TRIGGERS_MAX;
@@ -6,25 +6,25 @@ use orama_runtime::names::{FunctionName, Namespace};
 use orama_store::ids::new_id;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// A topic whose messages run a function.
+/// A trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
-    /// Unique on the node.
+    /// Its id, unique in the cluster.
     pub id: String,
-    /// What runs.
+    /// The function to run.
     pub function: FunctionName,
-    /// For which messages.
+    /// The topic.
     pub topic: String,
 }
 
-/// What came of adding a trigger.
+/// The result of adding a trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AddedTrigger {
-    /// A new one.
+    /// It was added.
     New(Trigger),
-    /// The function had it already.
+    /// The function already has a trigger for the topic.
     Known(Trigger),
-    /// The function has no version.
+    /// There is no such function.
     NoFunction,
     /// The function has [`TRIGGERS_MAX`] triggers.
     TooMany,
@@ -75,7 +75,7 @@ impl Registry {
         Ok(added)
     }
 
-    /// The triggers of a function, oldest first; `None` when there is no such function.
+    /// Lists the triggers of a function, oldest first. `None` if there is no such function.
     ///
     /// # Errors
     /// As [`Self::add_trigger`].
@@ -97,7 +97,7 @@ impl Registry {
         })
     }
 
-    /// The triggers that fire for a topic.
+    /// The triggers of a topic.
     ///
     /// # Errors
     /// As [`Self::add_trigger`].
@@ -111,7 +111,7 @@ impl Registry {
         })
     }
 
-    /// Deletes a trigger of a function; `false` when there is none of this id.
+    /// Deletes a trigger of a function. Returns `false` if the function has none with this id.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]
@@ -139,7 +139,7 @@ fn trigger(row: &Row<'_>) -> Result<Trigger, RegistryError> {
     Ok(Trigger { id: row.get(0)?, function, topic: row.get(2)? })
 }
 
-/// A function is there while it has a version.
+/// Whether a function exists: it has at least one version.
 pub(super) fn function_exists(
     c: &Connection,
     namespace: &Namespace,

@@ -1,34 +1,37 @@
-//! What one core remembers of secrets, so that `get_secret` asks nobody and meets no other core.
+//! Each core's cache of secrets, so that `get_secret` takes no lock that another core may hold.
 //!
-//! The registry counts the changes of secrets, and the count moves before a change is acknowledged. A core that sees
-//! another count than the one its memory belongs to forgets everything.
+//! The registry advances the generation of secrets before it acknowledges a change. A core that sees another generation than that
+//! of its cache empties the cache.
 
 use super::SecretStore;
 use crate::limits::{SECRETS_REMEMBERED_BYTES, SECRETS_REMEMBERED_NAMESPACE_BYTES};
+use crate::registry::RegistryError;
 use orama_runtime::names::{Namespace, SecretName};
-use orama_runtime::services::{Answer, SecretValue, Secrets, ServiceError};
+use orama_runtime::services::{Answer, ErrorCode, SecretValue, Secrets, ServiceError};
+use orama_store::blocking::blocking_on;
+use orama_store::causes::Causes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// What an entry takes beside its name and its value, roughly.
+/// Approximate size of an entry without its name and value, in bytes.
 const ENTRY_BYTES: usize = 128;
 
-/// `None` stands for a secret that is known not to be there.
+/// `None` means that the secret does not exist.
 type Known = Option<Arc<SecretValue>>;
 
-/// The secrets as one core's guests reach them.
+/// The secrets service of one core.
 pub struct CoreSecrets {
     store: Arc<SecretStore>,
     backplane: tokio::runtime::Handle,
-    /// Only this core locks it, so that it is free whenever it is asked for.
+    /// Locked by this core alone, so it is never contended.
     memory: Arc<Mutex<Memory>>,
 }
 
 impl CoreSecrets {
-    /// The memory of one core, which asks `store` on the backplane.
+    /// An empty cache for one core, which reads `store` on the backplane.
     pub fn new(store: Arc<SecretStore>, backplane: tokio::runtime::Handle) -> Self {
         Self { store, backplane, memory: Arc::default() }
     }
@@ -49,24 +52,22 @@ impl Secrets for CoreSecrets {
         let (store, namespace, memory) =
             (Arc::clone(&self.store), namespace.clone(), Arc::clone(&self.memory));
         let (wanted_of, wanted) = (namespace.clone(), name.clone());
-        let reading = self.backplane.spawn_blocking(move || store.get(&wanted_of, &wanted));
+        let reading = blocking_on(&self.backplane, move || {
+            store.get(&wanted_of, &wanted).map_err(|error| unreadable(&wanted_of, &wanted, &error))
+        });
         Box::pin(async move {
-            let error = match reading.await {
-                Ok(Ok(found)) => {
-                    let found = found.map(Arc::new);
-                    memory.lock().keep(generation, namespace, name.as_str(), found.clone());
-                    return Ok(found);
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            };
-            tracing::error!(%namespace, %name, error, "a secret could not be read");
-            Err(ServiceError::new(
-                orama_runtime::services::ErrorCode::Internal,
-                format!("the secret {:?} could not be read; the node's log tells why", name.as_str()),
-            ))
+            let found = reading.await?.map(Arc::new);
+            memory.lock().keep(generation, namespace, name.as_str(), found.clone());
+            Ok(found)
         })
     }
+}
+
+/// Logs the cause and returns what the guest is told.
+fn unreadable(namespace: &Namespace, name: &SecretName, error: &RegistryError) -> ServiceError {
+    tracing::error!(%namespace, %name, error = %Causes(error), "a secret could not be read");
+    let message = format!("the secret {:?} could not be read; the node's log tells why", name.as_str());
+    ServiceError::new(ErrorCode::Internal, message)
 }
 
 #[derive(Default)]
@@ -76,7 +77,7 @@ struct Memory {
     bytes: usize,
 }
 
-/// What is remembered of one namespace.
+/// The entries of one namespace.
 #[derive(Default)]
 struct Names {
     known: HashMap<Box<str>, Known>,
@@ -84,7 +85,7 @@ struct Names {
 }
 
 impl Memory {
-    /// Forgets everything if secrets have changed.
+    /// Empties the cache if secrets have changed.
     fn refresh(&mut self, generation: u64) -> &Self {
         if generation != self.generation {
             *self = Self { generation, ..Self::default() };
@@ -96,8 +97,8 @@ impl Memory {
         self.namespaces.get(namespace)?.known.get(name)
     }
 
-    /// Keeps what was looked up when the registry's count was `generation`. A namespace that asks for more than its
-    /// share, such as names that are not there, forgets its own and nobody else's.
+    /// Adds the result of a lookup that began in `generation`. A namespace that exceeds its share, for example by asking for
+    /// names that do not exist, loses its own entries and no others.
     fn keep(&mut self, generation: u64, namespace: Namespace, name: &str, found: Known) {
         if generation != self.generation {
             return;
@@ -108,7 +109,7 @@ impl Memory {
         }
         let names = self.namespaces.entry(namespace).or_default();
         if names.known.contains_key(name) {
-            // Two invocations asked at once.
+            // Two invocations looked it up at the same time.
             return;
         }
         if names.bytes + bytes > SECRETS_REMEMBERED_NAMESPACE_BYTES {

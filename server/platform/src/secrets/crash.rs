@@ -1,16 +1,15 @@
-//! What a crash may leave on the disk.
+//! Keeps secrets out of core dumps.
 
 use rustix::process::{Resource, Rlimit};
 use std::io;
 
-/// Sees to it that a crash writes no memory to the disk: it holds secrets of all tenants and the key that encrypts
-/// them. The limit prevents core files. Where the kernel hands the core to a program it counts for nothing, but the
-/// filter leaves no memory in it. (Marking the process as not dumpable would do both, and take its `/proc` folder
-/// away from the operator.)
+/// Prevents core dumps with memory, because it contains secrets of all tenants and the master keys. The limit prevents core
+/// files. The kernel ignores it when it pipes dumps to a program, so the filter excludes all memory from those. (Marking the
+/// process as not dumpable would do both, but would also deny the operator its `/proc` folder.)
 pub fn forbid_core_dumps() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let limited = rustix::process::setrlimit(Resource::Core, none).map_err(io::Error::from);
     if let Err(error) = limited.and_then(|()| std::fs::write("/proc/self/coredump_filter", "0")) {
-        tracing::warn!(%error, "core dumps could not be switched off; one would hold secrets in plain");
+        tracing::warn!(%error, "core dumps could not be disabled; a dump would contain secrets in plain text");
     }
 }

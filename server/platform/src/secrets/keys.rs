@@ -1,4 +1,4 @@
-//! Master keys: how they are written, named and used to encrypt.
+//! Master keys: their format, their ids, encryption and decryption.
 
 use crate::registry::secrets::{NONCE_BYTES, Sealed, StoredSecret};
 use aes_gcm::aead::AeadInOut;
@@ -7,22 +7,22 @@ use orama_runtime::services::SecretValue;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// Bytes of a key of AES-256.
+/// Size of an AES-256 key, in bytes.
 const KEY_BYTES: usize = 32;
 
-/// Hex digits of a key as it is written.
+/// Hex digits of a key in its text form.
 pub const KEY_HEX_DIGITS: usize = 2 * KEY_BYTES;
 
-/// Bytes of a key's id. It tells keys apart, and is no proof of anything.
+/// Size of a key's id, in bytes. It distinguishes keys and is not a security measure.
 const KEY_ID_BYTES: usize = 8;
 
-/// Derives ids from keys; one use of a key must tell nothing about another.
+/// Context of the derivation of ids from keys, so that an id reveals nothing about the key.
 const KEY_ID_CONTEXT: &str = "orama-functions 2026-02 id of a master key for secrets";
 
-/// Begins the associated data, so that another use of the key would have another beginning.
+/// Prefix of the associated data, for domain separation.
 const SEAL_MARK: &[u8] = b"orama-secret-1";
 
-/// A key that encrypts secrets. Its memory is overwritten when it goes.
+/// A key that encrypts secrets. Its memory is overwritten when it is dropped.
 #[derive(Clone)]
 pub struct MasterKey {
     bytes: Zeroizing<[u8; KEY_BYTES]>,
@@ -42,7 +42,7 @@ impl MasterKey {
         Ok(Self::new(bytes))
     }
 
-    /// Reads 64 hex digits; `None` for anything else.
+    /// Parses 64 hex digits. `None` for anything else.
     fn parse(text: &str) -> Option<Self> {
         if text.len() != KEY_HEX_DIGITS {
             return None;
@@ -56,11 +56,11 @@ impl MasterKey {
         Some(Self::new(bytes))
     }
 
-    /// The key as it is written to a file.
+    /// The text form, for a key file.
     pub fn to_hex(&self) -> Zeroizing<String> {
         const DIGITS: [char; 16] =
             ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-        // Room for all of it at once: growing would leave a part behind.
+        // Allocated at its full size: growing would leave a copy of a key in freed memory.
         let mut text = Zeroizing::new(String::with_capacity(KEY_HEX_DIGITS));
         for byte in self.bytes.iter() {
             text.extend([DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
@@ -68,7 +68,7 @@ impl MasterKey {
         text
     }
 
-    /// Names the key and tells nothing about it.
+    /// The key's id. It reveals nothing about the key.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -77,24 +77,25 @@ impl MasterKey {
         Aes256Gcm::new(<&Key<Aes256Gcm>>::from(&*self.bytes))
     }
 
-    /// Encrypts a secret's value. The nonce is random: at a million values a key, two meet with a chance of 2^-57.
+    /// Encrypts a secret's value with a random nonce. With a million values under one key, two nonces collide with a probability
+    /// of 2^-57.
     ///
     /// # Errors
-    /// When the system gives no randomness.
+    /// If the system provides no random bytes.
     pub(crate) fn seal(&self, of: Place<'_>, value: &str) -> Result<Sealed, getrandom::Error> {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce)?;
-        // Encrypted in the place of the text, of which no copy stays.
+        // Encrypted in place, so no copy of the plain text remains.
         let mut ciphertext = Vec::with_capacity(value.len() + TAG_BYTES);
         ciphertext.extend_from_slice(value.as_bytes());
         self.cipher()
             .encrypt_in_place(<&Nonce<_>>::from(&nonce), &of.associated_data(), &mut ciphertext)
-            // Only for texts of more than 64 GB.
+            // Happens only above 64 GB.
             .map_err(|_| getrandom::Error::UNSUPPORTED)?;
         Ok(Sealed { key_id: self.id.clone(), nonce, ciphertext })
     }
 
-    /// Decrypts a stored value; `None` when it was not this key's, of this place and unchanged.
+    /// Decrypts a stored value. `None` if another key encrypted it, if it belongs to another place, or if it was changed.
     pub(crate) fn open(&self, namespace: &str, name: &str, stored: StoredSecret) -> Option<SecretValue> {
         let StoredSecret { version, sealed } = stored;
         let of = Place { namespace, name, version };
@@ -112,7 +113,7 @@ impl MasterKey {
     }
 }
 
-/// Bytes of AES-GCM's tag.
+/// Size of AES-GCM's tag, in bytes.
 const TAG_BYTES: usize = 16;
 
 impl PartialEq for MasterKey {
@@ -130,7 +131,7 @@ impl fmt::Debug for MasterKey {
     }
 }
 
-/// Where a value belongs. A ciphertext that was moved elsewhere does not decrypt.
+/// The secret to which a value belongs. A ciphertext that was copied to another secret does not decrypt.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     pub namespace: &'a str,
@@ -139,7 +140,7 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Each text stands behind its length, so that no two places give the same bytes.
+    /// Each text is prefixed with its length, so different places never have the same bytes.
     fn associated_data(&self) -> Vec<u8> {
         let mut data = SEAL_MARK.to_vec();
         for text in [self.namespace, self.name] {
@@ -159,10 +160,10 @@ pub struct MasterKeys {
 }
 
 impl MasterKeys {
-    /// Reads keys of 64 hex digits each.
+    /// Parses keys of 64 hex digits each.
     ///
     /// # Errors
-    /// A message that tells which of them is wrong by its place, and never what it is.
+    /// A message that names a wrong key by its position, and never its text.
     pub fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let mut keys: Vec<MasterKey> = Vec::new();
         for (index, text) in texts.into_iter().enumerate() {
@@ -172,21 +173,21 @@ impl MasterKeys {
                 format!("key {place} is not {KEY_HEX_DIGITS} hex digits (it has {length} characters)")
             })?;
             if keys.contains(&key) {
-                return Err(format!("key {place} stands there twice"));
+                return Err(format!("key {place} is a duplicate"));
             }
             keys.push(key);
         }
         let mut keys = keys.into_iter();
-        let current = keys.next().ok_or("it holds no key")?;
+        let current = keys.next().ok_or("it has no key")?;
         Ok(Self { current, others: keys.collect() })
     }
 
-    /// One key alone.
+    /// A ring of one key.
     pub fn only(current: MasterKey) -> Self {
         Self { current, others: Vec::new() }
     }
 
-    /// The same keys behind a new first one.
+    /// The same keys with a new first one.
     pub fn with_first(&self, current: MasterKey) -> Self {
         Self { current, others: self.all().cloned().collect() }
     }
@@ -206,7 +207,7 @@ impl MasterKeys {
         std::iter::once(&self.current).chain(&self.others)
     }
 
-    /// The key of an id.
+    /// The key with an id.
     pub fn find(&self, id: &str) -> Option<&MasterKey> {
         self.all().find(|key| key.id == id)
     }
@@ -285,11 +286,11 @@ mod tests {
         assert_eq!(keys.find(keys.others()[0].id()), Some(&keys.others()[0]));
         let umlauts = "ä".repeat(32);
         for (texts, expected) in [
-            (vec![], "it holds no key"),
+            (vec![], "it has no key"),
             (vec![""], "key 1 is not 64 hex digits (it has 0 characters)"),
             (vec![&*one, &one[1..]], "key 2 is not 64 hex digits (it has 63 characters)"),
             (vec![&*one, &*two, &*umlauts], "key 3 is not 64 hex digits (it has 32 characters)"),
-            (vec![&*one, &*two, &*one], "key 3 stands there twice"),
+            (vec![&*one, &*two, &*one], "key 3 is a duplicate"),
         ] {
             assert_eq!(MasterKeys::parse(texts).unwrap_err(), expected);
         }

@@ -146,8 +146,8 @@ fn a_start_without_the_right_key_is_refused_and_makes_none() {
     assert_eq!(fs::read_to_string(home.file()).unwrap(), wrong);
 
     for (content, expected) in [
-        (&b""[..], "it holds no key"),
-        (b"# only a comment\n", "it holds no key"),
+        (&b""[..], "it has no key"),
+        (b"# only a comment\n", "it has no key"),
         (b"s3cret", "key 1 is not 64 hex digits"),
         (b"\xff\xfe", "it is not text"),
     ] {
@@ -193,7 +193,7 @@ fn a_file_that_the_config_names_must_be_there_and_a_link_stays_one() {
     let (link, file) = (home.dir.path().join("link"), home.dir.path().join("mounted"));
     let home = home.with("ORAMA_SECRETS_KEY_FILE", link.display().to_string());
     let message = home.try_start().err().unwrap();
-    assert!(message.contains("link: there is no such file"), "{message}");
+    assert!(message.contains("link: the configured file does not exist"), "{message}");
     fs::write(&file, format!("# ours\n{}\n\n", new_key())).unwrap();
     std::os::unix::fs::symlink(&file, &link).unwrap();
     let store = home.start();

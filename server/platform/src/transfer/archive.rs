@@ -1,4 +1,4 @@
-//! The tar file: parts are hashed as they are written and as they are read, and the manifest comes last.
+//! The tar file. Parts are hashed as they are written and read; the manifest is the last part.
 
 use super::{
     DATABASES, EVENTS, FORMAT, MANIFEST, MODULES, Manifest, OBJECTS, Part, RECORDS, REGISTRY, SECRETS_KEY,
@@ -8,6 +8,7 @@ use crate::limits::TRANSFER_MANIFEST_MAX_BYTES;
 use blake3::Hasher;
 use orama_runtime::names::Namespace;
 use orama_store::blob::cid;
+use orama_store::causes::Problem;
 use orama_store::files;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tar::{Archive, Builder, EntryType, Header};
 
-/// Hashes what passes.
+/// Hashes all bytes that pass through.
 struct Hashed<T> {
     inner: T,
     hasher: Hasher,
@@ -42,7 +43,7 @@ impl<T: Read> Read for Hashed<T> {
     }
 }
 
-/// An archive that is being written, beside where it will be.
+/// An archive that is being written to a temporary file beside its final place.
 pub(super) struct Writer {
     tar: Builder<BufWriter<File>>,
     temporary: PathBuf,
@@ -51,13 +52,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins; only its owner can read it, as it holds tenants' data.
+    /// Creates the file. Only its owner can read it, because it contains tenants' data.
     pub(super) fn create(path: &Path) -> Result<Self, TransferError> {
         if path.try_exists().map_err(TransferError::file(path))? {
-            return Err(TransferError::Refused(format!(
-                "{} exists already; it is not overwritten",
-                path.display()
-            )));
+            return Err(TransferError::Refused(
+                format!("{} already exists and is not overwritten; choose another name", path.display())
+                    .into(),
+            ));
         }
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".unfinished");
@@ -69,7 +70,7 @@ impl Writer {
         Ok(Self { tar, temporary, path: path.to_owned(), parts: BTreeMap::new() })
     }
 
-    /// Adds a part from a file.
+    /// Adds a file as a part.
     pub(super) fn file(&mut self, name: &str, from: &Path) -> Result<(), TransferError> {
         let file = File::open(from).map_err(TransferError::file(from))?;
         let bytes = file.metadata().map_err(TransferError::file(from))?.len();
@@ -92,11 +93,11 @@ impl Writer {
         self.tar.append_data(&mut header, name, from).map_err(TransferError::file(&self.temporary))
     }
 
-    /// Ends with the manifest; the file has its name when it is safe on the disk.
+    /// Writes the manifest, syncs the file and then gives it its name.
     pub(super) fn finish(mut self, mut manifest: Manifest) -> Result<Manifest, TransferError> {
         manifest.parts = std::mem::take(&mut self.parts);
         let text = serde_json::to_vec_pretty(&manifest)
-            .map_err(|error| TransferError::store("the manifest", &error))?;
+            .map_err(|error| TransferError::store("the manifest", error))?;
         self.append(MANIFEST, text.len() as u64, text.as_slice())?;
         let failed = |source| TransferError::File { path: self.temporary.clone(), source };
         let file = self.tar.into_inner().map_err(failed)?;
@@ -109,12 +110,15 @@ impl Writer {
     }
 }
 
-/// Unpacks an archive into an empty folder and checks every part. Also gives the archive's id: the hash of its manifest.
+/// Unpacks an archive into an empty folder and checks every part. Also returns the archive's id: the hash of its manifest.
 pub(super) fn unpack(path: &Path, into: &Path) -> Result<(Manifest, String), TransferError> {
-    let wrong = |problem: String| TransferError::Archive { path: path.to_owned(), problem };
+    let wrong = |problem: String| TransferError::Archive { path: path.to_owned(), problem: problem.into() };
     let cut = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => wrong("the archive is cut off".to_owned()),
-        _ => wrong(format!("not an archive that can be read: {error}")),
+        io::ErrorKind::UnexpectedEof => wrong("the archive is truncated".to_owned()),
+        _ => TransferError::Archive {
+            path: path.to_owned(),
+            problem: Problem::caused(format!("the archive cannot be read: {error}"), error),
+        },
     };
     let file = File::open(path).map_err(TransferError::file(path))?;
     let mut tar = Archive::new(BufReader::new(file));
@@ -122,7 +126,7 @@ pub(super) fn unpack(path: &Path, into: &Path) -> Result<(Manifest, String), Tra
     for entry in tar.entries().map_err(cut)? {
         let entry = entry.map_err(cut)?;
         if manifest.is_some() {
-            return Err(wrong("something stands behind the manifest".to_owned()));
+            return Err(wrong("the archive has data after its manifest".to_owned()));
         }
         let name = entry.path().ok().and_then(|name| name.to_str().map(str::to_owned)).unwrap_or_default();
         if name == MANIFEST {
@@ -133,7 +137,7 @@ pub(super) fn unpack(path: &Path, into: &Path) -> Result<(Manifest, String), Tra
             continue;
         }
         if entry.header().entry_type() != EntryType::Regular || !is_part(&name) {
-            return Err(wrong(format!("{name:?} is no part of an archive of this program")));
+            return Err(wrong(format!("{name:?} is not a part of an Orama archive")));
         }
         let to = into.join(&name);
         if let Some(dir) = to.parent() {
@@ -141,19 +145,19 @@ pub(super) fn unpack(path: &Path, into: &Path) -> Result<(Manifest, String), Tra
         }
         let part = store(entry, &to, cut)?;
         if parts.insert(name.clone(), part).is_some() {
-            return Err(wrong(format!("{name} is there twice")));
+            return Err(wrong(format!("{name} is a duplicate")));
         }
     }
     let Some((manifest, id)) = manifest else {
         return Err(wrong(
-            "the archive is cut off, or is no archive of this program: it has no manifest".to_owned(),
+            "the archive has no manifest: it is truncated, or not an Orama archive".to_owned(),
         ));
     };
     for (name, expected) in &manifest.parts {
         match parts.remove(name) {
             None => return Err(wrong(format!("{name} is missing"))),
             Some(found) if found != *expected => {
-                return Err(wrong(format!("{name} is damaged: it is not what its manifest says")));
+                return Err(wrong(format!("{name} is damaged: it differs from the hash in the manifest")));
             }
             Some(_) => {}
         }
@@ -177,12 +181,15 @@ fn read_manifest(text: &[u8]) -> Result<Manifest, String> {
     let form: Form =
         serde_json::from_slice(text).map_err(|error| format!("its manifest cannot be read: {error}"))?;
     if form.format != FORMAT {
-        return Err(format!("it has form {}, and this version reads {FORMAT}: update it", form.format));
+        return Err(format!(
+            "it has format {}, and this version reads format {FORMAT}: update this program",
+            form.format
+        ));
     }
     serde_json::from_slice(text).map_err(|error| format!("its manifest cannot be read: {error}"))
 }
 
-/// Names become paths, so nothing else may pass.
+/// Checks the name of a part, because it becomes a path.
 fn is_part(name: &str) -> bool {
     match name.split_once('/') {
         None => [REGISTRY, EVENTS, RECORDS, SECRETS_KEY].contains(&name),

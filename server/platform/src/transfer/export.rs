@@ -22,22 +22,22 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-/// Writes everything that `places` names to a new file. `with_secrets_key` puts the secrets' master key beside the secrets:
-/// whoever has the file can then read them.
+/// Writes everything that `places` names to a new file. `with_secrets_key` includes the master key, so whoever has the file can
+/// read the secrets.
 ///
 /// # Errors
-/// [`TransferError`]; no file is there then.
+/// [`TransferError`]. No file is created then.
 pub fn export(places: &Places, to: &Path, with_secrets_key: bool) -> Result<Manifest, TransferError> {
     let data = places.data();
     if places.backends.platform.is_none() && !data.join(REGISTRY).exists() {
         let home = places.home.display();
-        return Err(TransferError::Refused(format!(
-            "there is no node's data in {home}; name another home with --home"
-        )));
+        return Err(TransferError::Refused(
+            format!("{home} has no data of a node; choose another home with --home").into(),
+        ));
     }
     let mut writer = Writer::create(to)?;
     let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Beside the archive, where there is room for it; it goes with this value.
+    // Beside the archive, because there is room for it. Deleted when it is dropped.
     let parts = tempfile::Builder::new()
         .prefix(".orama-export-")
         .tempdir_in(dir)
@@ -45,7 +45,7 @@ pub fn export(places: &Places, to: &Path, with_secrets_key: bool) -> Result<Mani
     let parts = parts.path();
     let runtime = super::platform::runtime()?;
 
-    // Events first: a job without its trigger is one whose trigger was deleted, and not the other way round.
+    // Events first: a job without a trigger is valid (its trigger was deleted), but a trigger must not lose its jobs.
     for file in [EVENTS, REGISTRY] {
         platform::snapshot(places, file, parts, runtime.handle())?;
         writer.file(file, &parts.join(file))?;
@@ -96,9 +96,9 @@ pub fn export(places: &Places, to: &Path, with_secrets_key: bool) -> Result<Mani
     })
 }
 
-/// Copies a namespace's database; `false` when it has none.
+/// Copies a namespace's database. Returns `false` if it has none.
 fn database(places: &Places, name: &str, to: &Path, backplane: &Handle) -> Result<bool, TransferError> {
-    let namespace = Namespace::new(name).map_err(|error| TransferError::store(REGISTRY, &error))?;
+    let namespace = Namespace::new(name).map_err(|error| TransferError::store(REGISTRY, error))?;
     match places.backends.namespaces.get(&namespace) {
         Some(NamespaceDatabase::Rqlite(at)) => backup(&namespace, at, to, backplane).map(|()| true),
         None if places.backends.databases_are_mapped() => Ok(false),
@@ -112,7 +112,7 @@ fn database(places: &Places, name: &str, to: &Path, backplane: &Handle) -> Resul
 
 fn backup(namespace: &Namespace, at: &RqliteAt, to: &Path, backplane: &Handle) -> Result<(), TransferError> {
     let what = format!("database.namespaces.{namespace}");
-    let client = RqliteClient::new(&what, at).map_err(|error| TransferError::store(what.as_str(), &error))?;
+    let client = RqliteClient::new(&what, at).map_err(|error| TransferError::store(what.as_str(), error))?;
     let mut file = File::create(to).map_err(TransferError::file(to))?;
     let sink = |piece: Option<&[u8]>| match piece {
         Some(piece) => file.write_all(piece),
@@ -122,26 +122,26 @@ fn backup(namespace: &Namespace, at: &RqliteAt, to: &Path, backplane: &Handle) -
         }
     };
     let deadline = Instant::now() + TRANSFER_DATABASE_TIMEOUT;
-    backplane.block_on(client.backup(sink, deadline)).map_err(|error| TransferError::store(what, &error))
+    backplane.block_on(client.backup(sink, deadline)).map_err(|error| TransferError::store(what, error))
 }
 
-/// A blob of the node's folder, or of what is behind it. The folder is only read: a running node writes to it.
+/// Reads a blob from the node's folder or from IPFS. The folder is only read, because a running node writes to it.
 fn blob(folder: &Path, id: &str, store: &dyn Blobs) -> Result<Vec<u8>, TransferError> {
     if let Ok(bytes) = fs::read(folder.join(id))
         && cid::of(&bytes) == id
     {
         return Ok(bytes);
     }
-    let found = store.get(id).map_err(|error| TransferError::store(id, &error))?;
+    let found = store.get(id).map_err(|error| TransferError::store(id, error))?;
     found.map(|bytes| bytes.to_vec()).ok_or_else(|| {
         TransferError::store(
             id,
-            &"it is not there, or damaged; perhaps it was deleted while the archive was written",
+            "it is missing or damaged; it may have been deleted while the archive was written",
         )
     })
 }
 
-/// The file with the master keys as it is, or one for the keys of the variable.
+/// The file with the master keys, or a file with the keys of the variable.
 fn secrets_key(places: &Places, data: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, TransferError> {
     if let Some(keys) = &places.secrets_keys {
         let mut text = Zeroizing::new(Vec::new());

@@ -1,8 +1,8 @@
-//! Brings an archive into an empty home or an empty cluster.
+//! Imports an archive into an empty home or an empty cluster.
 //!
-//! Everything is checked before anything is written: the archive's hashes, that each target is empty, that each namespace has
-//! somewhere to go, that the secrets can be read there. Then a note in the home folder says that an import is under way. With it,
-//! the same command goes on after a crash, as each step can be done twice; and no node starts before it is done.
+//! All checks come before the first write: the archive's hashes, that each target is empty, that each namespace has a database to
+//! go to, and that the secrets can be decrypted there. A marker file in the home then says that an import is in progress. Each
+//! step is idempotent, so the same command continues after a crash. No node starts on the home while the marker exists.
 
 use super::platform::{self, PLATFORM, Tables};
 use super::{
@@ -15,8 +15,9 @@ use crate::settings::Places;
 use bytes::Bytes;
 use orama_runtime::names::Namespace;
 use orama_store::blob::{Blobs, cid};
+use orama_store::causes::{Cause, Problem};
 use orama_store::files::{self, HomeLock};
-use orama_store::rqlite::{Level, Options, RqliteClient, Statement, Value};
+use orama_store::rqlite::{Level, Options, RqliteClient, RqliteError, Statement, Value};
 use orama_store::settings::{NamespaceDatabase, RqliteAt};
 use std::fs;
 use std::io;
@@ -24,13 +25,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
-/// The note that an import is under way, in the home folder.
+/// The marker of an import in progress, in the home folder.
 pub(super) const UNFINISHED_FILE: &str = "import.json";
 
-/// Where the archive is unpacked, in the home folder.
+/// The folder in the home into which the archive is unpacked.
 const STAGING: &str = "import.parts";
 
-/// How long a server may take to say whether it is empty.
+/// Timeout of the check that a server is empty.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -39,18 +40,19 @@ struct Note {
     archive: String,
 }
 
-/// Whether an import into this home was begun and not finished, so that no node may start there.
+/// Whether an import into this home is unfinished, so no node may start there.
 #[must_use]
 pub fn is_unfinished(home: &Path) -> bool {
     home.join(UNFINISHED_FILE).exists()
 }
 
-/// Brings everything of an archive to where `places` says.
+/// Imports everything of an archive into `places`.
 ///
 /// # Errors
-/// [`TransferError`]; what it says tells whether anything was written.
+/// [`TransferError`]; its message says whether anything was written.
 pub fn import(places: &Places, from: &Path) -> Result<Manifest, TransferError> {
-    let _lock = HomeLock::acquire(&places.home).map_err(|error| TransferError::Refused(error.to_string()))?;
+    let _lock =
+        HomeLock::acquire(&places.home).map_err(|error| TransferError::Refused(Problem::of(error)))?;
     let staging = places.home.join(STAGING);
     remove_dir(&staging)?;
     files::private_dir(&staging).map_err(TransferError::file(&staging))?;
@@ -77,12 +79,12 @@ fn run(places: &Places, from: &Path, staging: &Path) -> Result<Manifest, Transfe
                 "an import of another archive into {} was begun and not finished; finish it first, or begin with an empty home, and \
                  with empty servers",
                 places.home.display()
-            )));
+            ).into()));
         }
         None => check_empty(places, &manifest, backplane)?,
     }
-    let text = serde_json::to_vec(&Note { archive: id })
-        .map_err(|error| TransferError::store("the note", &error))?;
+    let text =
+        serde_json::to_vec(&Note { archive: id }).map_err(|error| TransferError::store("the note", error))?;
     files::write_atomic(&note, &text).map_err(TransferError::file(&note))?;
 
     let data = places.data();
@@ -98,7 +100,7 @@ fn run(places: &Places, from: &Path, staging: &Path) -> Result<Manifest, Transfe
     if has_own_key && staging.join(SECRETS_KEY).exists() {
         place_file(&staging.join(SECRETS_KEY), &data.join(SECRETS_KEY))?;
     }
-    // Triggers come after the jobs that wait for them, and functions last: nothing can be called before all is there.
+    // Triggers come after their jobs, and functions last: nothing can be called before everything is there.
     for ((file, _), from) in platform::files().into_iter().zip([&events, &registry]) {
         let target = platform::open_target(places, file, backplane)?;
         from.copy_to(&target)?;
@@ -113,15 +115,17 @@ fn run(places: &Places, from: &Path, staging: &Path) -> Result<Manifest, Transfe
 
 fn read_note(path: &Path) -> Result<Option<Note>, TransferError> {
     match fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|_| TransferError::Refused(format!("{} is not a note of an import", path.display()))),
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|_| {
+            TransferError::Refused(
+                format!("{} is not the marker of an import; move it away", path.display()).into(),
+            )
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(TransferError::file(path)(error)),
     }
 }
 
-/// The copies must have what the manifest says.
+/// Checks that the copies have as many rows as the manifest says.
 fn check_counts(
     from: &Path,
     manifest: &Manifest,
@@ -130,14 +134,14 @@ fn check_counts(
 ) -> Result<(), TransferError> {
     for (table, count) in events.counts()?.into_iter().chain(registry.counts()?) {
         if manifest.counts.get(&table).is_some_and(|expected| *expected != count) {
-            let problem = format!("{table} has {count} rows, which is not what the manifest says");
+            let problem = format!("{table} has {count} rows, but the manifest says otherwise").into();
             return Err(TransferError::Archive { path: from.to_owned(), problem });
         }
     }
     Ok(())
 }
 
-/// Each namespace with a database needs a place for it.
+/// Checks that each namespace with a database has a place for it.
 fn check_places(places: &Places, manifest: &Manifest) -> Result<(), TransferError> {
     if !places.backends.databases_are_mapped() {
         return Ok(());
@@ -150,30 +154,39 @@ fn check_places(places: &Places, manifest: &Manifest) -> Result<(), TransferErro
         [] => Ok(()),
         _ => {
             let keys: Vec<_> = lost.iter().map(|name| format!("database.namespaces.{name}")).collect();
-            Err(TransferError::Refused(format!(
-                "these namespaces have a database and no place for it; name their servers: {}",
-                keys.join(", ")
-            )))
+            Err(TransferError::Refused(
+                format!(
+                    "these namespaces have a database, but database.namespaces names no servers for it: {}",
+                    keys.join(", ")
+                )
+                .into(),
+            ))
         }
     }
 }
 
-/// The node that comes must be able to read the secrets.
+/// Checks that the new node will be able to decrypt the secrets.
 fn check_secrets(places: &Places, staging: &Path) -> Result<(), TransferError> {
-    let registry = Registry::open(staging).map_err(|error| TransferError::store(REGISTRY, &error))?;
-    SecretStore::open(&registry, places, staging)
-        .map(drop)
-        .map_err(|error| TransferError::Refused(format!("the archive's secrets could not be read: {error}")))
+    let registry = Registry::open(staging).map_err(|error| TransferError::store(REGISTRY, error))?;
+    SecretStore::open(&registry, places, staging).map(drop).map_err(|error| {
+        TransferError::Refused(Problem::caused(
+            format!("the archive's secrets could not be read: {error}"),
+            error,
+        ))
+    })
 }
 
-/// Nothing may be where something is to go.
+/// Checks that every target is empty.
 fn check_empty(places: &Places, manifest: &Manifest, backplane: &Handle) -> Result<(), TransferError> {
     let data = places.data();
     if fs::read_dir(&data).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(TransferError::Refused(format!(
-            "{} is not empty; import into a new home, before a node has started on it",
-            data.display()
-        )));
+        return Err(TransferError::Refused(
+            format!(
+                "{} is not empty; import into a new home, before a node has started on it",
+                data.display()
+            )
+            .into(),
+        ));
     }
     if let Some(at) = &places.backends.platform {
         let tables =
@@ -181,10 +194,10 @@ fn check_empty(places: &Places, manifest: &Manifest, backplane: &Handle) -> Resu
         if !ask(PLATFORM, at, tables, backplane)?.is_empty() {
             let names = ask(PLATFORM, at, "SELECT name FROM namespaces ORDER BY name LIMIT 5", backplane)?;
             if !names.is_empty() {
-                return Err(TransferError::Refused(format!(
-                    "database.platform is not empty: it has the namespaces {}",
-                    names.join(", ")
-                )));
+                return Err(TransferError::Refused(
+                    format!("database.platform is not empty: it has the namespaces {}", names.join(", "))
+                        .into(),
+                ));
             }
         }
     }
@@ -197,17 +210,16 @@ fn check_empty(places: &Places, manifest: &Manifest, backplane: &Handle) -> Resu
                 backplane,
             )?;
             if !found.is_empty() {
-                return Err(TransferError::Refused(format!(
-                    "{key} is not empty: it has {}",
-                    found.join(", ")
-                )));
+                return Err(TransferError::Refused(
+                    format!("{key} is not empty: it has {}", found.join(", ")).into(),
+                ));
             }
         }
     }
     Ok(())
 }
 
-/// The servers of a namespace, and the key that names them.
+/// The servers of a namespace, and the config key that names them.
 fn servers<'a>(places: &'a Places, name: &str) -> Option<(String, &'a RqliteAt)> {
     let namespace = Namespace::new(name).ok()?;
     match places.backends.namespaces.get(&namespace)? {
@@ -217,12 +229,12 @@ fn servers<'a>(places: &'a Places, name: &str) -> Option<(String, &'a RqliteAt)>
 }
 
 fn ask(key: &str, at: &RqliteAt, sql: &str, backplane: &Handle) -> Result<Vec<String>, TransferError> {
-    let refused = |error: &dyn std::fmt::Display| TransferError::Refused(format!("{key}: {error}"));
-    let client = RqliteClient::new(key, at).map_err(|error| refused(&error))?;
+    let refused = |error: RqliteError| TransferError::Refused(Problem::of(error).at(key));
+    let client = RqliteClient::new(key, at).map_err(refused)?;
     let options = Options { level: Level::Linearizable, ..Options::default() };
     let statements = [Statement::new(sql, [])];
     let asked = client.query(&statements, &options, Instant::now() + ASK_TIMEOUT);
-    let rows = backplane.block_on(asked).map_err(|error| refused(&error))?;
+    let rows = backplane.block_on(asked).map_err(refused)?;
     let texts = rows.into_iter().flat_map(|rows| rows.values).flatten();
     Ok(texts.filter_map(|value| if let Value::Text(text) = value { Some(text) } else { None }).collect())
 }
@@ -244,9 +256,9 @@ fn place_blobs(
         let bytes = Bytes::from(fs::read(&path).map_err(TransferError::file(&path))?);
         let id = cid::of(&bytes);
         if !name.ends_with(&id) {
-            return Err(TransferError::store(name.as_str(), &"its bytes are not those of its content id"));
+            return Err(TransferError::store(name.as_str(), "its bytes do not match its content id"));
         }
-        store.put_as(&id, &bytes).map_err(|error| TransferError::store(name.as_str(), &error))?;
+        store.put_as(&id, &bytes).map_err(|error| TransferError::store(name.as_str(), error))?;
     }
     Ok(())
 }
@@ -257,18 +269,18 @@ fn place_database(places: &Places, name: &str, from: &Path, backplane: &Handle) 
         files::private_dir(&dir).map_err(TransferError::file(&dir))?;
         return place_file(from, &dir.join(format!("{name}.db")));
     };
-    let failed = |error: &dyn std::fmt::Display| TransferError::store(key.as_str(), error);
-    // What the servers take has no log beside it.
+    let failed = |error: Cause| TransferError::store(key.as_str(), error);
+    // Servers accept only a file without a write-ahead log.
     let mode =
         || snapshot::open(from)?.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
-    mode().map_err(|error| failed(&error))?;
+    mode().map_err(|error| failed(error.into()))?;
     let file = fs::read(from).map_err(TransferError::file(from))?;
-    let client = RqliteClient::new(&key, at).map_err(|error| failed(&error))?;
+    let client = RqliteClient::new(&key, at).map_err(|error| failed(error.into()))?;
     let loaded = client.load(file.into(), Instant::now() + TRANSFER_DATABASE_TIMEOUT);
-    backplane.block_on(loaded).map_err(|error| failed(&error))
+    backplane.block_on(loaded).map_err(|error| failed(error.into()))
 }
 
-/// Moves a file to its place; both are in the home folder.
+/// Moves a file to its final place. Both are in the home folder.
 fn place_file(from: &Path, to: &Path) -> Result<(), TransferError> {
     let placed = || {
         fs::File::open(from)?.sync_all()?;
@@ -278,15 +290,15 @@ fn place_file(from: &Path, to: &Path) -> Result<(), TransferError> {
     placed().map_err(TransferError::file(to))
 }
 
-/// Every row must be there.
+/// Checks that all rows were imported.
 fn verify(file: &str, from: &Tables, target: &orama_store::sqlite::Database) -> Result<(), TransferError> {
     for (table, expected) in from.counts()? {
         let sql = format!("SELECT count(*) FROM {table}");
         let counted = target.read(|c| c.query_row(&sql, [], |row| row.get::<_, i64>(0)));
-        let found = counted.map_err(|error: rusqlite::Error| TransferError::store(file, &error))?;
+        let found = counted.map_err(|error: rusqlite::Error| TransferError::store(file, error))?;
         if u64::try_from(found).ok() != Some(expected) {
-            let message = format!("{table} has {found} rows, and should have {expected}");
-            return Err(TransferError::store(file, &message));
+            let message = format!("{table} has {found} rows; expected {expected}");
+            return Err(TransferError::store(file, message));
         }
     }
     Ok(())

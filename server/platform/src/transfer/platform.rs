@@ -1,4 +1,4 @@
-//! The platform's tables: read from a copy, and stored row by row in a file of the node or in rqlite.
+//! The tables of the platform database: reads them from a copy, and inserts them into a file of the node or into rqlite.
 
 use super::{EVENTS, REGISTRY, TransferError, snapshot};
 use crate::blob_stores::BlobStores;
@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::{Handle, Runtime};
 
-/// The registry's tables; those that others refer to come first.
+/// The registry's tables, referenced tables first.
 pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "namespaces",
     "api_keys",
@@ -32,19 +32,19 @@ pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "quotas",
 ];
 
-/// The events' tables, likewise. All of them give ids that never come again.
+/// The events' tables, in the same order. All of them have ids that are never reused.
 pub(super) const TABLES_OF_EVENTS: &[&str] = &["messages", "queues", "jobs", "dead_letters"];
 
-/// Where calls to servers are made.
+/// The runtime for calls to servers.
 pub(super) fn runtime() -> Result<Runtime, TransferError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| TransferError::store("threads", &error))
+    runtime.map_err(|error| TransferError::store("threads", error))
 }
 
-/// What the client of the platform's servers is called.
+/// The name of the client of the platform's servers.
 pub(super) const PLATFORM: &str = "database.platform";
 
-/// The name of a file's copy of what is in rqlite, and its layout.
+/// The file name of a replica and its layout.
 fn copy_of(file: &str) -> (&'static str, Layout) {
     if file == EVENTS {
         (crate::events::COPY, events::SHARED)
@@ -58,7 +58,7 @@ fn migrations(file: &str) -> Migrations<'static> {
 }
 
 fn shared(at: &RqliteAt, backplane: &Handle) -> Result<Shared, TransferError> {
-    let client = RqliteClient::new(PLATFORM, at).map_err(|error| TransferError::store(PLATFORM, &error))?;
+    let client = RqliteClient::new(PLATFORM, at).map_err(|error| TransferError::store(PLATFORM, error))?;
     Ok(Shared {
         client,
         pubsub: Arc::new(MemoryPubSub::default()),
@@ -67,7 +67,7 @@ fn shared(at: &RqliteAt, backplane: &Handle) -> Result<Shared, TransferError> {
     })
 }
 
-/// Copies one of the platform's two files, as it is now, to a file in `parts`.
+/// Copies one of the two platform files to a file in `parts`.
 pub(super) fn snapshot(
     places: &Places,
     file: &str,
@@ -75,42 +75,41 @@ pub(super) fn snapshot(
     backplane: &Handle,
 ) -> Result<(), TransferError> {
     let Some(at) = &places.backends.platform else {
-        // A node that never had an event has no tables for them yet.
+        // A node that never had an event has no tables for events.
         if !snapshot::take(&places.data().join(file), &parts.join(file))? {
             Database::open(parts, file, Durability::Process, &migrations(file))
-                .map_err(|e| failed(file, &e))?;
+                .map_err(|e| failed(file, e))?;
         }
         return Ok(());
     };
-    // A copy of its own: the one in the home folder may be in use.
+    // A new replica: the one in the home folder may be in use.
     let (dir, to) = (parts.join("copy"), parts.join(file));
     let (copy, layout) = copy_of(file);
     let database = Database::open_shared(&dir, copy, layout, shared(at, backplane)?);
-    drop(database.map_err(|error| failed(file, &error))?);
+    drop(database.map_err(|error| failed(file, error))?);
     snapshot::take(&dir.join(copy), &to)?;
-    // A copy's layout is written down in rqlite.
+    // A replica's layout is stored in rqlite.
     let steps = layout.steps.len();
     let noted = snapshot::open(&to).and_then(|c| c.pragma_update(None, "user_version", steps as i64));
-    noted.map_err(|error| TransferError::store(file, &error))
+    noted.map_err(|error| TransferError::store(file, error))
 }
 
-fn failed(file: &str, error: &SqliteError) -> TransferError {
+fn failed(file: &str, error: SqliteError) -> TransferError {
     TransferError::store(file, error)
 }
 
-/// Where blobs are, with `dir` in front of servers; `parts` has a copy of the registry.
+/// The blob store. `dir` is its folder; `parts` has a copy of the registry.
 pub(super) fn blobs(
     places: &Places,
     dir: &Path,
     parts: &Path,
     backplane: &Handle,
 ) -> Result<BlobStores, TransferError> {
-    let failed = |error: &dyn std::fmt::Display| TransferError::store("blobs", error);
-    let registry = Registry::open(parts).map_err(|error| failed(&error))?;
-    BlobStores::open(places, dir, &registry, backplane).map_err(|error| failed(&error))
+    let registry = Registry::open(parts).map_err(|error| TransferError::store("blobs", error))?;
+    BlobStores::open(places, dir, &registry, backplane).map_err(|error| TransferError::store("blobs", error))
 }
 
-/// Executes an INSERT for each row, all in one transaction.
+/// Inserts rows in one transaction.
 fn insert_rows(target: &Database, insert: &str, rows: &[Vec<Value>]) -> Result<(), SqliteError> {
     target.write(|t: &Transaction<'_>| {
         let mut statement = t.prepare_cached(insert)?;
@@ -128,31 +127,31 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Opens a copy that has this version's layout.
+    /// Opens a copy with the current layout.
     pub(super) fn open(path: &Path, tables: &'static [&'static str]) -> Result<Self, TransferError> {
-        let connection = snapshot::open(path).map_err(|error| TransferError::store(name_of(path), &error))?;
+        let connection = snapshot::open(path).map_err(|error| TransferError::store(name_of(path), error))?;
         Ok(Self { connection, tables })
     }
 
-    /// Opens a copy that another version may have made, and brings it to this version's layout.
+    /// Opens a copy of any older version and migrates it to the current layout.
     pub(super) fn open_any(
         dir: &Path,
         file: &str,
         tables: &'static [&'static str],
     ) -> Result<Self, TransferError> {
         let migrated = Database::open(dir, file, Durability::Process, &migrations(file));
-        drop(migrated.map_err(|error| failed(file, &error))?);
+        drop(migrated.map_err(|error| failed(file, error))?);
         Self::open(&dir.join(file), tables)
     }
 
-    /// How many rows each table has.
+    /// The number of rows of each table.
     pub(super) fn counts(&self) -> Result<BTreeMap<String, u64>, TransferError> {
         let count = |table: &&str| {
             let sql = format!("SELECT count(*) FROM {table}");
             let rows: i64 = self.connection.query_row(&sql, [], |row| row.get(0))?;
             Ok(((*table).to_owned(), u64::try_from(rows).unwrap_or(0)))
         };
-        self.tables.iter().map(count).collect::<rusqlite::Result<_>>().map_err(|error| damaged(&error))
+        self.tables.iter().map(count).collect::<rusqlite::Result<_>>().map_err(damaged)
     }
 
     /// The first column of a query.
@@ -160,10 +159,10 @@ impl Tables {
         let read = || -> rusqlite::Result<Vec<String>> {
             self.connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
         };
-        read().map_err(|error| damaged(&error))
+        read().map_err(damaged)
     }
 
-    /// Stores every row, some at a time. A row that is there already stays, so that it can be run again.
+    /// Inserts all rows in batches. A row that exists stays, so this is idempotent.
     pub(super) fn copy_to(&self, target: &Database) -> Result<(), TransferError> {
         for table in self.tables {
             self.copy_table(table, target)?;
@@ -179,21 +178,20 @@ impl Tables {
         let mut statement = self
             .connection
             .prepare(&format!("SELECT {} FROM {table}", columns.join(", ")))
-            .map_err(|error| damaged(&error))?;
-        let mut rows = statement.query([]).map_err(|error| damaged(&error))?;
+            .map_err(damaged)?;
+        let mut rows = statement.query([]).map_err(damaged)?;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         loop {
-            let row = rows.next().map_err(|error| damaged(&error))?;
+            let row = rows.next().map_err(damaged)?;
             let is_last = row.is_none();
             if let Some(row) = row {
                 let values = (0..columns.len()).map(|column| row.get::<_, Value>(column));
-                let values: Vec<Value> =
-                    values.collect::<rusqlite::Result<_>>().map_err(|error| damaged(&error))?;
+                let values: Vec<Value> = values.collect::<rusqlite::Result<_>>().map_err(damaged)?;
                 bytes += values.iter().map(size_of).sum::<usize>();
                 batch.push(values);
             }
             if is_last || batch.len() >= TRANSFER_ROWS_MAX || bytes >= TRANSFER_ROWS_MAX_BYTES {
-                insert_rows(target, &insert, &batch).map_err(|error| failed(table, &error))?;
+                insert_rows(target, &insert, &batch).map_err(|error| failed(table, error))?;
                 batch.clear();
                 bytes = 0;
             }
@@ -203,7 +201,7 @@ impl Tables {
         }
     }
 
-    /// Lets `target` give no id that was given before. Its rows are there already.
+    /// Makes `target` continue after the highest id that was ever assigned. Its rows are imported already.
     pub(super) fn copy_sequences(&self, target: &Database) -> Result<(), TransferError> {
         let sequence = |table: &str| -> rusqlite::Result<Option<i64>> {
             self.connection.query_row(
@@ -213,9 +211,9 @@ impl Tables {
             )
         };
         let read = || self.tables.iter().map(|table| sequence(table)).collect::<rusqlite::Result<Vec<_>>>();
-        let last = read().map_err(|error| damaged(&error))?;
+        let last = read().map_err(damaged)?;
         let [Some(message), queue, job, letter] = last[..] else { return Ok(()) };
-        // The numbers move with a row that comes and goes, which other nodes' copies take part in.
+        // Inserting and deleting a row advances the sequence in a way that replicas on other nodes repeat.
         let moved = target.write(|t: &Transaction<'_>| {
             let is_free = |table: &str, id: i64| -> rusqlite::Result<bool> {
                 let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM {table} WHERE id >= ?1)");
@@ -255,15 +253,15 @@ impl Tables {
             for (table, id) in undo.into_iter().rev() {
                 t.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id])?;
             }
-            // Whoever held a lease is another node.
+            // Leases belonged to nodes of the old cluster.
             t.execute("UPDATE queues SET lease_owner = NULL, lease_until_ms = 0 WHERE lease_owner IS NOT NULL", [])?;
             Ok::<_, SqliteError>(())
         });
-        moved.map_err(|error| failed(EVENTS, &error))
+        moved.map_err(|error| failed(EVENTS, error))
     }
 }
 
-/// Opens what is to be filled: a file in the home folder, or the tables in rqlite with their copy there.
+/// Opens the target: a file in the home folder, or the tables in rqlite with their replica.
 pub(super) fn open_target(
     places: &Places,
     file: &str,
@@ -277,7 +275,7 @@ pub(super) fn open_target(
             Database::open_shared(&data, copy, layout, shared(at, backplane)?)
         }
     };
-    opened.map_err(|error| failed(file, &error))
+    opened.map_err(|error| failed(file, error))
 }
 
 fn size_of(value: &Value) -> usize {
@@ -288,7 +286,7 @@ fn size_of(value: &Value) -> usize {
     }
 }
 
-fn damaged(error: &rusqlite::Error) -> TransferError {
+fn damaged(error: rusqlite::Error) -> TransferError {
     TransferError::store("the copy of the platform's tables", error)
 }
 
@@ -296,7 +294,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The platform's file that a name stands for.
+/// Selects one of the two platform files by its name.
 pub(super) fn files() -> [(&'static str, &'static [&'static str]); 2] {
     [(EVENTS, TABLES_OF_EVENTS), (REGISTRY, TABLES_OF_REGISTRY)]
 }

@@ -1,23 +1,23 @@
-//! A SQLite file as it was at one moment, also while a node writes to it.
+//! Consistent copies of SQLite files, also while a node writes to them.
 
 use super::TransferError;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 
-/// Copies a database to a file that is not there yet; `false` when there is no such database. Row ids stay as they are.
+/// Copies a database to a new file. Returns `false` if there is no such database. Row ids do not change.
 pub(super) fn take(from: &Path, to: &Path) -> Result<bool, TransferError> {
     if !from.try_exists().map_err(TransferError::file(from))? {
         return Ok(false);
     }
     let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let copied = || -> rusqlite::Result<()> {
-        // A reader of a write-ahead log writes to the log's index.
+        // A reader of a database in WAL mode writes to the `-shm` file.
         let source = open(from)?;
         source.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
         Ok(())
     };
-    copied().map_err(|error| TransferError::store(name, &error))?;
+    copied().map_err(|error| TransferError::store(name, error))?;
     Ok(true)
 }
 

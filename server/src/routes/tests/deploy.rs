@@ -188,12 +188,12 @@ async fn metadata_that_is_not_accepted_is_named_and_leaves_nothing() {
         (
             &[("name", b"f"), ("wasm", wasm), ("metadata", b"{\"env_vars\": {\"A=B\": \"\"}}")],
             "INVALID_CONFIG",
-            "\"A=B\" cannot be",
+            "\"A=B\" is not a valid name",
         ),
         (
             &[("name", b"f"), ("wasm", wasm), ("metadata", b"{\"env_vars\": {\"A\": 1}}")],
             "INVALID_CONFIG",
-            "\"A\" must be a text",
+            "\"A\" must be a string",
         ),
         (
             &[("name", b"f"), ("wasm", wasm), ("metadata", b"{\"env_vars\": {\"A\": \"\\u0000\"}}")],

@@ -69,8 +69,8 @@ async fn a_refused_trigger_is_told_why() {
     for (body, words) in [
         ("", "needs a body"),
         ("{}", "`topic`"),
-        ("{\"topic\":1}", "`topic` must be a text"),
-        ("{\"topic\":null}", "`topic` must be a text"),
+        ("{\"topic\":1}", "`topic` must be a string"),
+        ("{\"topic\":null}", "`topic` must be a string"),
         ("{\"topic\":\"a\",\"enabled\":false}", "unknown field `enabled`"),
         ("topic", "not JSON"),
     ] {
@@ -111,8 +111,8 @@ async fn a_message_is_accepted_with_exactly_one_kind_of_data() {
         ("{\"topic\":\"t\",\"data\":1,\"data_base64\":\"\"}", "both `data` and `data_base64`"),
         ("{\"topic\":\"t\",\"data\":null,\"data_base64\":null}", "both `data` and `data_base64`"),
         ("{\"data\":1}", "missing field `topic`"),
-        ("{\"topic\":7,\"data\":1}", "`topic` must be a text"),
-        ("{\"topic\":\"t\",\"data_base64\":7}", "`data_base64` must be a text"),
+        ("{\"topic\":7,\"data\":1}", "`topic` must be a string"),
+        ("{\"topic\":\"t\",\"data_base64\":7}", "`data_base64` must be a string"),
         ("{\"topic\":\"t\",\"data_base64\":\"AP8\"}", "`data_base64` must be base64"),
         ("{\"topic\":\"t\",\"data_base64\":\"A_8=\"}", "`data_base64` must be base64"),
         ("{\"topic\":\"t\",\"data\":{\"a\":}}", "not JSON"),

@@ -65,10 +65,10 @@ async fn a_refused_body_is_told_without_what_it_held() {
             "INVALID_BODY",
             "duplicate field `value`",
         ),
-        ("{\"name\":\"x\",\"value\":{\"s3cret\":1}}", 400, "INVALID_BODY", "field `value` must be a text"),
-        ("{\"name\":\"x\",\"value\":53}", 400, "INVALID_BODY", "field `value` must be a text"),
-        ("{\"name\":\"x\",\"value\":null}", 400, "INVALID_BODY", "field `value` must be a text"),
-        ("{\"name\":[\"s3cret\"],\"value\":\"x\"}", 400, "INVALID_BODY", "field `name` must be a text"),
+        ("{\"name\":\"x\",\"value\":{\"s3cret\":1}}", 400, "INVALID_BODY", "field `value` must be a string"),
+        ("{\"name\":\"x\",\"value\":53}", 400, "INVALID_BODY", "field `value` must be a string"),
+        ("{\"name\":\"x\",\"value\":null}", 400, "INVALID_BODY", "field `value` must be a string"),
+        ("{\"name\":[\"s3cret\"],\"value\":\"x\"}", 400, "INVALID_BODY", "field `name` must be a string"),
         ("{\"name\":\"x\",\"value\":\"\\ud800 s3cret\"}", 400, "INVALID_BODY", "`value`"),
         ("{\"name\":\"s3cret value\",\"value\":\"x\"}", 400, "INVALID_NAME", "must start with a letter"),
         ("{\"name\":\"\",\"value\":\"s3cret\"}", 400, "INVALID_NAME", "at most 63 characters"),
@@ -125,7 +125,7 @@ async fn only_an_operator_rotates_the_key() {
     for key in [&admin, &node.key] {
         let answer = node.call_as(key, Method::POST, ROTATE).await;
         assert_eq!(answer.error(), (403, "FORBIDDEN".into()));
-        assert!(answer.message().contains("operate the node"), "{}", answer.message());
+        assert!(answer.message().contains("manage the node"), "{}", answer.message());
     }
     let operator = node.key("b", Role::Operator);
     let rotated = node.call_as(&operator, Method::POST, ROTATE).await;

@@ -2,46 +2,17 @@ use super::*;
 use crate::shares::{Rates, ShareSettings, Shares};
 use crate::worker::callers::Callers;
 use crate::worker::keeper::Keeper;
-use orama_platform::auth::{Credential, Known, Role};
+use orama_platform::auth::{Credential, Role};
 use orama_runtime::function::StartMode;
 use orama_runtime::names::FunctionName;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::Ordering;
 
 fn callers() -> Callers {
     let limits = ShareSettings::default().limits(1024, 16);
     Callers::new(Shares::new(limits, Rates::default()))
-}
-
-fn credential(callers: &Callers, hash: [u8; 32]) -> Remembered {
-    let namespace = Namespace::new("default").unwrap();
-    let credential = Credential { namespace, role: Role::Admin, key_id: "k".to_owned(), caller: None };
-    callers.recognise(hash, Known { credential: Arc::new(credential), expires_s: u64::MAX })
-}
-
-#[test]
-fn a_change_of_the_registry_empties_the_memory() {
-    let registry = AtomicU64::new(0);
-    let mut cache = CoreCache::default();
-    let generation = cache.refresh(&registry);
-    cache.keep_credential(generation, [1; 32], credential(&callers(), [1; 32]));
-    cache.refresh(&registry);
-    assert!(cache.credential(&[1; 32]).is_some());
-    registry.fetch_add(1, Ordering::Release);
-    cache.refresh(&registry);
-    assert!(cache.credential(&[1; 32]).is_none());
-}
-
-#[test]
-fn what_was_looked_up_before_a_change_is_not_kept() {
-    let registry = AtomicU64::new(0);
-    let mut cache = CoreCache::default();
-    let before = cache.refresh(&registry);
-    registry.fetch_add(1, Ordering::Release);
-    cache.refresh(&registry);
-    cache.keep_credential(before, [1; 32], credential(&callers(), [1; 32]));
-    assert!(cache.credential(&[1; 32]).is_none());
 }
 
 #[test]
@@ -56,19 +27,6 @@ fn a_namespace_is_used_for_as_long_as_someone_holds_it() {
     assert!(users.all.len() < 200, "those that are gone are taken out");
     drop(kept);
     assert!(!users.is_in(&a));
-}
-
-#[test]
-fn the_memory_is_bounded() {
-    let callers = callers();
-    let mut cache = CoreCache::default();
-    for n in 0..=ENTRIES_MAX as u64 {
-        let mut hash = [0; 32];
-        hash[..8].copy_from_slice(&n.to_le_bytes());
-        cache.keep_credential(0, hash, credential(&callers, hash));
-    }
-    assert_eq!(cache.credentials.len(), ENTRIES_MAX);
-    assert!(cache.credential(&[0; 32]).is_none(), "the oldest went");
 }
 
 /// Some code that could run.
@@ -146,28 +104,44 @@ fn the_function_not_used_for_longest_is_forgotten_first() {
 }
 
 #[test]
-fn what_was_not_known_is_asked_again_after_a_moment_and_after_a_change() {
+fn an_unknown_function_is_asked_for_again_after_a_moment_and_after_a_change() {
     let registry = AtomicU64::new(0);
     let mut cache = CoreCache::default();
     let generation = cache.refresh(&registry);
     let namespace = Namespace::new("a").unwrap();
     let (now, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
     let keep = |cache: &mut CoreCache, generation| {
-        cache.keep_unknown_credential(generation, [1; 32], ApiError::unauthorized("no"), later);
         cache.keep_unknown_function(generation, (&namespace, "f"), ApiError::not_found(), later);
     };
     let known = |cache: &mut CoreCache, at| {
-        let credential = cache.unknown_credential(&[1; 32], at);
-        let function = cache.unknown_function(&namespace, "f", at);
-        (credential.map(|error| error.status.as_u16()), function.map(|error| error.status.as_u16()))
+        cache.unknown_function(&namespace, "f", at).map(|error| error.status.as_u16())
     };
     keep(&mut cache, generation);
-    assert_eq!(known(&mut cache, now), (Some(401), Some(404)));
+    assert_eq!(known(&mut cache, now), Some(404));
     assert!(cache.unknown_function(&namespace, "g", now).is_none());
-    assert_eq!(known(&mut cache, later), (None, None));
+    assert_eq!(known(&mut cache, later), None);
     registry.fetch_add(1, Ordering::Release);
     cache.refresh(&registry);
-    assert_eq!(known(&mut cache, now), (None, None));
+    assert_eq!(known(&mut cache, now), None);
     keep(&mut cache, generation);
-    assert_eq!(known(&mut cache, now), (None, None), "looked up before the change");
+    assert_eq!(known(&mut cache, now), None, "looked up before the change");
+}
+
+#[test]
+fn a_change_of_the_registry_empties_the_cache() {
+    let registry = AtomicU64::new(0);
+    let (module, mut cache) = (code(), CoreCache::default());
+    let (namespace, hash) = (Namespace::new("a").unwrap(), WasmHash::from_bytes([1; 32]));
+    let callers = callers();
+    let credential =
+        Credential { namespace: namespace.clone(), role: Role::Admin, key_id: "k".into(), caller: None };
+    let generation = cache.refresh(&registry);
+    cache.credentials.keep(generation, [1; 32], callers.recognise([1; 32], &credential), u64::MAX);
+    cache.keep_function(generation, "f", function("a", "f", hash, &module));
+    cache.refresh(&registry);
+    assert!(cache.credentials.find(&[1; 32]).is_some() && cache.function(&namespace, "f").is_some());
+    registry.fetch_add(1, Ordering::Release);
+    cache.refresh(&registry);
+    assert!(cache.credentials.find(&[1; 32]).is_none() && cache.function(&namespace, "f").is_none());
+    assert!(cache.remove_code(&[hash]).is_empty());
 }

@@ -1,7 +1,7 @@
 //! The content id that IPFS gives to a file, computed locally: what `ipfs add --cid-version=1` prints.
 //!
-//! A file of up to 262,144 bytes is one raw block. A larger one is cut into raw blocks of that size, which a balanced
-//! tree of dag-pb nodes holds together, 174 links a node, each with the UnixFS description of what lies below it.
+//! A file of up to 262,144 bytes is one raw block. A larger file is split into raw blocks of that size, under a balanced tree of
+//! dag-pb nodes with 174 links each. Each node has the UnixFS description of the part below it.
 
 use cid::Cid;
 use ipld_dagpb::{PbLink, PbNode};
@@ -22,9 +22,9 @@ const DAG_PB: u64 = 0x70;
 /// A block of the tree.
 struct Node {
     cid: Cid,
-    /// Bytes of the file below it.
+    /// Size of the part of the file below it, in bytes.
     file_size: u64,
-    /// Bytes of all its blocks together, dag-pb's `Tsize`.
+    /// Size of all blocks below it, in bytes: dag-pb's `Tsize`.
     tree_size: u64,
 }
 
@@ -39,7 +39,7 @@ pub fn of(file: &[u8]) -> String {
     level.first().map(|root| root.cid.to_string()).unwrap_or_default()
 }
 
-/// Whether a text is a content id in the form that [`of`] gives, and so a safe file name.
+/// Whether a text is a content id in the form of [`of`], and therefore a safe file name.
 #[must_use]
 pub fn is_valid(text: &str) -> bool {
     Cid::try_from(text).is_ok_and(|cid| cid.to_string() == text)
@@ -53,7 +53,7 @@ fn leaf(chunk: &[u8]) -> Node {
 fn inner(children: &[Node]) -> Node {
     let links = children
         .iter()
-        // kubo writes the empty name out; leaving it away would give another id.
+        // kubo encodes the empty name; without it the id would differ.
         .map(|child| PbLink { cid: child.cid, name: Some(String::new()), size: Some(child.tree_size) })
         .collect();
     let file_size = children.iter().map(|child| child.file_size).sum();
@@ -81,7 +81,7 @@ fn unixfs_file(file_size: u64, children: &[Node]) -> Vec<u8> {
     message
 }
 
-/// Protobuf's variable-length integer: seven bits a byte, the lowest first.
+/// Protobuf's variable-length integer: seven bits in each byte, lowest first.
 fn push_varint(message: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         message.push((value & 0x7f) as u8 | 0x80);

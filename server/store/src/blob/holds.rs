@@ -1,11 +1,11 @@
-//! What keeps a blob from being removed while somebody is about to name it.
+//! Holds, which keep a blob from being removed before the registry names it.
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-/// Which blobs of a store are held, and which are being removed. Clones share it.
+/// The held blobs of a store, and those being removed. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Holds(Arc<Shared>);
 
@@ -17,12 +17,12 @@ struct Shared {
 
 #[derive(Debug)]
 enum Use {
-    /// So many times.
+    /// Number of holds.
     Held(usize),
     Removing,
 }
 
-/// Keeps a blob from being removed for as long as it lives. The blob need not be there yet.
+/// Keeps a blob from being removed until it is dropped. The blob need not exist yet.
 #[derive(Debug)]
 pub struct Hold {
     holds: Holds,
@@ -41,7 +41,7 @@ impl Drop for Hold {
     }
 }
 
-/// A removal under way.
+/// A removal in progress.
 struct Removing<'a>(&'a Holds, &'a str);
 
 impl Drop for Removing<'_> {
@@ -52,7 +52,8 @@ impl Drop for Removing<'_> {
 }
 
 impl Holds {
-    /// Holds a blob: until the hold is dropped, [`Self::unless_held`] does nothing for it. Waits for one that runs. Blocks.
+    /// Holds a blob: until the hold is dropped, [`Self::unless_held`] does nothing for it. Waits for a removal in progress.
+    /// Blocks.
     #[must_use]
     pub fn hold(&self, cid: &str) -> Hold {
         let mut used = self.lock_unless_removing(cid);
@@ -62,8 +63,8 @@ impl Holds {
         Hold { holds: self.clone(), cid: cid.to_owned() }
     }
 
-    /// Runs `work`, which may remove the blob, unless it is held; nobody can take a hold of it meanwhile. `None` when it is
-    /// held. One at a time for each blob. Blocks.
+    /// Runs `work`, which may remove the blob, unless the blob is held. No hold can be taken meanwhile, and only one call runs
+    /// for each blob. `None` if it is held. Blocks.
     pub fn unless_held<T>(&self, cid: &str, work: impl FnOnce() -> T) -> Option<T> {
         match self.lock_unless_removing(cid).entry(cid.to_owned()) {
             Entry::Occupied(_) => return None,

@@ -31,25 +31,24 @@ use url::Url;
 mod api;
 mod fetched;
 
-/// Whether anything in the cluster names a blob, by a registry that has caught up with what was acknowledged anywhere before the
-/// call. Blocks.
+/// Whether the registry names a blob, considering every change that any node acknowledged before the call. Blocks.
 pub type IsNamed = Arc<dyn Fn(&str) -> Result<bool, Cause> + Send + Sync>;
 
-/// How a store in IPFS is set up.
+/// The configuration of a store in IPFS.
 pub struct Settings<'a> {
-    /// Where this node keeps what it put.
+    /// The folder of blobs that this node has put.
     pub dir: &'a Path,
-    /// Where it keeps copies of what others put.
+    /// The folder of copies of other blobs.
     pub copies: &'a Path,
-    /// kubo's API.
+    /// The address of kubo's API.
     pub api_url: &'a Url,
-    /// What the pins are called, for who lists them.
+    /// The name of the pins, for people who list them.
     pub pin_name: String,
-    /// The circuit of that kubo.
+    /// The circuit breaker of that kubo.
     pub breaker: Breaker,
     /// See [`IsNamed`].
     pub is_named: IsNamed,
-    /// Where calls are made.
+    /// The runtime of the calls.
     pub backplane: Handle,
 }
 
@@ -63,28 +62,28 @@ struct Inner {
     kubo: Arc<Kubo>,
     is_named: IsNamed,
     backplane: Handle,
-    /// Fetches in flight.
+    /// Fetches in progress (single-flight).
     fetches: SingleFlight<String, Result<Option<Bytes>, SharedCause>>,
-    /// Removals that failed. After a restart the local copy reminds of them.
+    /// Failed removals. After a restart, the local copies tell which they were.
     unremoved: Mutex<HashSet<String>>,
 }
 
-/// What calls need of the store.
+/// The state that calls share.
 struct Kubo {
     api: Api,
     pin_name: String,
 }
 
-/// What kubo, or the way to it, did wrong.
+/// A failure of kubo or of the connection to it.
 #[derive(Debug, thiserror::Error)]
 enum KuboError {
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error("it gave {cid} the content id {given:?}")]
+    #[error("it assigned the content id {given:?} to {cid}")]
     OtherId { cid: String, given: String },
-    #[error("what it returned for {0} is something else")]
+    #[error("it returned other bytes for {0}")]
     OtherBytes(String),
-    #[error("neither it nor this node has {0}")]
+    #[error("neither kubo nor this node has {0}")]
     Lost(String),
     #[error("the node is stopping")]
     Stopping,
@@ -97,10 +96,10 @@ impl From<KuboError> for BlobError {
 }
 
 impl IpfsBlobs {
-    /// Opens the folders. kubo need not be there.
+    /// Opens the folders. kubo need not run.
     ///
     /// # Errors
-    /// [`BlobError::File`], or [`BlobError::Unavailable`] when the system lacks what a client needs.
+    /// [`BlobError::File`], or [`BlobError::Unavailable`] if the HTTP client cannot be created.
     pub fn open(settings: Settings<'_>) -> Result<Self, BlobError> {
         let Settings { dir, copies, api_url, pin_name, breaker, is_named, backplane } = settings;
         let api = Api::new(api_url, breaker).map_err(KuboError::from)?;
@@ -117,7 +116,7 @@ impl IpfsBlobs {
 }
 
 impl Inner {
-    /// Makes a call on the backplane and waits for it; every call ends by its deadline.
+    /// Runs a call on the backplane and waits for it. Every call has a deadline.
     fn ask<T: Send + 'static, F>(&self, work: impl FnOnce(Arc<Kubo>) -> F) -> Result<T, BlobError>
     where
         F: Future<Output = Result<T, CallError>> + Send + 'static,
@@ -125,7 +124,7 @@ impl Inner {
         let work = work(Arc::clone(&self.kubo));
         let (answer, wait) = mpsc::channel();
         self.backplane.spawn(async move {
-            // Whoever asked waits.
+            // The caller waits for the result.
             let _ = answer.send(work.await);
         });
         match wait.recv() {
@@ -147,7 +146,7 @@ impl Inner {
         self.ask(|kubo| async move { kubo.api.pin(&wanted, &kubo.pin_name).await })
     }
 
-    /// This node's copy. A damaged one of what it put is as good as none, but remembered.
+    /// This node's copy. A damaged copy counts as missing, but is reported.
     fn local(&self, cid: &str) -> Result<(Option<Bytes>, bool), BlobError> {
         match self.own.get(cid) {
             Ok(None) => Ok((self.copies.get(cid)?, false)),
@@ -156,7 +155,7 @@ impl Inner {
         }
     }
 
-    /// Fetches a blob, or waits for who fetches it.
+    /// Fetches a blob, or waits for a fetch in progress.
     fn fetch(&self, cid: &str, is_own: bool) -> Result<Option<Bytes>, BlobError> {
         let fetched = self.fetches.run(&cid.to_owned(), || {
             self.fetch_anew(cid, is_own).map_err(|error| match error {
@@ -176,9 +175,9 @@ impl Inner {
             return Err(KuboError::OtherBytes(cid.to_owned()).into());
         }
         let kept = if is_own { self.own.put_as(cid, &bytes) } else { self.copies.put(cid, &bytes) };
-        // Whoever asked gets the bytes all the same.
+        // The caller gets the bytes all the same.
         if let Err(error) = kept.and_then(|()| self.pin(cid)) {
-            tracing::warn!(%error, cid, "a fetched blob could not be kept");
+            tracing::warn!(%error, cid, "a fetched blob could not be stored locally");
         }
         Ok(Some(bytes))
     }
@@ -187,7 +186,7 @@ impl Inner {
         (self.is_named)(cid).map_err(|cause| BlobError::Unavailable(cause.into()))
     }
 
-    /// See the module's text.
+    /// See the module's documentation.
     fn remove(&self, cid: &str) -> Result<bool, BlobError> {
         let named = |cid: &str| self.named(cid);
         if named(cid)? {
@@ -195,7 +194,7 @@ impl Inner {
         }
         let wanted = cid.to_owned();
         let was_pinned = self.ask(|kubo| async move { kubo.api.unpin(&wanted).await })?;
-        // Not knowing is no reason to let it go.
+        // If it is not known, the blob stays pinned.
         match named(cid) {
             Ok(false) => {}
             named => {
@@ -209,7 +208,7 @@ impl Inner {
         Ok(self.own.remove(cid)? || was_copied || was_pinned)
     }
 
-    /// Sees to it that kubo has a blob and keeps it.
+    /// Ensures that kubo has a blob and pins it.
     fn ensure_pinned(&self, cid: &str) -> Result<(), BlobError> {
         if self.pin(cid)? {
             return Ok(());
@@ -241,7 +240,7 @@ impl Blobs for IpfsBlobs {
             return Ok(found);
         }
         if is_damaged {
-            tracing::warn!(cid, "a damaged blob is fetched again");
+            tracing::warn!(cid, "a blob is damaged and is fetched again");
         }
         match self.0.fetch(cid, is_damaged) {
             Ok(Some(bytes)) => Ok(Some(bytes)),
@@ -267,9 +266,9 @@ impl Blobs for IpfsBlobs {
     fn retry_removals(&self) {
         let again = self.0.unremoved.lock().clone();
         for cid in again {
-            // One that is held is named soon, or removed by who holds it.
+            // A held blob is named soon, or removed by its holder.
             if let Some(Err(error)) = self.holds().unless_held(&cid, || self.remove(&cid)) {
-                tracing::debug!(%error, cid, "a blob that nothing names still cannot be removed");
+                tracing::debug!(%error, cid, "an unreferenced blob still cannot be removed");
                 return;
             }
         }
@@ -289,7 +288,7 @@ impl Blobs for IpfsBlobs {
                 continue;
             }
             let _hold = self.holds().hold(&cid);
-            // It may have been removed since.
+            // It may have been removed meanwhile.
             if self.0.named(&cid)? {
                 self.0.ensure_pinned(&cid)?;
                 repaired += 1;

@@ -16,7 +16,7 @@ pub struct LocalBlobs {
 }
 
 impl LocalBlobs {
-    /// Opens the store, making the folder where it is missing and removing what a crash left half written.
+    /// Opens the store. Creates the folder if it is missing, and removes temporary files that a crash left.
     ///
     /// # Errors
     /// [`BlobError::File`]
@@ -31,10 +31,10 @@ impl LocalBlobs {
 impl Blobs for LocalBlobs {
     fn put_as(&self, cid: &str, bytes: &Bytes) -> Result<(), BlobError> {
         let path = self.dir.join(cid);
-        // A damaged file of the same name is replaced, so its content counts, not its presence.
+        // Checks the content, because a damaged file of the same name must be replaced.
         match fs::read(&path) {
             Ok(there) if there == *bytes => return Ok(()),
-            Ok(_) => tracing::warn!(cid, "a damaged blob is replaced"),
+            Ok(_) => tracing::warn!(cid, "replacing a damaged blob"),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(BlobError::File { path, source }),
         }
@@ -42,7 +42,7 @@ impl Blobs for LocalBlobs {
     }
 
     fn get(&self, cid: &str) -> Result<Option<Bytes>, BlobError> {
-        // The id becomes a file name, so nothing else may pass.
+        // The id becomes a file name, so it must be valid.
         if !cid::is_valid(cid) {
             return Ok(None);
         }

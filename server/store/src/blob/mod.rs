@@ -1,4 +1,4 @@
-//! Content-addressed stores: of modules, and of what guests store.
+//! Content-addressed stores, for modules and for objects.
 
 use crate::causes::SharedCause;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ pub mod local;
 
 pub use holds::{Hold, Holds};
 
-/// Why a blob could not be kept or read.
+/// Why a blob could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
     /// The disk failed.
@@ -21,23 +21,23 @@ pub enum BlobError {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file's bytes are not those of its name.
-    #[error("blob store: {cid} is damaged on disk; deploy its module, or store the object, once more")]
+    /// The file's bytes do not match its content id.
+    #[error("blob store: {cid} is damaged on disk; deploy its module again, or store the object again")]
     Damaged {
-        /// The content id asked for.
+        /// The content id.
         cid: String,
     },
-    /// kubo cannot be reached, or did not do what it was asked. The call may be retried.
+    /// kubo cannot be reached or failed. The call may be retried.
     #[error("blob store: kubo: {0}")]
     Unavailable(#[source] SharedCause),
 }
 
 /// A content-addressed store. All calls block.
 pub trait Blobs: Send + Sync + 'static {
-    /// Keeps a blob and returns its content id. When it returns, the blob is durable.
+    /// Stores a blob durably and returns its content id.
     ///
     /// # Errors
     /// [`BlobError`]
@@ -47,14 +47,14 @@ pub trait Blobs: Send + Sync + 'static {
         Ok(cid)
     }
 
-    /// [`Self::put`] for a caller that has computed the id with [`cid::of`] already.
+    /// [`Self::put`] for a caller that has already computed the id with [`cid::of`].
     ///
     /// # Errors
     /// [`BlobError`]
     fn put_as(&self, cid: &str, bytes: &Bytes) -> Result<(), BlobError>;
 
-    /// Says that the registry names a blob now that was put before: what another node has removed meanwhile, as it was not
-    /// named yet, is there again when this returns.
+    /// Called after the registry named a blob that was put before. If another node has removed the blob in between, it is stored
+    /// again when this returns.
     ///
     /// # Errors
     /// [`BlobError`]
@@ -63,28 +63,28 @@ pub trait Blobs: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Reads a blob; `None` when it is not here. What is returned is what the id promises.
+    /// Reads a blob, whose bytes are verified against the id. `None` if the store does not have it.
     ///
     /// # Errors
     /// [`BlobError::Damaged`], or another failure.
     fn get(&self, cid: &str) -> Result<Option<Bytes>, BlobError>;
 
-    /// Removes a blob; `false` when it was not here.
+    /// Removes a blob. Returns `false` if the store does not have it.
     ///
     /// # Errors
     /// [`BlobError`]
     fn remove(&self, cid: &str) -> Result<bool, BlobError>;
 
-    /// The ids of what is kept, at most `max` of them, in no order.
+    /// Lists ids of stored blobs, at most `max`, in any order.
     ///
     /// # Errors
     /// [`BlobError`]
     fn list(&self, max: usize) -> Result<Vec<String>, BlobError>;
 
-    /// Tries removals again that failed as a server could not be reached.
+    /// Retries removals that failed because a server was unreachable.
     fn retry_removals(&self) {}
 
-    /// Sees to it that a server has what is kept here and named, as it may have lost it; how many blobs it lacked.
+    /// Restores blobs that a server has lost although they are named. Returns how many it lacked.
     ///
     /// # Errors
     /// [`BlobError`]
@@ -93,12 +93,12 @@ pub trait Blobs: Send + Sync + 'static {
         Ok(0)
     }
 
-    /// Whether the store can be used now.
+    /// Checks that the store can be used.
     ///
     /// # Errors
     /// [`BlobError`]
     fn check(&self) -> Result<(), BlobError>;
 
-    /// What may not be removed now.
+    /// The holds on blobs of this store.
     fn holds(&self) -> &Holds;
 }

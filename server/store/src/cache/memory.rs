@@ -1,8 +1,8 @@
-//! The embedded cache: the memory of this process, bounded for each namespace and for all together.
+//! The embedded cache: in the memory of the process, bounded for each namespace and in total.
 //!
-//! Each namespace has a part of its own, of which those entries go first that were not used for longest. When all
-//! together have too much, the namespace that has most gives way, so that one that has less than its even part loses nothing
-//! to others. Own parts, because one cache for all lets whoever writes most drive out everyone else.
+//! Each namespace has a part of its own, which evicts its least recently used entries. If the total is exceeded, the namespace
+//! with the most memory loses entries, so a namespace below its even share loses nothing to others. In one common cache, the
+//! namespace that writes most would evict all others.
 
 use crate::limits::CACHE_NAMESPACE_PART;
 use bytes::Bytes;
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Parts of a namespace with a lock each. A lock is held for some 100 ns, so that cores seldom meet.
+/// Shards of a namespace, each with a lock. A lock is held for some 100 ns, so contention is rare.
 const SHARDS: usize = 16;
 
-/// What an entry takes beside its key and value, in bytes: its place in the map, times and lengths, the allocator's.
+/// Overhead of an entry besides key and value, in bytes: the map's slot, times, lengths, and the allocator.
 const ENTRY_BYTES: usize = 160;
 
 /// The cache of all namespaces. Clones share it.
@@ -30,7 +30,7 @@ pub struct MemoryCache(Arc<Shared>);
 
 struct Shared {
     max_bytes: usize,
-    /// Bytes that all entries have now.
+    /// Size of all entries, in bytes.
     used: Arc<AtomicUsize>,
     tenants: RwLock<HashMap<Namespace, Arc<Tenant>>>,
 }
@@ -50,7 +50,7 @@ struct Entry {
 
 enum Value {
     Bytes(Bytes),
-    /// What [`Cache::increment`] counts. Every value that is a number is kept so.
+    /// A counter. Every value that is a number is stored in this form.
     Number(i64),
 }
 
@@ -76,27 +76,27 @@ impl Entry {
     }
 }
 
-/// A number in the form in which [`Cache::get`] gives it: no other text would come back as it was set.
+/// Parses a number in the exact form that [`Cache::get`] returns; another form would not be returned unchanged.
 pub(super) fn number(bytes: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= 20)?;
     text.parse::<i64>().ok().filter(|number| number.to_string() == text)
 }
 
 impl MemoryCache {
-    /// A cache of at most so many bytes, of which one namespace has at most one in [`CACHE_NAMESPACE_PART`].
+    /// A cache of at most `max_bytes`, of which one namespace has at most one in [`CACHE_NAMESPACE_PART`].
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         Self(Arc::new(Shared { max_bytes, used: Arc::default(), tenants: RwLock::default() }))
     }
 
-    /// Forgets all of a namespace.
+    /// Removes all entries of a namespace.
     pub fn remove(&self, namespace: &Namespace) {
         let removed = self.0.tenants.write().remove(namespace);
-        // Outside the lock, as freeing many entries takes its time.
+        // Outside the lock, because freeing many entries takes time.
         drop(removed);
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     pub(super) fn clear(&self) {
         let removed = std::mem::take(&mut *self.0.tenants.write());
         drop(removed);
@@ -153,13 +153,13 @@ impl Tenant {
         self.used_by_all.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Takes away the entry of the fullest part that was not used for longest; `false` when there is none at all. Taken
-    /// from each part in turn, they would drift apart, and one with few entries would lose what is in use.
+    /// Evicts the least recently used entry of the fullest shard. Returns `false` if there is none. Shards in rotation would lose
+    /// recently used entries where they have few.
     fn drop_one(&self) -> bool {
         loop {
             let lengths = self.shards.iter().map(|shard| (shard.lock().len(), shard));
             let Some((1.., fullest)) = lengths.max_by_key(|(length, _)| *length) else { return false };
-            // Somebody else may have emptied it.
+            // Another thread may have emptied it.
             if let Some((key, entry)) = fullest.lock().remove_lru() {
                 self.freed(weight(&key, &entry.value));
                 return true;
@@ -169,7 +169,7 @@ impl Tenant {
 
     fn shard(&self, key: &str) -> MutexGuard<'_, LruCache<Box<str>, Entry>> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
-        // The index is below the length, and an array is never empty.
+        // The index is below the length, and the array is never empty.
         self.shards.get(index).unwrap_or(&self.shards[0]).lock()
     }
 }
@@ -241,13 +241,11 @@ impl Shared {
         self.shrink(&tenant);
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> bool {
-        let Some(tenant) = self.find(namespace) else { return false };
-        let old = tenant.shard(key).remove(key);
-        old.is_some_and(|old| {
+    fn delete(&self, namespace: &Namespace, key: &str) {
+        let Some(tenant) = self.find(namespace) else { return };
+        if let Some(old) = tenant.shard(key).remove(key) {
             tenant.freed(weight(key, &old.value));
-            !old.is_over()
-        })
+        }
     }
 
     fn increment(&self, namespace: &Namespace, key: &str, delta: i64) -> Result<i64, ServiceError> {
@@ -256,12 +254,12 @@ impl Shared {
         if let Some(entry) = shard.get_mut(key).filter(|entry| !entry.is_over()) {
             let Value::Number(number) = &mut entry.value else {
                 return Err(ServiceError::invalid(
-                    "the cache has a value under this key that is not a number",
+                    "the value of this key is not a number; delete it or use another key",
                 ));
             };
-            let sum = number.checked_add(delta).ok_or_else(|| {
-                ServiceError::invalid("the sum is beyond 64 bits; the number stays as it was")
-            })?;
+            let sum = number
+                .checked_add(delta)
+                .ok_or_else(|| ServiceError::invalid("the sum exceeds 64 bits; the counter is unchanged"))?;
             *number = sum;
             return Ok(sum);
         }
@@ -281,8 +279,7 @@ pub(super) fn check_key(key: &str) -> Result<(), ServiceError> {
     if key.len() <= CACHE_KEY_MAX_BYTES {
         return Ok(());
     }
-    let message =
-        format!("the cache key has {} bytes; at most {CACHE_KEY_MAX_BYTES} are possible", key.len());
+    let message = format!("the cache key has {} bytes; at most {CACHE_KEY_MAX_BYTES} are allowed", key.len());
     Err(ServiceError::new(ErrorCode::PayloadTooLarge, message))
 }
 
@@ -291,7 +288,7 @@ pub(super) fn check_value(value: &Bytes) -> Result<(), ServiceError> {
         return Ok(());
     }
     let message =
-        format!("the cache value has {} bytes; at most {CACHE_VALUE_MAX_BYTES} are possible", value.len());
+        format!("the cache value has {} bytes; at most {CACHE_VALUE_MAX_BYTES} are allowed", value.len());
     Err(ServiceError::new(ErrorCode::PayloadTooLarge, message))
 }
 
@@ -311,7 +308,7 @@ impl Cache for MemoryCache {
         Box::pin(ready(checked.map(|()| self.0.set(namespace, key, value, ttl))))
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>> {
+    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<(), ServiceError>> {
         Box::pin(ready(check_key(key).map(|()| self.0.delete(namespace, key))))
     }
 

@@ -1,4 +1,4 @@
-//! The caches of namespaces: in this process, or in Olric.
+//! The caches of namespaces: embedded or in Olric.
 
 pub mod memory;
 pub mod olric;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
-/// The cache that the config chose. Clones share it.
+/// The configured cache. Clones share it.
 #[derive(Clone)]
 pub enum Caches {
     /// In this process.
@@ -25,7 +25,7 @@ pub enum Caches {
 }
 
 impl Caches {
-    /// The cache that the settings choose. Changes to one in Olric are published over the pubsub.
+    /// Creates the configured cache. Invalidations of a cache in Olric are published over the pubsub.
     #[must_use]
     pub fn new(settings: &CacheSettings<'_>, pubsub: &Arc<dyn PubSub>, backplane: &Handle) -> Self {
         let Some(at) = settings.olric else {
@@ -35,10 +35,10 @@ impl Caches {
         Self::Olric(OlricCache::new(olric, settings.cluster, pubsub, settings.max_bytes, settings.near))
     }
 
-    /// Removes all of a namespace. Blocks.
+    /// Removes all entries of a namespace. Blocks.
     ///
     /// # Errors
-    /// [`OlricError`]; then a part may still be there.
+    /// [`OlricError`]; some entries may remain.
     pub fn remove(&self, namespace: &Namespace) -> Result<(), OlricError> {
         match self {
             Self::Memory(cache) => {
@@ -72,7 +72,7 @@ impl Cache for Caches {
         self.inner().set(namespace, key, value, ttl)
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>> {
+    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<(), ServiceError>> {
         self.inner().delete(namespace, key)
     }
 

@@ -34,13 +34,13 @@ struct Inner {
     source: Source,
     near: Arc<Near>,
     invalidations: Invalidations,
-    /// Calls under way, also those whose guests gave up.
+    /// Bounds calls in progress, including those whose guests gave up.
     calls: Arc<Semaphore>,
 }
 
 impl OlricCache {
-    /// A cache in DMaps whose names begin with the cluster's. At most so many bytes are remembered, each for so long at most,
-    /// zero for not at all; changes are told over the pubsub.
+    /// A cache in DMaps whose names begin with the cluster's name. The near cache holds at most `max_bytes`, each value for at
+    /// most `near`; zero disables it. Invalidations are published over the pubsub.
     #[must_use]
     pub fn new(
         olric: Olric,
@@ -55,10 +55,10 @@ impl OlricCache {
         Self(Arc::new(Inner { source: Source::new(olric, cluster), near, invalidations, calls }))
     }
 
-    /// Removes all of a namespace. Blocks.
+    /// Removes all entries of a namespace. Blocks.
     ///
     /// # Errors
-    /// [`OlricError`]; then all of it or a part may still be there.
+    /// [`OlricError`]; some entries may remain.
     pub fn remove(&self, namespace: &Namespace) -> Result<(), OlricError> {
         let removed = self.0.source.olric().backplane().block_on(self.0.source.destroy(namespace));
         self.0.near.forget_namespace(namespace);
@@ -66,7 +66,7 @@ impl OlricCache {
         removed
     }
 
-    /// Whether Olric answers now. Blocks.
+    /// Checks that Olric answers. Blocks.
     ///
     /// # Errors
     /// [`OlricError`].
@@ -75,19 +75,19 @@ impl OlricCache {
         olric.backplane().block_on(olric.check())
     }
 
-    /// The circuit of this cluster.
+    /// The circuit breaker of the cluster.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         self.0.source.olric().breaker()
     }
 
-    /// Works on the backplane, to the end also when nobody waits for it any more.
+    /// Runs a call on the backplane. It continues when its caller stops waiting.
     fn run<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
     ) -> Answer<Result<T, ServiceError>> {
         let Ok(turn) = Arc::clone(&self.0.calls).try_acquire_owned() else {
-            return refused(ServiceError::unavailable("too many calls of the cache are under way"));
+            return refused(ServiceError::unavailable("too many cache calls are in progress; try again"));
         };
         let working = self.0.source.olric().backplane().spawn(async move {
             let done = work.await;
@@ -103,7 +103,7 @@ impl OlricCache {
 }
 
 impl Inner {
-    /// Whoever asks from now on sees what was done, and the other nodes soon.
+    /// Drops a changed key from the near cache, and announces the change to other nodes.
     fn changed<T>(
         &self,
         namespace: &Namespace,
@@ -123,7 +123,7 @@ impl Inner {
     }
 }
 
-/// A fetch under way, which is taken out of the list however it ends.
+/// A fetch in progress. It is removed from the list however it ends.
 struct Fetching {
     near: Arc<Near>,
     namespace: Namespace,
@@ -164,7 +164,7 @@ impl Cache for OlricCache {
         let fetch = self.0.near.join(namespace, key, |id| {
             let (cache, namespace, key) = (self.clone(), namespace.clone(), key.to_owned());
             let fetching = Fetching { near: Arc::clone(&self.0.near), namespace, key, id };
-            // It begins when it is polled: nothing may end it while the lock is held that it takes then.
+            // It takes the lock when it is polled, so it must not be polled while this lock is held.
             Box::pin(async move {
                 let inner = Arc::clone(&cache.0);
                 cache.run(fetching.from(inner)).await
@@ -190,14 +190,14 @@ impl Cache for OlricCache {
         })
     }
 
-    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<bool, ServiceError>> {
+    fn delete(&self, namespace: &Namespace, key: &str) -> Answer<Result<(), ServiceError>> {
         if let Err(error) = check_key(key) {
             return refused(error);
         }
         let (inner, namespace, key) = (Arc::clone(&self.0), namespace.clone(), key.to_owned());
         self.run(async move {
             let done = inner.source.delete(&namespace, &key).await;
-            inner.changed(&namespace, &key, done, |was_there| *was_there)
+            inner.changed(&namespace, &key, done, |was_there| *was_there).map(drop)
         })
     }
 

@@ -1,4 +1,4 @@
-//! The databases of namespaces: each a file of the node's, or on servers of its own.
+//! The databases of namespaces: embedded, or on rqlite servers of the namespace's own.
 
 use crate::breaker::Breaker;
 use crate::rqlite::RqliteError;
@@ -17,12 +17,13 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 mod batch_check;
+mod policy;
 pub mod read_cache;
 mod rows;
 pub mod rqlite;
 pub mod sqlite;
 
-/// Why databases failed.
+/// A failure of a database outside of a guest's call.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabasesError {
     /// The disk.
@@ -30,15 +31,15 @@ pub enum DatabasesError {
     File {
         /// The folder, or a namespace's file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The servers of a namespace.
+    /// The rqlite servers of a namespace.
     #[error("the database of the namespace {namespace}: {source}")]
     Remote {
-        /// Whose they are.
+        /// The namespace.
         namespace: Namespace,
-        /// What they said.
+        /// The error.
         source: RqliteError,
     },
 }
@@ -49,21 +50,20 @@ impl DatabasesError {
     }
 }
 
-/// The databases of all namespaces, wherever each is. Clones share them.
+/// The databases of all namespaces. Clones share them.
 #[derive(Clone)]
 pub struct Databases(Arc<Shared>);
 
 struct Shared {
     files: SqliteDatabases,
-    /// Those that the configuration names; `None` is a file.
+    /// Databases named in the configuration; `None` is an embedded one.
     named: HashMap<Namespace, Option<RqliteDatabase>>,
-    /// Whether one that is not named has none.
+    /// Whether a namespace that is not named has no database.
     must_be_named: bool,
 }
 
 impl Databases {
-    /// Opens the folder of the files; servers are connected to when they are needed. `program` is what SQL processes are made
-    /// from.
+    /// Opens the folder of embedded databases. Servers are connected on first use. SQL processes are started from `program`.
     ///
     /// # Errors
     /// [`DatabasesError`]
@@ -85,19 +85,19 @@ impl Databases {
         Ok(Self(Arc::new(Shared { files, named, must_be_named: backends.databases_are_mapped() })))
     }
 
-    /// Deletes what a namespace has. The next call finds an empty database. Blocks; it can be run again.
+    /// Deletes a namespace's data. The next call finds an empty database. Blocks. Idempotent.
     ///
     /// # Errors
-    /// [`DatabasesError`]: something may still be there.
+    /// [`DatabasesError`]; some data may remain.
     pub fn remove(&self, namespace: &Namespace) -> Result<(), DatabasesError> {
         if let Some(Some(remote)) = self.0.named.get(namespace) {
             remote.remove()?;
         }
-        // One from before it had servers, or after.
+        // An embedded database from before the namespace had servers, or from after.
         self.0.files.remove(namespace)
     }
 
-    /// Whether the folder can be read; servers are asked for by [`Self::breakers`].
+    /// Checks that the folder can be read. [`Self::breakers`] gives access to the servers.
     ///
     /// # Errors
     /// [`DatabasesError::File`]
@@ -105,13 +105,13 @@ impl Databases {
         self.0.files.check()
     }
 
-    /// The circuits of all servers.
+    /// The circuit breakers of all servers.
     #[must_use]
     pub fn breakers(&self) -> Vec<Breaker> {
         self.remote().map(|remote| remote.breaker().clone()).collect()
     }
 
-    /// Ends what runs, takes nothing more, and closes every file. Blocks.
+    /// Ends running calls, accepts no more, and closes all files. Blocks.
     pub fn close(&self) {
         self.remote().for_each(RqliteDatabase::close);
         self.0.files.close();
@@ -134,7 +134,7 @@ impl Database for Databases {
             Some(Some(remote)) => remote.run(mode, statements, deadline),
             None if self.0.must_be_named => {
                 let error = ServiceError::unavailable(format!(
-                    "the namespace {namespace} has no database: the node's configuration names none in database.namespaces.{namespace}"
+                    "the namespace {namespace} has no database; the operator must configure one in database.namespaces.{namespace}"
                 ));
                 Box::pin(ready(BatchOutcome { failure: Some(error.into()), ..BatchOutcome::default() }))
             }

@@ -31,17 +31,16 @@ pub struct ReadCache(Arc<Inner>);
 struct Inner {
     database: Arc<dyn Database>,
     rows: MemoryCache,
-    /// Of the namespaces that have asked for cached rows.
+    /// For namespaces that have asked for cached rows.
     generations: RwLock<HashMap<Namespace, Arc<AtomicU64>>>,
-    /// Never given twice, so that a new namespace meets nothing of an old one of its name.
+    /// Never reused, so that a new namespace does not find rows of an old one with its name.
     next_generation: AtomicU64,
-    /// Reads under way, which everyone who wants the same waits for. Weak, as one that nobody waits for any more must let go of
-    /// its place in the database.
+    /// Reads in progress (single-flight). Weak, so that a read that nobody waits for frees its place in the database.
     flights: Mutex<Flights>,
 }
 
 impl ReadCache {
-    /// Puts a cache in front of a database.
+    /// Wraps a database.
     #[must_use]
     pub fn new(database: Arc<dyn Database>) -> Self {
         Self(Arc::new(Inner {
@@ -53,7 +52,7 @@ impl ReadCache {
         }))
     }
 
-    /// Drops the rows of a namespace.
+    /// Drops the cached rows of a namespace.
     pub fn remove(&self, namespace: &Namespace) {
         self.0.generations.write().remove(namespace);
         self.0.rows.remove(namespace);
@@ -78,14 +77,14 @@ impl Inner {
         self.next_generation.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Everything that was read before counts no more.
+    /// Makes all rows that were read earlier stale.
     fn wrote(&self, namespace: &Namespace) {
         if let Some(generation) = self.find_generation(namespace) {
             generation.store(self.new_generation(), Ordering::Release);
         }
     }
 
-    /// Reads, keeps what was read, and tells all who wait for the same.
+    /// Reads, caches the rows, and answers all callers that wait for the same read.
     fn fly(
         self: &Arc<Self>,
         namespace: &Namespace,
@@ -107,7 +106,7 @@ impl Inner {
             if outcome.failure.is_none()
                 && let Some(rows) = encode(&outcome.results)
             {
-                // A cache in memory answers at once, and what it does not take is read again.
+                // The cache is in memory and answers at once. A value that it does not store is read again.
                 let _ = this.rows.set(&landing.0, &key, rows, Some(within)).await;
             }
             this.flights.lock().remove(&landing);
@@ -137,7 +136,7 @@ impl Database for ReadCache {
                 let outcome = inner.database.run(&namespace, mode, statements, deadline);
                 return Box::pin(async move {
                     let outcome = outcome.await;
-                    // Also after a failure, which may have come after the commit.
+                    // Also after a failure, because the commit may have happened.
                     inner.wrote(&namespace);
                     outcome
                 });
@@ -155,13 +154,13 @@ impl Database for ReadCache {
             if outcome.failure.is_none() {
                 return outcome;
             }
-            // It may have failed for whoever began it alone: their deadline was another one.
+            // It may have failed only for the caller that began it, for example because of an earlier deadline.
             inner.database.run(&namespace, BatchMode::Read(Consistency::Weak), statements, deadline).await
         })
     }
 }
 
-/// The name under which rows are kept: a hash of all that decides them.
+/// The cache key: a hash of everything that determines the rows.
 fn key(generation: u64, within: Duration, statements: &[Statement]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&generation.to_le_bytes()).update(&within.as_secs().to_le_bytes());
@@ -183,7 +182,8 @@ fn key(generation: u64, within: Duration, statements: &[Statement]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// For each query its rows' number, their length and their text; `None` for what is too large to be kept, or no query.
+/// Encodes the results: for each query the number of rows, their length and their text. `None` if they are too large to cache, or
+/// if there is no query.
 fn encode(results: &[StatementResult]) -> Option<Bytes> {
     let mut bytes = Vec::new();
     for result in results {

@@ -1,4 +1,4 @@
-//! A query's rows as JSON text, bounded while it is written: the same for every database.
+//! Encodes the rows of a query as JSON, with a bound on its size, alike for all databases.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-/// Text that is refused when it grows beyond what is left of a call's bytes.
+/// A text with a maximum size: what is left of the call's result limit.
 struct Bounded {
     text: Vec<u8>,
     max: usize,
@@ -21,7 +21,7 @@ impl Write for Bounded {
         }
         let room = self.text.capacity() - self.text.len();
         if bytes.len() > room {
-            // Doubled up to the bound; what the allocator refuses is an error of the call.
+            // Doubled up to the bound. If the allocator refuses, the call fails.
             let more = self.text.capacity().max(bytes.len()).min(self.max - self.text.len());
             self.text.try_reserve_exact(more).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
         }
@@ -34,17 +34,17 @@ impl Write for Bounded {
     }
 }
 
-/// Rows on their way into JSON.
+/// An encoder of rows.
 pub(super) struct RowsJson {
     out: Bounded,
-    /// The columns' names as JSON with the colon behind.
+    /// The names of columns as JSON, each with a colon.
     keys: Vec<Vec<u8>>,
     row_count: usize,
     column: usize,
 }
 
 impl RowsJson {
-    /// Begins. `bytes_left` is what the call's results may still have together.
+    /// Begins. `bytes_left` is what is left of the call's result limit.
     ///
     /// # Errors
     /// Too large.
@@ -55,8 +55,8 @@ impl RowsJson {
         Ok(rows)
     }
 
-    /// Says how the columns are called, before the first row. A name that is there already gets `:1`, `:2`, as SQLite itself
-    /// names such columns of a subquery, so that none is lost.
+    /// Sets the names of the columns, before the first row. A repeated name gets the suffix `:1`, `:2`, as SQLite names such
+    /// columns of a subquery, so that no value is lost.
     pub(super) fn name_columns<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         let mut seen = HashSet::new();
         let keys = names.into_iter().map(|name| {
@@ -73,7 +73,7 @@ impl RowsJson {
         self.keys = keys.collect();
     }
 
-    /// How many columns there are.
+    /// Number of columns.
     pub(super) fn columns(&self) -> usize {
         self.keys.len()
     }
@@ -85,7 +85,7 @@ impl RowsJson {
     pub(super) fn begin_row(&mut self) -> Result<(), ServiceError> {
         if self.row_count == DB_ROWS_MAX {
             let message =
-                format!("the query gives more than {DB_ROWS_MAX} rows; ask for them in parts with LIMIT");
+                format!("the query returns more than {DB_ROWS_MAX} rows; read them in parts with LIMIT");
             return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
         }
         if self.row_count > 0 {
@@ -96,7 +96,7 @@ impl RowsJson {
         Ok(())
     }
 
-    /// Adds the row's next value; one more than there are columns is left out.
+    /// Adds the next value of the row. A value beyond the last column is ignored.
     ///
     /// # Errors
     /// Too large.
@@ -108,10 +108,10 @@ impl RowsJson {
         let written = out.write_all(begin).and_then(|()| out.write_all(key)).and_then(|()| match value {
             ValueRef::Null => out.write_all(b"null"),
             ValueRef::Integer(number) => Ok(serde_json::to_writer(out, &number)?),
-            // Infinity, which JSON does not have, becomes null.
+            // JSON has no infinity, so it becomes null.
             ValueRef::Real(number) => Ok(serde_json::to_writer(out, &number)?),
             ValueRef::Text(text) => Ok(serde_json::to_writer(out, &*String::from_utf8_lossy(text))?),
-            // Its letters need no escaping.
+            // Base64 needs no escaping.
             ValueRef::Blob(bytes) => Ok(serde_json::to_writer(out, &STANDARD.encode(bytes))?),
         });
         written.map_err(|_| too_large())
@@ -125,14 +125,14 @@ impl RowsJson {
         self.put(b"}")
     }
 
-    /// Ends, and takes what was written from what is left of the call's bytes.
+    /// Ends, and subtracts the size from `bytes_left`.
     ///
     /// # Errors
     /// Too large.
     pub(super) fn finish(mut self, bytes_left: &mut usize) -> Result<StatementResult, ServiceError> {
         self.put(b"]")?;
         *bytes_left -= self.out.text.len();
-        // Only whole texts were written.
+        // Always UTF-8, because only whole texts were written.
         let rows = String::from_utf8(self.out.text).map_err(|error| {
             ServiceError::new(ErrorCode::Internal, format!("rows are not UTF-8: {error}"))
         })?;
@@ -147,6 +147,9 @@ impl RowsJson {
 fn too_large() -> ServiceError {
     ServiceError::new(
         ErrorCode::PayloadTooLarge,
-        format!("the rows of the call have more than {} MiB of JSON", DB_RESULT_MAX_BYTES >> 20),
+        format!(
+            "the rows of the call exceed {} MiB of JSON; read fewer rows or columns",
+            DB_RESULT_MAX_BYTES >> 20
+        ),
     )
 }

@@ -26,9 +26,9 @@ use tokio::task::AbortHandle;
 
 mod batch;
 mod errors;
-mod guard;
+pub(super) mod guard;
 mod removal;
-mod rewrite;
+pub(super) mod rewrite;
 mod shape;
 mod tokens;
 
@@ -42,13 +42,13 @@ struct Shared {
     backplane: Handle,
     write_turns: Semaphore,
     read_turns: Semaphore,
-    /// A turn to have long statements read, so that one namespace has one of all turns at most.
+    /// A turn to parse long statements, so that one namespace has at most one of all turns.
     reading: Semaphore,
-    /// How many columns queries have whose text does not say it.
+    /// Numbers of columns of queries for which only the schema tells it.
     shapes: Cache<String, usize>,
 }
 
-/// Ends a call that nobody waits for.
+/// Cancels a call when it is dropped.
 struct Waiting(AbortHandle);
 
 impl Drop for Waiting {
@@ -58,10 +58,10 @@ impl Drop for Waiting {
 }
 
 impl RqliteDatabase {
-    /// Names the servers; connects to nothing yet.
+    /// A database on these servers. Does not connect yet.
     ///
     /// # Errors
-    /// [`DatabasesError::Remote`]: the servers' addresses cannot be used.
+    /// [`DatabasesError::Remote`] if an address is not valid.
     pub fn new(namespace: &Namespace, at: &RqliteAt, backplane: Handle) -> Result<Self, DatabasesError> {
         let client = RqliteClient::new(&format!("databases/{namespace}"), at)
             .map_err(|error| DatabasesError::remote(namespace, &error))?;
@@ -76,7 +76,7 @@ impl RqliteDatabase {
         })))
     }
 
-    /// The circuit of its servers.
+    /// The circuit breaker of its servers.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         self.0.client.breaker()
@@ -99,7 +99,7 @@ impl RqliteDatabase {
             return Box::pin(ready(outcome));
         }
         let shared = Arc::clone(&self.0);
-        // The client's connections and clocks are the backplane's; the caller's event loop is any.
+        // Connections and timers belong to the backplane; the caller may use any event loop.
         let task = self.0.backplane.spawn(async move { shared.run(mode, statements, deadline).await });
         Box::pin(async move {
             let waiting = Waiting(task.abort_handle());
@@ -107,7 +107,7 @@ impl RqliteDatabase {
             drop(waiting);
             outcome.unwrap_or_else(|error| {
                 if !error.is_cancelled() {
-                    tracing::error!(%error, "a database call failed");
+                    tracing::error!(%error, "a task of a database call failed");
                     return refused(ServiceError::new(ErrorCode::Internal, "the database failed"));
                 }
                 refused(stopping())
@@ -115,15 +115,15 @@ impl RqliteDatabase {
         })
     }
 
-    /// Drops all that the database holds. It can be run again. Blocks.
+    /// Drops everything in the database. Blocks. Idempotent.
     ///
     /// # Errors
-    /// [`DatabasesError::Remote`]: something may still be there.
+    /// [`DatabasesError::Remote`]; some data may remain.
     pub fn remove(&self) -> Result<(), DatabasesError> {
         let shared = &self.0;
         let deadline = Instant::now() + DB_REMOTE_REMOVE_MAX;
         let removed = shared.backplane.block_on(async {
-            // Behind every write of this node that has begun.
+            // After all writes that this node has begun.
             let all = u32::try_from(DB_REMOTE_WRITES_MAX).unwrap_or(u32::MAX);
             let _turns = tokio::time::timeout_at(deadline.into(), shared.write_turns.acquire_many(all)).await;
             removal::drop_all(&shared.client, deadline).await
@@ -131,7 +131,7 @@ impl RqliteDatabase {
         removed.map_err(|error| DatabasesError::remote(&shared.namespace, &error))
     }
 
-    /// Takes nothing more.
+    /// Accepts no more calls.
     pub fn close(&self) {
         self.0.write_turns.close();
         self.0.read_turns.close();
@@ -158,7 +158,7 @@ impl Shared {
     }
 }
 
-/// A batch that did not begin.
+/// The outcome of a batch that did not begin.
 fn refused(error: ServiceError) -> BatchOutcome {
     BatchOutcome { failure: Some(BatchFailure { index: None, error }), ..BatchOutcome::default() }
 }

@@ -1,8 +1,8 @@
 //! The embedded database: one SQLite file for each namespace, in a process of its own while it is used.
 //!
 //! A statement may allocate without bound, or spend minutes inside one function that nothing interrupts. The kernel bounds and
-//! ends a process; so SQL runs in one process for each namespace in use ([`child`]), which can open nothing but its
-//! namespace's folder. A namespace has one writer and a few readers, each with its turn. What is acknowledged is on the disk.
+//! ends a process, so SQL runs in one process for each namespace in use ([`child`]), which can open only its namespace's folder.
+//! A namespace has one writer and a few readers at a time. Acknowledged writes are durable.
 
 use super::DatabasesError;
 use super::batch_check::answered;
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-mod child;
+pub(in crate::database) mod child;
 mod layout;
 mod process;
 mod wire;
@@ -33,14 +33,14 @@ mod wire;
 pub use child::PROCESS;
 pub use layout::file_of;
 
-/// Time beyond the deadline in which a statement that was interrupted is undone, and says so itself. One inside a function
-/// over a large value cannot be interrupted: then the answer comes without it, and soon after the process is killed.
+/// Time after the deadline in which an interrupted statement is rolled back and answers. A statement inside a function over a
+/// large value cannot be interrupted: the node then answers for it, and kills the process soon after.
 const LATE: Duration = Duration::from_millis(500);
 
-/// How long a removal waits for a process that was killed: only a disk that hangs keeps it.
+/// How long a removal waits for a killed process. Only a hanging disk can delay its end.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a stopping node waits for statements to be interrupted and databases to be closed.
+/// How long a stopping node waits until statements are interrupted and databases are closed.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The databases of all namespaces. Clones share them.
@@ -51,26 +51,26 @@ struct Shared {
     dir: PathBuf,
     program: Program,
     backplane: Handle,
-    /// Bounds the calls that run in all namespaces.
+    /// Bounds concurrent calls of all namespaces.
     calls: Arc<Semaphore>,
-    /// Bounds the processes, until each is gone.
+    /// Bounds processes, each until it has exited.
     places: Arc<Semaphore>,
-    /// How long one without calls stays.
+    /// How long an idle process is kept.
     idle: Duration,
-    /// Every namespace that was used since the start; some 200 bytes each beside its process.
+    /// All namespaces used since the start; some 200 bytes each besides the process.
     tenants: RwLock<HashMap<Namespace, Arc<Tenant>>>,
 }
 
 /// One namespace's database.
 struct Tenant {
     namespace: Namespace,
-    /// One at a time writes.
+    /// The turn of the one writer.
     write_turns: Arc<Semaphore>,
-    /// [`DB_READERS_MAX`] at a time read.
+    /// The turns of [`DB_READERS_MAX`] readers.
     read_turns: Arc<Semaphore>,
-    /// Its process, as the last one, and those before it that are not gone yet.
+    /// Its processes: the current one last, after older ones that have not exited yet.
     processes: Mutex<Vec<Arc<Process>>>,
-    /// Its files are being deleted.
+    /// Whether its files are being deleted.
     is_removed: AtomicBool,
 }
 
@@ -91,7 +91,7 @@ impl Tenant {
 }
 
 impl SqliteDatabases {
-    /// Opens the folder, which it makes where it is missing. `program` is what processes are made from.
+    /// Opens the folder, and creates it if it is missing. Processes are started from `program`.
     ///
     /// # Errors
     /// [`DatabasesError::File`]
@@ -107,7 +107,7 @@ impl SqliteDatabases {
     ) -> Result<Self, DatabasesError> {
         files::private_dir(dir).map_err(|source| DatabasesError::File { path: dir.to_owned(), source })?;
         Ok(Self(Arc::new(Shared {
-            // A process has its own current folder.
+            // Absolute, because a process has another current folder.
             dir: std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()),
             program,
             backplane,
@@ -121,11 +121,11 @@ impl SqliteDatabases {
     /// Deletes a namespace's database. Its process is killed first; the next call finds an empty one. Blocks.
     ///
     /// # Errors
-    /// [`DatabasesError::File`]: it may still be there.
+    /// [`DatabasesError::File`]; the database may remain.
     pub fn remove(&self, namespace: &Namespace) -> Result<(), DatabasesError> {
         let tenant = self.0.tenant(namespace);
         let by = Instant::now() + REMOVE_PATIENCE;
-        // Under the lock under which processes are started.
+        // Holds the lock that starting a process takes.
         let processes = {
             let processes = tenant.processes.lock();
             tenant.is_removed.store(true, Ordering::Release);
@@ -133,15 +133,15 @@ impl SqliteDatabases {
         };
         processes.iter().for_each(|process| process.kill());
         if !processes.iter().all(|process| process.wait_until(by)) {
-            // It keeps files that have no name any more.
-            tracing::warn!(%namespace, "a database is removed while its process does not end");
+            // Only deleted files are open in the process.
+            tracing::warn!(%namespace, "a database is removed although its killed process has not exited yet");
         }
         let removed = layout::remove(&self.0.dir, namespace);
         tenant.is_removed.store(false, Ordering::Release);
         removed.map_err(|source| DatabasesError::File { path: self.0.dir.join(namespace.as_str()), source })
     }
 
-    /// Whether the folder can be read.
+    /// Checks that the folder can be read.
     ///
     /// # Errors
     /// [`DatabasesError::File`]
@@ -150,8 +150,8 @@ impl SqliteDatabases {
         fs::read_dir(&self.0.dir).map(drop).map_err(failed)
     }
 
-    /// Interrupts what runs, takes nothing more, and ends every process, which closes its database. Blocks, at most
-    /// [`CLOSE_PATIENCE`] for what cannot be interrupted, which is killed then.
+    /// Interrupts running statements, accepts no more calls, and ends all processes, which close their databases. Blocks for at
+    /// most [`CLOSE_PATIENCE`]; a process that cannot be interrupted is then killed.
     pub fn close(&self) {
         let by = Instant::now() + CLOSE_PATIENCE;
         self.0.calls.close();
@@ -164,7 +164,7 @@ impl SqliteDatabases {
         let processes: Vec<_> = tenants.iter().flat_map(|tenant| tenant.processes.lock().clone()).collect();
         processes.iter().for_each(|process| process.stop(by));
         for process in processes {
-            // Killed at that time, and gone a moment later.
+            // Killed at that time, and exits a moment later.
             process.wait_until(by + CLOSE_PATIENCE);
         }
     }
@@ -191,7 +191,7 @@ impl Database for SqliteDatabases {
     }
 }
 
-/// A call that somebody waits for. Dropping it gives the call up.
+/// A call in progress. Dropping it cancels the call.
 struct Waiting {
     process: Arc<Process>,
     id: u64,
@@ -215,7 +215,7 @@ impl Shared {
         deadline: Instant,
     ) -> Result<BatchOutcome, ServiceError> {
         let tenant = self.tenant(namespace);
-        // First its own namespace's, so that a crowded namespace waits without a place among all calls.
+        // The namespace's turn first, so that calls of a busy namespace wait without a place of the node.
         let turn = self.turn(if writes { &tenant.write_turns } else { &tenant.read_turns }, deadline).await?;
         let call = self.turn(&self.calls, deadline).await?;
         let (mut waiting, outcome) = self.call(&tenant, writes, statements, deadline, (turn, call)).await?;
@@ -223,13 +223,13 @@ impl Shared {
         waiting.is_answered = outcome.is_some();
         match outcome {
             Some(Ok(outcome)) => Ok(outcome),
-            // A process that ends answers every call.
+            // A process that ends answers all its calls.
             Some(Err(_)) => Err(ServiceError::new(ErrorCode::Internal, "the database failed")),
             None => Err(deadline_exceeded()),
         }
     }
 
-    /// Makes a call to the namespace's process, which is started where there is none.
+    /// Sends a call to the namespace's process; starts the process if there is none.
     async fn call(
         &self,
         tenant: &Arc<Tenant>,
@@ -243,10 +243,10 @@ impl Shared {
             match process.call(writes, statements, deadline, turns) {
                 Ok((id, outcome)) => return Ok((Waiting { process, id, is_answered: false }, outcome)),
                 Err((_, Some(_))) => {
-                    let message = "the call is larger than a database takes";
+                    let message = "the call's statements and arguments are too large";
                     return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
                 }
-                // It ended between the two; the next one is new.
+                // The process ended meanwhile; the next attempt starts another.
                 Err((back, None)) => turns = back,
             }
         }
@@ -264,7 +264,7 @@ impl Shared {
         if tenant.is_removed.load(Ordering::Acquire) {
             return Err(ServiceError::unavailable("the namespace is being removed"));
         }
-        // Another call may have started one meanwhile.
+        // Another call may have started a process meanwhile.
         if let Some(process) = processes.last().filter(|process| process.is_serving()) {
             return Ok(Arc::clone(process));
         }
@@ -277,8 +277,8 @@ impl Shared {
             _place: place,
         };
         let process = Process::start(start).map_err(|error| {
-            tracing::error!(namespace = %tenant.namespace, %error, "a namespace's SQL process did not start");
-            ServiceError::unavailable("the database's process could not be started; try again")
+            tracing::error!(namespace = %tenant.namespace, %error, "a namespace's SQL process could not be started");
+            ServiceError::unavailable("the namespace's SQL process could not be started; try again")
         })?;
         processes.push(Arc::clone(&process));
         Ok(process)
@@ -295,7 +295,7 @@ impl Shared {
         }
     }
 
-    /// A turn of a namespace's, or a place.
+    /// Acquires a turn of a namespace, or a place of the node.
     async fn turn(
         &self,
         turns: &Arc<Semaphore>,
@@ -312,7 +312,7 @@ impl Shared {
         }
     }
 
-    /// What a future gives until a time. The clock is the backplane's, so that it works on any event loop.
+    /// Waits for a future until a deadline. Uses the backplane's timers, so it works on any event loop.
     async fn by<T>(&self, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
         let sleep = {
             let _backplane = self.backplane.enter();
@@ -334,7 +334,7 @@ impl Shared {
     }
 }
 
-/// A batch that did not begin, or whose outcome is not known.
+/// The outcome of a batch that did not begin, or whose outcome is not known.
 fn refused(error: ServiceError) -> BatchOutcome {
     BatchOutcome { failure: Some(BatchFailure { index: None, error }), ..BatchOutcome::default() }
 }

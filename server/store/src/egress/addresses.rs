@@ -1,9 +1,9 @@
-//! Which addresses are public: everyone's, and none of the operator's own network.
+//! Decides which addresses are public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What is not public in IPv4, with the word for it. From IANA's special-purpose registry (RFC 6890 and what followed),
-/// multicast and the old class E.
+/// IPv4 networks that are not public, each with its description: IANA's special-purpose registry (RFC 6890 and its successors),
+/// multicast and class E.
 const V4: &[(Ipv4Addr, u8, &str)] = &[
     (Ipv4Addr::new(0, 0, 0, 0), 8, "unspecified"),
     (Ipv4Addr::new(10, 0, 0, 0), 8, "private"),
@@ -26,7 +26,7 @@ const V4: &[(Ipv4Addr, u8, &str)] = &[
     (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved"),
 ];
 
-/// The same for IPv6. What is not in 2000::/3 is not public in any case; these have a word of their own.
+/// The same for IPv6. Addresses outside of 2000::/3 are never public; these have a description.
 const V6: &[(Ipv6Addr, u8, &str)] = &[
     (Ipv6Addr::UNSPECIFIED, 128, "unspecified"),
     (Ipv6Addr::LOCALHOST, 128, "loopback"),
@@ -42,26 +42,25 @@ const V6: &[(Ipv6Addr, u8, &str)] = &[
     (Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, "multicast"),
 ];
 
-/// An IPv4 address that a NAT64 gateway reaches stands in the last 32 bits behind this (RFC 6052). Networks without
-/// IPv4 have every public IPv4 host there.
+/// The prefix of NAT64 (RFC 6052): the last 32 bits are an IPv4 address. Networks without IPv4 reach all public IPv4 hosts so.
 const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
-/// The same for gateways of a local network (RFC 8215), which mostly use its first 96 bits.
+/// The same for gateways of a local network (RFC 8215), which usually use its first 96 bits.
 const LOCAL_NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 96);
 
-/// IPv4-compatible addresses hold an IPv4 address in their last 32 bits.
+/// The prefix of IPv4-compatible addresses: the last 32 bits are an IPv4 address.
 const COMPATIBLE: (Ipv6Addr, u8) = (Ipv6Addr::UNSPECIFIED, 96);
 
-/// 6to4 holds it in the 32 bits behind this.
+/// The prefix of 6to4: the next 32 bits are an IPv4 address.
 const SIX_TO_FOUR: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16);
 
-/// Teredo holds the client's, inverted, in the last 32 bits.
+/// The prefix of Teredo: the last 32 bits are the client's IPv4 address, inverted.
 const TEREDO: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32);
 
-/// Where global unicast addresses are.
+/// The prefix of global unicast addresses.
 const GLOBAL: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// What an address is when it is not public; `None` for a public one.
+/// Describes an address that is not public; `None` for a public one.
 pub(super) fn not_public(address: IpAddr) -> Option<&'static str> {
     match address.to_canonical() {
         IpAddr::V4(address) => v4(address),
@@ -69,7 +68,7 @@ pub(super) fn not_public(address: IpAddr) -> Option<&'static str> {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to through a translator or a tunnel; `None` where there is none.
+/// The IPv4 address to which an IPv6 address leads through a translator or a tunnel, if any.
 pub(super) fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     let bits = address.to_bits();

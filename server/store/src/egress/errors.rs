@@ -1,4 +1,4 @@
-//! Why a fetch failed, in words for the function's author. No URL is in them: it may hold what others must not see.
+//! Translates failures of fetches for guests. Messages have no URL, because a URL may contain secrets.
 
 use crate::limits::FETCH_CONNECT_TIMEOUT;
 use orama_runtime::limits::FETCH_HEADERS_MAX;
@@ -6,12 +6,12 @@ use orama_runtime::services::{ErrorCode, ServiceError};
 use std::error::Error;
 use std::io;
 
-/// An error of our own on its way through the HTTP client.
+/// The node's own error, passed through the HTTP client.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(super) struct Denied(pub(super) ServiceError);
 
-/// Finds the cause that says most.
+/// Finds the most informative cause.
 pub(super) fn explain(error: &reqwest::Error) -> ServiceError {
     let mut told = None;
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
@@ -19,7 +19,7 @@ pub(super) fn explain(error: &reqwest::Error) -> ServiceError {
         if let Some(Denied(denied)) = cause.downcast_ref() {
             return denied.clone();
         }
-        // The innermost one is the nearest to what happened.
+        // The innermost cause is the most precise.
         told = words(cause).or(told);
         next = cause.source();
     }
@@ -31,7 +31,7 @@ pub(super) fn explain(error: &reqwest::Error) -> ServiceError {
         return ServiceError::new(ErrorCode::DeadlineExceeded, message);
     }
     if error.is_builder() {
-        return ServiceError::invalid("the request cannot be sent as it is");
+        return ServiceError::invalid("the request is not valid HTTP");
     }
     ServiceError::unavailable(if error.is_connect() { "cannot connect" } else { "the connection failed" })
 }
@@ -87,7 +87,7 @@ fn words(cause: &(dyn Error + 'static)) -> Option<ServiceError> {
 }
 
 fn of_io(error: &io::Error) -> Option<ServiceError> {
-    // What stands in an `io::Error` is not its source.
+    // The error inside of an `io::Error` is not its `source`.
     if let Some(inner) = error.get_ref()
         && let Some(told) = words(inner)
     {

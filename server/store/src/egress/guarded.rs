@@ -1,5 +1,5 @@
-//! Addresses that guests reach only where the operator names host and port: this machine's own, and those of the node's
-//! servers.
+//! Guarded addresses: this machine's own and those of the node's servers. Guests reach them only where the operator names host
+//! and port.
 
 use super::resolver::{LookUp, on_a_thread};
 use crate::limits::{SERVER_NAMES_EVERY, SERVER_NAMES_REMEMBERED};
@@ -19,8 +19,8 @@ pub(super) type IsOwn = fn(IpAddr) -> bool;
 const NOBODYS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
-/// Asks the system, so that an address counts from the moment the machine has it: a socket can be bound to the machine's
-/// own addresses alone, those that only its routes make local included.
+/// Asks the system at each call, so that a new address counts at once. A socket can be bound only to the machine's own addresses,
+/// including those that only a route makes local.
 pub(super) fn is_own(address: IpAddr) -> bool {
     let address = address.to_canonical();
     if address.is_loopback() || address.is_unspecified() {
@@ -29,14 +29,14 @@ pub(super) fn is_own(address: IpAddr) -> bool {
     if !can_bind(address) {
         return false;
     }
-    // With `ip_nonlocal_bind` the system binds to any address; then its interfaces say which are its own.
+    // With `ip_nonlocal_bind` the system binds to any address, so the list of interfaces decides.
     let binds_any =
         NOBODYS.iter().any(|nobodys| nobodys.is_ipv4() == address.is_ipv4() && can_bind(*nobodys));
     !binds_any || is_of_an_interface(address)
 }
 
-/// Whether the system lets a socket be bound to an address. What it does not decide, such as for want of descriptors, counts
-/// as yes.
+/// Whether a socket can be bound to an address. If the system cannot tell, for example for lack of descriptors, the answer is
+/// yes.
 fn can_bind(address: IpAddr) -> bool {
     match UdpSocket::bind((address, 0)) {
         Ok(_) => true,
@@ -62,9 +62,9 @@ fn is_of_an_interface(address: IpAddr) -> bool {
 pub(super) struct Servers {
     addresses: HashSet<IpAddr>,
     names: Vec<String>,
-    /// What the names resolved to, and when they did so last.
+    /// The addresses of the names, each with the time when it was last resolved.
     resolved: RwLock<HashMap<IpAddr, Instant>>,
-    /// The names were resolved once.
+    /// Whether the names were resolved at least once.
     known: OnceCell<()>,
 }
 
@@ -83,20 +83,19 @@ impl Servers {
         servers
     }
 
-    /// Whether an address is that of a server. Every port counts: beside the one that is configured, a server has ports for
-    /// its cluster.
+    /// Whether an address belongs to a server, on any port: besides the configured port, a server has ports for its cluster.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.addresses.contains(&address) || self.resolved.read().contains_key(&address)
     }
 
-    /// Waits until the names were resolved once.
+    /// Waits until the names were resolved at least once.
     pub(super) async fn known(&self, look_up: &LookUp) {
         self.known.get_or_init(|| self.resolve(look_up)).await;
     }
 
-    /// Resolves the names. Those that do not resolve keep the addresses that they had, and so do those that a name server
-    /// gives in turns.
+    /// Resolves the names. Earlier addresses of a name are kept for some time, because it may not resolve, or because a name
+    /// server may rotate addresses.
     async fn resolve(&self, look_up: &LookUp) {
         for name in &self.names {
             let found = on_a_thread(Arc::clone(look_up), name.clone(), 0, ()).await;
@@ -114,7 +113,7 @@ impl Servers {
     }
 }
 
-/// Resolves the names of servers again and again, as long as somebody asks.
+/// Resolves the names of servers periodically until the list is dropped.
 pub(super) async fn keep_resolved(servers: Weak<Servers>, look_up: LookUp) {
     while let Some(servers) = servers.upgrade().filter(|servers| !servers.names.is_empty()) {
         if servers.known.initialized() {

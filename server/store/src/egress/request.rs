@@ -1,4 +1,4 @@
-//! What a guest asks for, checked, and what a redirect makes of it.
+//! Checks a guest's request, and derives the next request from a redirect.
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,8 +10,8 @@ use orama_runtime::services::{ErrorCode, FetchRequest, ServiceError};
 use reqwest::{Client, Response};
 use url::Url;
 
-/// Headers that belong to the connection, or follow from the URL and the body. A guest that chose them could make two
-/// requests of one, or be answered by another host than the one that was checked.
+/// Headers that belong to the connection, or follow from the URL and the body. With them, a guest could smuggle a second request,
+/// or address another host than the checked one.
 const NOT_FOR_GUESTS: [HeaderName; 11] = [
     header::HOST,
     header::CONTENT_LENGTH,
@@ -26,12 +26,12 @@ const NOT_FOR_GUESTS: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Words in the names of headers that hold credentials, such as `Authorization`, `Cookie`, `X-API-Key` and `X-Auth-Token`.
-/// Another origin does not get them.
+/// Words in names of headers with credentials, such as `Authorization`, `Cookie`, `X-API-Key` and `X-Auth-Token`. They are not
+/// sent to another origin.
 const CREDENTIAL_WORDS: [&str; 9] =
     ["auth", "cookie", "key", "token", "secret", "password", "credential", "signature", "session"];
 
-/// Headers that go with the body.
+/// Headers that describe the body.
 const OF_THE_BODY: [HeaderName; 5] = [
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
@@ -40,11 +40,11 @@ const OF_THE_BODY: [HeaderName; 5] = [
     header::CONTENT_DISPOSITION,
 ];
 
-/// Methods that guests may write in small letters, as browsers let them.
+/// Methods that guests may write in lower case, as in browsers.
 const WELL_KNOWN: [Method; 7] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
 
-/// One request on the way to an answer.
+/// A request, updated by redirects.
 #[derive(Debug)]
 pub(super) struct Hop {
     pub(super) url: Url,
@@ -54,7 +54,7 @@ pub(super) struct Hop {
 }
 
 impl Hop {
-    /// Checks what a guest asks for. No message repeats more of it than a header's name or the method.
+    /// Checks a guest's request. Messages repeat at most the name of a header or the method.
     pub(super) fn first(request: FetchRequest) -> Result<Self, ServiceError> {
         let FetchRequest { method, url, headers, body } = request;
         if url.len() > FETCH_URL_MAX_BYTES {
@@ -76,22 +76,22 @@ impl Hop {
     }
 
     pub(super) async fn send(&self, client: &Client) -> Result<Response, reqwest::Error> {
-        // Users and passwords in the URL become a header there; one of the guest's own wins.
+        // A user and password in the URL become a header, unless the guest sets that header itself.
         let request = client.request(self.method.clone(), self.url.clone()).headers(self.headers.clone());
         let request = match (self.body.is_empty(), has_a_body(&self.method)) {
             (false, _) => request.body(self.body.clone()),
-            // Many servers refuse these methods when nothing is said of the body (RFC 9110, 8.6).
+            // Many servers refuse these methods without Content-Length (RFC 9110, 8.6).
             (true, true) => request.header(header::CONTENT_LENGTH, 0),
             (true, false) => request,
         };
         request.send().await
     }
 
-    /// Becomes the next request where an answer is a redirect; `false` where it is the end. As browsers do: after 303
-    /// the body is not sent again, nor is that of a POST after 301 and 302; another origin sees no credentials.
+    /// Follows a redirect: changes into the next request and returns `true`. Returns `false` for any other answer. As in
+    /// browsers, a 303 becomes a GET, and so does a POST after 301 and 302. Another origin gets no credentials.
     ///
     /// # Errors
-    /// When the answer leads to what is no `http` or `https` URL.
+    /// If the answer redirects to something else than an `http` or `https` URL.
     pub(super) fn redirect(&mut self, status: StatusCode, answer: &HeaderMap) -> Result<bool, ServiceError> {
         let drops_body = match status {
             StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => self.method == Method::POST,
@@ -102,7 +102,7 @@ impl Hop {
         let Some(location) = answer.get(header::LOCATION) else { return Ok(false) };
         let next = std::str::from_utf8(location.as_bytes()).ok().and_then(|text| self.url.join(text).ok());
         let next = next.ok_or_else(|| {
-            ServiceError::new(ErrorCode::Unavailable, "the server redirects to what is no URL")
+            ServiceError::new(ErrorCode::Unavailable, "the server redirects to an invalid URL")
         })?;
         if next.as_str().len() > FETCH_URL_MAX_BYTES {
             return Err(too_large(format!(
@@ -124,7 +124,7 @@ impl Hop {
 }
 
 impl Hop {
-    /// Whether a server may get the request twice (RFC 9110, 9.2.2).
+    /// Whether the method is idempotent (RFC 9110, 9.2.2).
     pub(super) fn is_idempotent(&self) -> bool {
         matches!(self.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
     }
@@ -158,11 +158,11 @@ fn method_of(text: &str) -> Result<Method, ServiceError> {
     if let Some(known) = WELL_KNOWN.iter().find(|known| known.as_str().eq_ignore_ascii_case(text)) {
         return Ok(known.clone());
     }
-    // CONNECT asks for a tunnel, which would go anywhere.
+    // CONNECT opens a tunnel, which could lead anywhere.
     let method = Method::from_bytes(text.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
     method.ok_or_else(|| {
         let shown: String = text.chars().take(20).collect();
-        ServiceError::invalid(format!("{shown:?} is no method that can be sent"))
+        ServiceError::invalid(format!("{shown:?} is not a method that can be sent"))
     })
 }
 
@@ -180,7 +180,7 @@ fn headers_of(given: Vec<(String, String)>) -> Result<HeaderMap, ServiceError> {
     for (name, value) in given {
         let shown = || name.chars().take(60).collect::<String>();
         let parsed = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| ServiceError::invalid(format!("{:?} is no name of a header", shown())))?;
+            .map_err(|_| ServiceError::invalid(format!("{:?} is not a valid name of a header", shown())))?;
         if NOT_FOR_GUESTS.contains(&parsed) {
             return Err(ServiceError::invalid(format!(
                 "the header {parsed} cannot be set; it follows from the URL, the body or the connection"
@@ -188,9 +188,7 @@ fn headers_of(given: Vec<(String, String)>) -> Result<HeaderMap, ServiceError> {
         }
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| {
             // The value may be a secret.
-            ServiceError::invalid(format!(
-                "the value of the header {parsed} has a character that none may have"
-            ))
+            ServiceError::invalid(format!("the value of the header {parsed} has an invalid character"))
         })?;
         headers.append(parsed, value);
     }

@@ -1,5 +1,5 @@
-//! Looks host names up and lets only those addresses through that guests may connect to. What is let through is what is
-//! connected to, so a name that changes its mind wins nothing.
+//! Resolves host names and returns only addresses that guests may connect to. The connection uses the returned addresses without
+//! a second lookup, so a name that changes meanwhile (DNS rebinding) gains nothing.
 
 use super::Shared;
 use super::errors::Denied;
@@ -13,12 +13,12 @@ use tokio::sync::{Semaphore, oneshot};
 /// The addresses of a name, with a port. Blocks.
 pub(super) type LookUp = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
-/// As every program of the machine does it: hosts file, name servers, and whatever else it is set up for.
+/// The system's resolver: hosts file, name servers, and whatever else is configured.
 pub(super) fn system_look_up(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     (name, port).to_socket_addrs().map(Iterator::collect)
 }
 
-/// Looks up for one namespace and one port.
+/// The resolver of one namespace and one port.
 pub(super) struct Guarded {
     shared: Weak<Shared>,
     of_namespace: Arc<Semaphore>,
@@ -44,7 +44,10 @@ impl Resolve for Guarded {
                 Arc::clone(&shared.look_ups).acquire_owned().await.map_err(|_| stopping())?,
             );
             let found = on_a_thread(Arc::clone(&shared.look_up), name.to_owned(), port, places).await;
-            let found = found.map_err(|problem| {
+            let found = found.map_err(|error| {
+                // "failed to lookup address information: Name or service not known": the end is enough.
+                let text = error.to_string();
+                let problem = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
                 Denied(ServiceError::unavailable(format!("cannot resolve host {name}: {problem}")))
             })?;
             let mut denied = None;
@@ -58,7 +61,7 @@ impl Resolve for Guarded {
             match denied {
                 Some(error) if allowed.is_empty() => Err(Denied(error).into()),
                 _ if allowed.is_empty() => {
-                    let message = format!("cannot resolve host {name}: it has no address");
+                    let message = format!("cannot resolve host {name}: the name has no address");
                     Err(Denied(ServiceError::new(ErrorCode::Unavailable, message)).into())
                 }
                 _ => Ok(Box::new(allowed.into_iter()) as Addrs),
@@ -67,29 +70,21 @@ impl Resolve for Guarded {
     }
 }
 
-/// A thread of its own: a look-up cannot be ended early, and waits as long as the slowest name server lets it. Its
-/// places are taken until it has ended, whoever still waits for it.
+/// Resolves on a thread of its own, because a lookup cannot be cancelled and may wait for a slow name server. Its permits are
+/// held until it has ended, even if its caller stopped waiting.
 pub(super) async fn on_a_thread(
     look_up: LookUp,
     name: String,
     port: u16,
     places: impl Send + 'static,
-) -> Result<Vec<SocketAddr>, String> {
+) -> io::Result<Vec<SocketAddr>> {
     let (answer, answered) = oneshot::channel();
     let looking = move || {
         let found = look_up(&name, port);
         drop(places);
-        // Nobody waits any more when the fetch has ended.
+        // There is no receiver if the fetch has ended.
         let _ = answer.send(found);
     };
-    std::thread::Builder::new().name("look-up".to_owned()).spawn(looking).map_err(|e| e.to_string())?;
-    match answered.await {
-        Ok(Ok(found)) => Ok(found),
-        // "failed to lookup address information: Name or service not known": the end says it all.
-        Ok(Err(error)) => {
-            let text = error.to_string();
-            Err(text.strip_prefix("failed to lookup address information: ").unwrap_or(&text).to_owned())
-        }
-        Err(_) => Err("the look-up failed".to_owned()),
-    }
+    std::thread::Builder::new().name("look-up".to_owned()).spawn(looking)?;
+    answered.await.unwrap_or_else(|_| Err(io::Error::other("the lookup failed")))
 }

@@ -1,4 +1,4 @@
-//! Takes an answer, as far as it is not too large.
+//! Reads answers within their limits.
 
 use super::errors;
 use bytes::BytesMut;
@@ -6,7 +6,7 @@ use orama_runtime::limits::{FETCH_HEADERS_MAX, FETCH_HEADERS_MAX_BYTES, FETCH_RE
 use orama_runtime::services::{ErrorCode, FetchResponse, ServiceError};
 use reqwest::Response;
 
-/// Reads an answer to its end. A part of a body is never a success.
+/// Reads an answer to its end. A truncated body is an error.
 pub(super) async fn read(mut response: Response) -> Result<FetchResponse, ServiceError> {
     let too_large = |what: &str| {
         let message = format!(
@@ -31,7 +31,7 @@ pub(super) async fn read(mut response: Response) -> Result<FetchResponse, Servic
             (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
         })
         .collect();
-    // What a server announces is no reason to set it all aside.
+    // A server's Content-Length is not trusted, so it does not determine the allocation.
     let mut body = BytesMut::with_capacity(capacity.min(64 << 10));
     while let Some(chunk) = response.chunk().await.map_err(|error| errors::explain(&error))? {
         if body.len() + chunk.len() > FETCH_RESPONSE_MAX_BYTES {

@@ -1,4 +1,4 @@
-//! Whether a request went over a kept connection: such a one may have been closed by its server in the meantime.
+//! Detects whether a request used a kept connection, which its server may have closed meanwhile.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ tokio::task_local! {
     static CONNECTED: Cell<bool>;
 }
 
-/// Runs a request; the second value says whether a new connection was begun for it.
+/// Runs a request. The second value tells whether a new connection was opened for it.
 pub(super) async fn watched<T>(request: impl Future<Output = T>) -> (T, bool) {
     CONNECTED
         .scope(Cell::new(false), async {
@@ -16,9 +16,9 @@ pub(super) async fn watched<T>(request: impl Future<Output = T>) -> (T, bool) {
         .await
 }
 
-/// Told by the HTTP client, on the request's task, when it connects.
+/// A hook that the HTTP client calls, on the request's task, when it connects.
 pub(super) fn connecting<R>(request: R) -> R {
-    // A connection that nobody watches is begun by a request that has ended.
+    // Without a watcher, the connection was opened by a request that has ended.
     let _ = CONNECTED.try_with(|connected| connected.set(true));
     request
 }

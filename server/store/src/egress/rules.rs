@@ -1,4 +1,4 @@
-//! Where guests may connect to.
+//! The rules for targets that guests may connect to.
 
 use super::addresses::{embedded, not_public};
 use super::guarded::{IsOwn, Servers};
@@ -10,14 +10,14 @@ use url::{Host, Url};
 
 pub(super) struct Rules {
     pub(super) allow: Vec<EgressTarget>,
-    /// Wins over `allow`.
+    /// Takes precedence over `allow`.
     pub(super) deny: Vec<EgressTarget>,
     pub(super) is_own: IsOwn,
     pub(super) servers: Arc<Servers>,
 }
 
 impl Rules {
-    /// The host and the port of a URL. An address in it is checked here, as nobody will look it up.
+    /// The host and the port of a URL. An address in the URL is checked here, because it is not resolved.
     pub(super) fn target<'a>(&self, url: &'a Url) -> Result<(&'a str, u16), ServiceError> {
         let incomplete = || ServiceError::invalid("the URL has no host");
         let port = url.port_or_known_default().ok_or_else(incomplete)?;
@@ -29,9 +29,9 @@ impl Rules {
         Ok((url.host_str().ok_or_else(incomplete)?, port))
     }
 
-    /// Whether guests may connect to an address, under the name that it was looked up by.
+    /// Checks that guests may connect to an address; `name` is the name that was resolved to it.
     pub(super) fn check(&self, name: Option<&str>, address: IpAddr, port: u16) -> Result<(), ServiceError> {
-        // What a packet to this address may reach in the end.
+        // All addresses that a packet to this address may reach.
         let reached = [Some(address), embedded(address).map(IpAddr::V4)].into_iter().flatten();
         let mut covering = self.allow.iter().filter(|entry| entry.covers(name, address, port)).peekable();
         let denied = |what: &str, then: &str| {

@@ -1,4 +1,4 @@
-//! Targets that the operator names in `egress.allow` and `egress.deny`.
+//! The entries of `egress.allow` and `egress.deny`.
 
 use ipnet::IpNet;
 use std::fmt;
@@ -11,15 +11,15 @@ use url::Host;
 #[derive(Clone, PartialEq, Eq)]
 pub struct EgressTarget {
     target: Target,
-    /// Any when it is not given.
+    /// Any port if it is not given.
     port: Option<u16>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 enum Target {
-    /// Whatever this name resolves to; in lower case, without a dot at its end.
+    /// All addresses of this name, in lower case without a dot at its end.
     Name(String),
-    /// Every host whose address is in this network.
+    /// All addresses in this network.
     Net(IpNet),
 }
 
@@ -27,7 +27,7 @@ impl FromStr for EgressTarget {
     type Err = String;
 
     /// # Errors
-    /// A message that names the entry and what is accepted.
+    /// A message with the entry and the accepted forms.
     fn from_str(entry: &str) -> Result<Self, String> {
         parse(entry).ok_or_else(|| {
             format!(
@@ -53,7 +53,7 @@ fn parse(entry: &str) -> Option<EgressTarget> {
             (host, Some(port.parse().ok().filter(|port| digits && *port > 0)?))
         }
     };
-    // As URLs have them, so that both are normalised alike. Brackets are of IPv6 alone.
+    // Parsed like the host of a URL, so that both are normalised alike. Only IPv6 addresses have brackets.
     let target = match Host::parse(host).ok()? {
         Host::Ipv4(address) => net(address.into()),
         Host::Ipv6(address) => net(address.into()),
@@ -69,13 +69,13 @@ fn parse(entry: &str) -> Option<EgressTarget> {
     Some(EgressTarget { target, port })
 }
 
-/// A name may end with the dot of the root, which changes nothing of it.
+/// Removes the dot of the root at the end of a name.
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
 impl EgressTarget {
-    /// Whether the entry covers this address and port, looked up by this name; `None` where the URL has the address itself.
+    /// Whether the entry covers an address and port. `name` is the name that was resolved; `None` if the URL has the address.
     pub(super) fn covers(&self, name: Option<&str>, address: IpAddr, port: u16) -> bool {
         let covers = match &self.target {
             Target::Name(own) => name.is_some_and(|name| without_dot(name).eq_ignore_ascii_case(own)),
@@ -84,7 +84,7 @@ impl EgressTarget {
         covers && self.port.is_none_or(|own| own == port)
     }
 
-    /// Whether the entry names one host with one port. Only such an entry opens this machine or a backend.
+    /// Whether the entry names exactly one host and one port. Only such an entry opens a guarded address.
     pub(super) fn is_exact(&self) -> bool {
         let is_one_host = match &self.target {
             Target::Name(_) => true,

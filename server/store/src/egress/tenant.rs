@@ -1,4 +1,4 @@
-//! What one namespace has of guests' HTTP: its connections and its share.
+//! One namespace's part of `http_fetch`: its connections and its share of the limits.
 
 use super::Shared;
 use super::resolver::Guarded;
@@ -17,18 +17,17 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::util::MapRequestLayer;
 
-/// What a server is told where the guest says nothing of its own.
+/// The `User-Agent` if the guest does not set one.
 const USER_AGENT: &str = concat!("orama-functions/", env!("CARGO_PKG_VERSION"));
 
 pub(super) struct Tenant {
-    /// Fetches under way.
+    /// Bounds concurrent fetches.
     running: Semaphore,
-    /// Names being looked up.
+    /// Bounds concurrent lookups of names.
     look_ups: Arc<Semaphore>,
-    /// One for each host and port, so that the number of unused connections is bounded, and so that the look-up of a name
-    /// knows the port.
+    /// One client for each host and port, so that idle connections are bounded and the resolver knows the port.
     clients: Mutex<HashMap<(String, u16), Client>>,
-    /// It keeps the tenants.
+    /// The owner of all tenants.
     shared: Weak<Shared>,
 }
 
@@ -42,17 +41,17 @@ impl Tenant {
         }
     }
 
-    /// A place for one more fetch, beside one of the node's. What one namespace has may not exceed what is left for the
-    /// others, so that there is room for each of them.
+    /// Takes a permit for a fetch, in addition to one of the node. A namespace may not have more than is left for the others, so
+    /// that there is always room for each of them.
     pub(super) fn place<'a>(&'a self, node: &'a Semaphore) -> Result<[SemaphorePermit<'a>; 2], ServiceError> {
         let own = self.running.try_acquire().map_err(|_| {
             ServiceError::unavailable(format!(
-                "this namespace has {FETCHES_PER_NAMESPACE} fetches under way, which is the most; try again when some have ended"
+                "this namespace has {FETCHES_PER_NAMESPACE} concurrent fetches, which is the maximum; try again when some have ended"
             ))
         })?;
         let busy = || {
             ServiceError::unavailable(
-                "too many fetches are under way on this node; try again when some have ended",
+                "this node has too many concurrent fetches; try again when some have ended",
             )
         };
         let under_way = FETCHES_PER_NAMESPACE - self.running.available_permits();
@@ -62,7 +61,7 @@ impl Tenant {
         Ok([own, node.try_acquire().map_err(|_| busy())?])
     }
 
-    /// The client for a host and port, with the connections that are open to it.
+    /// The client of a host and port, with its open connections.
     pub(super) fn client(&self, host: &str, port: u16) -> Result<Client, ServiceError> {
         let key = (host.to_owned(), port);
         if let Some(client) = self.clients.lock().get(&key) {
@@ -71,13 +70,13 @@ impl Tenant {
         self.fresh_client(host, port)
     }
 
-    /// A client for a host and port that has no connection yet; it replaces the one before.
+    /// Replaces the client of a host and port by one without connections.
     pub(super) fn fresh_client(&self, host: &str, port: u16) -> Result<Client, ServiceError> {
         let key = (host.to_owned(), port);
         let client = self.build(port)?;
         let mut clients = self.clients.lock();
         if clients.len() >= FETCH_HOSTS_PER_NAMESPACE {
-            // Those in use live on until their fetches end.
+            // Connections in use stay open until their fetches end.
             clients.clear();
         }
         clients.insert(key, client.clone());
@@ -88,7 +87,7 @@ impl Tenant {
         let stopping = || ServiceError::unavailable("the node is stopping");
         let shared = self.shared.upgrade().ok_or_else(stopping)?;
         let failed = |error: &dyn std::fmt::Display| {
-            tracing::error!(%error, "a client for guests' HTTP could not be made");
+            tracing::error!(%error, "the HTTP client of a namespace could not be created");
             ServiceError::new(ErrorCode::Internal, "the node failed to fetch; its log tells why")
         };
         let tls = tls::own(shared.tls().map_err(|error| failed(&error))?);
@@ -96,7 +95,7 @@ impl Tenant {
         Client::builder()
             .dns_resolver(Arc::new(resolver))
             .tls_backend_preconfigured(tls)
-            // A proxy would look names up and connect in our place; what the environment says is for the operator's tools.
+            // No proxy, because it would resolve and connect in place of the node. Proxy variables are for the operator's tools.
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(USER_AGENT)

@@ -1,4 +1,4 @@
-//! TLS of guests' HTTP.
+//! The TLS configuration of `http_fetch`.
 
 use rustls::client::Resumption;
 use rustls::crypto::ring::default_provider;
@@ -6,13 +6,13 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use std::sync::Arc;
 
-/// Sessions remembered of one host, to resume them.
+/// Sessions of one host that are kept for resumption.
 const SESSIONS: usize = 8;
 
-/// The protocols offered, the best first. Some services speak HTTP/2 alone.
+/// The offered protocols, preferred first. Some services support only HTTP/2.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// A configuration that trusts what this machine trusts. Reads some hundred files, for milliseconds.
+/// A configuration with the machine's trust store. Reads some hundred files, which takes milliseconds.
 pub fn config() -> Result<ClientConfig, rustls::Error> {
     let builder = || {
         ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -30,14 +30,14 @@ pub fn config() -> Result<ClientConfig, rustls::Error> {
     Ok(config)
 }
 
-/// A configuration that trusts nothing, for clients that speak plain HTTP.
+/// A configuration without trusted certificates, for clients that use only plain HTTP.
 pub fn no_trust() -> Result<ClientConfig, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()?;
     Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-/// [`config`] for one tenant: sessions that one made are not resumed by another.
+/// [`config`] for one tenant: tenants do not share sessions.
 pub(super) fn own(config: &ClientConfig) -> ClientConfig {
     let mut config = config.clone();
     config.resumption = Resumption::in_memory_sessions(SESSIONS);

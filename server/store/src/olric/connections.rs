@@ -1,6 +1,7 @@
-//! The connections to a cluster's nodes: opened when needed, shared, and replaced when they fail.
+//! The connections to a cluster's members: opened on first use, shared, and replaced when they fail.
 
 use super::{OlricError, Shape};
+use crate::causes::Problem;
 use crate::limits::{
     OLRIC_BUSY, OLRIC_CONNECT_TIMEOUT, OLRIC_CONNECTIONS, OLRIC_KEEPALIVE, OLRIC_TIMEOUT, OLRIC_TROUBLE,
 };
@@ -16,23 +17,23 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Probes of the kernel that may stay unanswered.
+/// Unanswered keep-alive probes after which the kernel closes a connection.
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// What is open to the nodes of one cluster.
+/// The open connections to a cluster.
 pub(super) struct Connections {
     addresses: Vec<Arc<str>>,
     login: RedisConnectionInfo,
     open: Mutex<Vec<Arc<Live>>>,
-    /// Nodes that could not be reached, or were late, and until when others are preferred.
+    /// Members that could not be reached or were late, with the time until which others are preferred.
     troubled: Mutex<HashMap<Arc<str>, Instant>>,
-    /// Whoever holds it opens a connection, and the others use that.
+    /// Held while a connection is opened, so that other callers wait for it instead of opening more.
     opening: tokio::sync::Mutex<()>,
-    /// The address from which the next connection is tried.
+    /// The address at which the next attempt starts.
     next: AtomicUsize,
 }
 
-/// An open connection. Those who use it hold it, so their number says how busy it is.
+/// An open connection. Its users hold it, so their number tells how busy it is.
 struct Live {
     address: Arc<str>,
     connection: MultiplexedConnection,
@@ -41,27 +42,27 @@ struct Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        // It would wait for all answers, and on a half-open connection none comes.
+        // Otherwise it would wait for all answers, which never arrive on a half-open connection.
         self.driver.abort();
     }
 }
 
-/// A connection among the open ones.
+/// The choice among the open connections.
 enum Found {
     Free(Arc<Live>),
-    /// All have much to do, and another one may be opened.
+    /// All are busy, and another one may be opened.
     Busy(Arc<Live>),
     None,
 }
 
 impl Connections {
     pub(super) fn new(at: &OlricAt) -> Self {
-        // Olric knows neither HELLO nor CLIENT.
+        // Olric supports neither HELLO nor CLIENT.
         let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
         if let Some(password) = &at.password {
             login = login.set_password(password.reveal());
         }
-        // Several nodes do not all begin with the same address.
+        // Random, so that nodes do not all start with the same address.
         let first = getrandom::u32().unwrap_or(0) as usize;
         Self {
             addresses: at.addresses.iter().map(|address| Arc::from(address.as_str())).collect(),
@@ -73,7 +74,7 @@ impl Connections {
         }
     }
 
-    /// Runs a command on the member, or on any node.
+    /// Runs a command on the given member, or on any.
     pub(super) async fn ask(
         &self,
         command: &Cmd,
@@ -82,7 +83,7 @@ impl Connections {
         until: Instant,
     ) -> Result<Value, OlricError> {
         let Ok(live) = timeout_at(until, self.take(member)).await else {
-            return Err(OlricError::Unreachable("no connection in time".to_owned()));
+            return Err(OlricError::Unreachable("the connection timed out".into()));
         };
         let live = live?;
         let mut connection = live.connection.clone();
@@ -96,10 +97,10 @@ impl Connections {
             }
             Ok(Err(error)) => {
                 self.close(&live);
-                Err(OlricError::Lost(reason(&error)))
+                Err(OlricError::Lost(reason(error)))
             }
             Err(_) => {
-                // Its other connections may be half open as well, and there may be no other way to notice.
+                // Its other connections may also be half open, and nothing else may reveal it.
                 self.open.lock().retain(|other| other.address != live.address);
                 self.trouble(&live.address);
                 Err(OlricError::Late)
@@ -108,14 +109,14 @@ impl Connections {
     }
 
     pub(super) async fn subscriber(&self) -> Result<(PubSubSink, PubSubStream), OlricError> {
-        let mut failure = OlricError::Unreachable("it has no address".to_owned());
+        let mut failure = OlricError::Unreachable("it has no address".into());
         for address in self.candidates() {
             let connected = async {
                 let stream = connect(&address).await?;
-                let opened = PubSub::new(&self.login, stream).await.map_err(|error| reason(&error))?;
+                let opened = PubSub::new(&self.login, stream).await.map_err(reason)?;
                 let (mut sink, stream) = opened.split();
-                let pong = sink.ping().await.map_err(|error| reason(&error))?;
-                said(pong, Shape::Pong).map_err(|error| error.to_string())?;
+                let pong = sink.ping().await.map_err(reason)?;
+                said(pong, Shape::Pong).map_err(Problem::of)?;
                 Ok((sink, stream))
             };
             match timeout(OLRIC_CONNECT_TIMEOUT, connected).await {
@@ -142,7 +143,7 @@ impl Connections {
         }
     }
 
-    /// The connection that has the least to do.
+    /// The least busy connection.
     fn find(&self, member: Option<&str>) -> Found {
         let mut open = self.open.lock();
         open.retain(|live| !live.driver.is_finished());
@@ -166,7 +167,7 @@ impl Connections {
             Some(member) if self.is_troubled(member) => Vec::new(),
             Some(member) => vec![Arc::from(member)],
         };
-        let mut failure = OlricError::Unreachable("it could not be reached a moment ago".to_owned());
+        let mut failure = OlricError::Unreachable("it could not be reached recently".into());
         for address in candidates {
             match timeout(OLRIC_CONNECT_TIMEOUT, self.open_to(&address)).await {
                 Ok(Ok(live)) => {
@@ -178,40 +179,39 @@ impl Connections {
                 failed => failure = self.failed(&address, failed.ok().and_then(Result::err)),
             }
             if member.is_some() {
-                // The others answer, so nothing else tells of it.
-                tracing::warn!(error = %failure, "a member of Olric's cluster is not reached under the address it announces");
+                // The other members answer, so nothing else reports this.
+                tracing::warn!(error = %failure, "a member of Olric's cluster cannot be reached at the address that it announces");
             }
         }
         Err(failure)
     }
 
-    /// A connection that has proved that somebody answers on it.
-    async fn open_to(&self, address: &Arc<str>) -> Result<Live, String> {
+    /// Opens a connection and checks that the member answers.
+    async fn open_to(&self, address: &Arc<str>) -> Result<Live, Problem> {
         let stream = connect(address).await?;
-        // The deadlines are ours.
+        // This file enforces deadlines itself.
         let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-        let (connection, driver) = MultiplexedConnection::new_with_config(&self.login, stream, config)
-            .await
-            .map_err(|error| reason(&error))?;
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&self.login, stream, config).await.map_err(reason)?;
         let mut live = Live { address: Arc::clone(address), connection, driver: tokio::spawn(driver) };
         let pong = live.connection.send_packed_command(&redis::cmd("PING")).await;
-        let pong = pong.map_err(|error| reason(&error))?;
-        said(pong, Shape::Pong).map_err(|error| error.to_string())?;
+        let pong = pong.map_err(reason)?;
+        said(pong, Shape::Pong).map_err(Problem::of)?;
         Ok(live)
     }
 
-    /// Nobody uses it any more who does not already.
+    /// Retires a connection: calls in progress finish, new ones do not use it.
     fn close(&self, live: &Arc<Live>) {
         self.open.lock().retain(|other| !Arc::ptr_eq(other, live));
     }
 
-    fn failed(&self, address: &Arc<str>, why: Option<String>) -> OlricError {
+    fn failed(&self, address: &Arc<str>, why: Option<Problem>) -> OlricError {
         self.trouble(address);
-        let why = why.unwrap_or_else(|| "no answer in time".to_owned());
-        OlricError::Unreachable(format!("{address}: {why}"))
+        let why = why.unwrap_or_else(|| "timed out".into());
+        OlricError::Unreachable(why.at(address))
     }
 
-    /// All addresses, each time from another one on; those in trouble at last.
+    /// All addresses, each time starting with another one; those that failed recently come last.
     fn candidates(&self) -> Vec<Arc<str>> {
         let mut addresses = self.addresses.clone();
         if !addresses.is_empty() {
@@ -234,10 +234,10 @@ impl Connections {
     }
 }
 
-async fn connect(address: &str) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    // The kernel notices when the other end is gone without a word, also on a connection that nobody uses.
+async fn connect(address: &str) -> Result<TcpStream, Problem> {
+    let stream = TcpStream::connect(address).await.map_err(Problem::of)?;
+    stream.set_nodelay(true).map_err(Problem::of)?;
+    // Keep-alive detects a vanished peer even on an idle connection.
     let kept = || -> rustix::io::Result<()> {
         sockopt::set_socket_keepalive(&stream, true)?;
         sockopt::set_tcp_keepidle(&stream, OLRIC_KEEPALIVE)?;
@@ -245,7 +245,7 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
         sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?;
         sockopt::set_tcp_user_timeout(&stream, OLRIC_TIMEOUT.as_millis() as u32)
     };
-    kept().map_err(|error| error.to_string())?;
+    kept().map_err(Problem::of)?;
     Ok(stream)
 }
 
@@ -260,12 +260,12 @@ fn said(value: Value, shape: Shape) -> Result<Value, OlricError> {
     }
 }
 
-/// Without what was received, which may be a tenant's.
-fn reason(error: &RedisError) -> String {
+/// The message without received data, which may belong to a tenant.
+fn reason(error: RedisError) -> Problem {
     match error.kind() {
-        ErrorKind::AuthenticationFailed => "it refused the password".to_owned(),
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "it sent what is no RESP".to_owned(),
-        ErrorKind::Io => error.to_string(),
-        kind => format!("{kind:?}"),
+        ErrorKind::AuthenticationFailed => "it refused the password".into(),
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => "its answer is not valid RESP".into(),
+        ErrorKind::Io => Problem::of(error),
+        kind => format!("{kind:?}").into(),
     }
 }

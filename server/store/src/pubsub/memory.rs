@@ -1,4 +1,4 @@
-//! Messages within one process.
+//! Pubsub within one process.
 
 use super::{Answer, PubSub, PubSubError, Received, Subscription};
 use crate::limits::PUBSUB_BACKLOG_MAX;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::future::{pending, ready};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// Topics of this process that somebody listens to.
+/// Topics with subscriptions.
 #[derive(Default)]
 pub struct MemoryPubSub {
     topics: Mutex<HashMap<String, broadcast::Sender<Bytes>>>,
@@ -17,7 +17,7 @@ pub struct MemoryPubSub {
 impl PubSub for MemoryPubSub {
     fn publish(&self, topic: &str, message: Bytes) -> Answer<'static, Result<(), PubSubError>> {
         let mut topics = self.topics.lock();
-        // An error says that the last listener has gone, and the topic goes with it.
+        // An error means that the last subscription was dropped, so the topic is removed.
         if topics.get(topic).is_some_and(|sender| sender.send(message).is_err()) {
             topics.remove(topic);
         }
@@ -41,7 +41,7 @@ impl Subscription for Listener {
             match self.0.recv().await {
                 Ok(message) => Received::Message(message),
                 Err(RecvError::Lagged(_)) => Received::Lagged,
-                // The sender goes with the whole pubsub: there is nothing to hear any more.
+                // The pubsub was dropped, so no message can arrive.
                 Err(RecvError::Closed) => pending().await,
             }
         })

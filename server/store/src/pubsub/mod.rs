@@ -1,5 +1,5 @@
-//! Messages between the parts of a node and between nodes. A message reaches those who are subscribed when it is sent, and is not
-//! stored.
+//! Pubsub between the parts of a node and between nodes. A message reaches the subscriptions that exist when it is published, and
+//! is not stored.
 
 use crate::causes::Cause;
 use bytes::Bytes;
@@ -11,34 +11,34 @@ pub mod olric;
 /// A future of this module's traits.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Why a message could not be published, or a topic not be subscribed to.
+/// Why publishing or subscribing failed.
 #[derive(Debug, thiserror::Error)]
 #[error("pubsub: {0}")]
 pub struct PubSubError(#[source] pub Cause);
 
 /// Sends bytes to all subscribers of a topic.
 ///
-/// Nothing is stored: what must not be lost is kept elsewhere, and a message only says that it is time to look.
+/// Nothing is stored. Data that must not be lost are kept elsewhere, and a message only announces them.
 /// Messages of one sender to one topic arrive in order, each once, unless the subscription reports that it lagged.
 pub trait PubSub: Send + Sync + 'static {
-    /// Publishes a message. That nobody is subscribed is not an error.
+    /// Publishes a message. It is not an error if there is no subscription.
     fn publish(&self, topic: &str, message: Bytes) -> Answer<'static, Result<(), PubSubError>>;
 
-    /// Subscribes. The subscription gets every message that is published after this call has returned.
+    /// Subscribes to a topic. The subscription receives every message that is published after this call has returned.
     fn subscribe(&self, topic: &str) -> Answer<'static, Result<Box<dyn Subscription>, PubSubError>>;
 }
 
-/// What a subscription receives.
+/// An item of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Received {
     /// A message.
     Message(Bytes),
-    /// Messages were lost: the receiver was too slow, or the connection to the others broke for a while.
+    /// Messages were lost, because the receiver was too slow or the connection broke.
     Lagged,
 }
 
-/// One listener. Dropping it ends the subscription.
+/// A subscription. Dropping it ends it.
 pub trait Subscription: Send {
-    /// The next message. Dropping the future loses none.
+    /// Returns the next message. The future is cancel-safe.
     fn next(&mut self) -> Answer<'_, Received>;
 }

@@ -1,8 +1,7 @@
-//! Messages between nodes, over an Olric cluster.
+//! Pubsub between nodes, over an Olric cluster.
 //!
-//! One connection listens for all subscriptions of the node. When it breaks, or stays silent when it is tried, another one is
-//! opened, everything is subscribed to anew, and each subscription is told that it may have lost messages. One more connection
-//! publishes.
+//! One connection receives for all subscriptions of the node. If it breaks or does not answer a probe, another one is opened, all
+//! channels are subscribed to again, and each subscription is told that it may have lost messages. Another connection publishes.
 
 use super::{Answer, PubSub, PubSubError, Received, Subscription};
 use crate::breaker::{Breaker, retry_pause};
@@ -21,10 +20,10 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Subscriptions that may wait for their turn; a node makes a handful in its life.
+/// Subscriptions that wait to be made; a node makes only a handful.
 const REQUESTS_MAX: usize = 64;
 
-/// The topics of one cluster of nodes, on an Olric cluster that others may use as well.
+/// The topics of one cluster of nodes, on an Olric cluster that other clusters may share.
 pub struct OlricPubSub {
     olric: Olric,
     prefix: String,
@@ -32,7 +31,7 @@ pub struct OlricPubSub {
     requests: mpsc::Sender<Request>,
 }
 
-/// A channel that is to be subscribed to, and whom to tell when it is.
+/// A channel to subscribe to, and the receiver of the confirmation.
 struct Request {
     channel: String,
     done: oneshot::Sender<()>,
@@ -43,12 +42,12 @@ struct Topics(Mutex<HashMap<String, Topic>>);
 
 struct Topic {
     sender: broadcast::Sender<Received>,
-    /// Whether the connection that there is now has confirmed it.
+    /// Whether the current connection has confirmed it.
     is_subscribed: bool,
 }
 
 impl OlricPubSub {
-    /// Begins to listen. Names in Olric begin with the cluster's. It ends when this is dropped.
+    /// Starts to receive. Names of channels begin with the cluster's name. Ends when it is dropped.
     #[must_use]
     pub fn new(olric: Olric, cluster: &str) -> Self {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
@@ -57,7 +56,7 @@ impl OlricPubSub {
         Self { olric, prefix: format!("{cluster}/"), topics, requests }
     }
 
-    /// Whether Olric answers now. Blocks.
+    /// Checks that Olric answers. Blocks.
     ///
     /// # Errors
     /// [`OlricError`].
@@ -65,7 +64,7 @@ impl OlricPubSub {
         self.olric.backplane().block_on(self.olric.check())
     }
 
-    /// The circuit of this cluster.
+    /// The circuit breaker of the cluster.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         self.olric.breaker()
@@ -82,14 +81,14 @@ impl PubSub for OlricPubSub {
         let mut command = redis::cmd("PUBLISH");
         command.arg(format!("{}{topic}", self.prefix)).arg(&message[..]);
         let sent = self.olric.backplane().spawn(async move {
-            // Once: it may have arrived although the answer did not.
+            // Sent only once: it may have arrived although its answer did not.
             let answer = olric.ask(&command, Shape::Number, Again::Never, Instant::now() + OLRIC_TIMEOUT);
             answer.await.map(drop).map_err(failed)
         });
         Box::pin(async move { sent.await.map_err(failed)? })
     }
 
-    /// Also while Olric is down: then the subscription is told as soon as messages arrive that it lost those before.
+    /// Succeeds even while Olric is down: the subscription then reports lost messages when the first one arrives.
     fn subscribe(&self, topic: &str) -> Answer<'static, Result<Box<dyn Subscription>, PubSubError>> {
         let channel = format!("{}{topic}", self.prefix);
         let mut receiver = self.topics.listen(&channel);
@@ -101,7 +100,7 @@ impl PubSub for OlricPubSub {
                 subscribed.await.ok()
             };
             if let Ok(Some(())) = timeout(OLRIC_TIMEOUT, asked).await {
-                // What came before does not concern it.
+                // Earlier messages do not concern it.
                 receiver = receiver.resubscribe();
             }
             let listener: Box<dyn Subscription> = Box::new(Listener(receiver));
@@ -119,7 +118,7 @@ impl Subscription for Listener {
             match self.0.recv().await {
                 Ok(heard) => heard,
                 Err(RecvError::Lagged(_)) => Received::Lagged,
-                // The sender goes with the whole pubsub: there is nothing to hear any more.
+                // The pubsub was dropped, so no message can arrive.
                 Err(RecvError::Closed) => pending().await,
             }
         })
@@ -136,7 +135,7 @@ impl Topics {
         topic.sender.subscribe()
     }
 
-    /// Hands a message to its listeners. `false` when there are none, and no topic any more.
+    /// Delivers a message. Returns `false` if there are no subscriptions, and removes the topic.
     fn hand_over(&self, channel: &str, message: Bytes) -> bool {
         let mut topics = self.0.lock();
         let is_heard =
@@ -147,7 +146,7 @@ impl Topics {
         is_heard
     }
 
-    /// All channels that somebody listens to, none of which is subscribed to on a new connection.
+    /// All channels with subscriptions, marked as not confirmed for a new connection.
     fn begin(&self) -> Vec<String> {
         let mut topics = self.0.lock();
         topics.retain(|_, topic| topic.sender.receiver_count() > 0);
@@ -159,19 +158,19 @@ impl Topics {
         self.0.lock().get(channel).is_none_or(|topic| topic.is_subscribed)
     }
 
-    /// Messages arrive from now on. Who listened before may have lost some.
+    /// Marks a channel as confirmed. Existing subscriptions may have lost messages.
     fn subscribed(&self, channel: &str, have_lagged: bool) {
         if let Some(topic) = self.0.lock().get_mut(channel) {
             topic.is_subscribed = true;
             if have_lagged {
-                // Without listeners there is nobody to tell.
+                // Fails only without subscriptions.
                 let _ = topic.sender.send(Received::Lagged);
             }
         }
     }
 }
 
-/// Keeps a connection that listens, until nobody can ask for a subscription any more.
+/// Keeps a receiving connection open until the pubsub is dropped.
 async fn listen(olric: Olric, topics: Arc<Topics>, mut inbox: mpsc::Receiver<Request>) {
     let mut failures = 0;
     loop {
@@ -185,20 +184,22 @@ async fn listen(olric: Olric, topics: Arc<Topics>, mut inbox: mpsc::Receiver<Req
                 tracing::warn!(
                     backend = olric.breaker().name(),
                     why,
-                    "the connection that listens is replaced"
+                    "the receiving connection failed and is replaced"
                 );
                 if begun.elapsed() > OLRIC_PING_EVERY {
                     failures = 0;
                 }
             }
-            Err(error) => tracing::debug!(backend = olric.breaker().name(), %error, "cannot listen"),
+            Err(error) => {
+                tracing::debug!(backend = olric.breaker().name(), %error, "cannot open a receiving connection")
+            }
         }
         failures += 1;
         sleep(retry_pause(failures)).await;
     }
 }
 
-/// Listens on one connection until it fails. `Ok` when nobody can ask any more.
+/// Receives on one connection until it fails. `Ok` when the pubsub was dropped.
 async fn serve(
     sink: PubSubSink,
     mut stream: PubSubStream,
@@ -210,7 +211,7 @@ async fn serve(
         while let Some(message) = stream.next().await {
             let channel = message.get_channel_name();
             if !topics.hand_over(channel, Bytes::copy_from_slice(message.get_payload_bytes())) {
-                // When there is no room it comes again with the next message.
+                // If there is no room, the next message for the channel repeats it.
                 let _ = unused.try_send(channel.to_owned());
             }
         }
@@ -227,7 +228,7 @@ async fn serve(
                 request = inbox.recv() => {
                     let Some(Request { channel, done }) = request else { return Ok(()) };
                     if topics.is_subscribed(&channel) {
-                        // What was sent before is here before the answer to this.
+                        // Messages that were sent earlier arrive before this answer.
                         answered(commands.ping::<Value>()).await?;
                     } else {
                         subscribe(&mut commands, &channel).await?;
@@ -235,11 +236,11 @@ async fn serve(
                     }
                     // Then `heard` has its turn.
                     tokio::task::yield_now().await;
-                    // It may have given up.
+                    // The caller may have given up.
                     let _ = done.send(());
                 }
                 Some(channel) = unheard.recv() => {
-                    // Somebody may listen to it again.
+                    // There may be a new subscription.
                     if !topics.0.lock().contains_key(&channel) {
                         answered(commands.unsubscribe(&channel)).await?;
                     }
@@ -255,7 +256,7 @@ async fn serve(
         }
     };
     tokio::select! {
-        // All that has arrived is handed over before anything else is done.
+        // All messages that have arrived are delivered first.
         biased;
         failed = tokio::task::unconstrained(heard) => failed,
         ended = subscribed => ended,
@@ -270,8 +271,8 @@ async fn subscribe(commands: &mut PubSubSink, channel: &str) -> Result<(), &'sta
 async fn answered<T>(asked: impl Future<Output = redis::RedisResult<T>>) -> Result<T, &'static str> {
     match timeout(OLRIC_TIMEOUT, asked).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err("it refused or ended"),
-        Err(_) => Err("it did not answer in time"),
+        Ok(Err(_)) => Err("the connection was refused or ended"),
+        Err(_) => Err("the probe timed out"),
     }
 }
 

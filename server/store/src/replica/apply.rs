@@ -5,7 +5,7 @@ use super::entry::{Entry, Position};
 use super::{Applied, ReplicaError};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-/// Why entries were not applied; nothing of them was.
+/// Why entries were not applied. None of them was.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApplyError {
     /// The entries do not fit the replica's rows.
@@ -21,7 +21,7 @@ impl From<rusqlite::Error> for ApplyError {
     }
 }
 
-/// Where the copy is; `None` when it has nothing yet.
+/// The replica's position; `None` if it is empty.
 pub(super) fn position(c: &Connection) -> rusqlite::Result<Option<Position>> {
     c.execute_batch(&format!(
         "CREATE TABLE IF NOT EXISTS {POSITION} (one INTEGER PRIMARY KEY CHECK (one = 1), gen INTEGER NOT NULL,
@@ -33,9 +33,9 @@ pub(super) fn position(c: &Connection) -> rusqlite::Result<Option<Position>> {
     .optional()
 }
 
-/// Where the copy will be when the transaction is committed.
+/// Sets the position of the replica within the transaction.
 pub(super) fn set_position(t: &Transaction<'_>, position: &Position) -> rusqlite::Result<()> {
-    // Not shared, so there is no trigger on it.
+    // This table is not shared, so it has no trigger.
     t.prepare_cached(&format!(
         "INSERT OR REPLACE INTO {POSITION} (one, gen, id, layout) VALUES (1, ?1, ?2, ?3)"
     ))?
@@ -43,7 +43,7 @@ pub(super) fn set_position(t: &Transaction<'_>, position: &Position) -> rusqlite
     Ok(())
 }
 
-/// Applies entries that follow the copy's position, all or none.
+/// Applies entries after the replica's position, all or none.
 pub(super) fn entries(
     connection: &mut Connection,
     from: &Position,

@@ -1,14 +1,14 @@
-//! Notes what a transaction changes, row by row, as SQL that makes the same of an equal database.
+//! Captures the changes of a transaction, row by row, as SQL that has the same effect on an equal database.
 //!
-//! TEMP triggers on the writer's connection see every row: of cascades too, and of REPLACE, as `recursive_triggers` is on. Each
-//! statement has the row's values as literals, so that it means the same wherever it runs.
+//! TEMP triggers on the writer's connection see every row, including rows changed by cascades, and by REPLACE because
+//! `recursive_triggers` is on. Each statement has the row's values as literals, so it means the same on every node.
 
 use super::ReplicaError;
 use super::entry::Change;
 use rusqlite::Connection;
 use std::fmt::Write;
 
-/// A table of the copy that is the copy's own.
+/// A table that belongs to the replica itself.
 pub(super) const POSITION: &str = "orama_position";
 
 /// A table and its columns.
@@ -18,7 +18,7 @@ pub(super) struct Table {
     key: Vec<String>,
 }
 
-/// Tables that are shared: all but the copy's own and SQLite's.
+/// The shared tables: all but the replica's own and SQLite's internal ones.
 pub(super) fn tables(c: &Connection) -> rusqlite::Result<Vec<Table>> {
     let mut names = c.prepare(
         "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> ?1",
@@ -38,7 +38,7 @@ pub(super) fn tables(c: &Connection) -> rusqlite::Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// Makes the triggers, for the tables that are there now.
+/// Creates the triggers for all current tables.
 pub(super) fn install(c: &Connection) -> Result<(), ReplicaError> {
     c.execute_batch(
         "PRAGMA recursive_triggers = ON;
@@ -59,18 +59,18 @@ pub(super) fn install(c: &Connection) -> Result<(), ReplicaError> {
     Ok(())
 }
 
-/// Forgets what was noted.
+/// Drops the captured changes.
 pub(super) fn clear(c: &Connection) -> rusqlite::Result<()> {
     c.execute_batch("DELETE FROM temp.orama_changes")
 }
 
-/// Whether changes are noted: not while those of other nodes are applied.
+/// Switches capturing on or off. It is off while entries of other nodes are applied.
 pub(super) fn set(c: &Connection, is_on: bool) -> rusqlite::Result<()> {
     c.prepare_cached("UPDATE temp.orama_capture SET is_on = ?1")?.execute([is_on])?;
     Ok(())
 }
 
-/// What was changed since [`clear`], in order.
+/// The changes captured since [`clear`], in order.
 pub(super) fn changes(c: &Connection) -> rusqlite::Result<Vec<Change>> {
     let mut statement = c.prepare_cached("SELECT tbl, sql FROM temp.orama_changes ORDER BY n")?;
     let rows = statement.query_map([], |row| Ok(Change { table: row.get(0)?, sql: row.get(1)? }))?;
@@ -85,7 +85,8 @@ fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-/// An expression whose value is the literal of a value. SQL cannot say a text with NUL in it, and quote() would cut it.
+/// A SQL expression that evaluates to the literal of a value. No literal can express a text with NUL, and quote() would truncate
+/// it.
 fn literal(value: &str) -> String {
     format!(
         "CASE WHEN typeof({value}) = 'text' AND instr({value}, char(0)) > 0 \
@@ -93,7 +94,7 @@ fn literal(value: &str) -> String {
     )
 }
 
-/// An expression of texts and values in turn.
+/// Builds a SQL expression from alternating texts and values.
 #[derive(Default)]
 struct Expression(String);
 
@@ -168,7 +169,7 @@ impl Table {
         statement
     }
 
-    /// The row that was there before.
+    /// A WHERE clause that selects the row by its old key.
     fn row(&self, statement: &mut Expression) {
         for (index, column) in self.key.iter().enumerate() {
             let word = if index == 0 { " WHERE" } else { " AND" };

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 use tempfile::NamedTempFile;
 
-/// Brings a backup to a file beside the copy.
+/// Downloads a backup to a file beside the replica.
 pub(super) async fn fetch(
     client: RqliteClient,
     mut file: File,
@@ -25,13 +25,13 @@ pub(super) async fn fetch(
     client.backup(sink, deadline).await
 }
 
-/// A file for a backup, which goes away by itself.
+/// A temporary file for a backup, which is deleted when it is dropped.
 pub(super) fn file(beside: &Path) -> Result<NamedTempFile, ReplicaError> {
     let folder = beside.parent().unwrap_or(Path::new("."));
     tempfile::Builder::new().prefix(".copy-").tempfile_in(folder).map_err(unavailable)
 }
 
-/// Where a backup is in the log of a stream.
+/// The position of a backup in the log of a stream.
 pub(super) fn position(backup: &Path, stream: &str) -> Result<Option<Position>, ReplicaError> {
     let source = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let last = source
@@ -46,14 +46,14 @@ pub(super) fn position(backup: &Path, stream: &str) -> Result<Option<Position>, 
     Ok(Some(Position { generation, id, schema }))
 }
 
-/// Puts the tables of a backup in place of the copy's, in one step for those who read it.
+/// Replaces the tables of the replica by those of a backup, in one step for readers.
 pub(super) fn replace(
     connection: &mut Connection,
     backup: &Path,
     steps: &[&str],
     position: &Position,
 ) -> Result<(), ApplyError> {
-    // Neither can be done within a transaction.
+    // Neither is possible within a transaction.
     connection.pragma_update(None, "foreign_keys", false)?;
     let attached = connection.execute("ATTACH DATABASE ?1 AS backup", [backup.to_string_lossy()]);
     let replaced = attached.map_err(ApplyError::from).and_then(|_| {
@@ -95,7 +95,7 @@ fn fill(connection: &mut Connection, steps: &[&str], position: &Position) -> Res
     Ok(())
 }
 
-/// Whether any table of a database counts its row ids.
+/// Whether a database has the table of AUTOINCREMENT sequences.
 fn has_sequence(c: &Connection, schema: &str) -> rusqlite::Result<bool> {
     let sql = format!("SELECT EXISTS (SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence')");
     c.query_row(&sql, [], |row| row.get(0))

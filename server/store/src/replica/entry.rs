@@ -1,22 +1,22 @@
-//! Entries of the log: what one commit changed, as text.
+//! Log entries: the changes of one commit, as text.
 
 use std::collections::BTreeSet;
 
 /// The first word of every entry.
 const MAGIC: &str = "orama1";
 
-/// Where a copy is in the log.
+/// A position in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Position {
-    /// How many commits there were; 0 before the first one.
+    /// The number of commits; 0 before the first one.
     pub(super) generation: i64,
-    /// The last one's id.
+    /// The id of the last commit.
     pub(super) id: String,
-    /// Which layout the tables have: how many steps of their schema were taken.
+    /// The layout of the tables: the number of migrations that were run.
     pub(super) schema: usize,
 }
 
-/// A statement that changes one row, or, without a table, the layout.
+/// A statement that changes one row, or the layout if it has no table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) table: String,
@@ -42,7 +42,7 @@ impl Entry {
         self.changes.iter().map(|change| change.table.as_str()).collect::<BTreeSet<_>>().into_iter()
     }
 
-    /// Reads the text of an entry; `None` for what is none.
+    /// Parses the text of an entry. `None` if it is not valid.
     pub(super) fn read(generation: i64, id: &str, text: &str) -> Option<Self> {
         let (schema, mut rest) = read_schema(text)?;
         let mut changes = Vec::new();
@@ -57,7 +57,7 @@ impl Entry {
     }
 }
 
-/// The layout after an entry, and the text of its changes.
+/// Parses the layout after an entry. Also returns the text of its changes.
 pub(super) fn read_schema(text: &str) -> Option<(usize, &str)> {
     let (head, rest) = text.split_once('\n')?;
     let schema = head.strip_prefix(MAGIC)?.strip_prefix(' ')?;

@@ -1,45 +1,45 @@
-//! Why shared data cannot be changed.
+//! Errors of changes to shared data.
 
 use crate::causes::Cause;
 use crate::limits::PLATFORM_COMMIT_MAX_BYTES;
 
-/// Why data that all nodes share cannot be changed now.
+/// Why shared data cannot be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicaError {
-    /// Nothing was stored, and nothing will be.
+    /// Nothing was stored, and nothing will be stored later.
     #[error("database.platform: {0}; nothing was stored")]
     Unavailable(#[source] Cause),
-    /// The change may be stored, now or later.
+    /// The change may be stored already, or may be stored later.
     #[error("database.platform: {0}; it is not known whether it was stored")]
     Unknown(#[source] Cause),
-    /// Another node runs a newer version.
+    /// A newer version has changed the schema.
     #[error(
         "database.platform: the data of {stream} have layout {found}, which a newer version made, and this one knows {known}; \
          update this node"
     )]
     Newer {
-        /// Which data.
+        /// The stream.
         stream: &'static str,
-        /// Steps of the schema that were taken.
+        /// Number of migrations that were run.
         found: usize,
-        /// Those that this version knows.
+        /// Number of migrations that this version knows.
         known: usize,
     },
-    /// A change is larger than it may be.
+    /// A change is too large.
     #[error(
         "database.platform: a change has more than {PLATFORM_COMMIT_MAX_BYTES} bytes; nothing was stored"
     )]
     TooLarge,
-    /// A table whose rows cannot be told apart cannot be shared.
+    /// A shared table has no primary key to identify its rows.
     #[error("table {0:?} has no primary key")]
     NoKey(String),
-    /// The copy's own file.
+    /// The file of the replica.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
 }
 
 impl ReplicaError {
-    /// The message for the client that asked for the change. It names no server.
+    /// The message for the client that requested the change. It names no server.
     #[must_use]
     pub fn words(&self) -> &'static str {
         match self {
@@ -48,9 +48,9 @@ impl ReplicaError {
                  before you try again"
             }
             Self::Newer { .. } => {
-                "this node is older than the platform's data and cannot change them; nothing was stored"
+                "this node runs an older version than the platform database and cannot change it; nothing was stored; the operator must update the node"
             }
-            _ => "the platform's database cannot be changed now; nothing was stored; try again soon",
+            _ => "the platform database cannot be changed now; nothing was stored; try again soon",
         }
     }
 

@@ -1,4 +1,4 @@
-//! The log in rqlite: appended to by whoever knows its end, read by all.
+//! The log in rqlite. A node that knows its end can append to it; all nodes read it.
 
 use super::entry::{self, Change, Entry, Position};
 use crate::breaker::retry_pause;
@@ -11,14 +11,14 @@ use crate::limits::{
 use crate::rqlite::{Level, Options, RqliteClient, RqliteError, Statement, Value};
 use std::time::Instant;
 
-/// Every so many commits the log is made shorter.
+/// The log is truncated every so many commits.
 const TRIM_EVERY: i64 = 64;
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS orama_log (stream TEXT NOT NULL, gen INTEGER NOT NULL, id TEXT NOT NULL, \
     node TEXT NOT NULL, at_ms INTEGER NOT NULL, changes TEXT NOT NULL, PRIMARY KEY (stream, gen))";
 
-/// Fails by a constraint of `orama_log` unless commit ?2 is the last one and has the id ?3: then the id is NULL, or the
-/// generation is taken. At the very beginning there is no commit.
+/// Violates a constraint of `orama_log` unless commit ?2 is the last one and has the id ?3: otherwise the id is NULL or the
+/// generation is taken. An empty log has no commit.
 const APPEND: &str = "INSERT INTO orama_log (stream, gen, id, node, at_ms, changes) VALUES (?1, ?2 + 1, \
     CASE WHEN (SELECT id FROM orama_log WHERE stream = ?1 AND gen = ?2) = ?3 \
     OR (?2 = 0 AND NOT EXISTS (SELECT 1 FROM orama_log WHERE stream = ?1)) THEN ?4 END, ?5, ?6, ?7)";
@@ -26,34 +26,34 @@ const APPEND: &str = "INSERT INTO orama_log (stream, gen, id, node, at_ms, chang
 const TRIM: &str = "DELETE FROM orama_log WHERE stream = ?1 AND (gen <= ?2 OR gen <= (SELECT max(gen) FROM \
     (SELECT gen, sum(octet_length(changes)) OVER (ORDER BY gen DESC) AS total FROM orama_log WHERE stream = ?1) WHERE total > ?3))";
 
-/// Commits from ?2 on: that one without its changes, and of the others as many as fit, at least one.
+/// Commits from ?2 on: the first one without its changes, then as many as fit, at least one.
 const PULL: &str = "SELECT gen, id, CASE WHEN gen > ?2 THEN changes ELSE '' END FROM \
     (SELECT gen, id, changes, sum(octet_length(changes)) OVER (ORDER BY gen) - octet_length(changes) AS before FROM \
     (SELECT gen, id, changes FROM orama_log WHERE stream = ?1 AND gen >= ?2 ORDER BY gen LIMIT ?3)) \
     WHERE before <= ?4 OR gen <= ?2 + 1 ORDER BY gen";
 
-/// What there is behind a position.
+/// The result of reading the log after a position.
 #[derive(Debug)]
 pub(super) enum Pulled {
-    /// The position is in the log, and these commits follow, perhaps none.
+    /// The position is in the log, and these commits follow; there may be none.
     Entries(Vec<Entry>),
-    /// The log has nothing at all.
+    /// The log is empty.
     Empty,
-    /// The position is not in the log, or it was made shorter since: the copy has to be made anew.
+    /// The position is not in the log, or was truncated: the replica must be rebuilt.
     Elsewhere,
 }
 
-/// What came of an append.
+/// The result of an append.
 #[derive(Debug)]
 pub(super) enum Appended {
     Yes,
-    /// Another commit was first; perhaps it only made sure that this one never comes.
+    /// Another commit was first. It may be the empty one that takes the place of this one.
     Conflict,
-    /// Certainly not.
+    /// It certainly was not and will not be appended.
     No(RqliteError),
-    /// It cannot be said.
+    /// The outcome is unknown.
     Unknown(RqliteError),
-    /// A statement failed in rqlite that did not fail here.
+    /// A statement failed in rqlite that succeeded on the replica.
     Diverged(String),
 }
 
@@ -61,11 +61,11 @@ pub(super) enum Appended {
 pub(super) struct Log {
     client: RqliteClient,
     stream: &'static str,
-    /// Who wrote an entry, for people.
+    /// The node that wrote an entry, for people.
     node: String,
 }
 
-/// What is appended.
+/// An entry to be appended.
 pub(super) struct Batch {
     pub(super) id: String,
     pub(super) schema: usize,
@@ -87,21 +87,21 @@ impl Log {
         &self.client
     }
 
-    /// Makes the table if there is none.
+    /// Creates the table if there is none.
     pub(super) async fn create(&self, deadline: Instant) -> Result<(), RqliteError> {
         let options = Options { rewrites: false, ..Options::default() };
         self.client.execute(&[Statement::new(CREATE, [])], &options, deadline).await.map(drop)
     }
 
-    /// Appends behind a position, and finds out what came of it when rqlite does not say.
+    /// Appends an entry after a position. If rqlite does not answer, determines the outcome.
     pub(super) async fn append(&self, position: &Position, batch: Batch, deadline: Instant) -> Appended {
         let own = batch.id.clone();
-        // Time to find out is kept back.
+        // Reserves time to determine the outcome.
         let begun = Instant::now();
         let first = deadline.checked_sub(PLATFORM_RESOLVE_TIME).filter(|first| *first > begun);
         match self.send(position, batch, first.unwrap_or(deadline)).await {
             Appended::Unknown(error) => self.resolve(position, &own, error, deadline).await,
-            // One that rqlite's nodes sent to each other twice meets itself.
+            // If rqlite's servers forwarded it twice, the second copy meets the first.
             Appended::Conflict => match self.is_own(position, &own, deadline).await {
                 Ok(true) => Appended::Yes,
                 Ok(false) => Appended::Conflict,
@@ -140,7 +140,7 @@ impl Log {
         let options = Options { transaction: true, rewrites: false, ..Options::default() };
         match self.client.execute(&statements, &options, deadline).await {
             Ok(replies) if replies.len() == statements.len() => Appended::Yes,
-            Ok(_) => Appended::Unknown(RqliteError::Protocol("not every statement was answered".to_owned())),
+            Ok(_) => Appended::Unknown(RqliteError::Protocol("the answer lacks a statement".into())),
             Err(RqliteError::Sql { index: 0, message })
                 if message.contains("constraint failed: orama_log.") =>
             {
@@ -152,8 +152,8 @@ impl Log {
         }
     }
 
-    /// Takes the place of a commit that may or may not come: either that succeeds, and it never will, or the place is taken,
-    /// and the log says by whom.
+    /// Writes an empty entry at the place of a commit with an unknown outcome. If that succeeds, the commit will never be
+    /// applied. Otherwise the place is taken, and the log tells by which commit.
     async fn resolve(
         &self,
         position: &Position,
@@ -174,7 +174,7 @@ impl Log {
                 },
                 Appended::No(RqliteError::Refused(_)) => {}
                 Appended::No(later) | Appended::Unknown(later) => error = later,
-                Appended::Diverged(message) => error = RqliteError::Protocol(message),
+                Appended::Diverged(message) => error = RqliteError::Protocol(message.into()),
             }
             let pause = retry_pause(retry).min(deadline.saturating_duration_since(Instant::now()));
             tokio::time::sleep(pause).await;
@@ -182,21 +182,21 @@ impl Log {
         Appended::Unknown(error)
     }
 
-    /// Whether the commit behind a position, which is there, is this one.
+    /// Whether the commit after a position is this one.
     async fn is_own(&self, position: &Position, own: &str, deadline: Instant) -> Result<bool, RqliteError> {
         let params = [Value::Text(self.stream.to_owned()), Value::Integer(position.generation + 1)];
         let options = Options { level: Level::Strong, ..Options::default() };
         let select = Statement::new("SELECT id FROM orama_log WHERE stream = ?1 AND gen = ?2", params);
         let rows = self.client.query(&[select], &options, deadline).await?;
-        // It may have been made shorter since, and then that was long ago.
+        // The log may have been truncated since, which means that this was long ago.
         let id = rows.first().and_then(|rows| rows.values.first()).and_then(|row| row.first());
         match id {
             Some(Value::Text(id)) => Ok(id == own),
-            _ => Err(RqliteError::Unknown("the log was cut off meanwhile".to_owned())),
+            _ => Err(RqliteError::Unknown("the log was truncated meanwhile".into())),
         }
     }
 
-    /// What follows a position. What it says of a position that is not there is certain only when the level is.
+    /// Reads the log after a position. That a position is missing is certain only at a consistency level that guarantees it.
     pub(super) async fn pull(
         &self,
         position: &Position,
@@ -212,7 +212,7 @@ impl Log {
         ];
         let options = Options { level, reply_max_bytes: REPLY_MAX_BYTES, ..Options::default() };
         let rows = self.client.query(&[Statement::new(PULL, params)], &options, deadline).await?;
-        let damaged = || RqliteError::Protocol("the log of the platform's data is damaged".to_owned());
+        let damaged = || RqliteError::Protocol("the log of the platform database is damaged".into());
         let mut entries = Vec::new();
         let mut is_known = from == 0;
         for row in rows.into_iter().flat_map(|rows| rows.values) {
@@ -248,5 +248,5 @@ impl Log {
     }
 }
 
-/// More than one answer can have: a commit, in JSON.
+/// Maximum size of an answer: a commit in JSON.
 const REPLY_MAX_BYTES: usize = 256 << 20;

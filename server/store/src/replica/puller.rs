@@ -10,10 +10,10 @@ use std::sync::Weak;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-/// How often it is looked whether the copy is still there, and tried to listen anew.
+/// How often the puller checks that the database is in use, and tries to subscribe again.
 const LISTEN_EVERY: Duration = Duration::from_secs(1);
 
-/// The pause after a copy could not be made anew.
+/// The pause after a failed rebuild of the replica.
 const COPY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until the database is dropped. Blocks.
@@ -30,10 +30,10 @@ pub(super) fn run(database: &Weak<Database>, kicks: &Receiver<()>) {
             Ok(()) => told = None,
             Err(error) => {
                 let stream = replica.layout.stream;
-                // Once for each kind of cause, not twice a second: a server that is down is refused, or not asked, in turns.
+                // Logged once for each kind of cause and not twice a second: the kinds alternate while a server is down.
                 let kind = std::mem::discriminant(&error);
                 if told.replace(kind) != Some(kind) {
-                    tracing::warn!(stream, %error, "changes of other nodes cannot be read; this node answers from its replica");
+                    tracing::warn!(stream, %error, "changes of other nodes cannot be read; this node answers from its replica, which may be stale");
                 }
             }
         }
@@ -57,19 +57,19 @@ fn look(database: &Database, replica: &Replica) -> Result<(), super::ReplicaErro
             }
             Pulled::Entries(entries) => {
                 let mut connection = database.writer().lock();
-                // Whoever held the connection may have taken them meanwhile.
+                // Whoever held the connection may have applied them meanwhile.
                 if replica.state.lock().position == seen {
                     replica.apply(&mut connection, &entries)?;
                     replica.kick();
                 }
                 return Ok(());
             }
-            // A leader that was deposed and does not know it yet may say so too.
+            // A deposed leader that does not know it yet may also answer so.
             Pulled::Empty | Pulled::Elsewhere => match replica.pull(Level::Strong, deadline)? {
                 Pulled::Entries(_) => return Ok(()),
                 Pulled::Empty => {
                     return Err(super::unavailable(
-                        "rqlite has none of the platform's data any more; restore it from a backup",
+                        "rqlite has lost the platform database; restore it from a backup",
                     ));
                 }
                 Pulled::Elsewhere => {
@@ -88,7 +88,7 @@ fn look(database: &Database, replica: &Replica) -> Result<(), super::ReplicaErro
     copied
 }
 
-/// Listens to what other nodes say until the database is dropped.
+/// Receives announcements of other nodes until the database is dropped.
 pub(super) async fn listen(database: Weak<Database>) {
     let mut subscription = None;
     loop {
@@ -101,7 +101,7 @@ pub(super) async fn listen(database: Weak<Database>) {
         let Some(listener) = &mut subscription else {
             match pubsub.subscribe(&topic).await {
                 Ok(listener) => subscription = Some(listener),
-                // Without it changes are seen half a second later.
+                // Without announcements, changes are seen up to half a second later.
                 Err(_) => tokio::time::sleep(LISTEN_EVERY).await,
             }
             continue;

@@ -13,7 +13,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// The pause between two tries to begin.
+/// The pause between two attempts to start.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// See [`Database::open_shared`].
@@ -53,14 +53,14 @@ pub(crate) fn open(
     std::thread::Builder::new()
         .name(format!("copy-{}", layout.stream))
         .spawn(move || puller::run(&pulled, &kicks))
-        .map_err(|error| unavailable(format!("cannot start a thread: {error}")))?;
+        .map_err(|error| unavailable(format!("cannot start the thread of the replica: {error}")))?;
     backplane.spawn(puller::listen(listening));
     Ok(database)
 }
 
-/// Opens the file. A copy that cannot be read to its end is an error.
+/// Opens the file. A replica that cannot be read to its end is an error.
 fn open_copy(dir: &Path, path: &Path) -> Result<(Connection, Option<Position>), SqliteError> {
-    // What is not in it is in rqlite.
+    // Commits that it loses are in rqlite.
     let writer = Database::open_writer(dir, path, Durability::Process)?;
     let found: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
@@ -85,7 +85,7 @@ fn remove(path: &Path) -> Result<(), SqliteError> {
     Ok(())
 }
 
-/// Catches up, or, where the copy can be used as it is, gives up soon.
+/// Catches up with the log. Gives up early if the replica can be used as it is.
 fn begin(database: &Database, needs_rqlite: bool) -> Result<(), SqliteError> {
     let Some(replica) = database.replica() else { return Ok(()) };
     let patience = if needs_rqlite { PLATFORM_FIRST_START_PATIENCE } else { PLATFORM_START_PATIENCE };
@@ -100,7 +100,7 @@ fn begin(database: &Database, needs_rqlite: bool) -> Result<(), SqliteError> {
             if needs_rqlite {
                 return Err(error.into());
             }
-            tracing::warn!(stream = replica.layout.stream, %error, "the node starts with the replica that it has");
+            tracing::warn!(stream = replica.layout.stream, %error, "rqlite does not answer; the node starts with its replica, which may be stale");
             return Ok(());
         }
         std::thread::sleep(PAUSE);
@@ -136,7 +136,7 @@ fn catch_up(database: &Database, replica: &Replica, deadline: Instant) -> Result
     }
 }
 
-/// Takes the steps that are missing, unless another node does so at the same time.
+/// Runs the missing migrations, unless another node runs them at the same time.
 fn migrate(replica: &Replica, position: Position, deadline: Instant) -> Result<(), ReplicaError> {
     let steps = replica.layout.steps;
     let missing = steps.iter().skip(position.schema);
@@ -144,12 +144,12 @@ fn migrate(replica: &Replica, position: Position, deadline: Instant) -> Result<(
         missing.map(|step| Change { table: String::new(), sql: (*step).to_owned() }).collect::<Vec<_>>();
     let batch = Batch::new(steps.len(), changes);
     match replica.append(position, batch, deadline) {
-        // It is pulled like another node's.
+        // Applied like a log entry of another node.
         Appended::Yes | Appended::Conflict => Ok(()),
         Appended::No(error) => Err(unavailable(error)),
         Appended::Unknown(error) => Err(ReplicaError::Unknown(error.into())),
         Appended::Diverged(message) => {
-            Err(unavailable(format!("the tables of {} cannot be made: {message}", replica.layout.stream)))
+            Err(unavailable(format!("the tables of {} cannot be migrated: {message}", replica.layout.stream)))
         }
     }
 }

@@ -1,43 +1,44 @@
-//! Why a call to rqlite failed, and whether it may have been applied.
+//! Errors of calls to rqlite, which tell whether a write may have been applied.
 
 use crate::breaker::Refused;
+use crate::causes::Problem;
 
-/// Why a call failed, and what that says about a write.
+/// Why a call failed, and whether a write may have been applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RqliteError {
     /// Nothing was sent.
-    #[error("rqlite is not asked: {0}")]
+    #[error("rqlite was not called: {0}")]
     Refused(#[from] Refused),
     /// No address could be connected to, or none knows a leader: certainly not applied.
     #[error("rqlite cannot be reached: {0}")]
-    Unreachable(String),
-    /// The deadline passed, the connection broke, or rqlite failed meanwhile: it may have been applied, or still may be.
-    #[error("rqlite did not answer as it should: {0}")]
-    Unknown(String),
-    /// A statement is wrong, or broke a constraint. In a transaction, nothing was applied.
+    Unreachable(#[source] Problem),
+    /// The deadline passed, the connection broke, or rqlite failed: the write may have been applied, or may be applied later.
+    #[error("rqlite did not confirm the call: {0}")]
+    Unknown(#[source] Problem),
+    /// A statement is not valid or violates a constraint. In a transaction, nothing was applied.
     #[error("rqlite: {message}")]
     Sql {
-        /// Which statement, from 0.
+        /// The index of the statement, from 0.
         index: usize,
-        /// What SQLite said.
+        /// SQLite's message.
         message: String,
     },
-    /// The user, the password or what the user may do: certainly not applied.
-    #[error("rqlite does not accept the user and the password, or the user may not do this")]
+    /// The user, the password or the user's permissions: certainly not applied.
+    #[error("rqlite refuses the user or the password, or the user lacks a permission for this call")]
     Unauthorized,
-    /// The request cannot be sent, or was not understood: certainly not applied.
-    #[error("rqlite cannot take this request: {0}")]
-    Invalid(String),
-    /// The answer is larger than it may be. A write was applied.
+    /// The request cannot be sent, or rqlite refused it: certainly not applied.
+    #[error("rqlite cannot process this request: {0}")]
+    Invalid(#[source] Problem),
+    /// The answer is too large. A write was applied.
     #[error("rqlite's answer has more than {0} bytes")]
     TooLarge(usize),
-    /// The answer cannot be read: a write may have been applied.
-    #[error("what answered is not rqlite, or another version of it: {0}")]
-    Protocol(String),
+    /// The answer cannot be parsed: a write may have been applied.
+    #[error("the answer is not from rqlite, or from an unsupported version: {0}")]
+    Protocol(#[source] Problem),
 }
 
 impl RqliteError {
-    /// Whether a transaction that ended so was certainly not applied, and never will be.
+    /// Whether a transaction with this error was certainly not applied and never will be.
     #[must_use]
     pub fn is_certainly_not_applied(&self) -> bool {
         match self {
@@ -50,7 +51,7 @@ impl RqliteError {
         }
     }
 
-    /// Whether rqlite is not there or not well, rather than the call wrong: later it may succeed.
+    /// Whether the cause is rqlite's state and not the call, so that a later call may succeed.
     #[must_use]
     pub fn is_about_rqlite(&self) -> bool {
         match self {

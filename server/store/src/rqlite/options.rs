@@ -1,18 +1,18 @@
-//! How a call is made.
+//! The options of a call.
 
 use std::time::Duration;
 
-/// How fresh a read is.
+/// The consistency level of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Level {
-    /// What the node that was asked has: also when it is cut off from the others.
+    /// The state of the server that is called, which may be cut off from the others.
     None,
-    /// What the leader has, which may have been deposed without knowing it yet.
+    /// The state of the leader, which may have been deposed without knowing it yet.
     #[default]
     Weak,
-    /// Nothing older than the call: the leader makes sure that it is the leader.
+    /// Linearizable: the leader verifies that it is the leader.
     Linearizable,
-    /// The same, through the log of all nodes.
+    /// Linearizable, through the log of the cluster.
     Strong,
 }
 
@@ -27,19 +27,19 @@ impl Level {
     }
 }
 
-/// How a call is made.
+/// The options of a call.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// For reads.
+    /// The consistency of reads.
     pub level: Level,
-    /// All or nothing; reads see one state.
+    /// Whether the statements are one transaction.
     pub transaction: bool,
     /// Whether rqlite replaces `random()`, `date('now')` and the like by values, so that all of its nodes store the same, and
     /// returns the rows of RETURNING.
     pub rewrites: bool,
-    /// How long SQLite may run one statement.
+    /// Timeout of one statement on the server.
     pub statement_timeout: Option<Duration>,
-    /// Bytes of the answer at most.
+    /// Maximum size of the answer, in bytes.
     pub reply_max_bytes: usize,
 }
 

@@ -169,7 +169,7 @@ async fn faults_on_the_way_are_told_apart() {
     let mut refused = false;
     for _ in 0..100 {
         match execute(&nobody, "x").await.unwrap_err() {
-            RqliteError::Unreachable(words) => assert!(words.contains("127.0.0.1:1"), "{words}"),
+            RqliteError::Unreachable(words) => assert!(words.to_string().contains("127.0.0.1:1"), "{words}"),
             RqliteError::Refused(_) => refused = true,
             other => panic!("{other:?}"),
         }

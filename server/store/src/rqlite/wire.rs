@@ -1,6 +1,7 @@
-//! rqlite's JSON: statements on the way there, answers on the way back, both exact.
+//! Encodes statements as rqlite's JSON and decodes its answers, without loss.
 
 use super::{RqliteError, Value};
+use crate::causes::Problem;
 use serde::de;
 use serde_json::value::RawValue;
 use std::fmt::{self, Write};
@@ -8,9 +9,9 @@ use std::fmt::{self, Write};
 /// A statement and its parameters, `?1` first.
 #[derive(Clone, PartialEq)]
 pub struct Statement {
-    /// One statement. Where the caller has checked them, several can be in one text, without parameters.
+    /// The text. It may have several statements if the caller has checked them and there are no parameters.
     pub sql: String,
-    /// Text that [`is_taken_for_blob`] and numbers that are not finite cannot be sent.
+    /// The parameters. Text for which [`is_taken_for_blob`] holds, and numbers that are not finite, cannot be sent.
     pub params: Vec<Value>,
 }
 
@@ -28,7 +29,7 @@ impl fmt::Debug for Statement {
     }
 }
 
-/// Whether rqlite would bind a text as a blob: it takes every text like `x'00ff'` for one.
+/// Whether rqlite would bind a text as a blob, as it does for every text like `x'00ff'`.
 #[must_use]
 pub fn is_taken_for_blob(text: &str) -> bool {
     let inner = text.trim().strip_prefix(['x', 'X']).and_then(|text| text.strip_prefix('\''));
@@ -37,32 +38,32 @@ pub fn is_taken_for_blob(text: &str) -> bool {
     })
 }
 
-/// What a statement that gives rows gave.
+/// The rows of a query.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rows {
-    /// Their names.
+    /// The names of the columns.
     pub columns: Vec<String>,
-    /// The columns' declared types, in small letters, or those of the first row's values; empty when not known.
+    /// The declared types of the columns in lower case, or the types of the first row's values; empty if not known.
     pub types: Vec<String>,
     /// The rows.
     pub values: Vec<Vec<Value>>,
 }
 
-/// What a statement that changes did.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// Rows that it changed.
+    /// Number of changed rows.
     pub rows_affected: i64,
-    /// The connection's last row id, whichever statement it is from.
+    /// The last row id of the connection, whichever statement it is from.
     pub last_insert_id: i64,
 }
 
 /// The answer to one statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// To a query.
+    /// Of a query.
     Rows(Rows),
-    /// To any other.
+    /// Of any other statement.
     Changed(Changed),
 }
 
@@ -85,7 +86,7 @@ pub(super) fn request(statements: &[Statement]) -> Result<Vec<u8>, RqliteError> 
 }
 
 fn text(body: &mut String, text: &str) -> Result<(), RqliteError> {
-    let json = serde_json::to_string(text).map_err(|error| RqliteError::Invalid(error.to_string()))?;
+    let json = serde_json::to_string(text).map_err(|error| RqliteError::Invalid(Problem::of(error)))?;
     body.push_str(&json);
     Ok(())
 }
@@ -98,11 +99,11 @@ fn param(body: &mut String, value: &Value) -> Result<(), RqliteError> {
         // With a point or an exponent, so that it is not taken for an integer.
         Value::Real(number) if number.is_finite() => write!(body, "{number:?}"),
         Value::Real(_) => {
-            return Err(RqliteError::Invalid("a number that is not finite cannot be sent".to_owned()));
+            return Err(RqliteError::Invalid("a number that is not finite cannot be sent to rqlite".into()));
         }
         Value::Text(value) if is_taken_for_blob(value) => {
             return Err(RqliteError::Invalid(
-                "a text like x'00' cannot be sent as a parameter: rqlite takes it for a blob".to_owned(),
+                "a text like x'00' cannot be sent as a parameter: rqlite would bind it as a blob".into(),
             ));
         }
         Value::Text(value) => return text(body, value),
@@ -141,7 +142,7 @@ struct Outcome<'a> {
     last_insert_id: i64,
 }
 
-/// A value as its JSON text, which keeps numbers exact.
+/// A value as JSON text, which keeps numbers exact.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 struct Cell<'a>(#[serde(borrow)] &'a RawValue);
@@ -163,16 +164,16 @@ impl Cell<'_> {
     }
 }
 
-/// What each statement gave, or SQLite's message.
+/// Decodes each statement's answer or SQLite's message.
 pub(super) fn replies(body: &[u8]) -> Result<Vec<Result<Reply, String>>, RqliteError> {
-    let unreadable = |error: serde_json::Error| RqliteError::Protocol(error.to_string());
+    let unreadable = |error: serde_json::Error| RqliteError::Protocol(Problem::of(error));
     let answer: Answer<'_> = serde_json::from_slice(body).map_err(unreadable)?;
     if let Some(error) = answer.error {
         // During an election, or when the commit itself failed.
-        return Err(RqliteError::Unknown(error));
+        return Err(RqliteError::Unknown(error.into()));
     }
     let Some(results) = answer.results else {
-        return Err(RqliteError::Protocol("an answer without results".to_owned()));
+        return Err(RqliteError::Protocol("the answer has no results".into()));
     };
     results.into_iter().map(|outcome| outcome.reply().map_err(unreadable)).collect()
 }
@@ -191,7 +192,7 @@ impl Outcome<'_> {
             // A row whose values are all NULL may come as null.
             let Some(row) = row else { return Ok(vec![Value::Null; width]) };
             if row.len() != width {
-                return Err(de::Error::custom("a row of another width than its columns"));
+                return Err(de::Error::custom("a row has another width than its columns"));
             }
             row.iter().map(Cell::value).collect()
         });

@@ -1,4 +1,4 @@
-//! One issuer of tokens: its keys, read again when its file changes, or fetched again from its server.
+//! One issuer of tokens and its keys, which are read again when its file changes, or fetched again from its server.
 
 use super::keys::Keys;
 use crate::limits::{
@@ -20,11 +20,11 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use url::Url;
 
-/// Why an issuer's keys cannot be used.
+/// Why an issuer's keys cannot be used: the config key, the file or URL, and the problem.
 #[derive(Debug, thiserror::Error)]
 #[error("{key}: {place}: {problem}")]
 pub struct KeysError {
-    /// The key of the config file.
+    /// The config key.
     key: &'static str,
     /// The file or the URL.
     place: String,
@@ -60,7 +60,7 @@ enum KeysProblem {
     Content(String),
 }
 
-/// The HTTP client's own words repeat the URL and not what happened.
+/// The innermost cause. The outer messages of the HTTP client only repeat the URL.
 fn innermost(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(next) = cause.source() {
@@ -69,7 +69,7 @@ fn innermost(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// What tells one content of a file from another without reading it.
+/// Identifies a file's content without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     inode: u64,
@@ -78,34 +78,34 @@ struct Seen {
 }
 
 impl Seen {
-    /// `None` for a file that is not there.
+    /// `None` if there is no file.
     fn now(path: &Path) -> Option<Self> {
         let data = fs::metadata(path).ok()?;
         Some(Self { inode: data.ino(), len: data.len(), modified: (data.mtime(), data.mtime_nsec()) })
     }
 }
 
-/// Where the keys come from, and what is known of the last look there.
+/// The source of the keys, and the state of the last read.
 enum Source {
     File { path: PathBuf, seen: Option<Seen> },
     Url { url: Url, client: Client, next_fetch: Instant, next_asked: Instant },
 }
 
-/// An issuer with its keys. One is shared by all cores.
+/// An issuer with its keys. All cores share one.
 pub struct Issuer {
     pub(super) rule: TokenIssuer,
-    /// `None` until a server gave them for the first time.
+    /// `None` until a server provided them for the first time.
     keys: RwLock<Option<Arc<Keys>>>,
-    /// The text that they were read from; also keeps two from reading at once.
+    /// The text of the keys. Its lock also prevents two reads at the same time.
     text: Mutex<String>,
     source: Mutex<Source>,
-    /// Moves when the keys change, as whoever remembers a token watches it; see [`crate::registry::Registry::generation`].
+    /// Advanced when keys change, so that cached tokens become stale; see [`crate::registry::Registry::generation`].
     generation: Arc<AtomicU64>,
     backplane: Handle,
 }
 
 impl Issuer {
-    /// Reads the keys of a file. Those of a server are fetched by the first [`Self::refresh`].
+    /// Reads the keys from a file. Keys of a server are fetched by the first [`Self::refresh`].
     ///
     /// # Errors
     /// [`KeysError`], which names the file and what is wrong with it.
@@ -133,13 +133,13 @@ impl Issuer {
         Ok(Self { rule, keys, text, source, generation, backplane })
     }
 
-    /// The keys as they were last read; `None` before a server gave any.
+    /// The current keys; `None` until a server provided them.
     pub(super) fn keys(&self) -> Option<Arc<Keys>> {
         self.keys.read().clone()
     }
 
-    /// Reads the file again if it has changed, or fetches the keys again if it is time. What cannot be used is logged, and
-    /// the keys stay as they were. Blocks.
+    /// Reads the file again if it has changed, or fetches the keys again if that is due. On a failure it logs the reason and
+    /// keeps the previous keys. Blocks.
     pub fn refresh(&self) {
         let now = Instant::now();
         match &mut *self.source.lock() {
@@ -156,8 +156,8 @@ impl Issuer {
         self.read_again();
     }
 
-    /// Fetches the keys for the sake of a token whose key is not among them; `false` where that is not to be done now, or
-    /// failed. Blocks as [`Self::refresh`] does.
+    /// Fetches the keys for a token whose key is unknown. Returns `false` if the last fetch is too recent or this one failed.
+    /// Blocks.
     pub(super) fn refresh_for_unknown_key(&self) -> bool {
         let now = Instant::now();
         match &mut *self.source.lock() {
@@ -190,10 +190,10 @@ impl Issuer {
                 *before = text;
                 *self.keys.write() = Some(Arc::new(keys));
                 self.generation.fetch_add(1, Ordering::Release);
-                tracing::info!(keys = %self.rule.keys, "the keys of tokens were read again");
+                tracing::info!(keys = %self.rule.keys, "an issuer's keys have changed");
             }
             Err(error) => {
-                tracing::error!(%error, "the keys of tokens stay as they were");
+                tracing::error!(%error, "an issuer's keys could not be read; the node continues with the previous keys");
                 return false;
             }
         }
@@ -210,7 +210,7 @@ impl Issuer {
         };
         let (answer, answered) = mpsc::sync_channel(1);
         self.backplane.spawn(async move {
-            // Nobody waits any more when the node stops.
+            // The receiver is gone if the node stops.
             let _ = answer.send(fetch(&client, url).await);
         });
         answered.recv().unwrap_or(Err(KeysProblem::Stopping))
@@ -226,7 +226,7 @@ fn read(path: &Path) -> Result<String, KeysProblem> {
     Ok(text)
 }
 
-/// A client that goes where the operator said and nowhere else.
+/// A client that connects only to the configured URL: no redirects, no proxies.
 fn client() -> Result<Client, KeysProblem> {
     Ok(Client::builder()
         .tls_backend_preconfigured(tls::config()?)

@@ -1,4 +1,4 @@
-//! Public keys as an issuer gives them: a JWKS, or one key in PEM.
+//! Parses the public keys of an issuer: a JWKS, or one key in PEM.
 
 use crate::limits::TOKEN_KEYS_MAX;
 use base64::Engine as _;
@@ -9,9 +9,9 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde_json::Value;
 
 struct Key {
-    /// Its name in the file; one without a name is tried for every token of its algorithm.
+    /// Its id (`kid`). A key without one is tried for every token of its algorithm.
     id: Option<String>,
-    /// The only one that it accepts.
+    /// The only algorithm that it accepts.
     algorithm: Algorithm,
     key: DecodingKey,
 }
@@ -20,10 +20,10 @@ struct Key {
 pub(super) struct Keys(Vec<Key>);
 
 impl Keys {
-    /// Reads what a file or a server holds.
+    /// Parses the content of a file or a server's answer.
     ///
     /// # Errors
-    /// What is wrong with it, in words for the operator.
+    /// The problem, for the operator.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         if text.contains("-----BEGIN ") { from_pem(text) } else { from_jwks(text) }
     }
@@ -53,13 +53,13 @@ impl Keys {
 fn from_pem(text: &str) -> Result<Keys, String> {
     const WANTED: &str = "expected one public key, as `openssl pkey -pubout` writes it";
     if text.contains("PRIVATE KEY-----") {
-        return Err(format!("it holds a private key, which must stay with who signs; {WANTED}"));
+        return Err(format!("it is a private key, which belongs only to the issuer; {WANTED}"));
     }
     let begins = text.matches("-----BEGIN ").count();
     let public =
         text.contains("-----BEGIN PUBLIC KEY-----") || text.contains("-----BEGIN RSA PUBLIC KEY-----");
     if begins != 1 || !public {
-        return Err(format!("{WANTED}; several keys belong in a JWKS"));
+        return Err(format!("{WANTED}; use a JWKS for several keys"));
     }
     let pem = text.as_bytes();
     let key = DecodingKey::from_ed_pem(pem)
@@ -85,20 +85,20 @@ fn from_jwks(text: &str) -> Result<Keys, String> {
             None => format!("key number {}", index + 1),
         };
         if value.get("d").is_some() {
-            return Err(format!("{name} is a private key, which must stay with who signs"));
+            return Err(format!("{name} is a private key, which belongs only to the issuer"));
         }
         match from_jwk(value) {
             Ok(key) => keys.push(key),
-            // Files of identity providers hold keys for other uses too.
+            // A JWKS of an identity provider may have keys for other uses.
             Err(why) => skipped.push(format!("{name}: {why}")),
         }
     }
     if keys.is_empty() {
         let why = if skipped.is_empty() { "the list is empty".to_owned() } else { skipped.join("; ") };
-        return Err(format!("no key can be used ({why})"));
+        return Err(format!("it has no usable key ({why})"));
     }
     for skipped in skipped {
-        tracing::info!(skipped, "a key of an issuer of tokens is not used");
+        tracing::info!(skipped, "ignored a key of an issuer");
     }
     Ok(Keys(keys))
 }
@@ -121,7 +121,7 @@ fn from_jwk(value: &Value) -> Result<Key, String> {
     if !is_known {
         return Err("only Ed25519, P-256 and RSA keys are accepted".to_owned());
     }
-    let key = DecodingKey::from_jwk(&jwk).map_err(|_| "its numbers cannot be read".to_owned())?;
+    let key = DecodingKey::from_jwk(&jwk).map_err(|_| "its parameters are not valid".to_owned())?;
     let algorithm = algorithm_of(&key)?;
     if jwk.common.key_algorithm.is_some_and(|named| named != KeyAlgorithm::from(algorithm)) {
         return Err(format!("its \"alg\" is not {algorithm:?}"));
@@ -129,7 +129,7 @@ fn from_jwk(value: &Value) -> Result<Key, String> {
     Ok(Key { id: jwk.common.key_id, algorithm, key })
 }
 
-/// The one algorithm of a key that is whole and strong enough.
+/// The algorithm of a key, after a check that the key is valid and strong enough.
 fn algorithm_of(key: &DecodingKey) -> Result<Algorithm, String> {
     let unreadable = |_| "not an Ed25519, P-256 or RSA key".to_owned();
     let parts = Jwk::from_decoding_key(key, None).map_err(unreadable)?.algorithm;
@@ -143,7 +143,7 @@ fn algorithm_of(key: &DecodingKey) -> Result<Algorithm, String> {
         (AlgorithmFamily::Rsa, AlgorithmParameters::RSA(key)) => {
             let modulus = URL_SAFE_NO_PAD.decode(&key.n).map_err(|_| "not an RSA key".to_owned())?;
             let bits = modulus.iter().skip_while(|byte| **byte == 0).count() * 8;
-            // Shorter ones can be broken, and longer ones are not verified by the library.
+            // Shorter keys can be broken, and the library does not support longer ones.
             if !(2048..=4096).contains(&bits) {
                 return Err(format!("an RSA key must have 2048 to 4096 bits, this one has {bits}"));
             }
@@ -151,7 +151,7 @@ fn algorithm_of(key: &DecodingKey) -> Result<Algorithm, String> {
         }
         _ => return Err("only Ed25519, P-256 and RSA keys are accepted".to_owned()),
     };
-    // A point that is not on its curve is found by trying.
+    // Only a trial shows whether the point is on the curve.
     verify("", b"", key, algorithm).map_err(unreadable)?;
     Ok(algorithm)
 }

@@ -277,7 +277,7 @@ fn a_file_that_cannot_be_used_is_named_with_the_reason() {
     for (content, word) in [
         (String::new(), "JSON"),
         ("{}".to_owned(), "\"keys\""),
-        ("{\"keys\": []}".to_owned(), "no key can be used"),
+        ("{\"keys\": []}".to_owned(), "it has no usable key"),
         (read("ed25519.pem"), "private key"),
         (read("rsa.pem"), "private key"),
         (read("ed25519.pub.pem").replace("MCow", "MCox"), "public key"),
@@ -287,9 +287,9 @@ fn a_file_that_cannot_be_used_is_named_with_the_reason() {
         (private.to_string(), "private key"),
         (for_encryption.to_string(), "not for signatures"),
         (other_algorithm.to_string(), "alg"),
-        (short.to_string(), "no key can be used"),
-        (off_curve.to_string(), "no key can be used"),
-        (symmetric.to_string(), "no key can be used"),
+        (short.to_string(), "it has no usable key"),
+        (off_curve.to_string(), "it has no usable key"),
+        (symmetric.to_string(), "it has no usable key"),
         (many.to_string(), "at most 64"),
         (" ".repeat(2 << 20), "bytes"),
     ] {

@@ -118,7 +118,7 @@ fn a_file_that_was_changed_meanwhile_is_not_overwritten() {
     let text = format!("{}\n{}\n", home.keys().0[0], new_key());
     fs::write(home.file(), &text).unwrap();
     let message = store.rotate().unwrap_err().to_string();
-    assert!(message.contains("secrets.key: it was changed"), "{message}");
+    assert!(message.contains("secrets.key: the file was changed"), "{message}");
     assert_eq!(fs::read_to_string(home.file()).unwrap(), text);
     fs::remove_file(home.file()).unwrap();
     store.rotate().unwrap();
@@ -247,5 +247,5 @@ fn a_secret_under_a_key_of_another_node_is_no_damage() {
     store.put("a", "s", "value");
     store.replace_keys(MasterKeys::only(MasterKey::generate().unwrap()));
     let error = store.get(&namespace("a"), &SecretName::new("s").unwrap()).err().unwrap().to_string();
-    assert!(error.contains("which this node does not have"), "{error}");
+    assert!(error.contains("which this node lacks"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! kubo's HTTP API, as far as the store needs it: every call has a deadline, and goes through the breaker.
+//! A client of the part of kubo's HTTP API that the store needs. Every call has a deadline and passes the circuit breaker.
 
 use crate::breaker::{Breaker, retry_pause};
 use crate::causes::Causes;
@@ -18,13 +18,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-/// Largest blob, in bytes: a module may be larger than any object.
+/// Largest blob, in bytes: modules may be larger than objects.
 const BLOB_MAX_BYTES: usize = WASM_MAX_BYTES;
 
-/// Largest answer of a command that returns no blob, in bytes.
+/// Largest answer of a command that does not return a blob, in bytes.
 const ANSWER_MAX_BYTES: usize = 64 << 10;
 
-/// How kubo must cut and link a file so that its id is [`super::cid::of`]'s, whatever its own configuration says.
+/// Parameters that make kubo's content ids equal [`super::cid::of`], whatever its configuration is.
 const ADD: [(&str, &str); 9] = [
     ("cid-version", "1"),
     ("raw-leaves", "true"),
@@ -40,29 +40,29 @@ const ADD: [(&str, &str); 9] = [
 /// One kubo node.
 pub(super) struct Api {
     http: Client,
-    /// Ends with a slash.
+    /// The API's URL, which ends with a slash.
     base: Url,
     breaker: Breaker,
 }
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// The breaker is open.
+    /// The circuit is open.
     #[error("{0}")]
     Refused(#[from] crate::breaker::Refused),
     #[error("no answer within {} s", _0.as_secs())]
     Late(Duration),
-    /// No connection, or one that broke.
+    /// The connection failed.
     #[error("{}", Causes(.0))]
     Broken(#[source] reqwest::Error),
-    /// The command has no address.
-    #[error("its address: {0}")]
+    /// The URL of the command is not valid.
+    #[error("its URL is not valid: {0}")]
     Address(#[from] url::ParseError),
     /// An answer that is not JSON.
     #[error("an answer that is not kubo's: {0}")]
     NotJson(#[from] serde_json::Error),
-    /// An answer that kubo does not give.
+    /// An answer that kubo does not send.
     #[error("an answer that is not kubo's: {0}")]
     Strange(String),
     /// kubo's own error.
@@ -71,7 +71,7 @@ pub(super) enum CallError {
 }
 
 impl CallError {
-    /// Whether kubo says that it has no block of this id and looked nowhere else.
+    /// Whether kubo reports that it does not have the block locally.
     fn is_not_here(&self) -> bool {
         matches!(self, Self::Said(message) if message.contains("not found locally") || message.contains("could not find"))
     }
@@ -102,7 +102,7 @@ struct Pinned {
 impl Api {
     /// A client of the API at this address.
     pub(super) fn new(address: &Url, breaker: Breaker) -> Result<Self, CallError> {
-        // Refused where another one is installed already, which is as good.
+        // Fails if another provider is installed already, which also works.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = Client::builder()
             .connect_timeout(IPFS_CONNECT_TIMEOUT)
@@ -118,7 +118,7 @@ impl Api {
         Ok(Self { http, base, breaker })
     }
 
-    /// Adds a file and pins it; the id that kubo gives it.
+    /// Adds a file and pins it. Returns kubo's content id.
     pub(super) async fn add(&self, bytes: Bytes, pin_name: &str) -> Result<String, CallError> {
         let patience = IPFS_TIMEOUT + Duration::from_secs(bytes.len() as u64 / IPFS_BYTES_PER_SECOND);
         let query: Vec<_> = ADD.into_iter().chain([("pin", "true"), ("pin-name", pin_name)]).collect();
@@ -131,7 +131,7 @@ impl Api {
             .ok_or_else(|| CallError::Strange("nothing".into()))
     }
 
-    /// Pins what kubo has; `false` when it lacks a block.
+    /// Pins a blob that kubo has. Returns `false` if it lacks a block.
     pub(super) async fn pin(&self, cid: &str, pin_name: &str) -> Result<bool, CallError> {
         let query = [("arg", cid), ("name", pin_name), ("offline", "true")];
         match self.call("pin/add", &query, None, ANSWER_MAX_BYTES, IPFS_TIMEOUT).await {
@@ -141,7 +141,7 @@ impl Api {
         }
     }
 
-    /// Unpins; `false` when it was not pinned.
+    /// Unpins a blob. Returns `false` if it was not pinned.
     pub(super) async fn unpin(&self, cid: &str) -> Result<bool, CallError> {
         match self.call("pin/rm", &[("arg", cid)], None, ANSWER_MAX_BYTES, IPFS_TIMEOUT).await {
             Ok(_) => Ok(true),
@@ -150,7 +150,7 @@ impl Api {
         }
     }
 
-    /// All that is pinned.
+    /// Lists all pins.
     pub(super) async fn pins(&self) -> Result<HashSet<String>, CallError> {
         let query = [("type", "recursive"), ("stream", "true")];
         let patience = IPFS_TIMEOUT + IPFS_SEARCH_PATIENCE;
@@ -158,37 +158,38 @@ impl Api {
         Ok(lines::<Pinned>(&answer)?.into_iter().map(|pinned| pinned.cid).collect())
     }
 
-    /// The bytes of a file: kubo's own, else what its peers have. `None` when it has none and asks nobody. They are not checked.
+    /// Reads a file, from kubo or else from its peers. `None` if kubo lacks it and does not ask peers. The bytes are not
+    /// verified.
     pub(super) async fn cat(&self, cid: &str) -> Result<Option<Bytes>, CallError> {
         let length = (BLOB_MAX_BYTES + 1).to_string();
         let patience = IPFS_TIMEOUT + Duration::from_secs(BLOB_MAX_BYTES as u64 / IPFS_BYTES_PER_SECOND);
         let here = [("arg", cid), ("length", &length), ("offline", "true")];
         match self.call("cat", &here, None, BLOB_MAX_BYTES, patience).await {
-            // A file of which kubo has a part ends early.
+            // If kubo has only a part of a file, the answer ends early.
             Ok(bytes) if super::cid::of(&bytes) == cid => return Ok(Some(bytes)),
             Ok(_) => {}
             Err(error) if error.is_not_here() => {}
             Err(error) => return Err(error),
         }
-        // It answers, so what lasts now is its search, which says nothing about it.
+        // kubo answers, so a slow search among its peers is not its failure.
         let asked = self.ask("cat", &here[..2], None, BLOB_MAX_BYTES, IPFS_SEARCH_PATIENCE);
         match timeout_at(Instant::now() + IPFS_SEARCH_PATIENCE, asked).await {
             Ok(Ok(bytes)) => Ok(Some(bytes)),
             Ok(Err(error)) if error.is_not_here() => Ok(None),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(CallError::Said(format!(
-                "neither it nor a peer of it had the blob within {} s",
+                "neither kubo nor its peers provided the blob within {} s",
                 IPFS_SEARCH_PATIENCE.as_secs()
             ))),
         }
     }
 
-    /// Whether it answers.
+    /// Checks that kubo answers.
     pub(super) async fn check(&self) -> Result<(), CallError> {
         self.call("version", &[], None, ANSWER_MAX_BYTES, IPFS_TIMEOUT).await.map(drop)
     }
 
-    /// Calls, and again where nothing came of it: all that is asked here may be done twice.
+    /// Calls, and retries after a failure: all commands used here are idempotent.
     pub(super) async fn call(
         &self,
         command: &str,
@@ -201,7 +202,7 @@ impl Api {
         let mut retry = 0;
         loop {
             let attempt = self.breaker.enter()?;
-            // What it says begins soon, whatever is to come; to what it is sent it listens first.
+            // The head of the answer comes soon, except after an upload.
             let silence = if body.is_some() { patience } else { IPFS_TIMEOUT };
             let asked = timeout_at(deadline, self.ask(command, query, body, answer_max, silence)).await;
             let error = match asked.unwrap_or(Err(CallError::Late(patience))) {
@@ -262,19 +263,21 @@ impl Api {
         }
         match serde_json::from_slice::<Failed>(&answer) {
             Ok(failed) => Err(CallError::Said(failed.message)),
-            // Such as one that asks for a password.
-            Err(_) if status.is_client_error() => Err(CallError::Said(format!("it refuses with {status}"))),
+            // For example a proxy that requires a password.
+            Err(_) if status.is_client_error() => {
+                Err(CallError::Said(format!("it refused the call with status {status}")))
+            }
             Err(_) => Err(CallError::Strange(status.to_string())),
         }
     }
 }
 
-/// The URL may hold a password.
+/// Removes the URL, which may contain a password.
 fn broken(error: reqwest::Error) -> CallError {
     CallError::Broken(error.without_url())
 }
 
-/// An answer of one JSON value after another.
+/// Parses an answer that is a sequence of JSON values.
 fn lines<T: DeserializeOwned>(answer: &[u8]) -> Result<Vec<T>, CallError> {
     let values = serde_json::Deserializer::from_slice(answer).into_iter::<T>();
     Ok(values.collect::<Result<_, _>>()?)

@@ -1,4 +1,4 @@
-//! Copies of blobs that came from elsewhere: a folder of bounded size, from which the copy not used for longest goes first.
+//! Copies of fetched blobs: a folder of bounded size that evicts the least recently used copy first.
 
 use crate::blob::local::LocalBlobs;
 use crate::blob::{BlobError, Blobs};
@@ -14,7 +14,7 @@ pub(super) struct Fetched {
     max_bytes: u64,
 }
 
-/// Sizes, in the order of use.
+/// Sizes, least recently used first.
 struct Kept {
     sizes: LruCache<String, u64>,
     bytes: u64,
@@ -28,7 +28,7 @@ impl Kept {
 }
 
 impl Fetched {
-    /// Opens the folder with what the last run left there.
+    /// Opens the folder with the copies of earlier runs.
     pub(super) fn open(dir: &Path, max_bytes: u64) -> Result<Self, BlobError> {
         let store = LocalBlobs::open(dir)?;
         let mut files = Vec::new();
@@ -46,14 +46,14 @@ impl Fetched {
         Ok(this)
     }
 
-    /// A copy. A damaged one is as good as none.
+    /// Reads a copy. A damaged copy counts as missing.
     pub(super) fn get(&self, cid: &str) -> Result<Option<Bytes>, BlobError> {
         if self.kept.lock().sizes.get(cid).is_none() {
             return Ok(None);
         }
         match self.store.get(cid) {
             Err(BlobError::Damaged { .. }) => {
-                tracing::warn!(cid, "a damaged copy of a blob is removed");
+                tracing::warn!(cid, "removed a damaged copy of a blob");
                 self.remove(cid)?;
                 Ok(None)
             }
@@ -80,7 +80,7 @@ impl Fetched {
         self.kept.lock().sizes.iter().map(|(cid, _)| cid.clone()).collect()
     }
 
-    /// The newest stays also where it alone is too large.
+    /// Evicts copies. The newest stays even if it alone exceeds the bound.
     fn shrink(&self) {
         loop {
             let oldest = {

@@ -310,7 +310,7 @@ fn bytes_of_another_id_reach_nobody() {
     ));
     let cid = cid::of(b"what I want");
     let told = node.blobs.get(&cid).unwrap_err().to_string();
-    assert!(told.contains("something else"), "{told}");
+    assert!(told.contains("other bytes"), "{told}");
     let told = node.blobs.put(b"what I put").unwrap_err().to_string();
     assert!(told.contains("content id"), "{told}");
     assert_eq!(node.files("copies"), 0);

@@ -1,35 +1,35 @@
-//! What is kept in Olric under a key: the value with its end, or what says where a number is counted.
+//! The format of entries in Olric: a value with its expiry, or the version of a counter.
 
 use crate::clock;
 use bytes::Bytes;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-/// Form of the entry, and its end in milliseconds of Unix time; 0 is none.
+/// Size of the header: the form of the entry and its expiry in milliseconds since the Unix epoch; 0 is none.
 const HEADER_BYTES: usize = 1 + 8;
 const VALUE: u8 = b'v';
-/// Followed by a [`Version`] and the text that was set; none when the number was made by counting.
+/// A counter: followed by a [`Version`] and the text that was set, which is empty if an increment created it.
 const NUMBER: u8 = b'n';
 
-/// The life of a number, from one set to the next: it is counted under this name, so that what is added to one that was
-/// replaced changes nothing of the new one.
+/// The version of a counter. Each set creates a new one, under which the number is stored, so an increment of a replaced counter
+/// does not change the new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Version([u8; 16]);
 
 impl Version {
-    /// One that there never was.
+    /// A new version.
     pub(super) fn new() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self(bytes))
     }
 
-    /// Its key among the numbers.
+    /// Its key in the DMap of counters.
     pub(super) fn key(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.0))
     }
 }
 
-/// An entry as Olric has it.
+/// An entry as Olric stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry(Bytes);
 
@@ -43,14 +43,14 @@ impl Entry {
     }
 
     fn new(form: u8, ttl: Option<Duration>, parts: &[&[u8]]) -> Self {
-        let ends = ttl.map_or(0, |ttl| millis(SystemTime::now()).saturating_add(ttl.as_millis() as u64));
+        let ends = ttl.map_or(0, |ttl| now_ms().saturating_add(ttl.as_millis() as u64));
         let mut bytes = vec![form];
         bytes.extend(ends.to_be_bytes());
         parts.iter().for_each(|part| bytes.extend(*part));
         Self(Bytes::from(bytes))
     }
 
-    /// Reads what was kept; `None` for what no node writes.
+    /// Parses a stored entry. `None` for bytes that no node writes.
     pub(super) fn parse(bytes: Bytes) -> Option<Self> {
         let is_whole = match *bytes.first()? {
             VALUE => bytes.len() >= HEADER_BYTES,
@@ -64,27 +64,27 @@ impl Entry {
         &self.0
     }
 
-    /// What was set. Of a number only until it is counted.
+    /// The value that was set. For a counter, it is valid only until the first increment.
     pub(super) fn payload(&self) -> Bytes {
         let skipped = if self.version().is_some() { size_of::<Version>() } else { 0 };
         self.0.slice(HEADER_BYTES + skipped..)
     }
 
-    /// Where it is counted; `None` for what is no number.
+    /// The version of a counter; `None` for other values.
     pub(super) fn version(&self) -> Option<Version> {
         let rest = self.0.strip_prefix(&[NUMBER])?.get(8..)?;
         rest.first_chunk().copied().map(Version)
     }
 
-    /// How long it may be kept, by the clocks of who wrote it and of this node; `None` is without end.
+    /// The time until it expires, by the clocks of the node that wrote it and of this node; `None` if it does not expire.
     pub(super) fn remaining(&self) -> Option<Duration> {
         let ends = self.0.get(1..).and_then(|rest| rest.first_chunk().copied()).map(u64::from_be_bytes)?;
-        (ends != 0).then(|| Duration::from_millis(ends.saturating_sub(millis(SystemTime::now()))))
+        (ends != 0).then(|| Duration::from_millis(ends.saturating_sub(now_ms())))
     }
 }
 
-fn millis(time: SystemTime) -> u64 {
-    clock::unix_ms(time).cast_unsigned()
+fn now_ms() -> u64 {
+    clock::now_ms().cast_unsigned()
 }
 
 #[cfg(test)]

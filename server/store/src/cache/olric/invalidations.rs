@@ -1,7 +1,7 @@
-//! Invalidations between nodes: what one node changes in the shared cache, the others drop from their near caches.
+//! Invalidations between nodes: keys that one node changes are dropped from the near caches of the others.
 //!
-//! No call waits for a message to be sent: changes are gathered and leave together. When there are too many, or a message could
-//! not be sent, the other nodes are told to drop everything as soon as they can be reached.
+//! No call waits for a message: changes are batched. If there are too many, or if a message could not be sent, the other nodes
+//! are told to drop everything as soon as they can be reached.
 
 use super::near::Near;
 use crate::breaker::retry_pause;
@@ -17,18 +17,18 @@ use tokio::sync::mpsc;
 
 const TOPIC: &str = "cache";
 
-/// A key, or all of a namespace.
+/// A key of a namespace, or all of its keys.
 type Change = (String, Option<String>);
 
 #[derive(Serialize, Deserialize)]
 struct Message {
-    /// The sender, as every node receives its own messages too.
+    /// The sender, because a node also receives its own messages.
     from: u64,
-    /// What changed; `None` is everything.
+    /// The changed keys; `None` is everything.
     changed: Option<Vec<Change>>,
 }
 
-/// Sends this node's invalidations. Dropping it ends sending and receiving.
+/// Sends this node's invalidations. Dropping it stops sending and receiving.
 pub(super) struct Invalidations {
     changes: mpsc::Sender<Change>,
     is_incomplete: Arc<AtomicBool>,
@@ -38,14 +38,14 @@ impl Invalidations {
     pub(super) fn new(pubsub: Arc<dyn PubSub>, near: &Arc<Near>, backplane: &Handle) -> Self {
         let (changes, inbox) = mpsc::channel(CACHE_INVALIDATIONS_MAX);
         let is_incomplete = Arc::<AtomicBool>::default();
-        // Without randomness it applies its own messages too, which costs a little and breaks nothing.
+        // Without random bytes the node also applies its own messages, which is harmless.
         let me = getrandom::u64().unwrap_or(0);
         backplane.spawn(receive(Arc::clone(&pubsub), Arc::downgrade(near), me));
         backplane.spawn(send(pubsub, inbox, Arc::clone(&is_incomplete), me));
         Self { changes, is_incomplete }
     }
 
-    /// Announces a change. Does not wait.
+    /// Queues an invalidation without waiting.
     pub(super) fn send(&self, namespace: &Namespace, key: Option<&str>) {
         let change = (namespace.to_string(), key.map(ToOwned::to_owned));
         if self.changes.try_send(change).is_err() {
@@ -63,12 +63,12 @@ async fn send(
     let mut failures = 0;
     let mut changes = Vec::new();
     while inbox.recv_many(&mut changes, CACHE_INVALIDATIONS_AT_ONCE).await > 0 {
-        // Until it was sent. What comes meanwhile is in it: all is forgotten.
+        // Repeats until it was sent. It drops everything, so it covers changes that arrive meanwhile.
         loop {
             let is_all = is_incomplete.swap(false, Ordering::AcqRel);
             let changed = (!is_all).then(|| std::mem::take(&mut changes));
             changes.clear();
-            // Numbers and texts become JSON whatever they are.
+            // Numbers and texts can always be encoded as JSON.
             let message = serde_json::to_vec(&Message { from: me, changed }).unwrap_or_default();
             match pubsub.publish(TOPIC, Bytes::from(message)).await {
                 Ok(()) => {
@@ -96,14 +96,14 @@ async fn receive(pubsub: Arc<dyn PubSub>, near: Weak<Near>, me: u64) {
         match pubsub.subscribe(TOPIC).await {
             Ok(subscription) => break subscription,
             Err(error) => {
-                tracing::warn!(%error, "invalidations of the cache are not received");
+                tracing::warn!(%error, "invalidations of the cache cannot be received; values may be stale for longer");
                 failures += 1;
                 tokio::time::sleep(retry_pause(failures)).await;
             }
         }
     };
     drop(pubsub);
-    // An invalidation may have been missed before.
+    // Earlier invalidations may have been missed.
     let mut heard = Received::Lagged;
     while let Some(near) = near.upgrade() {
         match heard {
@@ -127,7 +127,7 @@ fn apply(near: &Near, message: &[u8], me: u64) {
                 }
             }
         }
-        // What a node of another version says may mean anything.
+        // A message of another version: drop everything.
         Ok(Message { changed: None, .. }) | Err(_) => near.forget_all(),
     }
 }

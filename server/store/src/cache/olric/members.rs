@@ -1,7 +1,7 @@
-//! Which member of the Olric cluster counts a number.
+//! Selects the member of the Olric cluster that increments a counter.
 //!
-//! Olric adds under a lock of the member that was asked, not of the one that keeps the number. So all nodes ask the same member
-//! for the same number: the one that a hash chooses among those that there are.
+//! Olric increments under a lock of the member that receives the call, and not of the member that stores the counter. All nodes
+//! must therefore call the same member for the same counter: a hash selects it.
 
 use super::entry::Version;
 use crate::limits::OLRIC_MEMBERS_EVERY;
@@ -11,12 +11,12 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// The members as they were told a moment ago.
+/// The members, as Olric reported them recently.
 #[derive(Default)]
 pub(super) struct Members(Mutex<Option<(Instant, Arc<[String]>)>>);
 
 impl Members {
-    /// The member for a number; `None` when there is a single one, whatever its address is called here.
+    /// The member for a counter. `None` if there is only one member, because its address may differ here.
     pub(super) async fn of(
         &self,
         olric: &Olric,
@@ -30,13 +30,13 @@ impl Members {
         Ok(chosen(&names, &version.key()).cloned())
     }
 
-    /// They are asked for before the next number.
+    /// Makes the list stale, so that the next increment fetches it.
     pub(super) async fn forget(&self) {
         *self.0.lock().await = None;
     }
 
     async fn names(&self, olric: &Olric, until: Instant) -> Result<Arc<[String]>, OlricError> {
-        // Whoever is first asks for all who wait here.
+        // The first caller fetches the list for all that wait here.
         let mut known = self.0.lock().await;
         if let Some((asked, names)) = &*known
             && asked.elapsed() < OLRIC_MEMBERS_EVERY
@@ -65,7 +65,7 @@ fn parse(answer: Value) -> Option<Vec<String>> {
     names.filter(|names| !names.is_empty())
 }
 
-/// The member with the highest hash: when one leaves, only what it counted moves.
+/// The member with the highest hash (rendezvous hashing): when one leaves, only its counters move.
 fn chosen<'a>(names: &'a [String], key: &str) -> Option<&'a String> {
     names.iter().max_by_key(|name| {
         let mut hasher = blake3::Hasher::new();

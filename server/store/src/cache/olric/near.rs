@@ -1,7 +1,7 @@
-//! What this node remembers of the cache in Olric, and what it is just asking for.
+//! The near cache and the fetches in progress.
 //!
-//! A change that is heard of while a value is on its way wins: the value is given to those who wait and not remembered, and who
-//! asks afterwards asks anew. So the fetches under way and what is remembered change under one lock for each part of the keys.
+//! If an invalidation arrives during a fetch, the fetched value goes to the callers that wait but is not cached, and later
+//! callers fetch again. Cached values and fetches in progress therefore change under one lock for each shard of the keys.
 
 use super::entry::Entry;
 use super::source::Found;
@@ -16,18 +16,18 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// Parts with a lock each.
+/// Shards, each with a lock.
 const SHARDS: usize = 16;
 
-/// A value on its way, which all who ask for it share.
+/// A fetch in progress, which all its callers share.
 type Fetch = Shared<Answer<Result<Option<Bytes>, ServiceError>>>;
 
-/// Names one fetch among those of its key.
+/// Identifies a fetch of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FetchId(u64);
 
 pub(super) struct Near {
-    /// Entries as Olric has them; an empty one says that there is none.
+    /// Entries as Olric stores them; an empty one means that the key has no value.
     kept: MemoryCache,
     ttl: Duration,
     hasher: RandomState,
@@ -41,7 +41,7 @@ struct Shard {
 }
 
 impl Near {
-    /// Remembers for so long at most; zero remembers nothing.
+    /// How long a value is cached at most; zero disables caching.
     pub(super) fn new(max_bytes: usize, ttl: Duration) -> Self {
         Self {
             kept: MemoryCache::new(max_bytes),
@@ -51,13 +51,13 @@ impl Near {
         }
     }
 
-    /// What is remembered: a value, or that there is none.
+    /// The cached value, or its cached absence.
     pub(super) fn look(&self, namespace: &Namespace, key: &str) -> Option<Option<Bytes>> {
         let bytes = self.kept.look(namespace, key)?;
         Some(Entry::parse(bytes).map(|entry| entry.payload()))
     }
 
-    /// The fetch under way, or a new one.
+    /// Joins the fetch in progress, or starts one.
     pub(super) fn join(
         &self,
         namespace: &Namespace,
@@ -75,7 +75,7 @@ impl Near {
         fetch
     }
 
-    /// A fetch has ended. What it found is remembered if nobody told of a change meanwhile.
+    /// Ends a fetch. Its result is cached unless an invalidation arrived meanwhile.
     pub(super) fn fetched(&self, namespace: &Namespace, key: &str, id: FetchId, found: Option<&Found>) {
         let mut shard = self.shard(key);
         if !shard.remove(namespace, key, Some(id)) {
@@ -116,13 +116,13 @@ impl Near {
 
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
         let index = self.hasher.hash_one(key) as usize % SHARDS;
-        // The index is below the length, and an array is never empty.
+        // The index is below the length, and the array is never empty.
         self.shards.get(index).unwrap_or(&self.shards[0]).lock()
     }
 }
 
 impl Shard {
-    /// Takes a fetch away, if it is this one; `false` when it is not there.
+    /// Removes a fetch if it is still the current one. Returns `false` if it is not.
     fn remove(&mut self, namespace: &Namespace, key: &str, id: Option<FetchId>) -> bool {
         let Some(fetches) = self.fetches.get_mut(namespace) else { return false };
         let is_there = fetches.get(key).is_some_and(|(there, _)| id.is_none_or(|id| id == *there));

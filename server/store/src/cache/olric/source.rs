@@ -1,6 +1,6 @@
 //! The cache as Olric stores it: for each namespace one DMap of entries and one of counters.
 //!
-//! Keys are hashes of the guests' keys, because Olric takes less than 256 bytes and finds entries by a weak hash of
+//! Keys are hashes of the guests' keys, because Olric accepts less than 256 bytes and finds entries by a weak hash of
 //! the key alone. A set replaces the entry at once. A counter is stored under its [`Version`], which the entry names,
 //! so an increment applies to the value that it read and never to one that was set since. `DM.INCR` is never sent for
 //! text, which it would replace by 0. `DM.EXPIRE` is not used, because it empties replicas.
@@ -22,39 +22,39 @@ use tokio::time::Instant;
 /// Hexadecimal digits of a key's hash: 160 bits.
 const KEY_DIGITS: usize = 40;
 
-/// An addition begins anew when somebody else made the number first.
+/// Attempts of an increment: it starts again if another caller created the counter first.
 const TRIES_MAX: usize = 4;
 
-/// How much longer than its entry a number is kept. Counting may shorten its time a little, each time.
+/// How much longer than its entry a counter is stored. Each increment may shorten its time to live a little.
 const SPARE: Duration = Duration::from_secs(60);
 
 pub(super) struct Source {
     olric: Olric,
     cluster: String,
     members: Members,
-    /// Numbers without an end that this node made, which it removes when it replaces them.
+    /// Counters without expiry that this node created, which it removes when it replaces them.
     endless: Cache<(Namespace, String), Version>,
 }
 
-/// What a key has.
+/// The value of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Missing,
-    /// It stays until somebody tells of a change.
+    /// It may be cached until an invalidation arrives.
     Kept(Entry),
-    /// A number that is counted, whose changes nobody tells.
+    /// A counter, whose changes are not announced.
     Counted(Bytes),
 }
 
-/// What an addition gave.
+/// The result of an increment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sum {
     pub(super) sum: i64,
-    /// Whether others may have kept what was there before.
+    /// Whether other nodes may have cached the previous value.
     pub(super) invalidates: bool,
 }
 
-/// Why something was not done, or perhaps was.
+/// A failed call, and whether it may have been applied.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: ServiceError,
@@ -74,16 +74,16 @@ impl From<OlricError> for Failed {
         let mut told = unreachable(&error);
         if may_be_done {
             told.message =
-                "the cache did not answer; it is not known whether it did what it was asked".to_owned();
+                "the cache did not answer; it is not known whether the call was applied".to_owned();
         }
         Self { error: told, may_be_done }
     }
 }
 
-/// Addresses and the like are for the operator, not for the function's author.
+/// Guests get no addresses; the log has the cause.
 fn unreachable(error: &OlricError) -> ServiceError {
     tracing::debug!(%error, "a call of the cache failed");
-    ServiceError::unavailable("the cache cannot be reached now")
+    ServiceError::unavailable("the cache cannot be reached now; try again")
 }
 
 impl From<ServiceError> for Failed {
@@ -131,7 +131,7 @@ impl Source {
         ttl: Option<Duration>,
     ) -> Result<(), Failed> {
         let until = until();
-        // Olric takes milliseconds, and 0 is no end there.
+        // In milliseconds; 0 means no expiry.
         let ttl = ttl.map(|ttl| ttl.max(Duration::from_millis(1))).filter(|ttl| *ttl <= CACHE_TTL_MAX);
         let replaced = self.endless.remove(&(namespace.clone(), key.to_owned()));
         let entry = if number(value).is_some() {
@@ -139,7 +139,7 @@ impl Source {
             if ttl.is_none() {
                 self.endless.insert((namespace.clone(), key.to_owned()), version);
             }
-            // First, so that whoever finds the entry finds the number.
+            // Before the entry, so that a reader of the entry finds the counter.
             let spare = ttl.map(|ttl| 2 * ttl + SPARE);
             self.put(&self.numbers(namespace), &version.key(), value, spare, until).await?;
             Entry::number(version, value, ttl)
@@ -153,20 +153,17 @@ impl Source {
         Ok(())
     }
 
+    /// Returns whether there was an entry that other nodes may have in their near caches.
     pub(super) async fn delete(&self, namespace: &Namespace, key: &str) -> Result<bool, Failed> {
         let until = until();
         let Some(entry) = self.entry(namespace, key, until).await? else { return Ok(false) };
-        let mut was_there = true;
-        if let Some(version) = entry.version() {
-            was_there = self.number(namespace, version, until).await?.is_some();
-        }
         let mut command = redis::cmd("DM.DEL");
         command.arg(self.entries(namespace)).arg(hashed(key));
         self.olric.ask(&command, Shape::Number, Again::WhenLost, until).await?;
         if let Some(version) = entry.version() {
             self.remove_number(namespace, version);
         }
-        Ok(was_there)
+        Ok(true)
     }
 
     pub(super) async fn increment(
@@ -181,32 +178,30 @@ impl Source {
                 Some(entry) => (entry, false),
                 None => match self.make_number(namespace, key, until).await? {
                     Some(entry) => (entry, true),
-                    // Somebody was first.
+                    // Another caller was first.
                     None => continue,
                 },
             };
             let Some(version) = entry.version() else {
                 return Err(ServiceError::invalid(
-                    "the cache has a value under this key that is not a number",
+                    "the value of this key is not a number; delete it or use another key",
                 )
                 .into());
             };
             let sum = self.add(namespace, version, delta, until).await?;
             let before = sum.wrapping_sub(delta);
             if before.checked_add(delta).is_none() {
-                // Olric wraps around, so that the opposite brings back what was there.
+                // Olric wraps around, so the inverse increment restores the previous number.
                 self.add(namespace, version, delta.wrapping_neg(), until).await?;
-                return Err(
-                    ServiceError::invalid("the sum is beyond 64 bits; the number stays as it was").into()
-                );
+                return Err(ServiceError::invalid("the sum exceeds 64 bits; the counter is unchanged").into());
             }
             let invalidates = is_new || entry.payload() == before.to_string();
             return Ok(Sum { sum, invalidates });
         }
-        Err(ServiceError::unavailable("others change this number all the time").into())
+        Err(ServiceError::unavailable("the counter is contended; try again").into())
     }
 
-    /// Removes everything of a namespace.
+    /// Removes all entries of a namespace.
     pub(super) async fn destroy(&self, namespace: &Namespace) -> Result<(), OlricError> {
         for map in [self.entries(namespace), self.numbers(namespace)] {
             let mut command = redis::cmd("DM.DESTROY");
@@ -216,7 +211,7 @@ impl Source {
         Ok(())
     }
 
-    // No name of a namespace has a slash in it.
+    // Names of namespaces have no slash.
     fn entries(&self, namespace: &Namespace) -> String {
         format!("{}/{namespace}/entries", self.cluster)
     }
@@ -227,7 +222,7 @@ impl Source {
 
     async fn entry(&self, namespace: &Namespace, key: &str, until: Instant) -> Result<Option<Entry>, Failed> {
         match self.read(&self.entries(namespace), &hashed(key), until).await? {
-            // What no node writes is as good as nothing.
+            // An entry that no node writes counts as missing.
             Some(bytes) => Ok(Entry::parse(bytes)),
             None => Ok(None),
         }
@@ -243,7 +238,7 @@ impl Source {
         Ok(text.filter(|text| number(text).is_some()))
     }
 
-    /// An entry for a number that was missing; `None` when there is one by now.
+    /// Creates the entry of a missing counter. `None` if there is one meanwhile.
     async fn make_number(
         &self,
         namespace: &Namespace,
@@ -279,7 +274,7 @@ impl Source {
         match answer {
             Ok(Value::Int(sum)) => Ok(sum),
             failed => {
-                // It may have left.
+                // The member may have left.
                 self.members.forget().await;
                 Err(failed.err().unwrap_or(OlricError::Strange).into())
             }
@@ -293,7 +288,7 @@ impl Source {
             Ok(Value::BulkString(bytes)) => Ok(Some(Bytes::from(bytes))),
             Ok(_) => Err(OlricError::Strange.into()),
             Err(error) if error.is("KEYNOTFOUND") => Ok(None),
-            // A read does nothing, whatever became of it.
+            // A read changes nothing, even if its outcome is unknown.
             Err(error) => Err(Failed { error: unreachable(&error), may_be_done: false }),
         }
     }
@@ -314,14 +309,14 @@ impl Source {
         Ok(())
     }
 
-    /// Nobody waits for it, and one that stays takes some memory until its namespace is deleted.
+    /// Removes a counter without waiting. If this fails, it takes some memory until its namespace is deleted.
     fn remove_number(&self, namespace: &Namespace, version: Version) {
         let mut command = redis::cmd("DM.DEL");
         command.arg(self.numbers(namespace)).arg(version.key());
         let olric = self.olric.clone();
         self.olric.backplane().spawn(async move {
             if let Err(error) = olric.ask(&command, Shape::Number, Again::WhenLost, until()).await {
-                tracing::debug!(%error, "a number that was replaced stays");
+                tracing::debug!(%error, "a replaced counter could not be removed");
             }
         });
     }

@@ -17,57 +17,57 @@ use orama_runtime::services::{
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// The part of a deadline that is left for the answer's way, so that the server says which statement took too long.
+/// The part of a deadline reserved for the answer's transfer, so that the server reports which statement took too long.
 const WAY_PART: u32 = 8;
 
-/// It is no more than this.
+/// Its maximum.
 const WAY_MAX: Duration = Duration::from_millis(250);
 
-/// Statements of a call that are read at once, in bytes: less than a millisecond of work.
+/// Statements of a call that are parsed without a turn, in bytes: less than a millisecond of work.
 const READ_AT_ONCE_MAX_BYTES: usize = 16 << 10;
 
-/// Turns to read longer ones, of all namespaces.
+/// Turns to parse longer statements, for all namespaces.
 static READS: Semaphore = Semaphore::const_new(DB_REMOTE_PARSES_MAX);
 
-/// A failed statement's place in its batch, or `None`, and what was wrong.
+/// The index of a failed statement, if it is known, and the error.
 type Failed = (Option<usize>, ServiceError);
 
-/// What a batch runs with.
+/// The context of a batch.
 pub(super) struct Batch<'a> {
     pub(super) client: &'a RqliteClient,
     pub(super) shapes: &'a Cache<String, usize>,
-    /// The namespace's turn to have long statements read.
+    /// The namespace's turn to parse long statements.
     pub(super) reading: &'a Semaphore,
     pub(super) deadline: Instant,
 }
 
-/// A query on its way.
+/// A query of the batch.
 struct Ask {
     index: usize,
     rewritten: Rewritten,
-    /// `None` for what cannot be a part of another query.
+    /// `None` for statements that cannot be a part of a query.
     columns: Option<Columns>,
 }
 
 enum Columns {
-    /// Its text says how many.
+    /// Known from the text.
     Known(usize),
-    /// The schema says it.
+    /// Known only from the schema.
     OfSchema,
 }
 
-/// What one statement of a request is there for.
+/// The purpose of a statement of a request.
 enum Part {
-    /// The tenant's.
+    /// The tenant's own statement.
     Own(usize, Kind),
-    /// Fails where a table is the inside of a virtual one.
+    /// Fails if a table is a shadow table of a virtual table.
     NoShadow(usize, String),
-    /// Fails where the statement before it changed more than one row.
+    /// Fails if the previous statement changed more than one row.
     OneRow(usize),
 }
 
 impl Batch<'_> {
-    /// The execs all or nothing; then the queries.
+    /// Runs the execs in one transaction, then the queries.
     pub(super) async fn run(&self, mode: BatchMode, mut statements: Vec<Statement>) -> BatchOutcome {
         if let Err(error) = bound(&statements) {
             return BatchOutcome { failure: Some(error.into()), ..BatchOutcome::default() };
@@ -87,7 +87,7 @@ impl Batch<'_> {
             }
         }
         let level = match mode {
-            // Nothing older than what was just committed.
+            // Must see what was just committed.
             BatchMode::Write | BatchMode::Read(Consistency::Strong) => Level::Linearizable,
             BatchMode::Read(Consistency::Weak | Consistency::Within(_)) => Level::Weak,
             BatchMode::Read(Consistency::None) => Level::None,
@@ -115,12 +115,12 @@ impl Batch<'_> {
         let replies = replies.map_err(|error| self.failed_exec(&error, &parts))?;
         let mut left = Left { last_insert_id: 0, changes: 0 };
         if replies.len() != parts.len() {
-            let error = RqliteError::Protocol(format!("{} answers to {}", replies.len(), parts.len()));
+            let error = RqliteError::Protocol(format!("{} answers to {}", replies.len(), parts.len()).into());
             return Err((None, errors::of_write(&error, self.deadline)));
         }
         for (part, reply) in parts.iter().zip(replies) {
             let (Part::Own(index, kind), Reply::Changed(changed)) = (part, reply) else { continue };
-            // The server tells the counts of the last statement that had some.
+            // For a statement without counts, the server repeats those of an earlier one.
             let rows_affected =
                 if kind.changes_rows() { u64::try_from(changed.rows_affected).unwrap_or(0) } else { 0 };
             let last_insert_id = changed.last_insert_id;
@@ -180,7 +180,7 @@ impl Batch<'_> {
         refusal.map_or(Ok(()), Err)
     }
 
-    /// Asks; `true` when the schema has other columns than it had.
+    /// Runs the queries. Returns `true` if the schema has changed and the columns are stale.
     async fn ask(
         &self,
         asks: &[Ask],
@@ -210,7 +210,7 @@ impl Batch<'_> {
         let mut next = |index: usize| match replies.next() {
             Some(Ok(rows)) => Ok(rows),
             Some(Err(message)) => Err((Some(index), message)),
-            None => Err((Some(index), "the database gave no answer".to_owned())),
+            None => Err((Some(index), "the database returned no result".to_owned())),
         };
         let told = |(index, message): (Option<usize>, String)| (index, errors::of_sql(&message));
         for (ask, columns) in asks {
@@ -232,7 +232,7 @@ impl Batch<'_> {
         unknown.map_or(Ok(false), |(index, message)| Err((Some(index), errors::of_sql(&message))))
     }
 
-    /// How many columns each has, up to the first for which the schema cannot say it.
+    /// Finds the number of columns of each query, up to the first for which the schema does not tell it.
     async fn look_up<'b>(
         &self,
         asks: &'b [Ask],
@@ -267,7 +267,7 @@ impl Batch<'_> {
                 match ask.columns {
                     None => None,
                     Some(Columns::Known(columns)) => Some(columns),
-                    // A shape that others have pushed out since is found anew the next time.
+                    // An evicted entry is found again the next time.
                     Some(Columns::OfSchema) => Some(self.shapes.get(&ask.rewritten.sql).unwrap_or_default()),
                 },
             ));
@@ -275,7 +275,7 @@ impl Batch<'_> {
         Ok((known, failed))
     }
 
-    /// Reads statements: short ones at once, long ones where nothing else waits, one call of a namespace at a time.
+    /// Parses statements: short ones at once, long ones in turns and as blocking work, one call of a namespace at a time.
     async fn reads<T>(&self, statements: &[Statement], read: impl FnOnce() -> T) -> Result<T, ServiceError> {
         if text_bytes(statements) <= READ_AT_ONCE_MAX_BYTES {
             return Ok(read());
@@ -304,13 +304,13 @@ impl Batch<'_> {
     }
 }
 
-/// Refuses a call whose statements would take long to read.
+/// Refuses a call whose statements would take long to parse.
 fn bound(statements: &[Statement]) -> Result<(), ServiceError> {
     if text_bytes(statements) <= DB_REMOTE_SQL_MAX_BYTES {
         return Ok(());
     }
     let message = format!(
-        "the statements of the call are longer than {} MiB together; give values as arguments",
+        "the statements of the call have more than {} MiB in total; pass values as arguments",
         DB_REMOTE_SQL_MAX_BYTES >> 20
     );
     Err(ServiceError::new(ErrorCode::PayloadTooLarge, message))
@@ -320,7 +320,7 @@ fn text_bytes(statements: &[Statement]) -> usize {
     statements.iter().map(|statement| statement.sql.len()).sum()
 }
 
-/// The execs as they are sent, and what each is there for.
+/// The execs as they are sent, each with its purpose.
 fn read_execs(
     statements: &[Statement],
     args: &mut [Vec<SqlValue>],
@@ -350,7 +350,7 @@ fn read_execs(
     Ok((sent, parts))
 }
 
-/// The queries up to the first that is refused.
+/// The queries before the first one that is refused.
 fn read_queries(
     statements: &[Statement],
     args: &mut [Vec<SqlValue>],
@@ -369,7 +369,7 @@ fn read_queries(
     (asks, None)
 }
 
-/// An expression that fails when it is evaluated.
+/// A SQL expression whose evaluation fails.
 const FAIL: &str = "abs(-9223372036854775808)";
 
 fn no_shadow(table: &str) -> Sent {

@@ -1,18 +1,18 @@
-//! What a failure of the servers is for the function's author: no address of theirs, and what is certain.
+//! Translates failures of the servers for guests: without addresses, and with what is certain about a write.
 
 use crate::limits::{DB_REMOTE_REPLY_MAX_BYTES, DB_VALUE_MAX_BYTES};
 use crate::rqlite::RqliteError;
 use orama_runtime::services::{ErrorCode, ServiceError};
 use std::time::Instant;
 
-/// Why a query failed.
+/// The guest's error for a failed query.
 pub(super) fn of_read(error: &RqliteError, deadline: Instant) -> ServiceError {
     match error {
         RqliteError::Sql { message, .. } => of_sql(message),
         RqliteError::TooLarge(_) => ServiceError::new(
             ErrorCode::PayloadTooLarge,
             format!(
-                "the rows of the call have more than {} MiB as the database's servers send them; a blob counts twice",
+                "the rows of the call exceed {} MiB in the encoding of the database servers, where a blob counts twice",
                 DB_REMOTE_REPLY_MAX_BYTES >> 20
             ),
         ),
@@ -23,7 +23,7 @@ pub(super) fn of_read(error: &RqliteError, deadline: Instant) -> ServiceError {
     }
 }
 
-/// Why execs failed: whether they were undone, or nobody knows.
+/// The guest's error for failed execs. It says whether they were rolled back or whether that is not known.
 pub(super) fn of_write(error: &RqliteError, deadline: Instant) -> ServiceError {
     if error.is_certainly_not_applied() {
         return of_read(error, deadline);
@@ -32,7 +32,7 @@ pub(super) fn of_write(error: &RqliteError, deadline: Instant) -> ServiceError {
     let code = if Instant::now() >= deadline { ErrorCode::DeadlineExceeded } else { ErrorCode::Unavailable };
     ServiceError::new(
         code,
-        "the database's servers did not say in time what became of the call: it is not known whether it was committed",
+        "the database servers did not answer in time: it is not known whether the call was committed",
     )
 }
 
@@ -46,23 +46,25 @@ pub(super) fn deadline_exceeded() -> ServiceError {
 fn of_servers(error: &RqliteError) -> ServiceError {
     match error {
         RqliteError::Refused(_) | RqliteError::Unreachable(_) | RqliteError::Unknown(_) => {
-            ServiceError::unavailable("the servers of the namespace's database do not answer; try again")
+            ServiceError::unavailable("the database servers of the namespace do not answer; try again")
         }
         RqliteError::Unauthorized => {
-            tracing::error!(%error, "a namespace's database refuses this node");
-            ServiceError::unavailable("the servers of the namespace's database refuse the node's credentials")
+            tracing::error!(%error, "the rqlite servers of a namespace refuse this node's credentials");
+            ServiceError::unavailable(
+                "the database servers of the namespace refuse the node's credentials; ask the operator",
+            )
         }
         _ => {
-            tracing::error!(%error, "a namespace's database gave no answer that can be used");
+            tracing::error!(%error, "the rqlite servers of a namespace sent an invalid answer");
             ServiceError::new(
                 ErrorCode::Internal,
-                "the servers of the namespace's database gave no answer that can be used",
+                "the database servers of the namespace sent an invalid answer",
             )
         }
     }
 }
 
-/// What SQLite said, as far as it is not about the SQL.
+/// The guest's error for a message of SQLite.
 pub(super) fn of_sql(message: &str) -> ServiceError {
     const TIME: [&str; 4] = ["query timeout", "execute timeout", "context deadline exceeded", "interrupted"];
     const BROKEN: [&str; 5] = [
@@ -80,7 +82,7 @@ pub(super) fn of_sql(message: &str) -> ServiceError {
         return ServiceError::new(ErrorCode::PayloadTooLarge, message);
     }
     if message == "database or disk is full" {
-        return ServiceError::new(ErrorCode::PayloadTooLarge, "the disk of the database's servers is full");
+        return ServiceError::new(ErrorCode::PayloadTooLarge, "the disk of the database servers is full");
     }
     if message.starts_with("database is locked") || message.starts_with("database table is locked") {
         return ServiceError::unavailable("the database is locked; try again");

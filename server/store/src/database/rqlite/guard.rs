@@ -1,9 +1,10 @@
 //! What tenants' SQL may do on rqlite: the node parses each statement by SQLite's grammar before a server sees it.
 //!
-//! The server executes whatever its SQLite supports, including a second statement behind the first. The text must
+//! A server executes whatever its SQLite supports, including a second statement after the first one. The text must
 //! therefore be one statement of a kind that is listed here; a statement that cannot be parsed is refused.
 
 use super::tokens::{Tokens, parser, plain, unreadable};
+use crate::database::policy;
 use orama_runtime::services::{ServiceError, StatementKind};
 use sqlite3_parser::ast::{
     Cmd, InsertBody, OneSelect, QualifiedName, ResultColumn, Select, Stmt, TriggerCmd,
@@ -11,73 +12,33 @@ use sqlite3_parser::ast::{
 use sqlite3_parser::lexer::sql::TokenType;
 use sqlite3_parser::{Bump, FallibleIterator};
 
-/// Pragmas that only tell, and whether their argument names a thing; one given to any other would set it.
-const PRAGMAS: [(&str, bool); 14] = [
-    ("table_info", true),
-    ("table_xinfo", true),
-    ("table_list", true),
-    ("index_info", true),
-    ("index_xinfo", true),
-    ("index_list", true),
-    ("foreign_key_list", true),
-    ("foreign_key_check", true),
-    ("collation_list", false),
-    ("function_list", false),
-    ("user_version", false),
-    ("encoding", false),
-    ("data_version", false),
-    ("page_size", false),
-];
-
-/// Virtual tables that keep their content in the namespace's own database.
-const MODULES: [&str; 4] = ["fts5", "fts5vocab", "rtree", "rtree_i32"];
-
-/// Functions that reach beyond the database, or whose pointers are not for SQL.
-const FUNCTIONS_REFUSED: [&str; 15] = [
-    "load_extension",
-    "fts3_tokenizer",
-    "fts5",
-    "sqlite_log",
-    "edit",
-    "readfile",
-    "writefile",
-    "lsmode",
-    "fsdir",
-    "lsdir",
-    "zipfile",
-    "auth_enabled",
-    "authenticate",
-    "auth_user_add",
-    "auth_user_change",
-];
-
-/// SQLite's own tables that a tenant may change: where sequences stand, and what ANALYZE found.
+/// SQLite's internal tables that a tenant may change: positions of sequences, and statistics of ANALYZE.
 const OWN_TABLES_WRITTEN: [&str; 4] = ["sqlite_sequence", "sqlite_stat1", "sqlite_stat3", "sqlite_stat4"];
 
-/// Ends of the names of tables in which FTS5 and R*Tree keep their content.
+/// Suffixes of the names of shadow tables of FTS5 and R*Tree.
 const SHADOWS: [&str; 8] = ["_data", "_idx", "_content", "_docsize", "_config", "_node", "_rowid", "_parent"];
 
-/// What kind of statement it is, as far as it matters.
+/// The kind of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// SELECT or VALUES; how many columns it has, where its text alone says it.
     Rows { columns: Option<usize> },
-    /// PRAGMA or EXPLAIN: rows that cannot be asked for by a part of another statement.
+    /// PRAGMA or EXPLAIN: rows that cannot be selected by another query.
     Report,
-    /// INSERT; whether it is one of rows that are written out.
+    /// INSERT; whether all of its rows are literal.
     Insert { is_plain: bool },
     /// UPDATE.
     Update,
     /// DELETE.
     Delete,
-    /// What remains in the schema: tables, triggers.
+    /// Definitions that are evaluated later: tables, triggers.
     Define,
-    /// Everything else that changes something.
+    /// Any other change.
     Other,
 }
 
 impl Kind {
-    /// Whether it changes rows, and so has counts to tell.
+    /// Whether it changes rows and therefore has counts.
     pub(super) fn changes_rows(self) -> bool {
         matches!(self, Self::Insert { .. } | Self::Update | Self::Delete)
     }
@@ -85,23 +46,23 @@ impl Kind {
 
 /// A statement that may run.
 #[derive(Debug)]
-pub(super) struct Allowed<'a> {
+pub(in crate::database) struct Allowed<'a> {
     pub(super) tokens: Tokens<'a>,
     pub(super) kind: Kind,
-    /// Tables that it changes which have a name as if they were the inside of a virtual table.
+    /// Tables that it changes and that may be shadow tables, judging by their names.
     pub(super) maybe_shadows: Vec<String>,
 }
 
-/// Reads a statement and refuses what is not for tenants.
-pub(super) fn check(sql: &str, asked_for: StatementKind) -> Result<Allowed<'_>, ServiceError> {
+/// Parses a statement and refuses what tenants may not do.
+pub(in crate::database) fn check(sql: &str, asked_for: StatementKind) -> Result<Allowed<'_>, ServiceError> {
     let tokens = Tokens::read(sql)?;
     let memory = Bump::new();
     let mut parser = parser(&memory, sql);
     let Some(command) = parser.next().map_err(|error| unreadable(&error))? else {
-        return Err(ServiceError::invalid("there is no SQL statement in the string"));
+        return Err(ServiceError::invalid("the string has no SQL statement"));
     };
     if !matches!(parser.next(), Ok(None)) {
-        return Err(ServiceError::invalid("there is more than one SQL statement in one string"));
+        return Err(ServiceError::invalid("the string has more than one SQL statement"));
     }
     let (kind, maybe_shadows) = match &command {
         Cmd::Explain(statement) | Cmd::ExplainQueryPlan(statement) => {
@@ -113,9 +74,14 @@ pub(super) fn check(sql: &str, asked_for: StatementKind) -> Result<Allowed<'_>, 
     check_names(&tokens)?;
     let is_read = matches!(kind, Kind::Rows { .. } | Kind::Report);
     if asked_for == StatementKind::Query && !is_read {
-        return Err(ServiceError::invalid("a query may not change anything; run the statement as an exec"));
+        return Err(ServiceError::invalid("a query may not change anything; run this statement as an exec"));
     }
     Ok(Allowed { tokens, kind, maybe_shadows })
+}
+
+/// The result of a check by [`policy`].
+fn allowed(refusal: Option<String>) -> Result<(), ServiceError> {
+    refusal.map_or(Ok(()), |reason| Err(ServiceError::invalid(reason)))
 }
 
 fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceError> {
@@ -124,7 +90,7 @@ fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceEr
     Ok(match statement {
         Stmt::Select(select) => (Kind::Rows { columns: columns(select) }, Vec::new()),
         Stmt::Pragma(name, body) => {
-            check_pragma(name, body.is_some())?;
+            allowed(policy::pragma_refusal(&plain(name.name.0), body.is_some()))?;
             (Kind::Report, Vec::new())
         }
         Stmt::Insert { tbl_name, body, .. } => {
@@ -156,12 +122,7 @@ fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceEr
         }
         Stmt::CreateVirtualTable { tbl_name, module_name, .. } => {
             check_place(false, tbl_name)?;
-            let module = plain(module_name.0);
-            if !MODULES.contains(&module.as_str()) {
-                return Err(ServiceError::invalid(format!(
-                    "virtual tables of the module {module} are not available"
-                )));
-            }
+            allowed(policy::module_refusal(&plain(module_name.0)))?;
             (Kind::Other, Vec::new())
         }
         Stmt::AlterTable(table, _) => (Kind::Define, written(table)?),
@@ -172,24 +133,15 @@ fn statement_kind(statement: &Stmt<'_>) -> Result<(Kind, Vec<String>), ServiceEr
         | Stmt::Reindex { .. }
         | Stmt::Analyze(_) => (Kind::Other, Vec::new()),
         Stmt::Begin(..) | Stmt::Commit(_) | Stmt::Rollback { .. } | Stmt::Savepoint(_) | Stmt::Release(_) => {
-            return refuse(
-                "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not available: the statements of one db_transaction are all or nothing",
-            );
+            return refuse(policy::TRANSACTIONS);
         }
         Stmt::Attach { .. } | Stmt::Detach(_) | Stmt::Vacuum(..) => {
-            return refuse("ATTACH, DETACH and VACUUM are not available: a namespace has one database");
+            return refuse(policy::OTHER_DATABASES);
         }
     })
 }
 
-/// Refuses pragmas that are not listed, and arguments to those that take none.
-fn check_pragma(name: &QualifiedName<'_>, has_argument: bool) -> Result<(), ServiceError> {
-    let name = plain(name.name.0);
-    let allowed = PRAGMAS.iter().any(|(known, takes_name)| *known == name && (!has_argument || *takes_name));
-    if allowed { Ok(()) } else { Err(no_pragma(&name)) }
-}
-
-/// Whether an INSERT has its rows in its text, and nothing else that could read or change any.
+/// Whether an INSERT has only literal rows and no clause that reads or changes others.
 fn writes_rows_out(body: &InsertBody<'_>) -> bool {
     match body {
         InsertBody::DefaultValues => true,
@@ -202,18 +154,16 @@ fn writes_rows_out(body: &InsertBody<'_>) -> bool {
     }
 }
 
-/// Things are made in the namespace's database and stay there.
+/// Checks that something is created in the main database, and not temporarily.
 fn check_place(temporary: bool, name: &QualifiedName<'_>) -> Result<(), ServiceError> {
     let is_main = name.db_name.as_ref().is_none_or(|database| plain(database.0) == "main");
     if temporary || !is_main {
-        return Err(ServiceError::invalid(
-            "temporary tables, views and triggers are not available: nothing would remain of them for the next call",
-        ));
+        return Err(ServiceError::invalid(policy::TEMPORARY));
     }
     Ok(())
 }
 
-/// Refuses changes to SQLite's own tables; gives those tables back that may be the inside of a virtual one.
+/// Refuses changes to SQLite's internal tables. Returns the tables that may be shadow tables.
 fn written<'a, 'b: 'a>(
     tables: impl Iterator<Item = &'a QualifiedName<'b>>,
 ) -> Result<Vec<String>, ServiceError> {
@@ -240,7 +190,7 @@ fn columns(select: &Select<'_>) -> Option<usize> {
     }
 }
 
-/// Functions and tables that are refused wherever they stand: also within views, triggers, defaults and checks.
+/// Refuses functions and pragma tables wherever they occur, also in views, triggers, defaults and checks.
 fn check_names(tokens: &Tokens<'_>) -> Result<(), ServiceError> {
     use TokenType::{TK_COMMA, TK_DOT, TK_FROM, TK_ID, TK_IN, TK_JOIN, TK_LP, TK_STRING, TK_USING};
     for (index, token) in tokens.all.iter().enumerate() {
@@ -248,26 +198,19 @@ fn check_names(tokens: &Tokens<'_>) -> Result<(), ServiceError> {
         // A module of virtual tables may have a function's name.
         if before != Some(TK_USING)
             && let Some(function) = tokens.call(index)
-            && FUNCTIONS_REFUSED.contains(&function.as_str())
         {
-            return Err(ServiceError::invalid(format!("the function {function}() is not available")));
+            allowed(policy::function_refusal(&function))?;
         }
-        // A table's name may be written as a text too.
+        // A table's name may also be a string literal.
         let is_name = token.kind == TK_ID
             || (token.kind == TK_STRING
                 && matches!(before, Some(TK_FROM | TK_JOIN | TK_COMMA | TK_LP | TK_DOT | TK_IN)));
-        if is_name
-            && let Some(pragma) = plain(tokens.text(index)).strip_prefix("pragma_")
-            && !PRAGMAS.iter().any(|(known, _)| *known == pragma)
-        {
-            return Err(no_pragma(pragma));
+        if is_name && let Some(pragma) = plain(tokens.text(index)).strip_prefix("pragma_") {
+            // The arguments of such a table select rows; they set nothing.
+            allowed(policy::pragma_refusal(pragma, false))?;
         }
     }
     Ok(())
-}
-
-fn no_pragma(name: &str) -> ServiceError {
-    ServiceError::invalid(format!("PRAGMA {name} is not available in this form"))
 }
 
 #[cfg(test)]

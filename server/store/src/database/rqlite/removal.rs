@@ -1,16 +1,16 @@
-//! Empties a database: rqlite has no command for it.
+//! Empties a database, for which rqlite has no command.
 
 use crate::rqlite::{Level, Options, RqliteClient, RqliteError, Statement, Value};
 use std::time::Instant;
 
-/// Everything that was made, what depends on others first. The inside of virtual tables goes with them.
+/// Everything in the schema, dependent objects first. Shadow tables are dropped with their virtual tables.
 const EVERYTHING: &str = "SELECT s.type, s.name FROM sqlite_schema s JOIN pragma_table_list l ON l.name = s.name AND l.schema = 'main' \
      WHERE l.type <> 'shadow' AND s.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
      UNION ALL SELECT type, name FROM sqlite_schema WHERE type = 'trigger' \
      UNION ALL SELECT type, name FROM sqlite_schema WHERE name LIKE 'sqlite\\_stat_' ESCAPE '\\' \
      ORDER BY 1 DESC";
 
-/// Drops every table, view, index and trigger, all at once; twice is as good as once.
+/// Drops all tables, views, indexes and triggers in one transaction. Idempotent.
 pub(super) async fn drop_all(client: &RqliteClient, deadline: Instant) -> Result<(), RqliteError> {
     let found = found(client, deadline).await?;
     if found.is_empty() {
@@ -22,9 +22,9 @@ pub(super) async fn drop_all(client: &RqliteClient, deadline: Instant) -> Result
         .first()
         .and_then(|rows| rows.values.first())
         .is_some_and(|row| row[..] == [Value::Integer(1)]);
-    // One entry of the servers' log. References cannot be switched off within a transaction, so it is begun by hand.
+    // One entry of the servers' log. Foreign keys cannot be switched off within a transaction, so it is begun explicitly.
     let mut sql = vec!["PRAGMA foreign_keys = OFF".to_owned(), "BEGIN IMMEDIATE".to_owned()];
-    // Triggers, views, tables, by the order of their names backwards.
+    // Triggers, views, tables: their kinds in reverse alphabetical order.
     for kind in ["trigger", "view", "table"] {
         for (_, name) in found.iter().filter(|(of, _)| of == kind) {
             sql.push(format!("DROP {kind} IF EXISTS \"{}\"", name.replace('"', "\"\"")));
@@ -40,14 +40,13 @@ pub(super) async fn drop_all(client: &RqliteClient, deadline: Instant) -> Result
     let left = self::found(client, deadline).await?;
     match left.first() {
         None => Ok(()),
-        Some((kind, name)) => Err(RqliteError::Protocol(format!(
-            "the {kind} {name} is still there, and {} others",
-            left.len() - 1
-        ))),
+        Some((kind, name)) => Err(RqliteError::Protocol(
+            format!("the {kind} {name} and {} others remain", left.len() - 1).into(),
+        )),
     }
 }
 
-/// Kind and name of all that is there.
+/// Kind and name of everything in the schema.
 async fn found(client: &RqliteClient, deadline: Instant) -> Result<Vec<(String, String)>, RqliteError> {
     let options = Options { level: Level::Linearizable, ..Options::default() };
     let rows = client.query(&[Statement::new(EVERYTHING, [])], &options, deadline).await?;

@@ -1,10 +1,11 @@
-//! What a server is sent instead of the tenant's text, so that every server of a cluster stores the same.
+//! Rewrites statements so that every server of a cluster stores the same values.
 //!
-//! A cluster's servers each run the statements of its log, and run some of them again when they start. So what a statement that
-//! changes something asks of the clock, of randomness and of the connection is put into its text here, once for all of them.
+//! Each server runs the statements of the cluster's log, and runs some of them again at its start. Values that depend on the
+//! clock, on randomness or on the connection are therefore computed here, and replace the calls in the text.
 
 use super::guard::{Allowed, Kind};
 use super::tokens::{Tokens, plain};
+use crate::database::policy::{self, Rule};
 use crate::limits::DB_RANDOM_MAX_BYTES;
 use jiff::Timestamp;
 use orama_runtime::services::{ServiceError, SqlValue};
@@ -14,21 +15,10 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::ops::Range;
 
-/// Parameters that SQLite takes in one statement.
+/// Maximum parameters of a statement in SQLite.
 const PARAMETERS_MAX: usize = 32_766;
 
-/// Functions of time; of each, how many arguments come before the one that may say `'now'`.
-const TIME_FUNCTIONS: [(&str, usize); 7] = [
-    ("date", 0),
-    ("time", 0),
-    ("datetime", 0),
-    ("julianday", 0),
-    ("unixepoch", 0),
-    ("strftime", 1),
-    ("timediff", 0),
-];
-
-/// What the execs of a batch left on their connection.
+/// The state of the connection after the execs of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Left {
     pub(super) last_insert_id: i64,
@@ -37,14 +27,14 @@ pub(super) struct Left {
 
 /// A statement as it is sent.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Rewritten {
-    pub(super) sql: String,
+pub(in crate::database) struct Rewritten {
+    pub(in crate::database) sql: String,
     pub(super) params: Vec<Value>,
-    /// It may change one row at most, as it has one random value for all.
+    /// Whether it may change at most one row, because it has one random value for all rows.
     pub(super) one_row: bool,
 }
 
-/// Pieces of a text that are replaced, in order.
+/// Replacements in a text.
 struct Edits<'a> {
     tokens: &'a Tokens<'a>,
     edits: Vec<(Range<usize>, String)>,
@@ -75,7 +65,7 @@ impl Edits<'_> {
     }
 }
 
-/// A query: only what it asks of the connection is put in, where the batch had execs.
+/// Rewrites a query: replaces functions of the connection if the batch had execs.
 pub(super) fn query(
     allowed: &Allowed<'_>,
     args: Vec<SqlValue>,
@@ -94,8 +84,8 @@ pub(super) fn query(
     Ok(Rewritten { sql: edits.apply(), params, one_row: false })
 }
 
-/// A statement that may change something. `is_first` says that no statement of its batch changed rows before it.
-pub(super) fn exec(
+/// Rewrites an exec. `is_first` means that no earlier statement of the batch changed rows.
+pub(in crate::database) fn exec(
     allowed: &Allowed<'_>,
     args: Vec<SqlValue>,
     is_first: bool,
@@ -103,7 +93,7 @@ pub(super) fn exec(
 ) -> Result<Rewritten, ServiceError> {
     let tokens = &allowed.tokens;
     let mut edits = Edits { tokens, edits: Vec::new() };
-    // What a view, a trigger or a default says is run later, each time anew.
+    // Views, triggers and defaults are evaluated later, and each time again.
     let is_kept = matches!(allowed.kind, Kind::Define | Kind::Other) && !makes_rows(tokens);
     let now = moment(now);
     let times = if is_kept { HashSet::new() } else { time(&mut edits, &now) };
@@ -125,24 +115,24 @@ pub(super) fn exec(
     Ok(Rewritten { sql: edits.apply(), params, one_row })
 }
 
-/// Whether it makes a table of a query's rows.
+/// Whether it is CREATE TABLE … AS SELECT.
 fn makes_rows(tokens: &Tokens<'_>) -> bool {
     use TokenType::{TK_BEGIN, TK_SELECT, TK_TRIGGER, TK_VIEW};
     let has = |kind| tokens.all.iter().take(6).any(|token| token.kind == kind);
     !has(TK_VIEW) && !has(TK_TRIGGER) && !tokens.has(TK_BEGIN) && tokens.has(TK_SELECT)
 }
 
-/// A moment as SQLite reads it, to the millisecond that its own clock has.
+/// A time in SQLite's format, with milliseconds like SQLite's own clock.
 fn moment(now: Timestamp) -> String {
     now.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
-/// Puts the time in. Gives the parameters back that stand where `'now'` may.
+/// Replaces functions of time. Returns the parameters whose argument may be `'now'`.
 fn time(edits: &mut Edits<'_>, now: &str) -> HashSet<usize> {
     use TokenType::{TK_COMMA, TK_CTIME_KW, TK_ID, TK_LP, TK_RP, TK_STRING, TK_VARIABLE};
     let tokens = edits.tokens;
     let mut parameters = HashSet::new();
-    // Of each open parenthesis: the function of time that it belongs to, and its commas so far.
+    // For each open parenthesis: the function of time that it belongs to, and its commas so far.
     let mut open: Vec<(Option<&str>, usize)> = Vec::new();
     for (index, token) in tokens.all.iter().enumerate() {
         match token.kind {
@@ -158,10 +148,9 @@ fn time(edits: &mut Edits<'_>, now: &str) -> HashSet<usize> {
             }
             TK_LP => {
                 let called = index.checked_sub(1).and_then(|before| tokens.call(before));
-                let known = called
-                    .and_then(|called| TIME_FUNCTIONS.iter().find(|(name, _)| **name == *called))
-                    .map(|(name, _)| *name);
-                open.push((known, 0));
+                let known = called.and_then(|called| policy::function(&called));
+                let of_time = known.filter(|(_, rule)| *rule == Rule::Time).map(|(name, _)| name);
+                open.push((of_time, 0));
             }
             TK_RP => {
                 let Some((function, commas)) = open.pop() else { continue };
@@ -196,7 +185,7 @@ fn time(edits: &mut Edits<'_>, now: &str) -> HashSet<usize> {
     parameters
 }
 
-/// Puts random values in; `true` when the one put in is right for one row alone.
+/// Replaces random functions. Returns `true` if the statement may change only one row.
 fn random(edits: &mut Edits<'_>, allowed: &Allowed<'_>) -> Result<bool, ServiceError> {
     use TokenType::{TK_INTEGER, TK_RP, TK_SELECT, TK_VIEW};
     let tokens = edits.tokens;
@@ -204,11 +193,12 @@ fn random(edits: &mut Edits<'_>, allowed: &Allowed<'_>) -> Result<bool, ServiceE
     let has_select = tokens.has(TK_SELECT);
     let mut one_row = false;
     for index in 0..tokens.all.len() {
-        let bytes = match tokens.call(index).as_deref() {
-            // Who reads a view asks one server.
+        let called = tokens.call(index).and_then(|called| policy::function(&called));
+        let bytes = match called {
+            // A view is read on one server.
             _ if is_view => continue,
-            Some("random") => None,
-            Some("randomblob") => Some(tokens.text(index + 2).parse::<usize>()),
+            Some(("randomblob", _)) => Some(tokens.text(index + 2).parse::<usize>()),
+            Some((_, Rule::Random)) => None,
             _ => continue,
         };
         let can_put_in = match allowed.kind {
@@ -231,12 +221,12 @@ fn random(edits: &mut Edits<'_>, allowed: &Allowed<'_>) -> Result<bool, ServiceE
             }
             Some(_) => {
                 return Err(ServiceError::invalid(format!(
-                    "randomblob() is available with a number up to {DB_RANDOM_MAX_BYTES}; give the value as an argument"
+                    "randomblob() takes a literal number up to {DB_RANDOM_MAX_BYTES} here; otherwise pass the value as an argument"
                 )));
             }
         };
         if tokens.kind(last) != Some(TK_RP) {
-            return Err(ServiceError::invalid("a wrong number of arguments to a function of randomness"));
+            return Err(ServiceError::invalid("wrong number of arguments to random() or randomblob()"));
         }
         edits.replace(index, last, text);
         one_row |= allowed.kind == Kind::Update;
@@ -249,15 +239,15 @@ fn random_bytes() -> Result<[u8; 8], ServiceError> {
 }
 
 fn no_randomness() -> ServiceError {
-    ServiceError::new(orama_runtime::services::ErrorCode::Internal, "the system has no random numbers")
+    ServiceError::new(orama_runtime::services::ErrorCode::Internal, "the system provides no random bytes")
 }
 
-/// Calls `put` for each function over the connection's state; what it gives stands there instead.
+/// Calls `put` for each call of a function of the connection, and replaces the call by what it returns.
 fn connection_functions(edits: &mut Edits<'_>, mut put: impl FnMut(&str) -> Option<String>) {
     let tokens = edits.tokens;
     for index in 0..tokens.all.len() {
-        if let Some(function @ ("last_insert_rowid" | "changes" | "total_changes")) =
-            tokens.call(index).as_deref()
+        if let Some((function, Rule::Connection)) =
+            tokens.call(index).and_then(|called| policy::function(&called))
             && tokens.kind(index + 2) == Some(TokenType::TK_RP)
             && let Some(text) = put(function)
         {
@@ -266,7 +256,7 @@ fn connection_functions(edits: &mut Edits<'_>, mut put: impl FnMut(&str) -> Opti
     }
 }
 
-/// Checks the arguments against the parameters, and writes those out that cannot be sent.
+/// Matches arguments to parameters. Writes arguments that cannot be sent as JSON into the text.
 fn bind(
     edits: &mut Edits<'_>,
     args: Vec<SqlValue>,
@@ -300,7 +290,7 @@ fn bind(
                 if is_now {
                     Value::Text(now.to_owned())
                 } else if crate::rqlite::is_taken_for_blob(&text) {
-                    // Its bytes, made a text again by the server.
+                    // Sent as bytes, which the server converts to text.
                     here().for_each(|index| {
                         let by = format!("(CAST({} AS TEXT) || '')", tokens.text(index));
                         edits.replace(index, index, by);
@@ -316,7 +306,7 @@ fn bind(
     Ok(params)
 }
 
-/// Where each parameter stands, in the order of the arguments as SQLite counts them.
+/// The positions of each parameter, in SQLite's order of arguments.
 fn parameters(tokens: &Tokens<'_>) -> Result<Vec<Vec<usize>>, ServiceError> {
     let mut uses: Vec<Vec<usize>> = Vec::new();
     let mut names: HashMap<&str, usize> = HashMap::new();
@@ -351,12 +341,12 @@ fn parameters(tokens: &Tokens<'_>) -> Result<Vec<Vec<usize>>, ServiceError> {
     Ok(uses)
 }
 
-/// A value instead of a parameter, which is still counted.
+/// Replaces a parameter by a value and keeps the parameter's number.
 fn keeping(parameter: &str, value: &str) -> String {
     format!("iif({parameter} IS NULL, {value}, NULL)")
 }
 
-/// Bytes as SQL has them.
+/// A blob literal.
 pub(super) fn blob_literal(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len() + 3);
     text.push_str("x'");

@@ -2,7 +2,7 @@
 //!
 //! The server converts values by the declared type of their column: a text in a column of dates becomes another text,
 //! a blob in an expression becomes broken text, a real number becomes a whole one. A query is therefore wrapped in
-//! another one that adds the type of each value. It is also sent once without its rows, for the names of its columns.
+//! another one that adds the type of each value. It is also sent once without rows, to learn the names of its columns.
 
 use crate::database::rows::RowsJson;
 use crate::rqlite::{Rows, Statement as Sent, Value};
@@ -11,15 +11,15 @@ use orama_runtime::services::{ErrorCode, ServiceError, StatementResult};
 use rusqlite::types::ValueRef;
 use std::fmt::Write as _;
 
-/// No tenant's table has such a name by accident.
+/// A name that tenants' tables do not have by accident.
 const NAME: &str = "\"orama: rows of a query\"";
 
-/// The query without its rows.
+/// The query without rows.
 pub(super) fn names(sql: &str, params: &[Value]) -> Sent {
     Sent::new(format!("SELECT * FROM ({sql}) LIMIT 0"), params)
 }
 
-/// The query with the kind of each value in front of it. The rows are made once, before anything asks them twice.
+/// The query with the type before each value. Materialized, because each row is read twice.
 pub(super) fn values(sql: &str, params: Vec<Value>, columns: usize) -> Sent {
     let mut text = format!("WITH {NAME} (");
     let list = |text: &mut String, column: &dyn Fn(&mut String, usize)| {
@@ -46,13 +46,13 @@ pub(super) fn values(sql: &str, params: Vec<Value>, columns: usize) -> Sent {
     Sent::new(text, params)
 }
 
-/// Whether it failed because the schema gave it another number of columns since.
+/// Whether a query failed because a change of the schema changed its number of columns.
 pub(super) fn is_outdated(message: &str) -> bool {
     message.starts_with("table orama: rows of a query has ")
 }
 
-/// The JSON of rows. `is_marked` says that values have their kind in front. `bytes_left` is what the call's results may still
-/// have together.
+/// Encodes rows as JSON. `is_marked` means that each value has its type before it. `bytes_left` is what is left of the call's
+/// result limit.
 pub(super) fn json(
     names: &[String],
     rows: &Rows,
@@ -74,7 +74,7 @@ pub(super) fn json(
     json.finish(bytes_left)
 }
 
-/// Adds a value with its kind in front.
+/// Adds a value of the given type.
 fn marked(json: &mut RowsJson, text: &str) -> Result<(), ServiceError> {
     match text.split_at_checked(1) {
         Some(("t", text)) => json.value(ValueRef::Text(text.as_bytes())),
@@ -96,8 +96,5 @@ fn from_hex(digits: &str) -> Option<Vec<u8>> {
 }
 
 fn unreadable() -> ServiceError {
-    ServiceError::new(
-        ErrorCode::Internal,
-        "the servers of the namespace's database gave no answer that can be used",
-    )
+    ServiceError::new(ErrorCode::Internal, "the database servers of the namespace sent an invalid answer")
 }

@@ -1,4 +1,4 @@
-//! SQL as SQLite's tokens, bounded so that reading a statement takes little time and stack.
+//! Splits SQL into tokens, with bounds that keep the time and the stack of parsing small.
 
 use crate::limits::DB_REMOTE_TOKENS_MAX;
 use orama_runtime::services::{ErrorCode, ServiceError};
@@ -6,16 +6,17 @@ use sqlite3_parser::lexer::sql::{Error, Parser, Tokenizer};
 use sqlite3_parser::lexer::{Scanner, sql::TokenType};
 use std::ops::Range;
 
-/// Parentheses within one another; SQLite itself takes expressions of that depth.
+/// Maximum nesting of parentheses: SQLite's own maximum for expressions.
 const DEPTH_MAX: usize = 1000;
 
-/// Parts of a list that SQLite takes as columns; the time to compare all with one another grows by the square of it.
+/// SQLite's maximum number of columns. The parser compares all of them with one another, which takes quadratic time.
 const COLUMNS_MAX: usize = 2000;
 
-/// The same outside of parentheses, where lists stand one after the other: common table expressions, columns, tables, an order.
+/// The maximum outside of parentheses, where several lists follow each other: common table expressions, columns, tables, ORDER
+/// BY.
 const OUTER_MAX: usize = 2 * COLUMNS_MAX;
 
-/// One token and where it is in the text.
+/// A token and its position in the text.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Token {
     pub(super) kind: TokenType,
@@ -30,14 +31,14 @@ pub(super) struct Tokens<'a> {
 }
 
 impl<'a> Tokens<'a> {
-    /// Reads a text.
+    /// Splits a text.
     pub(super) fn read(sql: &'a str) -> Result<Self, ServiceError> {
         let mut scanner = Scanner::new(Tokenizer::new());
         let mut all = Vec::new();
         loop {
             match scanner.scan(sql.as_bytes()) {
                 Ok((_, Some(_), _)) if all.len() == DB_REMOTE_TOKENS_MAX => {
-                    // What is there may say more of what is wrong.
+                    // The tokens so far may give a more precise error.
                     Self { sql, all }.bound()?;
                     return Err(too_many());
                 }
@@ -52,7 +53,7 @@ impl<'a> Tokens<'a> {
         let tokens = Self { sql, all };
         match tokens.kind(0) {
             None | Some(TokenType::TK_SEMI) => {
-                return Err(ServiceError::invalid("there is no SQL statement in the string"));
+                return Err(ServiceError::invalid("the string has no SQL statement"));
             }
             Some(_) => {}
         }
@@ -65,12 +66,12 @@ impl<'a> Tokens<'a> {
         self.all.get(index).map(|token| token.kind)
     }
 
-    /// A token as it is written.
+    /// The text of a token.
     pub(super) fn text(&self, index: usize) -> &'a str {
         self.all.get(index).and_then(|token| self.sql.get(token.at.clone())).unwrap_or_default()
     }
 
-    /// Whether a token begins the call of a function, and its name in lower case without quotes.
+    /// The name of the function whose call begins with a token, in lower case without quotes.
     pub(super) fn call(&self, index: usize) -> Option<String> {
         let is_call = self.kind(index + 1) == Some(TokenType::TK_LP);
         (is_call && self.kind(index) != Some(TokenType::TK_STRING)).then(|| plain(self.text(index)))
@@ -81,21 +82,23 @@ impl<'a> Tokens<'a> {
         self.all.iter().any(|token| token.kind == kind)
     }
 
-    /// The statement without what stands before and behind it.
+    /// The statement without comments and semicolons around it.
     pub(super) fn statement(&self) -> Range<usize> {
         let begin = self.all.first().map_or(0, |token| token.at.start);
         begin..self.all.last().map_or(begin, |token| token.at.end)
     }
 
-    /// Refuses what only a text made to take long has.
+    /// Refuses texts that would take long to parse.
     fn bound(&self) -> Result<(), ServiceError> {
         let defines = self.kind(0) == Some(TokenType::TK_CREATE);
-        // Of each open parenthesis: whether it is that of an IN, whose list may be long, and its commas so far.
+        // For each open parenthesis: whether it belongs to IN, whose list may be long, and its commas so far.
         let mut open = vec![(false, 0_usize)];
         for (index, token) in self.all.iter().enumerate() {
-            // A byte order mark is a space for SQLite and a letter for others.
+            // SQLite reads a byte order mark as a space, and the parser as a letter.
             if token.kind != TokenType::TK_STRING && self.text(index).contains('\u{feff}') {
-                return Err(ServiceError::invalid("a byte order mark (U+FEFF) outside of a text"));
+                return Err(ServiceError::invalid(
+                    "a byte order mark (U+FEFF) outside of a string literal; remove it",
+                ));
             }
             let before = index.checked_sub(1).and_then(|before| self.kind(before));
             match token.kind {
@@ -127,7 +130,7 @@ impl<'a> Tokens<'a> {
 
 fn too_many() -> ServiceError {
     let message = format!(
-        "the statement has more than {DB_REMOTE_TOKENS_MAX} tokens; give values as arguments, in several statements"
+        "the statement has more than {DB_REMOTE_TOKENS_MAX} tokens; pass values as arguments, in several statements"
     );
     ServiceError::new(ErrorCode::PayloadTooLarge, message)
 }
@@ -145,13 +148,13 @@ pub(super) fn plain(name: &str) -> String {
     inner.to_ascii_lowercase()
 }
 
-/// What cannot be read as SQL, and where.
+/// A syntax error with its position.
 pub(super) fn unreadable(error: &Error) -> ServiceError {
     let (what, at) = match error {
         Error::UnrecognizedToken(at) => ("unrecognized token".to_owned(), at),
-        Error::UnterminatedLiteral(at) => ("a quote that is not closed".to_owned(), at),
-        Error::UnterminatedBracket(at) => ("a bracket that is not closed".to_owned(), at),
-        Error::UnterminatedBlockComment(at) => ("a comment that is not closed".to_owned(), at),
+        Error::UnterminatedLiteral(at) => ("an unterminated quote".to_owned(), at),
+        Error::UnterminatedBracket(at) => ("an unterminated bracket".to_owned(), at),
+        Error::UnterminatedBlockComment(at) => ("an unterminated comment".to_owned(), at),
         Error::BadVariableName(at) => ("a parameter without a name".to_owned(), at),
         Error::BadNumber(at) => ("a malformed number".to_owned(), at),
         Error::ExpectedEqualsSign(at) => ("! without =".to_owned(), at),

@@ -24,7 +24,7 @@ use tenant::Tenant;
 use watch::Watch;
 
 mod batch;
-mod guard;
+pub(in crate::database) mod guard;
 mod rows;
 mod tenant;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a namespace's files are: in a folder of their own, the only one that its SQL process can open.
+//! The files of a namespace's database: a folder of its own, the only one that its SQL process can open.
 
 use crate::files;
 use orama_runtime::names::Namespace;
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 /// The database's name in its folder.
 pub(super) const FILE: &str = "data.db";
 
-/// What SQLite keeps beside a database: its logs before the file itself, so that a move which stopped half-way goes on.
+/// The files of a database, in the order of a move: the logs first, so that an interrupted move can continue.
 const SUFFIXES: [&str; 4] = ["-journal", "-shm", "-wal", ""];
 
-/// Where a namespace's database is in the folder of all databases, if it has one. Moves nothing, as a node may have it open.
+/// The path of a namespace's database, if it has one. Moves nothing, because a node may have it open.
 ///
 /// # Errors
-/// The system's; [`io::ErrorKind::ResourceBusy`] while its files are moved from an older layout.
+/// The system's error; [`io::ErrorKind::ResourceBusy`] if a move from an older layout is unfinished.
 pub fn file_of(dir: &Path, namespace: &Namespace) -> io::Result<PathBuf> {
     let old = dir.join(format!("{namespace}.db"));
     let folder = dir.join(namespace.as_str());
@@ -24,7 +24,7 @@ pub fn file_of(dir: &Path, namespace: &Namespace) -> io::Result<PathBuf> {
     }
     if folder.join(format!("{FILE}-wal")).try_exists()? {
         let message = format!(
-            "the move of {} to {} is not finished; let a function of the namespace use its database, then try again",
+            "the move of {} to {} is unfinished; invoke a function of the namespace that uses its database, then try again",
             old.display(),
             folder.display()
         );
@@ -33,7 +33,7 @@ pub fn file_of(dir: &Path, namespace: &Namespace) -> io::Result<PathBuf> {
     Ok(old)
 }
 
-/// Makes a namespace's folder where it is missing.
+/// Creates a namespace's folder if it is missing.
 pub(super) fn prepare(dir: &Path, namespace: &Namespace) -> io::Result<PathBuf> {
     let folder = dir.join(namespace.as_str());
     files::private_dir(&folder)?;
@@ -42,7 +42,7 @@ pub(super) fn prepare(dir: &Path, namespace: &Namespace) -> io::Result<PathBuf> 
     Ok(folder)
 }
 
-/// Deletes all that a namespace has.
+/// Deletes all files of a namespace.
 pub(super) fn remove(dir: &Path, namespace: &Namespace) -> io::Result<()> {
     for suffix in SUFFIXES {
         gone(fs::remove_file(dir.join(format!("{namespace}.db{suffix}"))))?;
@@ -58,7 +58,7 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Moves the files of an older layout, where those of all namespaces stood in one folder. Nothing has them open.
+/// Moves the files of an older layout, where all namespaces shared one folder. No process may have them open.
 fn adopt(dir: &Path, namespace: &Namespace, folder: &Path) -> io::Result<()> {
     let old = |suffix| dir.join(format!("{namespace}.db{suffix}"));
     if !old("").try_exists()? {
@@ -72,7 +72,7 @@ fn adopt(dir: &Path, namespace: &Namespace, folder: &Path) -> io::Result<()> {
     }
     for suffix in SUFFIXES {
         gone(fs::rename(old(suffix), folder.join(format!("{FILE}{suffix}"))))?;
-        // In this order on the disk too: a database without its log would have lost what the log holds.
+        // Synced in this order: a database without its log has lost the commits in the log.
         File::open(folder)?.sync_all()?;
     }
     File::open(dir)?.sync_all()
@@ -90,7 +90,7 @@ mod tests {
         write("shop.db");
         write("shop.db-wal");
         write("shopping.db");
-        // A move that stopped after the log.
+        // An interrupted move that has moved the log.
         fs::create_dir(dir.path().join("shop")).unwrap();
         fs::rename(dir.path().join("shop.db-wal"), dir.path().join("shop/data.db-wal")).unwrap();
         assert_eq!(file_of(dir.path(), &namespace).unwrap_err().kind(), io::ErrorKind::ResourceBusy);

@@ -1,9 +1,8 @@
 //! One namespace's SQL process, as the node sees it.
 //!
-//! The thread that makes a call writes it to the socket. A thread of the node's for each process (`thread.rs`) writes what the
-//! socket does not take at once, and reads the answers. It ends the process when a call is not done long after its deadline,
-//! when nobody used the process for long, and when it breaks the protocol. Then the calls under way fail, and the next call gets
-//! another process.
+//! The calling thread writes a call to the socket. One thread of the node for each process (`thread.rs`) writes what the socket
+//! does not accept at once, and reads the answers. It ends the process if a call exceeds its deadline by too much, if the process
+//! is idle for too long, or if it violates the protocol. Calls in progress then fail, and the next call starts another process.
 
 use super::wire::{self, Call, Request};
 use crate::limits::DB_KILL_AFTER;
@@ -28,44 +27,44 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 mod thread;
 
-/// How long a process has to bring its log into its file when it is not needed any more. A killed one leaves that to the next.
+/// How long an idle process may take to checkpoint its log and exit. If it is killed, the next process recovers the log.
 const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
-    /// Nobody needs it.
+    /// It was idle.
     Idle,
-    /// The node stops.
+    /// The node is stopping.
     Stopping,
-    /// The namespace is removed.
+    /// The namespace was removed.
     Removed,
-    /// A call ran on after its deadline.
+    /// A call exceeded its deadline.
     Overdue,
-    /// It ended by itself.
+    /// It exited by itself.
     Died,
-    /// It said what it cannot say.
+    /// It violated the protocol.
     Nonsense,
-    /// It did not start.
+    /// It could not be started.
     NotStarted,
 }
 
-/// Where a process is in its life.
+/// The state of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// Its socket is closed on this side; it is killed when it has not ended by then.
+    /// The node has closed its end of the socket and kills the process at this time.
     Ending(Instant, End),
-    /// It is killed.
+    /// It was killed and has not exited yet.
     Killing(End),
-    /// It is gone and waited for.
+    /// It has exited and was reaped.
     Gone,
 }
 
-/// A turn to write or read, and a place among all calls.
+/// The turns that a call holds: the namespace's and the node's.
 pub(super) type Turns = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
-/// A call under way. Its turns are given back when the process has answered it or is gone, whether or not somebody waits.
+/// A call in progress. Its turns are released when the process has answered or exited, even if the caller stopped waiting.
 struct Pending {
     kill_at: Instant,
     statements: usize,
@@ -77,12 +76,12 @@ struct Pending {
 struct State {
     phase: Phase,
     calls: HashMap<u64, Pending>,
-    /// What the socket has not taken yet.
+    /// Bytes that the socket has not accepted yet.
     outgoing: VecDeque<u8>,
-    /// When the thread looks again by itself.
+    /// When the thread wakes up without a message.
     looks_at: Instant,
     used_at: Instant,
-    /// When it was started, until it says that it serves.
+    /// When it was started, until it reports that it serves.
     starting_since: Option<Instant>,
 }
 
@@ -90,31 +89,31 @@ struct State {
 pub(super) struct Process {
     namespace: Namespace,
     idle: Duration,
-    /// Its number, when it was started; 0 before.
+    /// Its process id; 0 before it was started.
     id: AtomicU32,
     socket: UnixStream,
     /// Wakes the thread.
     nudge: OwnedFd,
     next_id: AtomicU64,
     state: Mutex<State>,
-    /// Told when it is gone.
+    /// Notified when it has exited.
     gone: Condvar,
 }
 
-/// What a process is started with.
+/// The parameters of a process.
 pub(super) struct Start {
     pub(super) program: Program,
     pub(super) namespace: Namespace,
     /// The folder of all databases.
     pub(super) dir: PathBuf,
-    /// How long it stays without calls.
+    /// How long it is kept without calls.
     pub(super) idle: Duration,
-    /// Its place among all processes, until it is gone.
+    /// Its permit among all processes, held until it has exited.
     pub(super) _place: OwnedSemaphorePermit,
 }
 
 impl Process {
-    /// Starts a process. Does not wait for it: calls can be made at once.
+    /// Starts a process without waiting for it: calls can be sent at once.
     pub(super) fn start(start: Start) -> io::Result<Arc<Self>> {
         let (socket, theirs) = UnixStream::pair()?;
         socket.set_nonblocking(true)?;
@@ -145,7 +144,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Makes a call: its number, and what will be its outcome. Gives the turns back when the process takes no calls any more.
+    /// Sends a call. Returns its number and a receiver of its outcome, or the turns if the process accepts no more calls.
     pub(super) fn call(
         &self,
         writes: bool,
@@ -164,7 +163,7 @@ impl Process {
             return Err((turns, None));
         }
         let (done, outcome) = oneshot::channel();
-        // One that has passed already is told so by the process, which others use too.
+        // If it has passed, the process answers so; it also serves other calls.
         let kill_at = deadline.max(now) + DB_KILL_AFTER;
         state.calls.insert(id, Pending { kill_at, statements: statements.len(), writes, done, turns });
         state.used_at = now;
@@ -173,7 +172,7 @@ impl Process {
         Ok((id, outcome))
     }
 
-    /// Nobody waits for a call any more.
+    /// Cancels a call.
     pub(super) fn abandon(&self, id: u64) {
         let mut state = self.state.lock();
         let kill_at = Instant::now() + DB_KILL_AFTER;
@@ -184,29 +183,29 @@ impl Process {
         self.look_by(&state, kill_at);
     }
 
-    /// Whether it takes calls.
+    /// Whether it accepts calls.
     pub(super) fn is_serving(&self) -> bool {
         self.state.lock().phase == Phase::Serving
     }
 
-    /// Whether it is gone, and no zombie.
+    /// Whether it has exited and was reaped.
     pub(super) fn is_gone(&self) -> bool {
         self.state.lock().phase == Phase::Gone
     }
 
-    /// Its number; 0 as long as it was not started.
+    /// Its process id; 0 before it was started.
     #[cfg(test)]
     pub(super) fn id(&self) -> u32 {
         self.id.load(Ordering::Relaxed)
     }
 
-    /// When it was last used, if it has nothing to do now.
+    /// When it was last used, if it is idle.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state.lock();
         (state.phase == Phase::Serving && state.calls.is_empty()).then_some(state.used_at)
     }
 
-    /// Ends it if it has nothing to do.
+    /// Ends it if it is idle.
     pub(super) fn end_if_idle(&self) {
         let mut state = self.state.lock();
         if state.phase == Phase::Serving && state.calls.is_empty() {
@@ -214,7 +213,7 @@ impl Process {
         }
     }
 
-    /// Interrupts its calls and ends it, by force at a time.
+    /// Interrupts its calls and lets it exit; it is killed at the given time.
     pub(super) fn stop(&self, by: Instant) {
         let mut state = self.state.lock();
         if state.phase == Phase::Serving {
@@ -224,7 +223,7 @@ impl Process {
         }
     }
 
-    /// Kills it, as its namespace goes.
+    /// Kills it because its namespace is removed.
     pub(super) fn kill(&self) {
         let mut state = self.state.lock();
         if state.phase != Phase::Gone {
@@ -233,7 +232,7 @@ impl Process {
         }
     }
 
-    /// Waits until it is gone; `false` when it is not by then.
+    /// Waits until it has exited. Returns `false` if it has not by then.
     pub(super) fn wait_until(&self, by: Instant) -> bool {
         let mut state = self.state.lock();
         while state.phase != Phase::Gone {
@@ -246,7 +245,7 @@ impl Process {
 
     fn end(&self, state: &mut State, by: Instant, why: End) {
         state.phase = Phase::Ending(by, why);
-        // What is left in the socket is still read; what is not yet in it is a call that is given up.
+        // The process still reads what is in the socket. A call that is not yet in it is cancelled.
         state.outgoing.clear();
         let _ = self.socket.shutdown(Shutdown::Write);
         self.wake();
@@ -258,14 +257,14 @@ impl Process {
         }
     }
 
-    /// Sends now what the socket takes, and the rest when it takes more.
+    /// Sends what the socket accepts now, and queues the rest.
     fn send(&self, state: &mut State, mut bytes: &[u8]) {
         while state.outgoing.is_empty() && !bytes.is_empty() {
             match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
-                // It is dying, which its end of the socket will say.
+                // The process is exiting; the end of its socket will show that.
                 Err(_) => return,
             }
         }
@@ -275,7 +274,7 @@ impl Process {
         }
     }
 
-    /// Sees to it that the thread looks at a time.
+    /// Ensures that the thread wakes up at a time.
     fn look_by(&self, state: &State, time: Instant) {
         if time < state.looks_at {
             self.wake();
@@ -283,7 +282,7 @@ impl Process {
     }
 
     fn wake(&self) {
-        // Refused only when it is woken already.
+        // Fails only if the thread is being woken already.
         let _ = rustix::io::write(&self.nudge, &1_u64.to_ne_bytes());
     }
 }

@@ -1,8 +1,8 @@
-//! What a node and a namespace's SQL process say to each other.
+//! The protocol between a node and a namespace's SQL process.
 //!
-//! Each message is a frame of `orama_runtime::child::frame`. The node's first one is the folder of the database; then come
-//! [`Request`]s. The process answers with [`Answer`]s. The texts of a call's rows stand behind its outcome, so that megabytes
-//! are not encoded anew. The node does not trust what a process says: a tenant may have taken it over.
+//! Each message is a frame of `orama_runtime::child::frame`. The node's first frame is the folder of the database; [`Request`]s
+//! follow. The process answers with [`Answer`]s. The texts of a call's rows follow its outcome as they are, so megabytes are not
+//! encoded twice. The node does not trust an answer: a tenant may have taken over the process.
 
 use orama_runtime::child::frame;
 use orama_runtime::limits::DB_RESULT_MAX_BYTES;
@@ -13,22 +13,22 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::time::Duration;
 
-/// Longest answer, in bytes: all rows that a call may have, and the counts and messages beside them.
+/// Longest answer, in bytes: the maximum size of a call's rows, with counts and messages.
 pub(super) const ANSWER_MAX_BYTES: usize = DB_RESULT_MAX_BYTES + (1 << 20);
 
-/// Longest request, in bytes: what a guest of the largest memory can hand over as JSON is far less.
+/// Longest request, in bytes: far more than a guest of the largest memory can send as JSON.
 pub(super) const REQUEST_MAX_BYTES: usize = 512 << 20;
 
-/// Longest message of an error, in bytes. SQLite repeats names, which may be a megabyte long.
+/// Longest error message, in bytes. SQLite repeats names, which may have a megabyte.
 const MESSAGE_MAX_BYTES: usize = 8 << 10;
 
-/// What the node asks.
+/// A request of the node.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request<'a> {
     /// Run a batch.
     #[serde(borrow)]
     Call(Call<'a>),
-    /// Nobody waits for a call any more.
+    /// Cancel a call.
     Cancel(u64),
 }
 
@@ -76,7 +76,7 @@ impl Call<'_> {
         request(&Request::Call(Call { id, writes, left, statements: statements.collect() }))
     }
 
-    /// The statements as the rest of the code knows them.
+    /// Converts the statements back.
     pub(super) fn statements(&self) -> Vec<Statement> {
         let statements = self.statements.iter().map(|sent| Statement {
             kind: if sent.is_exec { StatementKind::Exec } else { StatementKind::Query },
@@ -109,23 +109,23 @@ impl<'a> Arg<'a> {
     }
 }
 
-/// What the process says.
+/// An answer of the process.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Answer {
-    /// It serves; how it is confined.
+    /// It serves. The fields tell how it is confined.
     Ready {
         /// By Landlock.
         files: bool,
         /// By seccomp.
         calls: bool,
     },
-    /// What came of a call.
+    /// The result of a call.
     Outcome(Outcome),
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Outcome {
-    /// The call's.
+    /// The outcome of the call.
     pub(super) id: u64,
     committed: bool,
     results: Vec<Given>,
@@ -140,7 +140,7 @@ enum Given {
         rows_affected: u64,
         last_insert_id: i64,
     },
-    /// Its text has so many bytes.
+    /// Size of its text, in bytes.
     Query {
         row_count: u64,
         bytes: u64,
@@ -154,7 +154,7 @@ struct Failure {
     message: String,
 }
 
-/// Every code, by its number here.
+/// All codes. The index is the number on the wire.
 const CODES: [ErrorCode; 6] = [
     ErrorCode::InvalidArgument,
     ErrorCode::TooManyStatements,
@@ -165,7 +165,7 @@ const CODES: [ErrorCode; 6] = [
 ];
 
 impl Outcome {
-    /// What came of a call, without the texts of its rows: they follow the frame's own part in their order.
+    /// The outcome of a call without the texts of its rows, which follow the encoded part of the frame in order.
     pub(super) fn of(id: u64, outcome: &BatchOutcome, note: Option<String>) -> Self {
         let results = outcome.results.iter().map(|result| match result {
             StatementResult::Exec { rows_affected, last_insert_id } => {
@@ -184,7 +184,7 @@ impl Outcome {
         Self { id, committed: outcome.committed, results: results.collect(), failure, note }
     }
 
-    /// The outcome of a batch of so many statements; `None` when the process said what cannot be.
+    /// The outcome of a batch of so many statements; `None` if the answer is not valid.
     pub(super) fn into_batch(self, mut rows: &[u8], statements: usize) -> Option<BatchOutcome> {
         if self.results.len() > statements {
             return None;
@@ -214,7 +214,7 @@ impl Outcome {
     }
 }
 
-/// A text that is cut, and says so, where it is too long.
+/// Truncates a text that is too long, and marks it.
 fn bounded(text: &str) -> String {
     if text.len() <= MESSAGE_MAX_BYTES {
         return text.to_owned();
@@ -227,7 +227,7 @@ pub(super) fn request(request: &Request<'_>) -> io::Result<Vec<u8>> {
     framed(request, 0)
 }
 
-/// The frame of an answer, up to where `rows` bytes of rows follow.
+/// The frame of an answer, without the `rows` bytes of rows that follow.
 pub(super) fn answer(answer: &Answer, rows: usize) -> io::Result<Vec<u8>> {
     framed(answer, rows)
 }
@@ -241,12 +241,12 @@ fn framed(message: &impl Serialize, behind: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads a request.
+/// Decodes a request.
 pub(super) fn read_request(bytes: &[u8]) -> io::Result<Request<'_>> {
     postcard::from_bytes(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Reads an answer, and gives back what stands behind it.
+/// Decodes an answer and returns the bytes after it.
 pub(super) fn read_answer(bytes: &[u8]) -> io::Result<(Answer, &[u8])> {
     postcard::take_from_bytes(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }

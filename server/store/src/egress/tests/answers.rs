@@ -130,7 +130,7 @@ async fn what_cannot_be_reached_is_told_by_its_cause() {
             "http://unknown.test/s3cret".into(),
             "UNAVAILABLE cannot resolve host unknown.test: Name or service not known",
         ),
-        ("http://empty.test/".into(), "UNAVAILABLE cannot resolve host empty.test: it has no address"),
+        ("http://empty.test/".into(), "UNAVAILABLE cannot resolve host empty.test: the name has no address"),
     ] {
         assert_eq!(egress.refused(get(&url)).await, expected, "{url}");
     }
@@ -159,7 +159,7 @@ async fn a_request_that_cannot_be_sent_is_told_by_what_is_wrong() {
     for method in ["CONNECT", "connect", "G T", "GET\r\nX: y", "ä"] {
         let message = egress.refused(FetchRequest { method: method.into(), ..get("http://a/") }).await;
         if method != "connect" {
-            assert!(message.contains("is no method that can be sent"), "{method:?}: {message}");
+            assert!(message.contains("is not a method that can be sent"), "{method:?}: {message}");
         }
     }
     for name in [
@@ -180,10 +180,10 @@ async fn a_request_that_cannot_be_sent_is_told_by_what_is_wrong() {
         assert!(!message.contains("s3cret"));
     }
     for (name, value, expected) in [
-        ("", "x", "\"\" is no name of a header"),
-        ("a b", "x", "\"a b\" is no name of a header"),
-        ("a\r\nHost", "x", "is no name of a header"),
-        ("x-a", "s3cret\r\nHost: b", "the value of the header x-a has a character that none may have"),
+        ("", "x", "\"\" is not a valid name of a header"),
+        ("a b", "x", "\"a b\" is not a valid name of a header"),
+        ("a\r\nHost", "x", "is not a valid name of a header"),
+        ("x-a", "s3cret\r\nHost: b", "the value of the header x-a has an invalid character"),
         ("x-a", "s3cret\0", "the value of the header x-a"),
     ] {
         let message = egress.refused(with(get("http://a/"), &[(name, value)])).await;

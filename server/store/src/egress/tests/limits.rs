@@ -141,7 +141,7 @@ async fn a_namespace_has_its_share_of_fetches_and_no_more() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let message = egress.refused(get(server.url("/"))).await;
-    let expected = "UNAVAILABLE this namespace has 256 fetches under way, which is the most";
+    let expected = "UNAVAILABLE this namespace has 256 concurrent fetches, which is the maximum";
     assert!(message.starts_with(expected), "{message}");
     // Whoever comes next gets half of what is left, so that there is always room for one more.
     let mut more = Vec::new();
@@ -155,7 +155,7 @@ async fn a_namespace_has_its_share_of_fetches_and_no_more() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let error = egress.fetch_as(name, get(server.url("/"))).await.unwrap_err();
-        assert!(error.message.starts_with("too many fetches are under way on this node"), "{error:?}");
+        assert!(error.message.starts_with("this node has too many concurrent fetches"), "{error:?}");
         more.push(all);
     }
     assert_eq!(egress.fetch_as("e", get(server.url("/"))).await.unwrap().status, 200);

@@ -91,8 +91,8 @@ async fn a_redirect_opens_no_door() {
     for (location, expected) in [
         ("ftp://example.com/", "the URL of a redirect must begin with http:// or https://"),
         ("file:///etc/passwd", "the URL of a redirect must begin with"),
-        ("http://[::1", "the server redirects to what is no URL"),
-        ("http://a:99999/", "the server redirects to what is no URL"),
+        ("http://[::1", "the server redirects to an invalid URL"),
+        ("http://a:99999/", "the server redirects to an invalid URL"),
     ] {
         let open = redirecting(302, location.to_owned()).await;
         let message = egress(&["127.0.0.1"]).refused(get(open.url("/"))).await;
@@ -105,7 +105,7 @@ async fn a_redirect_opens_no_door() {
 async fn a_chain_ends_and_what_is_no_redirect_is_an_answer() {
     let endless = redirecting(302, "/again".into()).await;
     let message = egress(&["127.0.0.1"]).refused(get(endless.url("/"))).await;
-    assert_eq!(message, "INVALID_ARGUMENT more than 10 redirects");
+    assert_eq!(message, "INVALID_ARGUMENT the server redirected more than 10 times");
     assert_eq!(endless.requests().len(), 11);
     let ten = Server::start(|request| {
         let hop = request.split([' ', '/']).nth(2).and_then(|hop| hop.parse::<u32>().ok()).unwrap();

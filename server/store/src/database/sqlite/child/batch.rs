@@ -14,24 +14,24 @@ use rusqlite::{Connection, ErrorCode as Sqlite, Statement as Prepared};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest statement that is kept prepared, in bytes: those that come again are short.
+/// Longest statement that is cached as prepared, in bytes: repeated statements are short.
 const CACHED_SQL_MAX_BYTES: usize = 4 << 10;
 
-/// SQLite gives a lock up some milliseconds early; it is to be after the deadline.
+/// Added to the time that SQLite waits for a lock, because it gives up some milliseconds early.
 const LOCK_LATE: Duration = Duration::from_millis(100);
 
-/// What a batch runs with.
+/// The context of a batch.
 pub(super) struct Batch<'a> {
     pub(super) connection: &'a Connection,
     pub(super) guard: &'a Guard,
     pub(super) watch: &'a Arc<Watch>,
 }
 
-/// A failed statement's place in its batch, or `None`, and what was wrong.
+/// The index of a failed statement, if it is known, and the error.
 type Failed = (Option<usize>, ServiceError);
 
 impl Batch<'_> {
-    /// The execs all or nothing; then the queries. A connection that comes back is in no transaction.
+    /// Runs the execs in one transaction, then the queries. Leaves the connection without a transaction.
     pub(super) fn run(&self, statements: &[Statement]) -> BatchOutcome {
         let mut results: Vec<Option<StatementResult>> = statements.iter().map(|_| None).collect();
         let has_execs = statements.iter().any(|statement| statement.kind == StatementKind::Exec);
@@ -52,7 +52,7 @@ impl Batch<'_> {
         let done = self.each(statements, results, StatementKind::Exec, |batch, statement| {
             batch.exec(statement).map_err(|error| batch.explain(error))
         });
-        // What has begun to commit is not ended half-way.
+        // A commit that has begun is completed.
         let done = done.and_then(|()| self.watch.check().map_err(|error| (None, error)));
         watch::disarm(self.connection);
         let done = done.and_then(|()| {
@@ -71,7 +71,7 @@ impl Batch<'_> {
         if count == 0 {
             return Ok(());
         }
-        // One snapshot for all of them; a single one has its own.
+        // One snapshot for all queries; a single query has its own.
         self.begin((count > 1).then_some("BEGIN"))?;
         let mut bytes_left = DB_RESULT_MAX_BYTES;
         let done = self.each(statements, results, StatementKind::Query, |batch, statement| {
@@ -85,7 +85,7 @@ impl Batch<'_> {
         done
     }
 
-    /// Runs the statements of one kind in their order.
+    /// Runs the statements of one kind in order.
     fn each(
         &self,
         statements: &[Statement],
@@ -102,9 +102,9 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Begins a transaction, if one is asked for, and the watch over what follows.
+    /// Begins a transaction, if one is requested, and watches what follows.
     fn begin(&self, transaction: Option<&str>) -> Result<(), Failed> {
-        // Another program may hold a lock, such as one that makes a backup.
+        // Another program may hold a lock, for example to make a backup.
         let mut begun = self.connection.busy_timeout(self.watch.left() + LOCK_LATE);
         if let Some(sql) = transaction {
             begun = begun.and_then(|()| self.guard.as_host(self.connection, sql));
@@ -115,12 +115,12 @@ impl Batch<'_> {
         })
     }
 
-    /// Undoes what was not committed. SQLite has done so itself after some errors.
+    /// Rolls back. SQLite does that itself after some errors.
     fn end_transaction(&self) {
         if !self.connection.is_autocommit()
             && let Err(error) = self.guard.as_host(self.connection, "ROLLBACK")
         {
-            self.watch.note(format!("a transaction could not be ended: {error}"));
+            self.watch.note(format!("a transaction could not be rolled back: {error}"));
         }
     }
 
@@ -128,11 +128,11 @@ impl Batch<'_> {
         let changes_before = self.connection.total_changes();
         self.with_prepared(statement, |prepared| {
             let mut rows = prepared.raw_query();
-            // RETURNING gives rows that nobody asked for.
+            // The rows of RETURNING are ignored.
             while rows.next()?.is_some() {}
             Ok::<_, rusqlite::Error>(())
         })??;
-        // SQLite's count stays where it was when a statement cannot change rows.
+        // A statement that cannot change rows leaves SQLite's count as it was.
         let changed = self.connection.total_changes() != changes_before;
         Ok(StatementResult::Exec {
             rows_affected: if changed { self.connection.changes() } else { 0 },
@@ -143,7 +143,7 @@ impl Batch<'_> {
     fn query(&self, statement: &Statement, bytes_left: &mut usize) -> Result<StatementResult, RowsError> {
         self.with_prepared(statement, |prepared| {
             if !prepared.readonly() {
-                let message = "a query may not change anything; run the statement as an exec";
+                let message = "a query may not change anything; run this statement as an exec";
                 return Err(RowsError::Limit(ServiceError::invalid(message)));
             }
             rows::read(prepared, bytes_left)
@@ -179,14 +179,14 @@ impl Batch<'_> {
         Ok(run(prepared))
     }
 
-    /// What an error of SQLite's is for the function's author.
+    /// The guest's error for an error of SQLite.
     fn explain(&self, error: rusqlite::Error) -> ServiceError {
         use rusqlite::Error;
         let (code, message) = match error {
             Error::SqliteFailure(error, message) => (error, message.unwrap_or_else(|| error.to_string())),
             Error::SqlInputError { error, msg, .. } => (error, msg),
             Error::MultipleStatement => {
-                return ServiceError::invalid("there is more than one SQL statement in one string");
+                return ServiceError::invalid("the string has more than one SQL statement");
             }
             Error::InvalidParameterCount(given, wanted) => {
                 let message =
@@ -200,7 +200,7 @@ impl Batch<'_> {
             Sqlite::AuthorizationForStatementDenied => {
                 ServiceError::invalid(self.guard.take_refusal().unwrap_or(message))
             }
-            Sqlite::ApiMisuse => ServiceError::invalid("there is no SQL statement in the string"),
+            Sqlite::ApiMisuse => ServiceError::invalid("the string has no SQL statement"),
             Sqlite::DatabaseBusy | Sqlite::DatabaseLocked if self.watch.left().is_zero() => {
                 deadline_exceeded()
             }

@@ -1,5 +1,6 @@
-//! What tenants' SQL may do: the settings of a connection, and SQLite's authorizer, which sees every statement before it runs.
+//! Restricts tenants' SQL: the settings of a connection, and SQLite's authorizer, which inspects every statement before it runs.
 
+use crate::database::policy;
 use crate::limits::{
     DB_CACHE_BYTES, DB_INSTRUCTIONS_MAX, DB_PATTERN_MAX_BYTES, DB_TRIGGER_DEPTH_MAX, DB_VALUE_MAX_BYTES,
 };
@@ -15,58 +16,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Statements kept prepared on a connection.
 const STATEMENTS_MAX: usize = 32;
 
-/// Pragmas that only tell. `data_version` and `page_size` are what SQLite's own full-text and R-tree tables ask for.
-const PRAGMAS: [&str; 14] = [
-    "table_info",
-    "table_xinfo",
-    "table_list",
-    "index_info",
-    "index_xinfo",
-    "index_list",
-    "foreign_key_list",
-    "foreign_key_check",
-    "collation_list",
-    "function_list",
-    "user_version",
-    "encoding",
-    "data_version",
-    "page_size",
-];
-
-/// Of them, those whose argument names a thing; one given to any other would set it.
-const PRAGMAS_WITH_NAME: [&str; 8] = [
-    "table_info",
-    "table_xinfo",
-    "table_list",
-    "index_info",
-    "index_xinfo",
-    "index_list",
-    "foreign_key_list",
-    "foreign_key_check",
-];
-
-/// Virtual tables that keep their content in the namespace's own file.
-const MODULES: [&str; 4] = ["fts5", "fts5vocab", "rtree", "rtree_i32"];
-
-/// Functions that reach beyond the database, or whose pointers are not for SQL.
-const FUNCTIONS_REFUSED: [&str; 4] = ["load_extension", "fts3_tokenizer", "fts5", "sqlite_log"];
-
 /// The guard of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Guard {
-    /// The node itself speaks.
+pub(in crate::database) struct Guard {
+    /// Whether the node's own statement runs.
     host: AtomicBool,
-    /// What the last refusal was for.
+    /// The reason of the last refusal.
     refused: Mutex<Option<String>>,
 }
 
 impl Guard {
-    /// Sets a connection up for tenants' SQL. What the node itself sets comes before.
-    pub(super) fn install(connection: &Connection) -> rusqlite::Result<Arc<Self>> {
+    /// Prepares a connection for tenants' SQL. The node's own settings must be made before.
+    pub(in crate::database) fn install(connection: &Connection) -> rusqlite::Result<Arc<Self>> {
         connection.pragma_update(None, "foreign_keys", true)?;
         // Negative is in KiB.
         connection.pragma_update(None, "cache_size", -((DB_CACHE_BYTES >> 10) as i64))?;
-        // A file that was tampered with is found out, and cannot call functions by its schema.
+        // Detects a manipulated file and keeps its schema from calling functions.
         connection.pragma_update(None, "cell_size_check", true)?;
         for (setting, value) in [
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -95,8 +60,8 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Runs a statement of the node's own, such as `COMMIT`. Never from the cache of prepared statements: a tenant that
-    /// wrote the same text would find it there, past the authorizer.
+    /// Runs a statement of the node's own, such as `COMMIT`. It must not enter the cache of prepared statements, where a tenant
+    /// that sends the same text would get it without the authorizer.
     pub(super) fn as_host(&self, connection: &Connection, sql: &str) -> rusqlite::Result<()> {
         self.host.store(true, Ordering::Relaxed);
         let result = connection.execute_batch(sql);
@@ -104,8 +69,8 @@ impl Guard {
         result
     }
 
-    /// What the last refusal was for.
-    pub(super) fn take_refusal(&self) -> Option<String> {
+    /// Takes the reason of the last refusal.
+    pub(in crate::database) fn take_refusal(&self) -> Option<String> {
         self.refused.lock().take()
     }
 
@@ -123,12 +88,12 @@ impl Guard {
     }
 }
 
-/// Why an action is not allowed; `None` when it is. What is not named here is refused.
-fn refusal(context: &AuthContext<'_>) -> Option<String> {
+/// Why an action is refused; `None` if it is allowed. An action that is not listed is refused.
+pub(in crate::database) fn refusal(context: &AuthContext<'_>) -> Option<String> {
     let refuse = |what: &str| Some(what.to_owned());
     match context.action {
-        // Writing to the schema's table passes here, as CREATE and DROP do it; statements that name it themselves are
-        // refused by SQLite, in defensive mode in any case.
+        // CREATE and DROP write to the schema table, so writing to it passes here. SQLite itself refuses statements that name
+        // the schema table, because the connection is in defensive mode.
         AuthAction::Select
         | AuthAction::Recursive
         | AuthAction::Read { .. }
@@ -143,12 +108,9 @@ fn refusal(context: &AuthContext<'_>) -> Option<String> {
         | AuthAction::AlterTable { .. }
         | AuthAction::Reindex { .. }
         | AuthAction::Analyze { .. } => None,
-        AuthAction::Function { function_name } => is_one_of(&FUNCTIONS_REFUSED, function_name)
-            .then(|| format!("the function {function_name}() is not available")),
+        AuthAction::Function { function_name } => policy::function_refusal(function_name),
         AuthAction::Pragma { pragma_name, pragma_value } => {
-            let allowed = is_one_of(&PRAGMAS, pragma_name)
-                && (pragma_value.is_none() || is_one_of(&PRAGMAS_WITH_NAME, pragma_name));
-            (!allowed).then(|| format!("PRAGMA {pragma_name} is not available in this form"))
+            policy::pragma_refusal(pragma_name, pragma_value.is_some())
         }
         // `CREATE TABLE temp.t` is the same action as `CREATE TABLE t`.
         AuthAction::CreateIndex { .. }
@@ -160,8 +122,7 @@ fn refusal(context: &AuthContext<'_>) -> Option<String> {
             None
         }
         AuthAction::CreateVtable { module_name, .. } if context.database_name == Some("main") => {
-            (!is_one_of(&MODULES, module_name))
-                .then(|| format!("virtual tables of the module {module_name} are not available"))
+            policy::module_refusal(module_name)
         }
         AuthAction::CreateIndex { .. }
         | AuthAction::CreateTable { .. }
@@ -175,20 +136,9 @@ fn refusal(context: &AuthContext<'_>) -> Option<String> {
         | AuthAction::DropTempIndex { .. }
         | AuthAction::DropTempTable { .. }
         | AuthAction::DropTempTrigger { .. }
-        | AuthAction::DropTempView { .. } => refuse(
-            "temporary tables, views and triggers are not available: nothing would remain of them for the next call",
-        ),
-        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => refuse(
-            "BEGIN, COMMIT, ROLLBACK and SAVEPOINT are not available: the statements of one db_transaction are all or nothing",
-        ),
-        // VACUUM attaches a file of its own.
-        AuthAction::Attach { .. } | AuthAction::Detach { .. } => {
-            refuse("ATTACH, DETACH and VACUUM are not available: a namespace has one database")
-        }
-        _ => refuse("the statement does what is not available here"),
+        | AuthAction::DropTempView { .. } => refuse(policy::TEMPORARY),
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => refuse(policy::TRANSACTIONS),
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => refuse(policy::OTHER_DATABASES),
+        _ => refuse("this kind of statement is not supported"),
     }
-}
-
-fn is_one_of(names: &[&str], name: &str) -> bool {
-    names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }

@@ -1,14 +1,14 @@
-//! A query's rows, made into JSON while the query runs.
+//! Runs a query and encodes its rows as JSON.
 
 use crate::database::rows::RowsJson;
 use orama_runtime::services::{ServiceError, StatementResult};
 use rusqlite::{Rows, Statement};
 
-/// Why rows could not be had.
+/// Why a query failed.
 pub(super) enum RowsError {
     /// SQLite failed.
     Sqlite(rusqlite::Error),
-    /// A limit, which the message names.
+    /// A limit was exceeded, which the message names.
     Limit(ServiceError),
 }
 
@@ -24,7 +24,7 @@ impl From<ServiceError> for RowsError {
     }
 }
 
-/// Steps through a statement whose parameters are bound. `bytes_left` is what the call's results may still have together.
+/// Steps through a statement whose parameters are bound. `bytes_left` is what is left of the call's result limit.
 pub(super) fn read(
     statement: &mut Statement<'_>,
     bytes_left: &mut usize,
@@ -33,7 +33,7 @@ pub(super) fn read(
     let mut is_first = true;
     let mut rows: Rows<'_> = statement.raw_query();
     while let Some(row) = rows.next()? {
-        // Known with the first row: SQLite prepares a statement anew at its first step when the schema has changed.
+        // Known only with the first row: if the schema has changed, SQLite prepares the statement again at its first step.
         if std::mem::take(&mut is_first) {
             json.name_columns(row.as_ref().column_names());
         }

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// SQLite's page. The file's limit is in pages.
+/// Size of a SQLite page. The limit of the file is set in pages.
 const PAGE_BYTES: i64 = 4096;
 
-/// What the write-ahead log is cut back to when all of it is in the database, in bytes.
+/// Size to which the write-ahead log is truncated after a checkpoint, in bytes.
 const WAL_KEPT_BYTES: i64 = 16 << 20;
 
 /// An open connection.
@@ -28,10 +28,10 @@ struct Open {
     guard: Arc<Guard>,
 }
 
-/// What nobody uses now.
+/// Idle connections.
 #[derive(Default)]
 struct Idle {
-    /// The file is there and was recovered.
+    /// Whether the file exists and was recovered.
     is_made: bool,
     writer: Option<Open>,
     readers: Vec<Open>,
@@ -58,19 +58,19 @@ impl Tenant {
         let outcome = Batch { connection: &open.connection, guard: &open.guard, watch }.run(statements);
         self.give_back(open, writes);
         if watch.was_out_of_memory() {
-            // Prepared statements and pages of all connections are what can be given back.
+            // Closing frees the prepared statements and pages of idle connections.
             self.close();
         }
         outcome
     }
 
-    /// Closes what nobody uses now, the writer last: it brings the log into the file.
+    /// Closes idle connections, the writer last: it checkpoints the log.
     pub(super) fn close(&self) {
         let (writer, readers) = {
             let mut idle = self.idle.lock();
             (idle.writer.take(), std::mem::take(&mut idle.readers))
         };
-        // Outside the lock, as closing takes its time.
+        // Outside the lock, because closing takes time.
         drop(readers);
         drop(writer);
     }
@@ -104,7 +104,7 @@ impl Tenant {
     }
 
     fn give_back(&self, open: Open, writes: bool) {
-        // One in a transaction that could not be ended is of no use.
+        // A connection whose rollback failed cannot be used again.
         if !open.connection.is_autocommit() {
             return;
         }
@@ -116,7 +116,7 @@ impl Tenant {
         }
     }
 
-    /// Makes the file where it is missing, and recovers what a crash left.
+    /// Creates the file if it is missing, and recovers it after a crash.
     fn make(&self, idle: &mut Idle, watch: &Watch) -> Result<(), ServiceError> {
         if idle.is_made {
             return Ok(());
@@ -152,34 +152,34 @@ impl Tenant {
         Ok(Open { connection, guard })
     }
 
-    /// Long queries keep the write-ahead log from being written back: beyond a bound, writes wait for them.
+    /// Long queries prevent checkpoints of the write-ahead log. Above a bound, writes are refused.
     fn bound_log(&self, writer: &Open) -> Result<(), ServiceError> {
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
         let is_large = || fs::metadata(&log).is_ok_and(|file| file.len() > DB_WAL_MAX_BYTES);
         if is_large() {
-            // What it could not do shows in the file's size.
+            // The size of the file shows whether it succeeded.
             let _ = writer
                 .connection
                 .busy_timeout(Duration::ZERO)
                 .and_then(|()| writer.guard.as_host(&writer.connection, "PRAGMA wal_checkpoint(TRUNCATE)"));
             if is_large() {
                 return Err(ServiceError::unavailable(
-                    "long queries keep the database's log from being written back; try again when they have ended",
+                    "long queries prevent a checkpoint of the database's log; try again when they have ended",
                 ));
             }
         }
         Ok(())
     }
 
-    /// Told to the function's author without the file's name, which is the operator's.
+    /// The guest's error, without the file's name, which only the operator may see.
     fn failed(&self, error: &dyn std::error::Error, watch: &Watch) -> ServiceError {
         watch.note(format!("{} could not be opened: {error}", self.path.display()));
         ServiceError::new(ErrorCode::Internal, "the database could not be opened")
     }
 }
 
-/// Makes an empty file that only its owner reads; SQLite gives its log the same mode. The name is safe after a crash.
+/// Creates an empty file that only its owner can read; SQLite gives its log the same mode. Syncs the folder.
 fn create(path: &Path) -> io::Result<()> {
     match File::options().write(true).create_new(true).mode(files::FILE_MODE).open(path) {
         Ok(_) => path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all()),

@@ -1,4 +1,4 @@
-//! Ends a statement that runs: at its deadline, when nobody waits for it, when it writes too much.
+//! Interrupts a running statement: at its deadline, when its call is cancelled, or when it writes too much.
 
 use crate::database::sqlite::deadline_exceeded;
 use crate::limits::DB_WRITTEN_MAX_BYTES;
@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-/// Instructions of SQLite between two looks at the clock: 10 to 50 us of common work.
+/// Instructions of SQLite between two checks of the clock: usually 10 to 50 us.
 const INSTRUCTIONS: i32 = 1000;
 
-/// Time between two looks at what was written, which cost some 10 us each. A disk takes 100 MB meanwhile at most.
+/// Time between two reads of the written bytes, which take some 10 us each. A disk takes at most 100 MB meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Why a statement was ended.
+/// Why a statement was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Stop {
@@ -27,7 +27,7 @@ enum Stop {
     Written,
 }
 
-/// One call's reasons to end.
+/// Watches one call.
 #[derive(Debug)]
 pub(super) struct Watch {
     deadline: Instant,
@@ -53,27 +53,27 @@ impl Watch {
         }
     }
 
-    /// Tells the operator something, in the node's log.
+    /// Adds a note to the node's log.
     pub(super) fn note(&self, text: String) {
         *self.note.lock() = Some(text);
     }
 
-    /// What is to be told.
+    /// Takes the note.
     pub(super) fn take_note(&self) -> Option<String> {
         self.note.lock().take()
     }
 
-    /// A statement met the bound of memory.
+    /// Notes that a statement reached the memory limit.
     pub(super) fn is_out_of_memory(&self) {
         self.out_of_memory.store(true, Ordering::Relaxed);
     }
 
-    /// Whether one did.
+    /// Whether a statement reached the memory limit.
     pub(super) fn was_out_of_memory(&self) -> bool {
         self.out_of_memory.load(Ordering::Relaxed)
     }
 
-    /// Nobody waits for the call any more.
+    /// Cancels the call.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
@@ -83,7 +83,7 @@ impl Watch {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Ends what runs on a connection as soon as there is a reason, until [`disarm`].
+    /// Interrupts statements of a connection as soon as there is a reason, until [`disarm`].
     pub(super) fn arm(self: &Arc<Self>, connection: &Connection) -> rusqlite::Result<()> {
         let this = Arc::clone(self);
         let mut look_at = Instant::now() + LOOK_EVERY;
@@ -93,7 +93,7 @@ impl Watch {
             let mut stop = this.reason(now);
             if stop.is_none() && now >= look_at {
                 look_at = now + LOOK_EVERY;
-                // Without the kernel's count there is no such bound; the deadline still holds.
+                // Without the kernel's counter there is no such bound; the deadline still applies.
                 if let Some(written) = written_by_this_thread() {
                     let before = *written_before.get_or_insert(written);
                     stop = (written.saturating_sub(before) > this.written_max).then_some(Stop::Written);
@@ -107,7 +107,7 @@ impl Watch {
         connection.progress_handler(INSTRUCTIONS, Some(handler))
     }
 
-    /// Whether there is a reason to end now, for the steps between statements.
+    /// Checks between statements whether there is a reason to stop.
     pub(super) fn check(&self) -> Result<(), ServiceError> {
         let Some(stop) = self.reason(Instant::now()) else { return Ok(()) };
         self.stopped.store(stop as u8, Ordering::Relaxed);
@@ -117,11 +117,11 @@ impl Watch {
     /// Why a statement was interrupted.
     pub(super) fn error(&self) -> ServiceError {
         match self.stopped.load(Ordering::Relaxed) {
-            stop if stop == Stop::Abandoned as u8 => ServiceError::unavailable("the call was given up"),
+            stop if stop == Stop::Abandoned as u8 => ServiceError::unavailable("the call was cancelled"),
             stop if stop == Stop::Written as u8 => ServiceError::new(
                 ErrorCode::PayloadTooLarge,
                 format!(
-                    "the call wrote more than {} MiB to the disk, temporary files of sorts and joins included",
+                    "the call wrote more than {} MiB to the disk, including temporary files of sorts and joins",
                     self.written_max >> 20
                 ),
             ),
@@ -140,23 +140,23 @@ impl Watch {
     }
 }
 
-/// Lets a connection run to the end of what it does, such as a rollback.
+/// Stops watching a connection, for example for a rollback.
 pub(super) fn disarm(connection: &Connection) {
-    // Refused only for a connection that somebody else owns.
+    // Fails only for a connection that something else owns.
     let _ = connection.progress_handler(0, None::<fn() -> bool>);
 }
 
 thread_local! {
-    /// The kernel's counts of this thread. Opened before the process is confined, which can open nothing of `/proc`.
+    /// The kernel's I/O counters of this thread. Opened before the process is confined and cannot open `/proc` any more.
     static COUNTS: RefCell<Option<File>> = const { RefCell::new(None) };
 }
 
-/// Opens the counts of this thread.
+/// Opens the counters of this thread.
 pub(super) fn count_writes_of_this_thread() {
     COUNTS.set(File::open("/proc/thread-self/io").ok());
 }
 
-/// Bytes that this thread ever gave to the system to write, as the kernel counts them.
+/// Bytes that this thread has written, as the kernel counts them.
 fn written_by_this_thread() -> Option<u64> {
     let mut counts = [0; 512];
     let read = COUNTS.with_borrow(|file| file.as_ref()?.read_at(&mut counts, 0).ok())?;

@@ -13,18 +13,18 @@ use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How soon after a call the thread looks again whether there is more to do: within [`DB_KILL_AFTER`], so that a new call
-/// need not wake it for the sake of its deadline.
+/// How often the thread of an active process wakes up. Within [`DB_KILL_AFTER`], so a new call need not wake it to make it notice
+/// the deadline.
 const LOOK_EVERY: Duration = Duration::from_millis(900);
 
-/// How long a process may take to start; on an idle machine it takes some milliseconds.
+/// How long a process may take to start. On an idle machine it takes some milliseconds.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Bytes that are taken from the socket at once.
+/// Bytes read from the socket at once.
 const READ_BYTES: usize = 64 << 10;
 
 impl Process {
-    /// The thread: starts the process, serves, and ends it.
+    /// The thread: starts the process, serves it, and ends it.
     pub(super) fn live(&self, start: &Start, theirs: UnixStream) {
         let spawned = layout::prepare(&start.dir, &self.namespace)
             .map_err(ChildError::Spawn)
@@ -32,14 +32,14 @@ impl Process {
         let process = match spawned {
             Ok(process) => process,
             Err(error) => {
-                tracing::error!(namespace = %self.namespace, %error, "a namespace's SQL process did not start");
+                tracing::error!(namespace = %self.namespace, %error, "a namespace's SQL process could not be started");
                 return self.finish(&End::NotStarted);
             }
         };
         self.id.store(process.id(), Ordering::Relaxed);
         let end = self.serve();
         {
-            // No more calls; those under way fail when it is gone.
+            // Accepts no more calls; those in progress fail when it has exited.
             let mut state = self.state.lock();
             if state.phase == Phase::Serving {
                 state.phase = Phase::Killing(end.clone());
@@ -57,13 +57,13 @@ impl Process {
         match end {
             End::Idle | End::Stopping | End::Removed | End::NotStarted => {}
             End::Overdue => {
-                tracing::warn!(%namespace, process, "a SQL process was killed: a call ran on after its deadline")
+                tracing::warn!(%namespace, process, "killed a SQL process: a call exceeded its deadline")
             }
             End::Died => {
-                tracing::warn!(%namespace, process, %status, "a SQL process ended; its calls under way failed")
+                tracing::warn!(%namespace, process, %status, "a SQL process exited; its calls in progress failed")
             }
             End::Nonsense => {
-                tracing::error!(%namespace, process, "a SQL process was killed: it broke the protocol")
+                tracing::error!(%namespace, process, "killed a SQL process: it violated the protocol")
             }
         }
     }
@@ -80,7 +80,7 @@ impl Process {
             drop(turns);
             let is_overdue = *end == End::Overdue && kill_at <= now + DB_KILL_AFTER;
             let error = if is_overdue { deadline_exceeded() } else { lost(end, writes) };
-            // Whoever gave it up does not hear it.
+            // A cancelled call has no receiver.
             let _ = done.send(refused(error));
         }
     }
@@ -100,7 +100,7 @@ impl Process {
             }
             let [ready, nudged] = polled.map(|polled| polled.revents());
             if nudged.contains(PollFlags::IN) {
-                // The count does not matter.
+                // The value only wakes the thread.
                 let _ = rustix::io::read(&self.nudge, &mut [0; 8]);
             }
             if ready.contains(PollFlags::OUT) {
@@ -114,14 +114,14 @@ impl Process {
         }
     }
 
-    /// What is due now, and how long there is nothing to do.
+    /// Does what is due. Returns the time until the next wake-up.
     fn look(&self) -> Result<(Timespec, bool), End> {
         let now = Instant::now();
         let mut state = self.state.lock();
         if state.phase == Phase::Serving && state.calls.is_empty() && now >= state.used_at + self.idle {
             self.end(&mut state, now + super::END_PATIENCE, End::Idle);
         }
-        // A machine that is busy may take long to start it, which is no call's fault.
+        // A busy machine may take long to start it, so deadlines are not enforced before.
         let first = state.starting_since.map(|since| since + START_PATIENCE);
         let next_kill = state.calls.values().map(|call| call.kill_at).min();
         let next_kill = next_kill.map(|at| first.map_or(at, |first| at.max(first)));
@@ -155,11 +155,11 @@ impl Process {
                 Err(_) => return state.outgoing.clear(),
             }
         }
-        // What a large call took is given back.
+        // Frees the memory of a large call.
         state.outgoing.shrink_to(READ_BYTES);
     }
 
-    /// Takes what is there, and tells those who wait.
+    /// Reads answers and passes them to their callers.
     fn receive(&self, incoming: &mut Incoming) -> Result<(), End> {
         match recv(&self.socket, &mut *incoming.scratch, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => return Err(self.why_it_ended()),
@@ -194,7 +194,7 @@ impl Process {
         self.deliver_outcome(outcome, rows)
     }
 
-    /// Calls that waited for the start have time to be told that their deadline has passed.
+    /// After the start: gives calls that waited for it time to answer that their deadline has passed.
     fn has_started(&self) {
         let mut state = self.state.lock();
         state.starting_since = None;
@@ -215,7 +215,7 @@ impl Process {
         state.starting_since = None;
         drop(state);
         drop(turns);
-        // Whoever gave it up does not hear it.
+        // A cancelled call has no receiver.
         let _ = done.send(outcome);
         Ok(())
     }
@@ -225,23 +225,23 @@ impl Process {
     }
 }
 
-/// What a call is told whose process is gone.
+/// The error of a call whose process has exited.
 fn lost(end: &End, writes: bool) -> ServiceError {
     match end {
         End::Removed => ServiceError::unavailable("the namespace was removed"),
         End::Stopping => ServiceError::unavailable("the node is stopping"),
         End::NotStarted => {
-            ServiceError::unavailable("the database's process could not be started; try again")
+            ServiceError::unavailable("the namespace's SQL process could not be started; try again")
         }
         _ if writes => ServiceError::new(
             ErrorCode::Unavailable,
-            "the database's process ended during the call: whether its changes were kept is not known; look before trying again",
+            "the namespace's SQL process ended during the call: it is not known whether its changes were committed; check before you try again",
         ),
-        _ => ServiceError::unavailable("the database's process ended during the call; try again"),
+        _ => ServiceError::unavailable("the namespace's SQL process ended during the call; try again"),
     }
 }
 
-/// Says once in a node's life which walls the kernel does not have.
+/// Logs once for each node which kinds of confinement the kernel lacks.
 fn report_confinement(files: bool, calls: bool) {
     static REPORTED: AtomicBool = AtomicBool::new(false);
     if (files && calls) || REPORTED.swap(true, Ordering::Relaxed) {
@@ -250,11 +250,11 @@ fn report_confinement(files: bool, calls: bool) {
     tracing::warn!(
         landlock = files,
         seccomp = calls,
-        "this kernel cannot confine SQL processes wholly: SQLite's own guard alone keeps a tenant's SQL to its database"
+        "this kernel cannot fully confine SQL processes: only SQLite's authorizer restricts tenants' SQL to its database"
     );
 }
 
-/// Bytes of messages on their way.
+/// A buffer of received bytes.
 struct Incoming {
     scratch: Box<[u8]>,
     bytes: Vec<u8>,
@@ -271,7 +271,7 @@ impl Incoming {
         self.bytes.extend_from_slice(self.scratch.get(..received).unwrap_or_default());
     }
 
-    /// The next whole message with its header. No memory is taken for what is only announced.
+    /// Returns the next complete message with its header. Memory grows only with bytes that have arrived.
     fn next_message(&mut self) -> Result<Option<Vec<u8>>, End> {
         let Some((header, rest)) = self.bytes.split_first_chunk() else { return Ok(None) };
         let length = usize::try_from(u32::from_le_bytes(*header)).unwrap_or(usize::MAX);
