@@ -107,6 +107,14 @@ pub const WASM_NAME_SHOWN_BYTES: usize = 120;
 /// and 1,000 million more than 4 GB.
 pub const FUNCTION_COMPLEXITY_MAX: u64 = 50_000_000;
 
+/// Blocks within one another in one function. The validation, which runs in the node, keeps 90 bytes for each: a function of the
+/// largest size could have 3.8 million.
+pub const BLOCK_DEPTH_MAX: u64 = 200_000;
+
+/// Function types of a module with all their parameters and results. Loaded code keeps some 16 bytes for each that is one byte in
+/// the module: 30 million took 500 MB.
+pub const TYPE_VALUES_MAX: usize = 100_000;
+
 /// Memory of a process that compiles a module. A standard Go program of 5 MB takes 200 MB.
 pub const COMPILE_MEMORY_MB: Setting =
     Setting { name: "compile_memory_mb", default: 2048, min: 256, max: 1 << 20, unit: "MB" };

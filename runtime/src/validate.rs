@@ -2,7 +2,9 @@
 
 use crate::engine::Engine;
 use crate::guest::GuestState;
-use crate::limits::{FUNCTION_COMPLEXITY_MAX, MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
+use crate::limits::{
+    BLOCK_DEPTH_MAX, FUNCTION_COMPLEXITY_MAX, MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS, TYPE_VALUES_MAX,
+};
 use crate::trap::printable;
 use std::collections::HashMap;
 use std::fmt;
@@ -131,9 +133,12 @@ impl Engine {
     /// [`ModuleError`]. For a module that cannot be a function it lists every problem.
     pub fn validate(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
         check_header(wasm)?;
+        // What cannot be read is left to the validation, which says where it is wrong.
+        if let Ok(Some(why)) = complexity(wasm) {
+            return Err(ModuleError::TooComplex(why));
+        }
         wasmtime::Module::validate(&self.0.wasmtime, wasm).map_err(ModuleError::Invalid)?;
-        self.validate_contract(wasm, memory_limit_mb)?;
-        check_complexity(wasm)
+        self.validate_contract(wasm, memory_limit_mb)
     }
 
     /// The part of [`Self::validate`] that checks the guest contract and the memory limit. It suits a module that was compiled
@@ -158,58 +163,84 @@ impl Engine {
     }
 }
 
-/// Refuses functions whose compilation is known to explode: the code generator keeps something for each local variable in
-/// each block.
-///
-/// # Errors
-/// [`ModuleError::TooComplex`] that names the function by its index.
-fn check_complexity(wasm: &[u8]) -> Result<(), ModuleError> {
-    let invalid = |error: wasmparser::BinaryReaderError| ModuleError::Invalid(error.into());
-    let mut index = 0;
+/// What of a module is known to take far more memory than its size tells, in words; `None` if nothing is. Comes before all other
+/// checks, and keeps nothing of the module itself.
+fn complexity(wasm: &[u8]) -> wasmparser::Result<Option<String>> {
+    let (mut index, mut values) = (0_u32, 0_usize);
     for payload in Parser::new(0).parse_all(wasm) {
-        match payload.map_err(invalid)? {
-            Payload::ImportSection(section) => {
-                for import in section.into_imports() {
-                    if let TypeRef::Func(_) = import.map_err(invalid)?.ty {
-                        index += 1;
+        match payload? {
+            Payload::TypeSection(section) => {
+                for group in section {
+                    values += group?.types().map(type_values).sum::<usize>();
+                    if values > TYPE_VALUES_MAX {
+                        let why = format!(
+                            "its types have more than {TYPE_VALUES_MAX} parameters and results together"
+                        );
+                        return Ok(Some(why));
                     }
                 }
             }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    index += u32::from(matches!(import?.ty, TypeRef::Func(_)));
+                }
+            }
             Payload::CodeSectionEntry(body) => {
-                let work = complexity(&body).map_err(invalid)?;
-                if work > FUNCTION_COMPLEXITY_MAX {
-                    let why = format!(
-                        "function {index} has local variables times blocks {work}, more than the limit of {FUNCTION_COMPLEXITY_MAX}"
-                    );
-                    return Err(ModuleError::TooComplex(why));
+                if let Some(why) = body_complexity(&body)? {
+                    return Ok(Some(format!("function {index} has {why}")));
                 }
                 index += 1;
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Local variables times blocks, or less than the limit where its size alone tells that it is.
-fn complexity(body: &FunctionBody<'_>) -> wasmparser::Result<u64> {
+/// The type itself counts as one.
+fn type_values(ty: &SubType) -> usize {
+    match &ty.composite_type.inner {
+        CompositeInnerType::Func(function) => 1 + function.params().len() + function.results().len(),
+        _ => 1,
+    }
+}
+
+/// The same for one function. The code generator keeps something for each local variable in each block, and the validation for
+/// each block around an instruction.
+fn body_complexity(body: &FunctionBody<'_>) -> wasmparser::Result<Option<String>> {
     let mut locals = 0_u64;
     for group in body.get_locals_reader()? {
-        locals += u64::from(group?.0);
+        locals = locals.saturating_add(u64::from(group?.0));
     }
     let range = body.range();
-    // Each block takes two bytes at least.
-    if locals * (range.end - range.start) as u64 / 2 <= FUNCTION_COMPLEXITY_MAX {
-        return Ok(0);
+    // Each block takes two bytes at least, so the size alone tells it of most functions.
+    let most = (range.end - range.start) as u64 / 2;
+    if locals.saturating_mul(most) <= FUNCTION_COMPLEXITY_MAX && most <= BLOCK_DEPTH_MAX {
+        return Ok(None);
     }
-    let mut blocks = 0_u64;
+    let (mut blocks, mut depth, mut deepest) = (0_u64, 0_u64, 0_u64);
     for operator in body.get_operators_reader()? {
-        use wasmparser::Operator::{Block, BrIf, Else, If, Loop};
-        if let Block { .. } | Loop { .. } | If { .. } | Else | BrIf { .. } = operator? {
-            blocks += 1;
+        use wasmparser::Operator::{Block, BrIf, Else, End, If, Loop};
+        match operator? {
+            Block { .. } | Loop { .. } | If { .. } => {
+                blocks += 1;
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            Else | BrIf { .. } => blocks += 1,
+            End => depth = depth.saturating_sub(1),
+            _ => {}
         }
     }
-    Ok(locals * blocks)
+    let work = locals.saturating_mul(blocks);
+    Ok(if work > FUNCTION_COMPLEXITY_MAX {
+        let limit = FUNCTION_COMPLEXITY_MAX;
+        Some(format!("local variables times blocks {work}, more than the limit of {limit}"))
+    } else if deepest > BLOCK_DEPTH_MAX {
+        Some(format!("{deepest} blocks within one another, more than the limit of {BLOCK_DEPTH_MAX}"))
+    } else {
+        None
+    })
 }
 
 fn check_header(wasm: &[u8]) -> Result<(), ModuleError> {

@@ -6,7 +6,7 @@ mod common;
 
 use common::{function, node};
 use orama_runtime::ModuleError;
-use orama_runtime::limits::{MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS};
+use orama_runtime::limits::{BLOCK_DEPTH_MAX, MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS, TYPE_VALUES_MAX};
 use orama_test_support::guests;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -193,4 +193,30 @@ fn hostile_code_is_compiled_or_refused_soon() {
             assert_eq!(node().run(&module, function(64, 20), b"").result, Ok(()), "{name}");
         }
     }
+}
+
+#[test]
+fn what_takes_far_more_memory_than_its_size_tells_is_too_complex() {
+    let types = |count: usize| {
+        let parameters = "i64 ".repeat(999);
+        format!(
+            "(module {} (func (export \"_start\")))",
+            format!("(type (func (param {parameters})))").repeat(count)
+        )
+    };
+    let blocks = |depth: usize| {
+        format!("(module (func (export \"_start\") {} {}))", "block ".repeat(depth), "end ".repeat(depth))
+    };
+    let depth = usize::try_from(BLOCK_DEPTH_MAX).unwrap();
+    for (text, words) in [
+        (types(TYPE_VALUES_MAX / 1000 + 1), "parameters and results"),
+        (blocks(depth + 1), "function 0 has 200001 blocks within one another"),
+    ] {
+        match verdict(&text) {
+            Err(ModuleError::TooComplex(why)) => assert!(why.contains(words), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    verdict(&types(TYPE_VALUES_MAX / 1000 - 1)).unwrap();
+    verdict(&blocks(depth)).unwrap();
 }

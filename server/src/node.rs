@@ -75,7 +75,7 @@ pub enum StartError {
     TokenKeys(#[from] KeysError),
     /// Compiled code cannot be mapped from the home.
     #[error(
-        "the home {} is on a file system mounted noexec, from which compiled functions cannot run; mount it without noexec, \
+        "the folder {} is on a file system mounted noexec, from which compiled functions cannot run; mount it without noexec, \
          or choose another home with --home",
         .0.display()
     )]

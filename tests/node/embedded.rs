@@ -8,6 +8,7 @@
 const ON_SERVERS: bool = false;
 
 mod access;
+mod canaries;
 mod cli;
 mod cli_services;
 mod commands;
@@ -24,8 +25,11 @@ mod functions;
 mod go_guests;
 mod harness;
 mod homes;
+mod honest;
+mod hostile_clients;
 mod hostile_edge;
 mod hostile_egress;
+mod hostile_guests;
 mod hostile_modules;
 mod hostile_sql;
 mod http;

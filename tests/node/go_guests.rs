@@ -1,7 +1,10 @@
 //! Real programs from standard Go and from TinyGo, over HTTP.
 
 use crate::harness::{Compiler, Node, Shared};
+use orama_test_support::guests;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
 
 const COMPILERS: [Compiler; 2] = [Compiler::Go, Compiler::TinyGo];
 
@@ -112,4 +115,25 @@ fn programs_fail_in_their_own_ways() {
         let told = run(&node, &misc, &json!({ "do": "" }));
         assert!(told["input_bytes"].as_u64() > Some(0), "{told}");
     }
+}
+
+#[test]
+fn a_goroutine_gets_its_own_answer_or_is_refused_before_the_work() {
+    let Ok(wasm) = guests::go("allocator", &[]) else { return };
+    let Ok(node) = Shared::node() else { return };
+    node.deploy("allocator", &fs::read(wasm).unwrap(), &[]);
+    // While the allocator runs, nobody could be given an answer, so nothing is written.
+    let answer = node.invoke("allocator", "within").expect(200);
+    let record = node.record("allocator", answer.header("x-request-id").unwrap());
+    assert_eq!(answer.json(), json!({ "answers": [""], "rows": "[]" }));
+    let log = messages(&record).join("\n");
+    assert!(log.contains("db_execute_v2: the guest's allocator may not call this function"), "{log}");
+    let told = node.invoke("allocator", "beside").expect(200).json();
+    let ids = told["answers"].as_array().unwrap().iter().map(|answer| {
+        let answer: Value = serde_json::from_str(answer.as_str().unwrap()).unwrap();
+        assert_eq!(answer["rows_affected"], 1, "{answer}");
+        answer["last_insert_id"].as_i64().unwrap()
+    });
+    let ids: BTreeSet<i64> = ids.collect();
+    assert_eq!(ids.into_iter().collect::<Vec<_>>(), (1..=50).collect::<Vec<_>>(), "each its own");
 }

@@ -197,6 +197,11 @@ impl Node {
         read(lock(&self.running).as_ref().expect("the node runs"))
     }
 
+    /// The lines of its config file that its test has written.
+    pub fn config(&self) -> &str {
+        &self.options.config
+    }
+
     #[track_caller]
     pub fn address(&self) -> SocketAddr {
         self.running(|running| running.address)

@@ -1,9 +1,11 @@
 //! What hostile functions try to reach with `http_fetch`: this machine, the node itself and its servers.
 
 use crate::harness::{Node, Options};
-use serde_json::Value;
+use crate::honest::Honest;
+use serde_json::{Value, json};
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -38,6 +40,17 @@ struct Service {
 impl Service {
     /// Serves at one address of the machine.
     fn start(at: IpAddr) -> Self {
+        Self::answering(at, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok".to_owned())
+    }
+
+    /// Answers everybody with a redirect.
+    fn redirecting(to: &str) -> Self {
+        let answer =
+            format!("HTTP/1.1 307 X\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        Self::answering([127, 0, 0, 1].into(), answer)
+    }
+
+    fn answering(at: IpAddr, answer: String) -> Self {
         let listener = TcpListener::bind((at, 0)).unwrap();
         let service = Self { address: listener.local_addr().unwrap(), came: Arc::default() };
         let came = Arc::clone(&service.came);
@@ -47,8 +60,7 @@ impl Service {
                 came.fetch_add(1, Ordering::SeqCst);
                 // A request that is refused may have been closed by its client.
                 let _ = stream.read(&mut [0; 4096]);
-                let _ =
-                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+                let _ = stream.write_all(answer.as_bytes());
             }
         });
         service
@@ -88,25 +100,70 @@ fn the_machine_is_out_of_reach_on_every_port_and_under_every_spelling() {
     let [own, loopback] = [outward(), [127, 0, 0, 1].into()].map(Service::start);
     // Networks that contain everything do not contain the machine.
     let node = node("[egress]\nallow = [\"0.0.0.0/0\", \"::/0\", \"localhost\"]\n", Vec::new());
+    let honest = Honest::settle(&node);
     let serving = node.address();
     let exactly = "allow exactly this host and port";
     let (ip, port) = (own.address.ip(), own.address.port());
-    for url in [
-        format!("http://{}/", own.address),
-        format!("http://[::ffff:{ip}]:{port}/"),
-        format!("http://[::{ip}]:{port}/"),
-        format!("http://[64:ff9b::{ip}]:{port}/"),
-        format!("http://{}/", loopback.address),
-        format!("http://localhost:{}/", loopback.address.port()),
-        format!("http://127.1:{}/", loopback.address.port()),
-        format!("http://0.0.0.0:{}/", loopback.address.port()),
-        format!("http://[::1]:{}/", loopback.address.port()),
-        format!("http://{serving}/health"),
-        format!("http://{ip}:{}/health", serving.port()),
-    ] {
-        expect_refused(&node, &url, exactly);
-    }
+    honest.beside(&node, "fetches of the machine's own addresses", || {
+        for host in [
+            format!("{ip}:{port}"),
+            format!("[::ffff:{ip}]:{port}"),
+            format!("[::{ip}]:{port}"),
+            format!("[64:ff9b::{ip}]:{port}"),
+            format!("{serving}"),
+            format!("{ip}:{}", serving.port()),
+        ] {
+            expect_refused(&node, &format!("http://{host}/health"), exactly);
+        }
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "127.1",
+            "0.0.0.0",
+            "0",
+            "[::1]",
+            "[::]",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "017700000001",
+            "127.0.0.1.",
+            "127.255.1.9",
+            "[0:0:0:0:0:ffff:7f00:1]",
+            "LOCALHOST",
+        ] {
+            expect_refused(&node, &format!("http://{host}:{}/", loopback.address.port()), exactly);
+        }
+        // The machine's own name, where it leads to one of its addresses.
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        let name = name.trim();
+        if (name, port).to_socket_addrs().is_ok() {
+            expect_refused(&node, &format!("http://{name}:{port}/"), exactly);
+        }
+    });
     assert_eq!((own.came(), loopback.came()), (0, 0));
+}
+
+#[test]
+fn a_redirect_leads_to_nothing_that_could_not_be_fetched() {
+    let other = Service::start([127, 0, 0, 1].into());
+    let port = other.address.port();
+    let own = outward();
+    for to in [
+        format!("http://{}/", other.address),
+        format!("http://2130706433:{port}/"),
+        format!("http://[::ffff:127.0.0.1]:{port}/"),
+        format!("//0.0.0.0:{port}/"),
+        format!("http://{own}:{port}/"),
+    ] {
+        let open = Service::redirecting(&to);
+        let config = format!("[egress]\nallow = [\"{}\"]\n", open.address);
+        let node = node(&config, Vec::new());
+        let answer = fetch(&node, &format!("http://{}/", open.address));
+        assert_eq!((&answer["status"], open.came()), (&json!(0), 1), "{to}: {answer}");
+        assert!(answer["error"].as_str().unwrap().starts_with("address "), "{to}: {answer}");
+    }
+    assert_eq!(other.came(), 0);
 }
 
 #[test]

@@ -1,30 +1,12 @@
 //! SQL that is meant to take the node down: it fails alone, and a tenant beside it notices nothing.
 
 use crate::harness::{Node, Options, eventually};
+use crate::honest::{Honest, SQL, deploy_as, tenant};
 use crate::http::Request;
+use crate::process::children_of;
 use serde_json::{Value, json};
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// A function that makes a `db_transaction` of the JSON it is sent, and answers with what came of it.
-const SQL: &str = r#"(module
-  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
-  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
-  (import "env" "db_transaction" (func $transaction (param i32 i32) (result i64)))
-  (memory (export "memory") 64)
-  (func (export "orama_alloc") (param i32) (result i32) (i32.const 2097152))
-  (func (export "_start") (local $length i32) (local $result i64)
-    (loop $more
-      (i32.store (i32.const 0) (i32.add (i32.const 4096) (local.get $length)))
-      (i32.store (i32.const 4) (i32.const 65536))
-      (drop (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
-      (local.set $length (i32.add (local.get $length) (i32.load (i32.const 8))))
-      (br_if $more (i32.load (i32.const 8))))
-    (local.set $result (call $transaction (i32.const 4096) (local.get $length)))
-    (i32.store (i32.const 0) (i32.wrap_i64 (i64.shr_u (local.get $result) (i64.const 32))))
-    (i32.store (i32.const 4) (i32.wrap_i64 (local.get $result)))
-    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+use std::time::Duration;
 
 /// Whole numbers without an end.
 const NUMBERS: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)";
@@ -32,8 +14,8 @@ const NUMBERS: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 
 /// Text of 4,000,000 zeros.
 const ZEROS: &str = "hex(zeroblob(2000000))";
 
-/// What the node and all that it started may hold at most, in bytes: far less than one of the inputs asks for.
-const MEMORY_MAX: u64 = 1 << 30;
+/// A kind and its SQL.
+type Statement = (&'static str, String);
 
 fn ops(statements: &[(&str, String)]) -> String {
     let ops: Vec<_> = statements.iter().map(|(kind, sql)| json!({ "kind": kind, "sql": sql })).collect();
@@ -48,30 +30,28 @@ fn times(count: usize, part: impl Fn(usize) -> String) -> String {
 struct Tenants {
     node: Node,
     hostile: String,
-    honest: String,
+    honest: Honest,
 }
 
 impl Tenants {
     fn start() -> Self {
         let databases = &["default", "hostile", "honest"];
-        let node = Node::start(Options { databases, ..Options::default() });
+        let config = "guest_memory_mb = 512\n".to_owned();
+        let node = Node::start(Options { databases, config, ..Options::default() });
+        let hostile = tenant(&node, "hostile", "admin");
         let wasm = wat::parse_str(SQL).unwrap();
-        let tenant = |name: &str| {
-            let body = json!({ "name": name }).to_string();
-            node.request("POST", "/v1/namespaces").body(body).send().expect(201);
-            let body = json!({ "namespace": name, "role": "admin" }).to_string();
-            let key = node.request("POST", "/v1/keys").body(body).send().expect(201).json();
-            let key = key["api_key"].as_str().unwrap().to_owned();
-            let parts: [(&str, &[u8]); 3] = [("name", b"sql"), ("timeout_seconds", b"5"), ("wasm", &wasm)];
-            node.request_as(&key, "POST", "/v1/functions").form(&parts).send().expect(201);
-            key
-        };
-        let (hostile, honest) = (tenant("hostile"), tenant("honest"));
-        Self { node, hostile, honest }
+        for (name, seconds) in [("sql", "5"), ("brief", "2")] {
+            deploy_as(&node, &hostile, name, &wasm, &[("timeout_seconds", seconds)]).expect(201);
+        }
+        Self { honest: Honest::settle(&node), node, hostile }
     }
 
     fn request(&self, key: &str, statements: &[(&str, String)]) -> Request {
-        self.node.request_as(key, "POST", "/v1/functions/sql/invoke").body(ops(statements))
+        self.request_to("sql", key, statements)
+    }
+
+    fn request_to(&self, function: &str, key: &str, statements: &[(&str, String)]) -> Request {
+        self.node.request_as(key, "POST", &format!("/v1/functions/{function}/invoke")).body(ops(statements))
     }
 
     fn does(&self, key: &str, statements: &[(&str, String)]) -> Value {
@@ -82,60 +62,22 @@ impl Tenants {
 
     /// Makes the hostile tenant's calls while the honest one works. Gives the hostile one's answers: a status, and the code of
     /// what came of the SQL.
-    fn attack(&self, name: &str, calls: usize, statements: &[(&str, String)]) -> Vec<(u16, String)> {
-        let (ended, node) = (AtomicBool::new(false), self.node.pid());
-        std::thread::scope(|scope| {
-            let honest = scope.spawn(|| {
-                let mut waits = Vec::new();
-                while !ended.load(Ordering::Relaxed) || waits.len() < 20 {
-                    let begun = Instant::now();
-                    self.does(&self.honest, &[("query", "SELECT 1 AS x".into())]);
-                    self.does(&self.honest, &[("exec", "INSERT INTO t VALUES (1)".into())]);
-                    waits.push(begun.elapsed());
-                }
-                waits
-            });
-            let memory = scope.spawn(|| {
-                let mut most = 0;
-                while !ended.load(Ordering::Relaxed) {
-                    most = most.max(memory_of(node));
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                most
-            });
-            let attacks: Vec<_> =
-                (0..calls).map(|_| scope.spawn(|| self.request(&self.hostile, statements).send())).collect();
-            let answers: Vec<_> = attacks.into_iter().map(|attack| attack.join().unwrap()).collect();
-            ended.store(true, Ordering::Relaxed);
-            let (mut waits, memory) = (honest.join().unwrap(), memory.join().unwrap());
-            waits.sort();
-            let p99 = waits[waits.len() * 99 / 100];
-            eprintln!("{name}: beside it {} reads and writes, p99 {p99:?}; {} MB", waits.len(), memory >> 20);
-            assert!(memory < MEMORY_MAX, "{name}: {memory} bytes");
-            let told = answers.into_iter().map(|answer| {
-                let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
-                (answer.status, code)
-            });
-            told.collect()
-        })
+    #[track_caller]
+    fn attack(&self, function: &str, name: &str, calls: usize, statement: &Statement) -> Vec<(u16, String)> {
+        let answers = self.honest.beside(&self.node, name, || {
+            std::thread::scope(|scope| {
+                let statements = std::slice::from_ref(statement);
+                let attack = || self.request_to(function, &self.hostile, statements).send();
+                let attacks: Vec<_> = (0..calls).map(|_| scope.spawn(attack)).collect();
+                attacks.into_iter().map(|attack| attack.join().unwrap()).collect::<Vec<_>>()
+            })
+        });
+        let told = answers.into_iter().map(|answer| {
+            let code = answer.json()["code"].as_str().unwrap_or_default().to_owned();
+            (answer.status, code)
+        });
+        told.collect()
     }
-}
-
-/// A process' children, of all its threads.
-fn children_of(process: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
-}
-
-/// Bytes of memory that a process and its children have resident, without what they share with others.
-fn memory_of(process: u32) -> u64 {
-    let of_one = |id: u32| {
-        let text = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
-    };
-    of_one(process) + children_of(process).into_iter().map(of_one).sum::<u64>()
 }
 
 /// `orama: sql` processes of a node, and whether each is a zombie.
@@ -148,22 +90,10 @@ fn sql_processes(node: u32) -> Vec<(u32, bool)> {
     named.collect()
 }
 
-#[test]
-fn statements_that_take_memory_without_end_fail_alone() {
-    let tenants = Tenants::start();
-    tenants.does(&tenants.honest, &[("exec", "CREATE TABLE t (x)".into())]);
-    let name = "n".repeat(500_000);
-    tenants.does(
-        &tenants.hostile,
-        &[
-            ("exec", format!("CREATE TABLE t (\"{name}\")")),
-            ("exec", "INSERT INTO t VALUES (1)".into()),
-            ("exec", "CREATE VIRTUAL TABLE ft USING fts5 (x)".into()),
-            ("exec", "INSERT INTO ft (ft, rank) VALUES ('hashsize', 2000000000)".into()),
-        ],
-    );
+/// Statements that ask for more memory than a process has.
+fn without_end() -> Vec<(&'static str, Statement)> {
     let numbers = NUMBERS.trim_start_matches("WITH RECURSIVE ");
-    let inputs = [
+    vec![
         ("long names, many times", ("query", format!("SELECT {} FROM t", vec!["*"; 1900].join(",")))),
         (
             "arrays of megabytes",
@@ -185,11 +115,66 @@ fn statements_that_take_memory_without_end_fail_alone() {
                 ),
             ),
         ),
+        (
+            "long texts that are joined",
+            (
+                "query",
+                format!(
+                    "WITH v (h) AS MATERIALIZED (SELECT hex(zeroblob(30000))), {numbers}
+                     SELECT {} FROM (SELECT i FROM n LIMIT 60), v",
+                    times(60, |n| format!("group_concat(h || {n})"))
+                ),
+            ),
+        ),
+        (
+            "wide numbers",
+            (
+                "query",
+                format!("SELECT {}", times(60, |n| format!("max(printf('%{}d', {n}))", 3_900_000 + n))),
+            ),
+        ),
+        (
+            "a window over everything",
+            (
+                "query",
+                format!(
+                    "{NUMBERS} SELECT max(l) FROM (SELECT length(group_concat(printf('%100000d', i)) OVER
+                       (ORDER BY i DESC ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)) AS l
+                     FROM (SELECT i FROM n LIMIT 100000))"
+                ),
+            ),
+        ),
+        (
+            "rows that make longer rows",
+            (
+                "query",
+                format!(
+                    "WITH RECURSIVE t (x) AS (SELECT {ZEROS} UNION SELECT substr(x || length(x), 2) FROM t)
+                     SELECT {} FROM t",
+                    times(20, |n| format!("json_group_array(substr(x, {n}, 100000))"))
+                ),
+            ),
+        ),
         ("large texts", ("query", format!("SELECT {}", times(60, |n| format!("max({ZEROS} || {n})"))))),
         ("blobs", ("query", format!("SELECT {}", times(60, |_| "max(randomblob(4000000))".into())))),
-    ];
-    for (name, statement) in inputs {
-        for (status, code) in tenants.attack(name, 3, std::slice::from_ref(&statement)) {
+    ]
+}
+
+#[test]
+fn statements_that_take_memory_without_end_fail_alone() {
+    let tenants = Tenants::start();
+    let name = "n".repeat(500_000);
+    tenants.does(
+        &tenants.hostile,
+        &[
+            ("exec", format!("CREATE TABLE t (\"{name}\")")),
+            ("exec", "INSERT INTO t VALUES (1)".into()),
+            ("exec", "CREATE VIRTUAL TABLE ft USING fts5 (x)".into()),
+            ("exec", "INSERT INTO ft (ft, rank) VALUES ('hashsize', 2000000000)".into()),
+        ],
+    );
+    for (name, statement) in without_end() {
+        for (status, code) in tenants.attack("sql", name, 3, &statement) {
             // A slow machine may come to the deadline first.
             let is_told = status == 200 && ["PAYLOAD_TOO_LARGE", "UNAVAILABLE"].contains(&code.as_str());
             assert!(is_told || status == 504, "{name}: {status} {code}");
@@ -202,14 +187,28 @@ fn statements_that_take_memory_without_end_fail_alone() {
 #[test]
 fn functions_that_cannot_be_interrupted_end_with_their_deadline() {
     let tenants = Tenants::start();
-    tenants.does(&tenants.honest, &[("exec", "CREATE TABLE t (x)".into())]);
+    tenants.does(
+        &tenants.hostile,
+        &[
+            ("exec", "CREATE VIRTUAL TABLE ft USING fts5 (x)".into()),
+            ("exec", "INSERT INTO ft VALUES (replace(hex(zeroblob(500000)), '00', 'a '))".into()),
+        ],
+    );
+    let keys = |sign: &str| {
+        format!("({NUMBERS} SELECT json_group_object({sign}i, 1) FROM (SELECT i FROM n LIMIT 150000))")
+    };
+    // Each must run on until it is ended, so that it shows something.
     let inputs = [
+        ("LIKE", format!("SELECT {ZEROS} LIKE '%{}1'", "0_".repeat(490))),
+        ("GLOB", format!("SELECT {ZEROS} GLOB '*{}1'", "[0-9]".repeat(190))),
+        ("json_patch", format!("SELECT length(json_patch({}, {}))", keys(""), keys("-"))),
+        ("snippet", "SELECT length(snippet(ft, 0, '', '', '', 64)) FROM ft WHERE ft MATCH 'a'".into()),
         ("instr", format!("SELECT instr({ZEROS}, hex(zeroblob(1000000)) || '1')")),
         ("trim", format!("SELECT length(trim({ZEROS}, replace(hex(zeroblob(150000)), '00', 'ab') || '0'))")),
         ("replace", format!("SELECT length(replace({ZEROS}, hex(zeroblob(1000000)) || '1', 'x'))")),
     ];
     for (name, sql) in inputs {
-        for (status, _) in tenants.attack(name, 3, &[("query", sql.clone())]) {
+        for (status, _) in tenants.attack("brief", name, 3, &("query", sql)) {
             assert_eq!(status, 504, "{name}");
         }
         // No turn is lost, and no core burns on.
@@ -221,7 +220,6 @@ fn functions_that_cannot_be_interrupted_end_with_their_deadline() {
 #[test]
 fn a_killed_sql_process_fails_calls_under_way_and_loses_nothing_acknowledged() {
     let tenants = Tenants::start();
-    tenants.does(&tenants.honest, &[("exec", "CREATE TABLE t (x)".into())]);
     let (mut acknowledged, mut failed) = (0, 0);
     for round in 0..10 {
         let processes = sql_processes(tenants.node.pid());
@@ -234,7 +232,7 @@ fn a_killed_sql_process_fails_calls_under_way_and_loses_nothing_acknowledged() {
         });
         for _ in 0..10 {
             let insert = [("exec", "INSERT INTO t VALUES (1)".to_owned())];
-            let answer = tenants.request(&tenants.honest, &insert).send().expect(200).json();
+            let answer = tenants.request(&tenants.honest.key, &insert).send().expect(200).json();
             if answer["committed"] == true {
                 acknowledged += 1;
             } else {
@@ -247,7 +245,7 @@ fn a_killed_sql_process_fails_calls_under_way_and_loses_nothing_acknowledged() {
     // The last kill may meet this call instead of an insert.
     let query = [("query", "SELECT count(*) AS n FROM t".to_owned())];
     let answer = loop {
-        let answer = tenants.request(&tenants.honest, &query).send().expect(200).json();
+        let answer = tenants.request(&tenants.honest.key, &query).send().expect(200).json();
         if answer["committed"] == true {
             break answer;
         }
@@ -266,7 +264,6 @@ fn a_killed_sql_process_fails_calls_under_way_and_loses_nothing_acknowledged() {
 #[test]
 fn a_killed_node_leaves_no_sql_process() {
     let tenants = Tenants::start();
-    tenants.does(&tenants.honest, &[("exec", "CREATE TABLE t (x)".into())]);
     let processes = sql_processes(tenants.node.pid());
     assert_eq!(processes.len(), 1);
     tenants.node.kill();
@@ -275,6 +272,6 @@ fn a_killed_node_leaves_no_sql_process() {
         |id: &u32| fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |stat| stat.contains(") Z "));
     eventually("its process is gone", || processes.iter().all(|(id, _)| has_ended(id)));
     tenants.node.start_again();
-    let answer = tenants.does(&tenants.honest, &[("query", "SELECT count(*) AS n FROM t".into())]);
+    let answer = tenants.does(&tenants.honest.key, &[("query", "SELECT count(*) AS n FROM t".into())]);
     assert_eq!(answer["results"][0]["rows"][0]["n"], 0);
 }

@@ -188,6 +188,12 @@ impl Request {
         self
     }
 
+    /// Asks for a WebSocket.
+    pub fn upgrade(self) -> Self {
+        let request = self.header("connection", "upgrade").header("upgrade", "websocket");
+        request.header("sec-websocket-version", "13").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+    }
+
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
         self

@@ -1,11 +1,14 @@
 //! A home from which no code can be mapped.
 
 use crate::harness::{new_dir, orama, output};
+use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Runs a shell script in mounts of its own, where the folder `$1` is a file system that is mounted `noexec`.
-fn with_noexec(dir: &std::path::Path, script: &str, arguments: &[&std::ffi::OsStr]) -> Command {
+fn with_noexec(dir: &Path, script: &str, arguments: &[&OsStr]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
     command.arg(format!("mount -t tmpfs -o noexec tmpfs \"$1\" || exit 77; {script}")).arg("sh").arg(dir);
@@ -23,20 +26,27 @@ fn a_home_on_a_file_system_mounted_noexec_stops_the_start_and_is_named() {
         writeln!(std::io::stderr(), "{left_out}").unwrap();
         return;
     }
-    let program = orama(&[]);
-    let script = "shift; exec \"$@\"";
-    let mut command = with_noexec(&home, script, &[program.get_program()]);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--home"]).arg(&home);
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
+    // The home itself, or a file system of its own within it.
+    for folder in ["", "data", "data/artifacts"] {
+        let mounted = home.join(folder);
+        fs::create_dir_all(&mounted).unwrap();
+        let program = orama(&[]);
+        let script = "shift; exec \"$@\"";
+        let mut command = with_noexec(&mounted, script, &[program.get_program()]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--home"]).arg(&home);
+        for (name, value) in program.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let output = output(command);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{folder}: {stderr}");
+        assert!(output.stdout.is_empty(), "{folder}: it does not serve");
+        let line = stderr.lines().find(|line| line.starts_with("error: "));
+        let line = line.unwrap_or_else(|| panic!("{folder}: {stderr}"));
+        let named = home.join("data/artifacts").display().to_string();
+        assert!(line.contains(&named) && line.contains("mounted noexec"), "{folder}: {line}");
     }
-    let output = output(command);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(output.stdout.is_empty(), "it does not serve");
-    let line = stderr.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{stderr}"));
-    assert!(line.contains(&home.display().to_string()) && line.contains("mounted noexec"), "{line}");
 }

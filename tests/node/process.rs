@@ -3,6 +3,7 @@
 use orama_test_support::children;
 pub use orama_test_support::children::{eventually, spawn, wait};
 pub use orama_test_support::lock;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -31,4 +32,11 @@ pub fn orama(arguments: &[&str]) -> Command {
 pub fn output(mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn(command).unwrap().wait_with_output().unwrap()
+}
+
+/// A process' children, of all its threads.
+pub fn children_of(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
 }

@@ -39,6 +39,16 @@ impl Socket {
         self.connections.bytes_left(&self.state, bytes);
     }
 
+    /// Whether the client has taken something since this was last asked, unless more was written meanwhile.
+    pub(crate) fn has_taken_some(&self) -> bool {
+        self.state.has_taken_some()
+    }
+
+    /// Has the system throw away what the client does not take; it would keep it for minutes.
+    pub(crate) fn forget_unsent(&self) {
+        self.state.forget_unsent();
+    }
+
     /// Closes the sending half and reads what still comes: closing with unread bytes resets the connection, and the
     /// client loses the answer that tells it to stop sending.
     pub(crate) async fn linger(self) {

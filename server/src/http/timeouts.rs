@@ -73,7 +73,7 @@ pub(crate) struct ConnectionState {
     ended: Cell<bool>,
     /// When it was last probed.
     probed_sweep: Cell<Option<u32>>,
-    /// Unacknowledged bytes at the last sweep.
+    /// Unacknowledged bytes when that was last looked at.
     unsent_bytes: Cell<usize>,
     waker: RefCell<Option<Waker>>,
 }
@@ -150,14 +150,14 @@ impl ConnectionState {
         !peer::probe(socket) || peer::has_failed(socket)
     }
 
-    /// Whether the client has taken something of its answer since the last sweep.
-    fn has_taken_some(&self) -> bool {
+    /// Whether the client has taken something of its answer since this was last asked.
+    pub(super) fn has_taken_some(&self) -> bool {
         let unsent = self.socket().map_or(0, peer::unsent_bytes);
         unsent < self.unsent_bytes.replace(unsent)
     }
 
     /// Has the system throw away what the client does not take; it would keep it for minutes.
-    fn forget_unsent(&self) {
+    pub(super) fn forget_unsent(&self) {
         if let Some(socket) = self.socket() {
             // Refused only for a socket that is broken already.
             let _ = sockopt::set_socket_linger(socket, Some(Duration::ZERO));

@@ -106,7 +106,7 @@ pub(super) fn compiler(
     let failed = |source| StartError::File { path: dir.clone(), source };
     let artifacts = ArtifactStore::open(&dir, key).map_err(failed)?;
     if process::forbids_execution(&dir).map_err(failed)? {
-        return Err(StartError::NoExec(config.home.clone()));
+        return Err(StartError::NoExec(dir));
     }
     let compiler = Compiler::new(engine, artifacts, config.workers).map_err(StartError::Threads)?;
     Ok(compiler.confined(Confinement {
@@ -312,6 +312,7 @@ impl Assembly<'_> {
             websockets: WebSocketSettings {
                 origins: AllowedOrigins::parse(&config.websocket_origins).map_err(StartError::store)?,
                 ping_every: config.websocket_ping,
+                send_timeout: config.send_timeout,
             },
         })
     }

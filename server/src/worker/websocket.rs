@@ -43,6 +43,8 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct Settings {
     pub(crate) origins: super::handshake::AllowedOrigins,
     pub(crate) ping_every: Duration,
+    /// How long a client may leave an answer without taking a byte of it.
+    pub(crate) send_timeout: Duration,
 }
 
 type Socket = WebSocketStream<FairStream>;
@@ -95,7 +97,7 @@ pub(super) async fn serve(core: &Rc<Core>, opening: Opening, taken: Taken) {
         waiting: Waiting::default(),
         room,
         running: None,
-        sending: false,
+        sending: None,
         unsent: None,
         last: None,
         pulse: Pulse::new(core.shared.websockets.ping_every),
@@ -167,8 +169,8 @@ struct Conversation<'a> {
     room: Permit,
     /// The message under way.
     running: Option<Pin<Box<dyn Future<Output = Reply>>>>,
-    /// Something is on its way to the client and not yet with the system.
-    sending: bool,
+    /// While something is on its way to the client and not yet with the system: when the client is given up unless it takes more.
+    sending: Option<Pin<Box<Sleep>>>,
     /// The share of the answer that is on its way.
     unsent: Option<Permit>,
     /// The end that follows when everything has been sent.
@@ -192,23 +194,21 @@ impl Conversation<'_> {
                     return Poll::Ready(End::Gone);
                 }
             }
-            self.sending = match Pin::new(&mut self.socket).poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.unsent = None;
-                    false
-                }
+            match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Ready(Ok(())) => (self.unsent, self.sending) = (None, None),
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
-                Poll::Pending => true,
-            };
+                Poll::Pending if self.poll_patience(cx).is_ready() => return Poll::Ready(End::Gone),
+                Poll::Pending => {}
+            }
             // While nothing is taken, answers to pings would only pile up.
-            if !self.sending && self.waiting.has_room() {
+            if self.sending.is_none() && self.waiting.has_room() {
                 match self.poll_read(cx) {
                     Poll::Ready(Some(end)) => return Poll::Ready(end),
                     Poll::Ready(None) => continue,
                     Poll::Pending => {}
                 }
             }
-            if self.running.is_none() && !self.sending {
+            if self.running.is_none() && self.sending.is_none() {
                 if let Some(end) = self.last.take() {
                     return Poll::Ready(end);
                 }
@@ -225,6 +225,25 @@ impl Conversation<'_> {
             if let Some(end) = self.beat() {
                 return Poll::Ready(end);
             }
+        }
+    }
+
+    /// Ready when the client has taken nothing for as long as it may, which is looked at once in that time.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self.core.shared.websockets.send_timeout;
+        let stream = self.socket.get_mut();
+        let patience = self.sending.get_or_insert_with(|| {
+            // Counts from now.
+            stream.has_taken_some();
+            Box::pin(monoio::time::sleep(timeout))
+        });
+        loop {
+            ready!(patience.as_mut().poll(cx));
+            if !stream.has_taken_some() {
+                stream.forget_unsent();
+                return Poll::Ready(());
+            }
+            patience.as_mut().reset(Instant::now() + timeout);
         }
     }
 
@@ -269,9 +288,9 @@ impl Conversation<'_> {
     /// Asks the client whether it is there, or finds that it is not.
     fn beat(&mut self) -> Option<End> {
         let heard = self.socket.get_mut().take_heard();
-        if self.sending {
-            // It could not be asked anyway: what was sent before is not taken.
-            return self.pulse.miss().then_some(End::Gone);
+        if self.sending.is_some() {
+            // It could not be asked now: what was sent before is not all taken.
+            return None;
         }
         // Nothing can be heard where nothing is read.
         if heard || !self.waiting.has_room() {

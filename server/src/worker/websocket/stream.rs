@@ -26,11 +26,35 @@ pub(super) struct FairStream<S = Socket> {
     heard: bool,
     /// Bytes that have arrived since the last whole message.
     unread: usize,
+    /// The system has taken something since this was last asked.
+    written: bool,
+}
+
+impl FairStream {
+    /// Whether the client has taken something since this was last asked.
+    pub(super) fn has_taken_some(&mut self) -> bool {
+        // Both, as what the system took hides what the client took.
+        std::mem::take(&mut self.written) | self.socket.has_taken_some()
+    }
+
+    /// Has the system throw away what the client does not take.
+    pub(super) fn forget_unsent(&self) {
+        self.socket.forget_unsent();
+    }
 }
 
 impl<S> FairStream<S> {
     pub(super) fn new(socket: S, scheduler: Arc<dyn Scheduler>, namespace: Namespace) -> Self {
-        Self { socket, scheduler, namespace, left: TURN_BYTES, pause: None, heard: false, unread: 0 }
+        Self {
+            socket,
+            scheduler,
+            namespace,
+            left: TURN_BYTES,
+            pause: None,
+            heard: false,
+            unread: 0,
+            written: false,
+        }
     }
 
     pub(super) fn take_heard(&mut self) -> bool {
@@ -84,7 +108,9 @@ impl<S: Read + Unpin> AsyncRead for FairStream<S> {
 
 impl<S: Write + Unpin> AsyncWrite for FairStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let result = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.written |= matches!(result, Poll::Ready(Ok(1..)));
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -211,6 +211,8 @@ impl Process {
         let mut state = self.state.lock();
         let Pending { done, turns, .. } = state.calls.remove(&id).ok_or(End::Nonsense)?;
         state.used_at = Instant::now();
+        // One that answers has started, although on a busy machine its word for it may come later.
+        state.starting_since = None;
         drop(state);
         drop(turns);
         // A cancelled call has no receiver.

@@ -1,0 +1,3 @@
+module example.com/allocator
+
+go 1.24
