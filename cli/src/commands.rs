@@ -154,6 +154,11 @@ struct FunctionInfo {
     retry_count: u32,
     retry_delay_seconds: u32,
     start: String,
+    // A node of an earlier version does not tell them.
+    #[serde(default)]
+    concurrency: u32,
+    #[serde(default)]
+    keep_versions: u32,
     #[serde(default)]
     start_note: Option<String>,
     status: String,

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 mod address;
 mod parties;
+mod places;
 mod rate;
 mod settings;
 
@@ -24,8 +25,10 @@ pub use settings::ShareSettings;
 
 pub(crate) use address::address_key;
 pub(crate) use parties::{Party, PartyId};
+pub(crate) use places::Places;
 
 use parties::Parties;
+use places::Functions;
 
 /// What is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,10 +101,12 @@ pub enum Scope {
     Address,
     /// That of a key or token.
     Key,
+    /// That of a function.
+    Function,
 }
 
 /// Every scope, in the order of their numbers.
-pub const SCOPES: [Scope; 4] = [Scope::Node, Scope::Namespace, Scope::Address, Scope::Key];
+pub const SCOPES: [Scope; 5] = [Scope::Node, Scope::Namespace, Scope::Address, Scope::Key, Scope::Function];
 
 impl Scope {
     /// The word that clients and metrics are given.
@@ -112,6 +117,7 @@ impl Scope {
             Self::Namespace => "namespace",
             Self::Address => "address",
             Self::Key => "key",
+            Self::Function => "function",
         }
     }
 }
@@ -131,6 +137,7 @@ fn words(kind: Kind, scope: Scope) -> String {
         Scope::Node => "this node",
         Scope::Namespace => "this namespace",
         Scope::Address | Scope::Key => "this client",
+        Scope::Function => return "the function runs as often at once as its `concurrency` allows; try again when a run has ended".to_owned(),
     };
     format!("{whose} has too many {}; try again when some are done", kind.noun())
 }
@@ -184,6 +191,7 @@ pub struct Shares {
     rates: Rates,
     limited: [[AtomicU64; SCOPES.len()]; RATE_KINDS.len()],
     parties: Mutex<Parties>,
+    functions: Mutex<Functions>,
     began: Instant,
 }
 
@@ -200,6 +208,7 @@ impl Shares {
             rates,
             limited: Default::default(),
             parties: Mutex::default(),
+            functions: Mutex::default(),
             began: Instant::now(),
         })
     }

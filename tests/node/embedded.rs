@@ -8,6 +8,7 @@
 const ON_SERVERS: bool = false;
 
 mod access;
+mod bounds;
 mod cli;
 mod cli_services;
 mod commands;

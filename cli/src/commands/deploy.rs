@@ -89,6 +89,8 @@ pub fn upload(client: &Client, manifest: &Manifest, wasm: Vec<u8>, quiet: bool) 
         .text("retry_count", manifest.retry_count.to_string())
         .text("retry_delay_seconds", manifest.retry_delay_seconds.to_string())
         .text("start", manifest.start.as_str())
+        .text("concurrency", manifest.concurrency.to_string())
+        .text("keep_versions", manifest.keep_versions.to_string())
         .text("metadata", json!({ "env_vars": manifest.env }).to_string())
         .part("wasm", Part::reader_with_length(reader, size).file_name(MODULE));
     client.send(client.request(Method::POST, &["functions"]).timeout(DEPLOY_TIMEOUT).multipart(form))

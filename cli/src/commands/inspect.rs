@@ -58,6 +58,10 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         Some(note) => format!("{} ({note})", f.start),
         None => f.start,
     };
+    let limited = |limit: u32, none: &str| match limit {
+        0 => none.to_owned(),
+        limit => limit.to_string(),
+    };
     let rows = [
         ("name", f.name),
         ("namespace", f.namespace),
@@ -69,6 +73,8 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("public", yes_no(f.is_public)),
         ("retry", retry),
         ("start", start),
+        ("at once", limited(f.concurrency, "as its namespace may")),
+        ("keeps", limited(f.keep_versions, "all versions")),
         ("created", f.created_at),
         ("updated", f.updated_at),
     ];

@@ -112,10 +112,11 @@ fn has_room(platform: &Platform, new: &NewFunction) -> Result<(), DeployError> {
         wasm_hash: WasmHash::of(&new.wasm).as_bytes(),
         wasm_bytes: new.wasm.len() as u64,
         env_bytes: env_bytes as u64,
+        keep_versions: new.settings.keep_versions,
     })?)
 }
 
-/// Stores the module and names it. Blocks.
+/// Stores the module and names it, and removes what the versions that go away had for themselves. Blocks.
 fn store(
     platform: &Platform,
     new: NewFunction,
@@ -123,7 +124,7 @@ fn store(
     prepared: Prepared,
 ) -> Result<Deployed, DeployError> {
     platform.blobs.put_as(&module.wasm_cid, &new.wasm)?;
-    let function = platform.registry.deploy(NewVersion {
+    let added = platform.registry.deploy(NewVersion {
         namespace: new.namespace,
         name: new.name,
         wasm_hash: module.wasm_hash,
@@ -131,7 +132,10 @@ fn store(
         wasm_bytes: new.wasm.len() as u64,
         settings: new.settings,
     })?;
-    Ok(Deployed { function, compiled: prepared.compiled })
+    for module in &added.dropped {
+        clean(platform, module);
+    }
+    Ok(Deployed { function: added.function, compiled: prepared.compiled })
 }
 
 /// Whether the registry may name the module later, although the deploy failed.

@@ -11,7 +11,7 @@ use orama_store::replica::Shared;
 use orama_store::sqlite::{Database, Durability};
 use quotas::Deploying;
 use row::{Stored, stored};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -74,6 +74,10 @@ pub struct VersionSettings {
     pub retry_delay_seconds: u32,
     /// How its instances come to their invocation.
     pub start: StartMode,
+    /// Invocations of the function under way on a node at once; 0 sets no limit.
+    pub concurrency: u32,
+    /// Newest versions that the deploy leaves, this one included; 0 leaves all.
+    pub keep_versions: u32,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
@@ -85,6 +89,15 @@ pub struct ModuleRef {
     pub wasm_hash: WasmHash,
     /// Its place in the blob store.
     pub wasm_cid: String,
+}
+
+/// What a deploy did.
+#[derive(Debug)]
+pub struct Added {
+    /// The new version.
+    pub function: Arc<FunctionVersion>,
+    /// The modules of the versions that it took away, as its `keep_versions` asks for, each once.
+    pub dropped: Vec<ModuleRef>,
 }
 
 /// What a delete took away.
@@ -176,18 +189,19 @@ impl Registry {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Adds the next version of a function. Numbers count from 1 and are never given twice, also after a delete.
+    /// Adds the next version of a function, and takes the oldest ones away where it keeps only some. Numbers count from 1 and are
+    /// never given twice, also after a delete.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], [`RegistryError::QuotaExceeded`], or a failure to
     /// store it.
-    pub fn deploy(&self, new: NewVersion) -> Result<Arc<FunctionVersion>, RegistryError> {
+    pub fn deploy(&self, new: NewVersion) -> Result<Added, RegistryError> {
         let id = new_id();
         let updated_at_ms = now_ms();
         let env =
             serde_json::to_string(&new.settings.env).map_err(|_| RegistryError::Damaged("environment"))?;
-        let (version, created_at_ms) = self.database.write(|t| {
-            quotas::check_deploy(t, &Deploying::of(&new, &env))?;
+        let (version, created_at_ms, dropped) = self.database.write(|t| {
+            let last_dropped = quotas::check_deploy(t, &Deploying::of(&new, &env))?;
             let (version, created_at_ms) = t
                 .prepare_cached(schema::NEXT_VERSION)?
                 .query_row(params![new.namespace.as_str(), new.name.as_str(), updated_at_ms], |row| {
@@ -212,11 +226,14 @@ impl Registry {
                 new.settings.start.as_str(),
                 i64::try_from(new.wasm_bytes).unwrap_or(i64::MAX),
                 env.len() as i64,
+                new.settings.concurrency,
+                new.settings.keep_versions,
             ])?;
-            Ok::<_, RegistryError>((version, created_at_ms))
+            let dropped = drop_up_to(t, &new, last_dropped)?;
+            Ok::<_, RegistryError>((version, created_at_ms, dropped))
         })?;
         self.changed();
-        Ok(Arc::new(FunctionVersion {
+        let function = Arc::new(FunctionVersion {
             id,
             namespace: new.namespace,
             name: new.name,
@@ -230,9 +247,12 @@ impl Registry {
             retry_delay_seconds: new.settings.retry_delay_seconds,
             env: new.settings.env,
             start: new.settings.start,
+            concurrency: new.settings.concurrency,
+            keep_versions: new.settings.keep_versions,
             created_at_ms,
             updated_at_ms,
-        }))
+        });
+        Ok(Added { function, dropped: each_once(dropped) })
     }
 
     /// One version of a function; `None` as the version means the newest.
@@ -304,9 +324,8 @@ impl Registry {
     ) -> Result<Deleted, RegistryError> {
         let (modules, whole) = self.database.write(|t| {
             let mut statement = t.prepare_cached(schema::DELETE)?;
-            let rows = statement.query_map(params![namespace.as_str(), name.as_str(), version], |row| {
-                Ok(ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? })
-            })?;
+            let rows =
+                statement.query_map(params![namespace.as_str(), name.as_str(), version], module_ref)?;
             let modules = rows.collect::<rusqlite::Result<Vec<_>>>()?;
             let whole = !modules.is_empty() && !triggers::function_exists(t, namespace, name)?;
             if whole {
@@ -318,9 +337,7 @@ impl Registry {
         if versions > 0 {
             self.changed();
         }
-        let mut seen = HashSet::new();
-        let modules = modules.into_iter().filter(|module| seen.insert(module.clone())).collect();
-        Ok(Deleted { versions, modules, whole })
+        Ok(Deleted { versions, modules: each_once(modules), whole })
     }
 
     /// Whether any version runs the module stored under a content id.
@@ -401,6 +418,28 @@ impl Registry {
             rows.map(|row| row.map_err(RegistryError::from)).collect()
         })
     }
+}
+
+/// Takes the versions up to `last` of a function away; returns their modules.
+fn drop_up_to(
+    t: &Transaction<'_>,
+    new: &NewVersion,
+    last: Option<u32>,
+) -> Result<Vec<ModuleRef>, RegistryError> {
+    let Some(last) = last else { return Ok(Vec::new()) };
+    let mut statement = t.prepare_cached(schema::DELETE_UP_TO)?;
+    let rows = statement.query_map(params![new.namespace.as_str(), new.name.as_str(), last], module_ref)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Reads the columns `wasm_hash` and `wasm_cid`.
+fn module_ref(row: &Row<'_>) -> rusqlite::Result<ModuleRef> {
+    Ok(ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? })
+}
+
+fn each_once(modules: Vec<ModuleRef>) -> Vec<ModuleRef> {
+    let mut seen = HashSet::new();
+    modules.into_iter().filter(|module| seen.insert(module.clone())).collect()
 }
 
 #[cfg(test)]

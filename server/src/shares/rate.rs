@@ -164,7 +164,7 @@ impl Rates {
             Scope::Namespace => rates.namespace.as_ref(),
             Scope::Address => rates.address.as_ref(),
             Scope::Key => rates.key.as_ref(),
-            Scope::Node => None,
+            Scope::Node | Scope::Function => None,
         }
     }
 }
@@ -187,6 +187,7 @@ fn whose(scope: Scope) -> &'static str {
         Scope::Namespace => "in this namespace",
         Scope::Address => "from this address",
         Scope::Key => "with this credential",
+        Scope::Function => "of this function",
     }
 }
 

@@ -130,7 +130,11 @@ fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
         &|| b.function(&ns, &f, None).unwrap().is_none() && b.triggers_on(&ns, "t").unwrap().is_empty(),
         (true, false),
     );
-    assert_eq!(b.deploy(new_version("a", "f", "x")).unwrap().version, 2, "numbers are never given twice");
+    assert_eq!(
+        b.deploy(new_version("a", "f", "x")).unwrap().function.version,
+        2,
+        "numbers are never given twice"
+    );
     moves(
         "a namespace that is deleted",
         &|| assert!(a.begin_namespace_deletion(&ns).unwrap().is_some()),
@@ -150,7 +154,7 @@ fn deploys_of_two_nodes_race_for_numbers_and_each_gets_its_own() {
             .map(|(_, registry)| {
                 scope.spawn(move || {
                     (0..25)
-                        .map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().version)
+                        .map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().function.version)
                         .collect::<Vec<_>>()
                 })
             })
