@@ -14,19 +14,23 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 mod address;
+mod meter;
+mod overrides;
 mod parties;
 mod places;
 mod rate;
 mod settings;
 
 pub use address::TrustedProxies;
-pub use rate::{Limited, OfScopes, RATE_KINDS, Rate, RateKind, Rates};
+pub use rate::{Limited, OVERRIDABLE, OfScopes, RATE_KINDS, Rate, RateKind, RateName, Rates};
 pub use settings::ShareSettings;
 
 pub(crate) use address::address_key;
+pub(crate) use meter::Meter;
 pub(crate) use parties::{Party, PartyId};
 pub(crate) use places::Places;
 
+use overrides::Overrides;
 use parties::Parties;
 use places::Functions;
 
@@ -188,7 +192,8 @@ pub struct Limits {
 pub struct Shares {
     pots: [Pot; KINDS.len()],
     namespace_percent: u32,
-    rates: Rates,
+    rates: Arc<Rates>,
+    overrides: Overrides,
     limited: [[AtomicU64; SCOPES.len()]; RATE_KINDS.len()],
     parties: Mutex<Parties>,
     functions: Mutex<Functions>,
@@ -205,7 +210,8 @@ impl Shares {
         Arc::new(Self {
             pots,
             namespace_percent,
-            rates,
+            rates: Arc::new(rates),
+            overrides: Overrides::default(),
             limited: Default::default(),
             parties: Mutex::default(),
             functions: Mutex::default(),
@@ -293,12 +299,13 @@ impl Shares {
         }
     }
 
-    /// Takes `count` tokens of a party's bucket, or fewer, but at least one; returns how many.
+    /// Takes tokens for about a millisecond of a party's bucket, or at least one; returns how many.
     ///
     /// # Errors
     /// [`Limited`] when it has none.
-    pub(crate) fn tokens(&self, kind: RateKind, count: u32, party: &Party) -> Result<u32, Limited> {
-        let Some(rate) = self.rates.of(kind, party.scope()) else { return Ok(u32::MAX) };
+    fn tokens(&self, kind: RateKind, rate: Option<&Rate>, party: &Party) -> Result<u32, Limited> {
+        let Some(rate) = rate else { return Ok(u32::MAX) };
+        let count = rate.batch();
         let now = self.began.elapsed();
         let bucket = party.bucket(kind);
         if count > 1 && bucket.take(rate, count, now).is_ok() {
@@ -307,19 +314,14 @@ impl Shares {
         bucket.take(rate, 1, now).map(|()| 1).map_err(|wait| self.limit_met(kind, party.scope(), wait))
     }
 
-    /// Whether a party's bucket holds a token; takes none.
+    /// Whether the bucket of an address holds a token; takes none.
     ///
     /// # Errors
-    /// As [`Self::tokens`].
+    /// [`Limited`] when it has none.
     pub(crate) fn has_token(&self, kind: RateKind, party: &Party) -> Result<(), Limited> {
         let Some(rate) = self.rates.of(kind, party.scope()) else { return Ok(()) };
         let looked = party.bucket(kind).look(rate, self.began.elapsed());
         looked.map_err(|wait| self.limit_met(kind, party.scope(), wait))
-    }
-
-    /// How many tokens a core takes at once, so that cores rarely meet at one bucket.
-    pub(crate) fn batch(&self, kind: RateKind, scope: Scope) -> u32 {
-        self.rates.of(kind, scope).map_or(u32::MAX, Rate::batch)
     }
 
     fn limit_met(&self, kind: RateKind, scope: Scope, wait: Duration) -> Limited {

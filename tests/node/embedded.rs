@@ -20,6 +20,7 @@ mod descriptors;
 mod draining;
 mod durability;
 mod events;
+mod every_route;
 mod example;
 mod functions;
 mod go_guests;

@@ -1,6 +1,7 @@
 //! `orama namespace`: creates, lists and deletes namespaces, for the operator.
 
 use super::confirm::confirm;
+use super::pages::{List, Listed};
 use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::output;
@@ -9,11 +10,6 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
-
-#[derive(Deserialize)]
-struct Namespaces {
-    namespaces: Vec<Entry>,
-}
 
 #[derive(Deserialize)]
 struct Entry {
@@ -34,12 +30,13 @@ pub fn create(client: &Client, name: &Namespace, json: bool) -> Result<()> {
 }
 
 /// Runs `list`.
-pub fn list(client: &Client, json: bool) -> Result<()> {
-    let answer = client.send(client.bare(Method::GET, &["namespaces"]))?;
+pub fn list(client: &Client, limit: Option<u32>, json: bool) -> Result<()> {
+    let listed = Listed { path: &["namespaces"], field: "namespaces", of_namespace: false };
+    let list = List::fetch(client, &listed, limit)?;
     if json {
-        return output::line(&answer.line()?);
+        return output::line(&list.line()?);
     }
-    let rows = answer.json::<Namespaces>()?.namespaces.into_iter().map(|n| vec![n.name, n.created_at]);
+    let rows = list.read::<Entry>()?.into_iter().map(|n| vec![n.name, n.created_at]);
     output::line(&output::table(&["NAME", "CREATED"], rows).join("\n"))
 }
 
@@ -75,11 +72,21 @@ struct Disk {
     reserve_bytes: u64,
 }
 
+/// The namespace that a command is about: the one that it names, else that of the credential.
+///
+/// # Errors
+/// When neither says which.
+pub fn chosen<'a>(client: &'a Client, name: Option<&'a Namespace>, command: &str) -> Result<&'a str> {
+    name.map(Namespace::as_str).or_else(|| client.namespace()).ok_or_else(|| {
+        CliError::usage(format!(
+            "which namespace? Name it, or set ORAMA_NAMESPACE: `orama namespace {command} <NAME>`"
+        ))
+    })
+}
+
 /// Runs `usage`.
 pub fn usage(client: &Client, name: Option<&Namespace>, json: bool) -> Result<()> {
-    let name = name.map(Namespace::as_str).or_else(|| client.namespace()).ok_or_else(|| {
-        CliError::usage("which namespace? Name it, or set ORAMA_NAMESPACE: `orama namespace usage <NAME>`")
-    })?;
+    let name = chosen(client, name, "usage")?;
     let answer = client.send(client.bare(Method::GET, &["namespaces", name, "usage"]))?;
     if json {
         return output::line(&answer.line()?);

@@ -16,12 +16,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
 
 mod error;
 mod keys;
 mod namespaces;
 mod objects;
 pub(crate) mod quotas;
+mod rates;
 mod row;
 pub(crate) mod schema;
 pub(crate) mod secrets;
@@ -31,6 +33,7 @@ pub use error::RegistryError;
 pub use keys::KeyEntry;
 pub use namespaces::NamespaceEntry;
 pub(crate) use objects::StoreError;
+pub use rates::SetRates;
 pub use triggers::{AddedTrigger, Trigger};
 
 /// The file's name in the data folder.
@@ -40,7 +43,7 @@ const FILE: &str = "registry.db";
 pub(crate) const COPY: &str = "registry-copy.db";
 
 /// Tables whose changes do not move [`Registry::generation`].
-const APART: [&str; 3] = ["secrets", "stored_objects", "quotas"];
+const APART: [&str; 4] = ["secrets", "stored_objects", "quotas", "rates"];
 
 /// What a deploy adds. The registry gives it its number, id and times.
 #[derive(Clone)]
@@ -117,6 +120,7 @@ pub struct Registry {
     database: Arc<Database>,
     generation: Arc<AtomicU64>,
     secrets_generation: Arc<AtomicU64>,
+    rates: Arc<watch::Sender<()>>,
 }
 
 impl Registry {
@@ -130,6 +134,7 @@ impl Registry {
             database: Arc::new(database),
             generation: Arc::default(),
             secrets_generation: Arc::default(),
+            rates: Arc::default(),
         })
     }
 
@@ -140,14 +145,23 @@ impl Registry {
     /// [`RegistryError::Sqlite`], which names the file or the key of the config.
     pub fn open_shared(dir: &Path, shared: Shared) -> Result<Self, RegistryError> {
         let database = Database::open_shared(dir, COPY, schema::SHARED, shared)?;
-        let registry = Self { database, generation: Arc::default(), secrets_generation: Arc::default() };
+        let registry = Self {
+            database,
+            generation: Arc::default(),
+            secrets_generation: Arc::default(),
+            rates: Arc::default(),
+        };
         let (generation, secrets) = (registry.generation(), registry.secrets_generation());
+        let rates = Arc::clone(&registry.rates);
         registry.database.on_applied(move |applied| {
             if applied.is_whole || applied.tables.iter().any(|table| !APART.contains(&table.as_str())) {
                 generation.fetch_add(1, Ordering::Release);
             }
             if applied.is_whole || applied.tables.contains("secrets") {
                 secrets.fetch_add(1, Ordering::Release);
+            }
+            if applied.is_whole || applied.tables.contains("rates") {
+                rates.send_replace(());
             }
         });
         Ok(registry)

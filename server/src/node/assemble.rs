@@ -144,8 +144,28 @@ impl Assembly<'_> {
         let slots = engine.instance_slots() as usize;
         let limits = self.config.shares.limits(Allowed::raised().descriptors, slots);
         let shares = Shares::new(limits, self.config.shares.rates);
+        self.follow_rates(&stores.registry, &shares)?;
         let shared = self.shared(engine, services, &platform, shares)?;
         Ok((Arc::new(shared), platform))
+    }
+
+    /// Takes over what operators set for namespaces, now and whenever it changes on any node.
+    fn follow_rates(&self, registry: &Registry, shares: &Arc<Shares>) -> Result<(), StartError> {
+        let mut changes = registry.rates_changes();
+        shares.read_rates(registry).map_err(StartError::store)?;
+        let (registry, shares) = (registry.clone(), Arc::clone(shares));
+        self.backplane.spawn(async move {
+            while changes.changed().await.is_ok() {
+                let (registry, shares) = (registry.clone(), Arc::clone(&shares));
+                let read = tokio::task::spawn_blocking(move || shares.read_rates(&registry)).await;
+                match read {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "the namespaces' rates stay as they were"),
+                    Err(error) => tracing::error!(%error, "the namespaces' rates stay as they were"),
+                }
+            }
+        });
+        Ok(())
     }
 
     fn authority(&self, registry: &Registry) -> Result<Authority, StartError> {

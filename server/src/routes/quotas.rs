@@ -130,7 +130,7 @@ pub(super) async fn usage(
 }
 
 /// The namespace that the path names, where the credential may do `action` in it.
-async fn of_path(
+pub(super) async fn of_path(
     state: &AppState,
     credential: &Credential,
     path: PathName,

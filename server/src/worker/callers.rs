@@ -7,7 +7,7 @@ use super::core::{Core, unix_time};
 use crate::bearer::bearer;
 use crate::error::ApiError;
 use crate::limits::UNKNOWN_KNOWN_FOR;
-use crate::shares::{Kind, NoRoom, Party, PartyId, RateKind, Shares, address_key, fits};
+use crate::shares::{Kind, Meter, NoRoom, Party, PartyId, RateKind, Shares, address_key, fits};
 use hashlink::LruCache;
 use http::HeaderMap;
 use orama_platform::auth::{self, Credential, Known};
@@ -29,8 +29,7 @@ pub(super) struct Local {
     pub(super) party: Arc<Party>,
     /// Its invocations under way here.
     running: Cell<usize>,
-    /// Tokens for requests that were taken and not used.
-    tokens: Cell<u32>,
+    meter: RefCell<Meter>,
 }
 
 impl Local {
@@ -80,23 +79,25 @@ impl Callers {
         }
     }
 
-    fn local(&self, id: PartyId) -> Rc<Local> {
+    /// The party of an id; `namespace` is whose rates hold for it.
+    fn local(&self, id: PartyId, namespace: Option<&Namespace>) -> Rc<Local> {
         let mut locals = self.locals.borrow_mut();
         if let Some(local) = locals.get(&id) {
             return Rc::clone(local);
         }
         let party = self.shares.party(id.clone());
-        let local = Rc::new(Local { party, running: Cell::new(0), tokens: Cell::new(0) });
+        let meter = RefCell::new(Meter::new(&self.shares, Arc::clone(&party), namespace.cloned()));
+        let local = Rc::new(Local { party, running: Cell::new(0), meter });
         locals.insert(id, Rc::clone(&local));
         local
     }
 
     pub(super) fn namespace(&self, namespace: &Namespace) -> Rc<Local> {
-        self.local(PartyId::Namespace(namespace.clone()))
+        self.local(PartyId::Namespace(namespace.clone()), Some(namespace))
     }
 
     pub(super) fn address(&self, address: IpAddr) -> Rc<Local> {
-        self.local(PartyId::Address(address_key(address)))
+        self.local(PartyId::Address(address_key(address)), None)
     }
 
     /// A credential that was looked up, as a core remembers it.
@@ -107,7 +108,7 @@ impl Callers {
         let credential = Arc::new(credential);
         known.credential = Arc::clone(&credential);
         self.good.borrow_mut().insert(hash, ());
-        let key = self.local(PartyId::Key(hash));
+        let key = self.local(PartyId::Key(hash), Some(&credential.namespace));
         let namespace = self.namespace(&credential.namespace);
         Remembered { known, identity: Identity { credential, key, namespace } }
     }
@@ -117,15 +118,15 @@ impl Callers {
     /// # Errors
     /// 429 when the party has none.
     pub(super) fn admit(&self, local: &Local) -> Result<(), ApiError> {
-        let left = local.tokens.get();
-        if left > 0 {
-            local.tokens.set(left - 1);
-            return Ok(());
-        }
-        let batch = self.shares.batch(RateKind::Requests, local.party.scope());
-        let taken = self.shares.tokens(RateKind::Requests, batch, &local.party)?;
-        local.tokens.set(taken - 1);
-        Ok(())
+        self.take(RateKind::Requests, local)
+    }
+
+    /// Takes a token of a kind.
+    ///
+    /// # Errors
+    /// 429 when the party has none.
+    pub(super) fn take(&self, kind: RateKind, local: &Local) -> Result<(), ApiError> {
+        Ok(local.meter.borrow_mut().take(&self.shares, kind)?)
     }
 
     /// Whether a party may have one more invocation on a core that runs `running` of at most `limit`.
@@ -212,10 +213,7 @@ impl Core {
             return error;
         }
         let address = self.callers.address(client);
-        match self.shared.shares.tokens(RateKind::FailedCredentials, 1, &address.party) {
-            Ok(_) => error,
-            Err(limited) => limited.into(),
-        }
+        self.callers.take(RateKind::FailedCredentials, &address).err().unwrap_or(error)
     }
 
     /// Takes tokens for a request; returns the party of the client's address, where it has shown no credential.

@@ -125,6 +125,7 @@ impl Registry {
             Ok::<_, RegistryError>(())
         })?;
         self.changed();
+        self.rates_changed();
         Ok(())
     }
 

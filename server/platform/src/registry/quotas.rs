@@ -110,7 +110,7 @@ impl<'a> Deploying<'a> {
     }
 }
 
-fn must_exist(c: &Connection, namespace: &Namespace) -> Result<(), RegistryError> {
+pub(super) fn must_exist(c: &Connection, namespace: &Namespace) -> Result<(), RegistryError> {
     if namespace_exists(c, namespace)? {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// Every layout the file ever had, in order. A released step never changes; a new layout is a new step.
-const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS];
+const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES];
 
 /// The same where all nodes share the data.
 pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
@@ -132,6 +132,16 @@ const BOUNDS: &str = "
 ALTER TABLE function_versions ADD COLUMN concurrency INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE function_versions ADD COLUMN keep_versions INTEGER NOT NULL DEFAULT 0;
+";
+
+// What operators set beside the rates of the nodes' configuration.
+const RATES: &str = "
+CREATE TABLE rates (
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    rate TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (namespace, rate)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. The function's creation is its first deploy, or

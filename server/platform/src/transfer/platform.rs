@@ -30,6 +30,7 @@ pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "triggers",
     "stored_objects",
     "quotas",
+    "rates",
 ];
 
 /// The events' tables, likewise. All of them give ids that never come again.
