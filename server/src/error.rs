@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use orama_platform::UsageError;
 use orama_platform::auth::jwt::Refusal;
 use orama_platform::auth::{CredentialError, Forbidden};
 use orama_platform::deploy::DeployError;
@@ -288,6 +289,15 @@ impl From<RegistryError> for ApiError {
                 Some(unavailable) => unavailable,
                 None => Self::internal(error),
             },
+        }
+    }
+}
+
+impl From<UsageError> for ApiError {
+    fn from(error: UsageError) -> Self {
+        match error {
+            UsageError::Registry(error) => error.into(),
+            UsageError::Database(_) => Self::internal(error),
         }
     }
 }

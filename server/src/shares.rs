@@ -314,6 +314,16 @@ impl Shares {
         bucket.take(rate, 1, now).map(|()| 1).map_err(|wait| self.limit_met(kind, party.scope(), wait))
     }
 
+    /// What a party took under other rates holds it back no longer than these do.
+    fn settle(&self, rates: &Rates, party: &Party) {
+        let now = self.began.elapsed();
+        for kind in RATE_KINDS {
+            if let Some(rate) = rates.of(kind, party.scope()) {
+                party.bucket(kind).settle(rate, now);
+            }
+        }
+    }
+
     /// Whether the bucket of an address holds a token; takes none.
     ///
     /// # Errors

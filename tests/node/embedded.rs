@@ -43,6 +43,7 @@ mod parking;
 mod process;
 mod protocol;
 mod quotas;
+mod rates;
 mod reference;
 mod restarts;
 mod retries;

@@ -57,6 +57,9 @@ pub fn delete(client: &Client, name: &Namespace, force: bool, json: bool) -> Res
 #[derive(Deserialize)]
 struct Usage {
     usage: BTreeMap<String, Used>,
+    /// What is nearly used up.
+    #[serde(default)]
+    warnings: Vec<String>,
     disk: Option<Disk>,
 }
 
@@ -64,6 +67,7 @@ struct Usage {
 struct Used {
     used: u64,
     limit: u64,
+    percent: u64,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +88,13 @@ pub fn chosen<'a>(client: &'a Client, name: Option<&'a Namespace>, command: &str
     })
 }
 
+/// Shows what a node warns of.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        output::note(&format!("warning: {}", output::one_line(warning)));
+    }
+}
+
 /// Runs `usage`.
 pub fn usage(client: &Client, name: Option<&Namespace>, json: bool) -> Result<()> {
     let name = chosen(client, name, "usage")?;
@@ -91,9 +102,14 @@ pub fn usage(client: &Client, name: Option<&Namespace>, json: bool) -> Result<()
     if json {
         return output::line(&answer.line()?);
     }
-    let Usage { usage, disk } = answer.json()?;
-    let row = |(quota, Used { used, limit })| vec![quota, used.to_string(), limit.to_string()];
-    output::line(&output::table(&["QUOTA", "USED", "LIMIT"], usage.into_iter().map(row)).join("\n"))?;
+    let Usage { usage, warnings, disk } = answer.json()?;
+    let row = |(quota, Used { used, limit, percent })| {
+        vec![quota, used.to_string(), limit.to_string(), format!("{percent}%")]
+    };
+    output::line(
+        &output::table(&["QUOTA", "USED", "LIMIT", "SHARE"], usage.into_iter().map(row)).join("\n"),
+    )?;
+    warn(&warnings);
     if let Some(Disk { free_bytes, reserve_bytes }) = disk {
         let (free, reserve) = (free_bytes >> 20, reserve_bytes >> 20);
         output::note(&format!("the node's disk has {free} MB free, of which {reserve} MB must stay free"));

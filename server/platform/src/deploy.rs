@@ -4,6 +4,7 @@ use crate::Platform;
 use crate::clean::clean;
 use crate::disk::DiskFull;
 use crate::modules::{PrepareError, Prepared};
+use crate::quotas::Usage;
 use crate::registry::quotas::Deploying;
 use crate::registry::{ModuleRef, NewVersion, RegistryError, VersionSettings};
 use crate::storage::confirm;
@@ -35,6 +36,8 @@ pub struct Deployed {
     pub function: Arc<FunctionVersion>,
     /// Whether the module had to be compiled; `false` when its code was known.
     pub compiled: bool,
+    /// Quotas of the namespace that are nearly used up.
+    pub near: Vec<Usage>,
 }
 
 /// Why nothing was deployed.
@@ -135,7 +138,19 @@ fn store(
     for module in &added.dropped {
         clean(platform, module);
     }
-    Ok(Deployed { function: added.function, compiled: prepared.compiled })
+    let near = near(platform, &added.function.namespace);
+    Ok(Deployed { function: added.function, compiled: prepared.compiled, near })
+}
+
+/// What the author should know before it is used up. It is deployed, whether or not that can be found out.
+fn near(platform: &Platform, namespace: &Namespace) -> Vec<Usage> {
+    match platform.usage(namespace) {
+        Ok(usage) => usage.into_iter().filter(Usage::is_near).collect(),
+        Err(error) => {
+            tracing::warn!(%error, %namespace, "it is not known how much of its quotas a namespace uses");
+            Vec::new()
+        }
+    }
 }
 
 /// Whether the registry may name the module later, although the deploy failed.

@@ -2,6 +2,7 @@
 //!
 //! Every change is on the disk before it is acknowledged. All calls block; async callers use a blocking thread.
 
+use dropped::{drop_up_to, each_once, module_ref};
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
@@ -11,13 +12,14 @@ use orama_store::replica::Shared;
 use orama_store::sqlite::{Database, Durability};
 use quotas::Deploying;
 use row::{Stored, stored};
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{OptionalExtension, params};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
+mod dropped;
 mod error;
 mod keys;
 mod namespaces;
@@ -120,7 +122,7 @@ pub struct Registry {
     database: Arc<Database>,
     generation: Arc<AtomicU64>,
     secrets_generation: Arc<AtomicU64>,
-    rates: Arc<watch::Sender<()>>,
+    limits: Arc<watch::Sender<()>>,
 }
 
 impl Registry {
@@ -134,7 +136,7 @@ impl Registry {
             database: Arc::new(database),
             generation: Arc::default(),
             secrets_generation: Arc::default(),
-            rates: Arc::default(),
+            limits: Arc::default(),
         })
     }
 
@@ -149,10 +151,10 @@ impl Registry {
             database,
             generation: Arc::default(),
             secrets_generation: Arc::default(),
-            rates: Arc::default(),
+            limits: Arc::default(),
         };
         let (generation, secrets) = (registry.generation(), registry.secrets_generation());
-        let rates = Arc::clone(&registry.rates);
+        let limits = Arc::clone(&registry.limits);
         registry.database.on_applied(move |applied| {
             if applied.is_whole || applied.tables.iter().any(|table| !APART.contains(&table.as_str())) {
                 generation.fetch_add(1, Ordering::Release);
@@ -160,8 +162,8 @@ impl Registry {
             if applied.is_whole || applied.tables.contains("secrets") {
                 secrets.fetch_add(1, Ordering::Release);
             }
-            if applied.is_whole || applied.tables.contains("rates") {
-                rates.send_replace(());
+            if applied.is_whole || ["quotas", "rates"].iter().any(|table| applied.tables.contains(*table)) {
+                limits.send_replace(());
             }
         });
         Ok(registry)
@@ -172,6 +174,16 @@ impl Registry {
     #[must_use]
     pub fn generation(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.generation)
+    }
+
+    /// Tells of each change of what operators set for namespaces, quotas and rates, here or on another node.
+    #[must_use]
+    pub fn limits_changes(&self) -> watch::Receiver<()> {
+        self.limits.subscribe()
+    }
+
+    fn limits_changed(&self) {
+        self.limits.send_replace(());
     }
 
     /// Brings what is in the file's log into the file; see [`Database::checkpoint`].
@@ -432,28 +444,6 @@ impl Registry {
             rows.map(|row| row.map_err(RegistryError::from)).collect()
         })
     }
-}
-
-/// Takes the versions up to `last` of a function away; returns their modules.
-fn drop_up_to(
-    t: &Transaction<'_>,
-    new: &NewVersion,
-    last: Option<u32>,
-) -> Result<Vec<ModuleRef>, RegistryError> {
-    let Some(last) = last else { return Ok(Vec::new()) };
-    let mut statement = t.prepare_cached(schema::DELETE_UP_TO)?;
-    let rows = statement.query_map(params![new.namespace.as_str(), new.name.as_str(), last], module_ref)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Reads the columns `wasm_hash` and `wasm_cid`.
-fn module_ref(row: &Row<'_>) -> rusqlite::Result<ModuleRef> {
-    Ok(ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? })
-}
-
-fn each_once(modules: Vec<ModuleRef>) -> Vec<ModuleRef> {
-    let mut seen = HashSet::new();
-    modules.into_iter().filter(|module| seen.insert(module.clone())).collect()
 }
 
 #[cfg(test)]

@@ -144,25 +144,30 @@ impl Assembly<'_> {
         let slots = engine.instance_slots() as usize;
         let limits = self.config.shares.limits(Allowed::raised().descriptors, slots);
         let shares = Shares::new(limits, self.config.shares.rates);
-        self.follow_rates(&stores.registry, &shares)?;
+        self.follow_limits(&platform, &shares)?;
         let shared = self.shared(engine, services, &platform, shares)?;
         Ok((Arc::new(shared), platform))
     }
 
     /// Takes over what operators set for namespaces, now and whenever it changes on any node.
-    fn follow_rates(&self, registry: &Registry, shares: &Arc<Shares>) -> Result<(), StartError> {
-        let mut changes = registry.rates_changes();
-        shares.read_rates(registry).map_err(StartError::store)?;
-        let (registry, shares) = (registry.clone(), Arc::clone(shares));
+    fn follow_limits(&self, platform: &Arc<Platform>, shares: &Arc<Shares>) -> Result<(), StartError> {
+        let mut changes = platform.registry.limits_changes();
+        let read = |platform: &Platform, shares: &Shares| {
+            shares.read_rates(&platform.registry)?;
+            platform.bound_databases()
+        };
+        read(platform, shares).map_err(StartError::store)?;
+        let (platform, shares) = (Arc::clone(platform), Arc::clone(shares));
         self.backplane.spawn(async move {
             while changes.changed().await.is_ok() {
-                let (registry, shares) = (registry.clone(), Arc::clone(&shares));
-                let read = tokio::task::spawn_blocking(move || shares.read_rates(&registry)).await;
-                match read {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!(%error, "the namespaces' rates stay as they were"),
-                    Err(error) => tracing::error!(%error, "the namespaces' rates stay as they were"),
-                }
+                let (platform, shares) = (Arc::clone(&platform), Arc::clone(&shares));
+                let read = tokio::task::spawn_blocking(move || read(&platform, &shares)).await;
+                let error: &dyn std::fmt::Display = match &read {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => error,
+                    Err(error) => error,
+                };
+                tracing::error!(%error, "what was set for namespaces stays as it was");
             }
         });
         Ok(())
@@ -272,6 +277,7 @@ impl Assembly<'_> {
             records: stores.records.clone(),
             blobs: Arc::clone(&blobs.modules),
             storage: services.storage.clone(),
+            databases: services.database.clone(),
             secrets: Arc::clone(&services.secrets),
             events: Arc::clone(&services.events),
             modules,

@@ -23,6 +23,7 @@ impl Meter {
         // Before the rates are read: a change in between is seen the next time.
         let generation = shares.rates_generation();
         let rates = shares.rates_of(namespace.as_ref());
+        shares.settle(&rates, &party);
         Self { party, namespace, rates, generation, tokens: Default::default() }
     }
 
@@ -36,6 +37,7 @@ impl Meter {
             // What was taken under other rates may be more than these allow.
             (self.generation, self.tokens) = (generation, Default::default());
             self.rates = shares.rates_of(self.namespace.as_ref());
+            shares.settle(&self.rates, &self.party);
         }
         let left = &mut self.tokens[kind as usize];
         if *left == 0 {

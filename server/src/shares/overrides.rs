@@ -46,7 +46,7 @@ impl Shares {
         Ok(())
     }
 
-    pub(super) fn override_rates(&self, all: &HashMap<Namespace, SetRates>) {
+    pub(crate) fn override_rates(&self, all: &HashMap<Namespace, SetRates>) {
         let of = all.iter().map(|(namespace, set)| (namespace.clone(), Arc::new(self.rates_with(set))));
         *self.overrides.of.write() = of.collect();
         self.overrides.generation.fetch_add(1, Ordering::Release);

@@ -299,6 +299,17 @@ impl Bucket {
         }
     }
 
+    /// Sees to it that what was taken under another rate holds back nobody for longer than `rate` does: a bucket that is emptier
+    /// than it can be has one token.
+    pub(super) fn settle(&self, rate: &Rate, now: Duration) {
+        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let one_left = rate.interval_ns.saturating_mul(u64::from(rate.burst) - 1);
+        let empty = now_ns.saturating_add(one_left).saturating_add(rate.interval_ns);
+        if self.0.load(Ordering::Relaxed) > empty {
+            self.0.fetch_min(now_ns.saturating_add(one_left), Ordering::Relaxed);
+        }
+    }
+
     /// Whether there is a token.
     pub(super) fn look(&self, rate: &Rate, now: Duration) -> Result<(), Duration> {
         Self::after(self.0.load(Ordering::Relaxed), rate, 1, now).map(|_| ())
@@ -330,6 +341,21 @@ mod tests {
         assert_eq!(bucket.take(&rate, 2, at(1200)), Err(at(100)), "all of them or none");
         bucket.take(&rate, 3, at(10_000)).unwrap();
         assert!(bucket.take(&rate, 1, at(10_000)).is_err(), "no more than the burst is saved up");
+    }
+
+    #[test]
+    fn a_bucket_that_was_emptied_under_another_rate_has_a_token_under_the_new_one() {
+        let (slow, fast): (Rate, Rate) = ("1/h burst 5".parse().unwrap(), "10/s burst 3".parse().unwrap());
+        let (bucket, at) = (Bucket::default(), Duration::from_secs(100));
+        bucket.take(&slow, 5, at).unwrap();
+        bucket.settle(&slow, at);
+        assert!(bucket.take(&slow, 1, at).is_err(), "under its own rate nothing is given");
+        assert!(bucket.take(&fast, 1, at).is_err());
+        bucket.settle(&fast, at);
+        bucket.take(&fast, 1, at).unwrap();
+        // Once more, as another core does: nothing more is given.
+        bucket.settle(&fast, at);
+        assert_eq!(bucket.take(&fast, 1, at), Err(Duration::from_millis(100)));
     }
 
     #[test]

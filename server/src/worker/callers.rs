@@ -267,6 +267,31 @@ mod tests {
     }
 
     #[test]
+    fn rates_that_an_operator_sets_hold_for_the_next_request_of_every_core() {
+        let limits = Limits { of_node: [16; KINDS.len()], namespace_percent: 50 };
+        let shares = Shares::new(limits, Rates::DEFAULT);
+        let cores = [Callers::new(Arc::clone(&shares)), Callers::new(Arc::clone(&shares))];
+        let namespace = Namespace::new("shop").unwrap();
+        let locals = [cores[0].namespace(&namespace), cores[1].namespace(&namespace)];
+        let admitted = |of: usize| (0..of).filter(|at| cores[at % 2].admit(&locals[at % 2]).is_ok()).count();
+        assert_eq!(admitted(20), 20, "and both have taken more than these");
+        let set = |rates: &[(&str, &str)]| {
+            let rates = rates.iter().map(|(name, rate)| ((*name).to_owned(), (*rate).to_owned())).collect();
+            shares.override_rates(&std::collections::HashMap::from([(namespace.clone(), rates)]));
+        };
+        set(&[("requests_per_namespace", "1/h burst 7"), ("of_a_later_version", "1/h")]);
+        assert_eq!(admitted(20), 7);
+        set(&[("requests_per_namespace", "off")]);
+        assert_eq!(admitted(20), 20);
+        set(&[("requests_per_namespace", "1/h burst 7")]);
+        assert!(admitted(20) < 7, "what was taken before counts");
+        set(&[]);
+        assert!(admitted(100_000) > 20, "no debt is left under the node's own rate");
+        let other = Namespace::new("other").unwrap();
+        cores[0].admit(&cores[0].namespace(&other)).unwrap();
+    }
+
+    #[test]
     fn half_of_a_core_is_left_by_one_namespace() {
         let limits = Limits { of_node: [16; KINDS.len()], namespace_percent: 50 };
         let callers = Callers::new(Shares::new(limits, Rates::default()));

@@ -125,7 +125,7 @@ impl Registry {
             Ok::<_, RegistryError>(())
         })?;
         self.changed();
-        self.rates_changed();
+        self.limits_changed();
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! Quotas in the registry: what operators set, what is used, and the check of a deploy.
 
+use super::namespaces::name_of;
 use super::{NewVersion, Registry, RegistryError, namespace_exists, schema};
 use crate::quotas::{Quota, QuotaExceeded, Usage};
 use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::{Connection, OptionalExtension, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What a deploy adds to what its namespace uses.
 pub(crate) struct Deploying<'a> {
@@ -69,11 +70,30 @@ impl Registry {
                         i64::try_from(*value).unwrap_or(i64::MAX)
                     ])?;
             }
-            Ok(())
+            Ok::<_, RegistryError>(())
+        })?;
+        self.limits_changed();
+        Ok(())
+    }
+
+    /// What operators set of one quota, by namespace.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
+    pub fn quota_of_all(&self, quota: Quota) -> Result<HashMap<Namespace, u64>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare_cached("SELECT value, namespace FROM quotas WHERE quota = ?1")?;
+            let rows =
+                statement.query_map([quota.name()], |row| Ok((count(row)?, row.get::<_, String>(1)?)))?;
+            rows.map(|row| {
+                let (value, namespace) = row?;
+                Ok((name_of(&namespace)?, value))
+            })
+            .collect()
         })
     }
 
-    /// How much of each quota a namespace uses.
+    /// How much of each quota a namespace uses, apart from its database.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::Sqlite`]
@@ -138,6 +158,8 @@ const fn used_sql(quota: Quota) -> &'static str {
         Quota::EnvBytes => "SELECT coalesce(sum(env_bytes), 0) FROM function_versions WHERE namespace = ?1",
         Quota::Objects => "SELECT count(*) FROM stored_objects WHERE namespace = ?1",
         Quota::ObjectBytes => "SELECT coalesce(sum(size_bytes), 0) FROM stored_objects WHERE namespace = ?1",
+        // The file knows.
+        Quota::DatabaseBytes => "SELECT 0 WHERE ?1 IS NOT NULL",
     }
 }
 

@@ -2,27 +2,17 @@
 //!
 //! Names and values are texts here; the cores' part of the node knows what they mean.
 
+use super::namespaces::name_of;
 use super::quotas::must_exist;
 use super::{Registry, RegistryError};
 use orama_runtime::names::Namespace;
 use rusqlite::params;
 use std::collections::{BTreeMap, HashMap};
-use tokio::sync::watch;
 
 /// What was set for one namespace: rates by their names.
 pub type SetRates = BTreeMap<String, String>;
 
 impl Registry {
-    /// Tells of each change of what [`Self::all_rates`] gives, here or on another node.
-    #[must_use]
-    pub fn rates_changes(&self) -> watch::Receiver<()> {
-        self.rates.subscribe()
-    }
-
-    pub(super) fn rates_changed(&self) {
-        self.rates.send_replace(());
-    }
-
     /// What an operator set for a namespace.
     ///
     /// # Errors
@@ -48,9 +38,7 @@ impl Registry {
             let mut all: HashMap<Namespace, SetRates> = HashMap::new();
             for row in rows {
                 let (namespace, rate, value) = row?;
-                let namespace =
-                    Namespace::new(&namespace).map_err(|_| RegistryError::Damaged("namespace"))?;
-                all.entry(namespace).or_default().insert(rate, value);
+                all.entry(name_of(&namespace)?).or_default().insert(rate, value);
             }
             Ok(all)
         })
@@ -70,7 +58,7 @@ impl Registry {
             }
             Ok::<_, RegistryError>(())
         })?;
-        self.rates_changed();
+        self.limits_changed();
         Ok(())
     }
 }

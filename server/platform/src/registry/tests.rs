@@ -9,6 +9,15 @@ use crate::auth::{Role, key_hash};
 use crate::limits::KEYS_MAX;
 use std::thread;
 
+/// Public function `f` of namespace `a`, as it was stored before functions had bounds.
+const OLD_ROWS: &str = "
+INSERT INTO namespaces (name, created_at_ms) VALUES ('a', 1);
+INSERT INTO functions VALUES ('a', 'f', 1, 1);
+INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
+    timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms)
+VALUES ('i', 'a', 'f', 1, zeroblob(32), 'cid-x', 64, 30, 1, 0, 5, '{}', 1);
+";
+
 fn namespace(name: &str) -> Namespace {
     Namespace::new(name).unwrap()
 }
@@ -498,7 +507,8 @@ fn usage_counts_what_is_there() {
             ("module_bytes", 30),
             ("env_bytes", 4 * env),
             ("objects", 1),
-            ("object_bytes", 7)
+            ("object_bytes", 7),
+            ("database_bytes", 0)
         ]
     );
     let limits: Vec<_> = usage.iter().map(|u| u.limit).collect();

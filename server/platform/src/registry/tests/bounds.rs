@@ -90,14 +90,7 @@ fn a_version_that_was_stored_before_there_were_bounds_has_none() {
         let mut old = rusqlite::Connection::open(dir.path().join(FILE)).unwrap();
         let before: Vec<_> = schema::SHARED.steps.iter().take(4).map(|step| M::up(step)).collect();
         Migrations::new(before).to_latest(&mut old).unwrap();
-        old.execute_batch(
-            "INSERT INTO namespaces (name, created_at_ms) VALUES ('a', 1);
-             INSERT INTO functions VALUES ('a', 'f', 1, 1);
-             INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
-                 timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms)
-             VALUES ('i', 'a', 'f', 1, zeroblob(32), 'cid-x', 64, 30, 1, 0, 5, '{}', 1);",
-        )
-        .unwrap();
+        old.execute_batch(OLD_ROWS).unwrap();
     }
     let registry = Registry::open(dir.path()).unwrap();
     let read = registry.function(&namespace("a"), &function("f"), None).unwrap().unwrap();

@@ -4,6 +4,7 @@ use super::*;
 use crate::registry::secrets::Sealed;
 use orama_runtime::names::SecretName;
 use orama_store::pubsub::memory::MemoryPubSub;
+use orama_store::replica::Layout;
 use orama_store::rqlite::RqliteClient;
 use orama_store::settings::RqliteAt;
 use orama_test_support::backends::Rqlite;
@@ -25,16 +26,19 @@ impl Cluster {
         Some(Self { rqlite, runtime, pubsub: Arc::default() })
     }
 
-    fn node(&self) -> (TempDir, Registry) {
-        let dir = tempfile::tempdir().unwrap();
+    fn shared(&self) -> Shared {
         let urls = self.rqlite.urls().iter().map(|url| url.parse().unwrap()).collect();
-        let shared = Shared {
+        Shared {
             client: RqliteClient::new("test", &RqliteAt { urls, user: None, password: None }).unwrap(),
             pubsub: self.pubsub.clone(),
             backplane: self.runtime.handle().clone(),
             node: "n".to_owned(),
-        };
-        let registry = Registry::open_shared(dir.path(), shared).unwrap();
+        }
+    }
+
+    fn node(&self) -> (TempDir, Registry) {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open_shared(dir.path(), self.shared()).unwrap();
         (dir, registry)
     }
 }
@@ -118,6 +122,22 @@ fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
         &|| b.has_object(&ns, "cid").unwrap(),
         (false, false),
     );
+    let mut limits = b.limits_changes();
+    moves(
+        "a rate",
+        &|| a.set_rates(&ns, &BTreeMap::from([("r".to_owned(), "1/s".to_owned())])).unwrap(),
+        &|| b.all_rates().unwrap().get(&ns).is_some_and(|set| set["r"] == "1/s"),
+        (false, false),
+    );
+    assert!(limits.has_changed().unwrap());
+    limits.mark_unchanged();
+    moves(
+        "a quota",
+        &|| a.set_quotas(&ns, &BTreeMap::from([(Quota::DatabaseBytes, 7)])).unwrap(),
+        &|| b.quota_of_all(Quota::DatabaseBytes).unwrap().get(&ns) == Some(&7),
+        (false, false),
+    );
+    assert!(limits.has_changed().unwrap());
     moves(
         "a key that is deleted",
         &|| assert!(a.delete_key(&key.get().unwrap().0).unwrap()),
@@ -183,4 +203,30 @@ fn without_rqlite_a_change_is_unavailable_and_reads_go_on() {
     assert_eq!(registry.function(&namespace("a"), &function("f"), None).unwrap().unwrap().version, 1);
     cluster.rqlite.node(0).start();
     eventually("it heals", || registry.deploy(new_version("a", "f", "x")).is_ok());
+}
+
+#[test]
+fn what_an_older_version_wrote_is_read_and_bounds_nothing() {
+    let Some(cluster) = Cluster::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let older = Layout { steps: &schema::SHARED.steps[..4], ..schema::SHARED };
+    let old = Database::open_shared(dir.path(), COPY, older, cluster.shared()).unwrap();
+    old.change(|t| t.execute_batch(OLD_ROWS)).unwrap();
+    drop(old);
+    // A node that has read the older entries, and one that has read none of them.
+    let known = Registry::open_shared(dir.path(), cluster.shared()).unwrap();
+    let (_dir, new) = cluster.node();
+    for registry in [&known, &new] {
+        let read = registry.function(&namespace("a"), &function("f"), None).unwrap().unwrap();
+        assert_eq!((read.concurrency, read.keep_versions, read.is_public), (0, 0, true));
+        assert_eq!(registry.all_rates().unwrap(), HashMap::new());
+    }
+    let mut bounded = new_version("a", "f", "y");
+    (bounded.settings.concurrency, bounded.settings.keep_versions) = (3, 1);
+    known.deploy(bounded).unwrap();
+    eventually("the other node has both", || {
+        let read = new.function(&namespace("a"), &function("f"), None).unwrap().unwrap();
+        (read.version, read.concurrency, read.keep_versions) == (2, 3, 1)
+    });
+    assert_eq!(new.function(&namespace("a"), &function("f"), Some(1)).unwrap().map(|f| f.version), None);
 }

@@ -5,7 +5,7 @@
 //! when nobody used the process for long, and when it breaks the protocol. Then the calls under way fail, and the next call gets
 //! another process.
 
-use super::wire::{self, Call, Request};
+use super::wire::{self, Access, Call, Request};
 use crate::limits::DB_KILL_AFTER;
 use orama_runtime::child::{Program, frame};
 use orama_runtime::names::Namespace;
@@ -148,14 +148,14 @@ impl Process {
     /// Makes a call: its number, and what will be its outcome. Gives the turns back when the process takes no calls any more.
     pub(super) fn call(
         &self,
-        writes: bool,
+        access: Access,
         statements: &[Statement],
         deadline: Instant,
         turns: Turns,
     ) -> Result<(u64, oneshot::Receiver<BatchOutcome>), (Turns, Option<io::Error>)> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let frame = match Call::frame(id, writes, deadline.saturating_duration_since(now), statements) {
+        let frame = match Call::frame(id, access, deadline.saturating_duration_since(now), statements) {
             Ok(frame) => frame,
             Err(error) => return Err((turns, Some(error))),
         };
@@ -166,6 +166,7 @@ impl Process {
         let (done, outcome) = oneshot::channel();
         // One that has passed already is told so by the process, which others use too.
         let kill_at = deadline.max(now) + DB_KILL_AFTER;
+        let writes = access.writes();
         state.calls.insert(id, Pending { kill_at, statements: statements.len(), writes, done, turns });
         state.used_at = now;
         self.send(&mut state, &frame);
