@@ -45,7 +45,14 @@ impl Bench {
         let greedy_key = answer["api_key"].as_str().unwrap().to_owned();
         let bench = Self { address: server.address, api_key, greedy_key, server, _home: home };
         bench.deploy(&bench.api_key, "echo", &guests::wat("echo"), "{}");
-        bench.deploy(&bench.greedy_key, "spin", &guests::wat("spin"), r#"{"timeout_seconds": 10}"#);
+        let ten_seconds = r#"{"timeout_seconds": 10, "memory_limit_mb": 256}"#;
+        bench.deploy(&bench.greedy_key, "spin", &guests::wat("spin"), ten_seconds);
+        for (name, code) in [("fill", "(loop $again {} (br $again))"), ("touch", "{}")] {
+            let fill = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0xfa00000))";
+            let code = code.replace("{}", fill);
+            let module = format!(r#"(module (memory (export "memory") 4000) (func (export "_start") {code}))"#);
+            bench.deploy(&bench.greedy_key, name, &wat::parse_str(module).unwrap(), ten_seconds);
+        }
         for (name, built) in [("hello", guests::go("hello", &[])), ("misc", guests::go("misc", &[]))] {
             if let Ok(path) = built {
                 bench.deploy(&bench.greedy_key, name, &std::fs::read(path).unwrap(), "{}");
@@ -194,6 +201,8 @@ fn main() {
         ("alone", Others::Nothing),
         ("two invocations that spin", Others::Ask("spin", 2)),
         ("200 invocations that spin", Others::Ask("spin", 200)),
+        ("four that fill 250 MB again and again", Others::Ask("fill", 4)),
+        ("four that touch 250 MB and end", Others::Ask("touch", 4)),
     ];
     let has_go = guests::go("hello", &[]).is_ok();
     if has_go {

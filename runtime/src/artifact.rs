@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Ends each file and names the version of its format. A file holds the code, the number of extra pages, the tag, and this
 /// mark.
-const MARK: &[u8; 8] = b"orama-a2";
+const MARK: &[u8; 8] = b"orama-a3";
 const PAGES_BYTES: usize = size_of::<u32>();
 const TAG_BYTES: usize = blake3::OUT_LEN;
 const TRAILER_BYTES: u64 = (PAGES_BYTES + TAG_BYTES + MARK.len()) as u64;

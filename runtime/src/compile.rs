@@ -4,6 +4,7 @@
 //! interrupted nor kept from allocating. A process can.
 
 use crate::artifact::{ArtifactStore, Stored};
+use crate::checkpoints;
 use crate::child::ChildError;
 use crate::engine::Engine;
 use crate::function::WasmHash;
@@ -183,8 +184,9 @@ impl Generator {
     }
 
     fn code(&self, wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
+        let wasm = checkpoints::insert(wasm).map_err(|error| ModuleError::Invalid(error.into()))?;
         let compiled = catch_unwind(AssertUnwindSafe(|| {
-            self.threads.install(|| self.engine.0.wasmtime.precompile_module(wasm))
+            self.threads.install(|| self.engine.0.wasmtime.precompile_module(&wasm))
         }));
         if let Some(cache) = &self.engine.0.code_cache {
             cache.flush();

@@ -4,7 +4,7 @@ use crate::code_cache::CodeCache;
 use crate::cpu::CpuLevel;
 use crate::guest::GuestState;
 use crate::limits::{EPOCH_TICK, EXTRA_STACKS, INSTANCE_SLOTS, MEMORY_MB, TABLE_MAX_ELEMENTS};
-use crate::{host, wasi};
+use crate::{host, reclaim, wasi};
 use cranelift_codegen::isa::LookupError;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
@@ -90,8 +90,8 @@ pub enum EngineError {
     #[error("the engine could not be created: {0:#}")]
     Configuration(#[source] wasmtime::Error),
     /// The system gave no thread.
-    #[error("the thread that ticks the engine's epochs could not be started: {0}")]
-    EpochThread(#[source] std::io::Error),
+    #[error("a thread of the engine could not be started: {0}")]
+    Thread(#[source] std::io::Error),
 }
 
 /// Compiles and runs modules. A node has one; clones share it.
@@ -122,9 +122,10 @@ impl Engine {
         std::hash::Hash::hash(&wasmtime.precompile_compatibility_hash(), &mut hasher);
         let compatibility = *hasher.0.finalize().as_bytes();
         let code_cache = config.code_cache.clone();
+        reclaim::start().map_err(EngineError::Thread)?;
         let inner =
             Arc::new(EngineInner { wasmtime, linker, imports, code_cache, compatibility, instance_slots });
-        tick_epochs(Arc::downgrade(&inner)).map_err(EngineError::EpochThread)?;
+        tick_epochs(Arc::downgrade(&inner)).map_err(EngineError::Thread)?;
         Ok(Self(inner))
     }
 

@@ -4,13 +4,15 @@ use crate::engine::Engine;
 use crate::function::{FunctionVersion, WasmHash};
 use crate::guest::GuestState;
 use crate::invocation::{Invocation, Outcome};
+use crate::limits::RECLAIM_WAIT;
 use crate::module::LoadedModule;
 use crate::names::{FunctionName, Namespace};
+use crate::reclaim::{self, GuestStore};
 use crate::services::{Host, ThreadScheduler};
 use crate::trap;
 use std::sync::Arc;
 use std::time::Instant;
-use wasmtime::{Memory, Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Instance, Memory, PoolConcurrencyLimitError, Store, UpdateDeadline, WasmBacktrace};
 
 /// A page of WebAssembly's linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -27,7 +29,7 @@ pub struct Ended {
 }
 
 /// An instance whose run has ended. It occupies its slot until it is dropped.
-pub struct SpentInstance(#[expect(dead_code, reason = "held for its destructor")] Store<GuestState>);
+pub struct SpentInstance(#[expect(dead_code, reason = "held for its destructor")] GuestStore);
 
 impl Engine {
     /// Runs one invocation in fresh memory.
@@ -46,7 +48,7 @@ impl Engine {
         finish(store, ended)
     }
 
-    pub(crate) fn store(&self, state: GuestState) -> Store<GuestState> {
+    pub(crate) fn store(&self, state: GuestState) -> GuestStore {
         let mut store = Store::new(&self.0.wasmtime, state);
         let no_frames = WasmBacktrace::capture(&store);
         store.data_mut().no_frames = Some(no_frames);
@@ -60,11 +62,11 @@ impl Engine {
                 UpdateDeadline::YieldCustom(SLICE_TICKS, state.yield_now())
             })
         });
-        store
+        GuestStore::new(store)
     }
 }
 
-pub(crate) fn finish(mut store: Store<GuestState>, ended: wasmtime::Result<()>) -> Ended {
+pub(crate) fn finish(mut store: GuestStore, ended: wasmtime::Result<()>) -> Ended {
     let state = store.data_mut();
     let result = match ended {
         Ok(()) => Ok(()),
@@ -79,22 +81,38 @@ pub(crate) fn finish(mut store: Store<GuestState>, ended: wasmtime::Result<()>) 
 }
 
 /// Creates the instance and runs its `_start`.
-pub(crate) async fn start(module: &LoadedModule, store: &mut Store<GuestState>) -> wasmtime::Result<()> {
-    let instance = module.pre.instantiate_async(&mut *store).await?;
+pub(crate) async fn start(module: &LoadedModule, store: &mut GuestStore) -> wasmtime::Result<()> {
+    let instance = instantiate(module, store).await?;
     store.data_mut().instantiated = true;
     if let Some(memory) = &module.memory {
-        let memory = instance.get_module_export(&mut *store, memory).and_then(wasmtime::Extern::into_memory);
+        let memory = instance.get_module_export(&mut **store, memory).and_then(wasmtime::Extern::into_memory);
         store.data_mut().memory = memory;
         if let Some(memory) = memory.filter(|_| module.extra_pages > 0) {
             grow(store, memory, module.extra_pages).await?;
         }
     }
     let start = instance
-        .get_module_export(&mut *store, &module.start)
+        .get_module_export(&mut **store, &module.start)
         .and_then(wasmtime::Extern::into_func)
         .ok_or_else(|| wasmtime::Error::msg("_start is not exported"))?
-        .typed::<(), ()>(&*store)?;
-    start.call_async(store, ()).await
+        .typed::<(), ()>(&**store)?;
+    start.call_async(&mut **store, ()).await
+}
+
+/// Creates the instance. Waits for a slot where one is about to be given back.
+async fn instantiate(module: &LoadedModule, store: &mut GuestStore) -> wasmtime::Result<Instance> {
+    loop {
+        match module.pre.instantiate_async(&mut **store).await {
+            Err(error)
+                if error.is::<PoolConcurrencyLimitError>()
+                    && reclaim::is_busy()
+                    && Instant::now() < store.data().deadline =>
+            {
+                store.data().host.scheduler.sleep(RECLAIM_WAIT).await;
+            }
+            created => return created,
+        }
+    }
 }
 
 /// Grows a guest's memory by the pages that it would request later, within its limits.

@@ -129,6 +129,7 @@
 mod abi;
 mod artifact;
 mod call;
+mod checkpoints;
 pub mod child;
 mod code_cache;
 mod compile;
@@ -146,6 +147,7 @@ pub mod names;
 mod pages;
 mod parking;
 pub mod pool;
+mod reclaim;
 pub mod services;
 mod trap;
 mod validate;

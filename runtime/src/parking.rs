@@ -10,6 +10,7 @@ use crate::guest::GuestState;
 use crate::instance::{Ended, SLICE_TICKS, finish, start};
 use crate::invocation::{Failure, Invocation};
 use crate::module::LoadedModule;
+use crate::reclaim::GuestStore;
 use crate::services::Host;
 use parking_lot::{Mutex, MutexGuard};
 use std::future::poll_fn;
@@ -17,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use wasmtime::{AsContextMut, Caller, Store};
+use wasmtime::{AsContextMut, Caller};
 
 /// Hands the invocation over to a guest that waits for it.
 #[derive(Default)]
@@ -70,7 +71,7 @@ pub(crate) async fn arrive(caller: &mut Caller<'_, GuestState>) {
     caller.as_context_mut().set_epoch_deadline(SLICE_TICKS);
 }
 
-type Guest = Pin<Box<dyn Future<Output = (Store<GuestState>, wasmtime::Result<()>)> + Send>>;
+type Guest = Pin<Box<dyn Future<Output = (GuestStore, wasmtime::Result<()>)> + Send>>;
 
 /// A guest that waits for its only invocation. It may move to another thread. Dropping it ends the guest.
 pub struct Parked {

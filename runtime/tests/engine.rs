@@ -9,12 +9,12 @@ use orama_runtime::LoadedModule;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Failure, Outcome};
 use orama_runtime::names::Namespace;
-use orama_runtime::services::{Host, Scheduler};
+use orama_runtime::services::Scheduler;
 use orama_runtime::{Engine, EngineConfig};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Far below what an unsliced host call takes, and above what the ticks in which the kernel counts, of 4 ms, add up to.
 const LONGEST_TURN: Duration = Duration::from_millis(40);
@@ -283,35 +283,6 @@ fn threads_share_an_engine() {
             });
         }
     });
-}
-
-/// Counts how often a guest asked to wait.
-struct Counting(std::sync::atomic::AtomicU32);
-
-impl Scheduler for Counting {
-    fn yield_now(&self, namespace: &Namespace) -> orama_runtime::services::Wait {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Turns.yield_now(namespace)
-    }
-
-    fn sleep(&self, duration: Duration) -> orama_runtime::services::Wait {
-        Turns.sleep(duration)
-    }
-}
-
-#[test]
-fn a_spinning_guest_yields_about_each_millisecond() {
-    let node = Node::new(2);
-    let spin = node.guest("spin");
-    let scheduler = Arc::new(Counting(0.into()));
-    let host = Arc::new(Host::without_services(scheduler.clone()));
-    let begin = Instant::now();
-    let version = Arc::new(function(64, 1));
-    let outcome = common::block_on(node.engine.run(&spin, &version, invocation("id", b""), &host));
-    assert_eq!(outcome.outcome.result, Err(Failure::Timeout(1)));
-    let yields = scheduler.0.load(std::sync::atomic::Ordering::Relaxed);
-    let most = begin.elapsed().as_millis() as u32 + 1;
-    assert!((50..=most).contains(&yields), "{yields} yields");
 }
 
 #[test]

@@ -1,0 +1,220 @@
+//! Adds to a module the checkpoints at which its code can be interrupted.
+//!
+//! The code generator checks the epoch at the entry of each function and at the head of each loop. Two kinds of code run long
+//! without either. A bulk operation may take the whole memory: 64 MB take 44 ms. A function may have megabytes of straight code, in
+//! which each instruction is a bulk operation. So each bulk operation becomes a call of a function that works in chunks, and long
+//! straight code calls an empty function now and then.
+
+use crate::limits::STRAIGHT_CODE_MAX_BYTES;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use wasm_encoder::{
+    CodeSection, Encode, FunctionSection, Instruction, Module, RawSection, TypeSection, ValType,
+};
+use wasmparser::{BinaryReaderError, FunctionBody, Parser, Payload, TypeRef};
+
+mod helper;
+#[cfg(test)]
+mod tests;
+
+use helper::Helper;
+
+const TYPE_SECTION: u8 = 1;
+const FUNCTION_SECTION: u8 = 3;
+const CODE_SECTION: u8 = 10;
+/// The first byte of bulk operations, and of a few others.
+const BULK_PREFIX: u8 = 0xFC;
+
+/// The module with its checkpoints, or the module itself where it needs none. Function indices stay the same.
+///
+/// # Errors
+/// When the module is not well-formed.
+pub(crate) fn insert(wasm: &[u8]) -> Result<Cow<'_, [u8]>, BinaryReaderError> {
+    let outline = Outline::read(wasm)?;
+    let mut helpers = Helpers::after(outline.functions);
+    let mut is_changed = false;
+    let mut code = CodeSection::new();
+    for body in &outline.bodies {
+        if let Some(changed) = rewrite(wasm, body, &outline.tables, &mut helpers)? {
+            is_changed = true;
+            code.raw(&changed);
+        } else {
+            code.raw(&wasm[body.range()]);
+        }
+    }
+    if !is_changed {
+        return Ok(Cow::Borrowed(wasm));
+    }
+    for helper in &helpers.list {
+        code.function(&helper.function(&outline.segments));
+    }
+    Ok(Cow::Owned(outline.assemble(wasm, &helpers, &code)))
+}
+
+/// Where a module's parts are.
+#[derive(Default)]
+struct Outline<'a> {
+    sections: Vec<(u8, Range<usize>)>,
+    types: u32,
+    /// Imported and defined ones.
+    functions: u32,
+    bodies: Vec<FunctionBody<'a>>,
+    /// The type of each table's elements.
+    tables: Vec<wasmparser::RefType>,
+    /// The length of each data segment, in bytes.
+    segments: Vec<u64>,
+}
+
+impl<'a> Outline<'a> {
+    fn read(wasm: &'a [u8]) -> Result<Self, BinaryReaderError> {
+        let mut outline = Self::default();
+        for payload in Parser::new(0).parse_all(wasm) {
+            let payload = payload?;
+            outline.sections.extend(payload.as_section());
+            match payload {
+                Payload::TypeSection(section) => {
+                    for group in section {
+                        outline.types += group?.types().len() as u32;
+                    }
+                }
+                Payload::ImportSection(section) => {
+                    for import in section.into_imports() {
+                        outline.functions += u32::from(matches!(import?.ty, TypeRef::Func(_)));
+                    }
+                }
+                Payload::FunctionSection(section) => outline.functions += section.count(),
+                Payload::TableSection(section) => {
+                    for table in section {
+                        outline.tables.push(table?.ty.element_type);
+                    }
+                }
+                Payload::CodeSectionEntry(body) => outline.bodies.push(body),
+                Payload::DataSection(section) => {
+                    for segment in section {
+                        outline.segments.push(segment?.data.len() as u64);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(outline)
+    }
+
+    /// The module with the helpers' types and functions, and the code in place of its own.
+    fn assemble(&self, wasm: &[u8], helpers: &Helpers, code: &CodeSection) -> Vec<u8> {
+        let mut types = TypeSection::new();
+        let mut functions = FunctionSection::new();
+        let mut known: Vec<Vec<ValType>> = Vec::new();
+        for helper in &helpers.list {
+            let parameters = helper.parameters();
+            let at = known.iter().position(|other| *other == parameters).unwrap_or_else(|| {
+                types.ty().function(parameters.iter().copied(), []);
+                known.push(parameters);
+                known.len() - 1
+            });
+            functions.function(self.types + at as u32);
+        }
+        let mut module = Module::new();
+        for (id, range) in &self.sections {
+            let own = &wasm[range.clone()];
+            match *id {
+                TYPE_SECTION => {
+                    let data = joined(own, &types);
+                    module.section(&RawSection { id: TYPE_SECTION, data: &data });
+                }
+                FUNCTION_SECTION => {
+                    let data = joined(own, &functions);
+                    module.section(&RawSection { id: FUNCTION_SECTION, data: &data });
+                }
+                CODE_SECTION => {
+                    module.section(code);
+                }
+                id => {
+                    module.section(&RawSection { id, data: own });
+                }
+            }
+        }
+        module.finish()
+    }
+}
+
+/// One section's content with another's entries behind its own.
+fn joined(own: &[u8], added: &impl Encode) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    added.encode(&mut encoded);
+    // Before the content stands its length.
+    let (_, added) = split_number(&encoded);
+    let ((count, own), (more, added)) = (split_number(own), split_number(added));
+    let mut data = Vec::with_capacity(own.len() + added.len() + 5);
+    (count + more).encode(&mut data);
+    data.extend_from_slice(own);
+    data.extend_from_slice(added);
+    data
+}
+
+/// The LEB128 number with which a section begins, and the rest. The parser has read it before.
+fn split_number(bytes: &[u8]) -> (u32, &[u8]) {
+    let mut reader = wasmparser::BinaryReader::new(bytes, 0);
+    let number = reader.read_var_u32().unwrap_or(0);
+    (number, &bytes[reader.current_position()..])
+}
+
+/// The functions that are added to a module, each once.
+struct Helpers {
+    first: u32,
+    list: Vec<Helper>,
+    indices: HashMap<Helper, u32>,
+}
+
+impl Helpers {
+    fn after(functions: u32) -> Self {
+        Self { first: functions, list: Vec::new(), indices: HashMap::new() }
+    }
+
+    fn index(&mut self, helper: Helper) -> u32 {
+        *self.indices.entry(helper).or_insert_with(|| {
+            self.list.push(helper);
+            self.first + self.list.len() as u32 - 1
+        })
+    }
+
+    fn call(&mut self, helper: Helper, code: &mut Vec<u8>) {
+        Instruction::Call(self.index(helper)).encode(code);
+    }
+}
+
+/// A function's body with checkpoints; `None` where it needs none.
+fn rewrite(
+    wasm: &[u8],
+    body: &FunctionBody<'_>,
+    tables: &[wasmparser::RefType],
+    helpers: &mut Helpers,
+) -> Result<Option<Vec<u8>>, BinaryReaderError> {
+    let range = body.range();
+    if range.len() <= STRAIGHT_CODE_MAX_BYTES && !wasm[range.clone()].contains(&BULK_PREFIX) {
+        return Ok(None);
+    }
+    let mut changed = Vec::new();
+    // Up to here the body is copied, and here the last checkpoint was.
+    let (mut copied, mut checked) = (range.start, range.start);
+    let mut operators = body.get_operators_reader()?;
+    while !operators.eof() {
+        let (operator, at) = operators.read_with_offset()?;
+        if at - checked > STRAIGHT_CODE_MAX_BYTES {
+            changed.extend_from_slice(&wasm[copied..at]);
+            helpers.call(Helper::Checkpoint, &mut changed);
+            (copied, checked) = (at, at);
+        }
+        if let Some(helper) = Helper::of(&operator, tables) {
+            changed.extend_from_slice(&wasm[copied..at]);
+            helpers.call(helper, &mut changed);
+            copied = operators.original_position();
+        }
+    }
+    if copied == range.start {
+        return Ok(None);
+    }
+    changed.extend_from_slice(&wasm[copied..range.end]);
+    Ok(Some(changed))
+}

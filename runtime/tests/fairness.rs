@@ -1,0 +1,116 @@
+//! No guest keeps its thread for long: neither by what it executes, nor by what it leaves behind.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use common::{Node, Turns, function, invocation};
+use orama_runtime::invocation::Failure;
+use orama_runtime::names::Namespace;
+use orama_runtime::services::{Host, Scheduler};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+/// Counts how often a guest asked to wait.
+struct Counting(std::sync::atomic::AtomicU32);
+
+impl Scheduler for Counting {
+    fn yield_now(&self, namespace: &Namespace) -> orama_runtime::services::Wait {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Turns.yield_now(namespace)
+    }
+
+    fn sleep(&self, duration: Duration) -> orama_runtime::services::Wait {
+        Turns.sleep(duration)
+    }
+}
+
+#[test]
+fn a_spinning_guest_yields_about_each_millisecond() {
+    let node = Node::new(2);
+    let spin = node.guest("spin");
+    let scheduler = Arc::new(Counting(0.into()));
+    let host = Arc::new(Host::without_services(scheduler.clone()));
+    let begin = Instant::now();
+    let version = Arc::new(function(64, 1));
+    let outcome = common::block_on(node.engine.run(&spin, &version, invocation("id", b""), &host));
+    assert_eq!(outcome.outcome.result, Err(Failure::Timeout(1)));
+    let yields = scheduler.0.load(std::sync::atomic::Ordering::Relaxed);
+    let most = begin.elapsed().as_millis() as u32 + 1;
+    assert!((50..=most).contains(&yields), "{yields} yields");
+}
+
+#[test]
+fn a_guest_that_does_nothing_but_bulk_operations_yields_too() {
+    let node = Node::new(2);
+    let straight = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x4000000))".repeat(400);
+    let tables = "(table.copy (i32.const 0) (i32.const 1) (i32.const 200000))".repeat(20_000);
+    for code in [
+        &straight,
+        &tables,
+        "(loop $l (memory.copy (i32.const 1) (i32.const 0) (i32.const 0x3000000)) (br $l))",
+    ] {
+        let module = node.wat(&format!(
+            r#"(module (memory (export "memory") 1024) (table 200001 funcref) (func (export "_start") {code}))"#
+        ));
+        let scheduler = Arc::new(Counting(0.into()));
+        let host = Arc::new(Host::without_services(scheduler.clone()));
+        let version = Arc::new(function(64, 1));
+        let outcome = common::block_on(node.engine.run(&module, &version, invocation("id", b""), &host));
+        assert_eq!(outcome.outcome.result, Err(Failure::Timeout(1)));
+        // On an idle machine there are 1,000; without checkpoints the first two do not yield at all, and the last one 60 times.
+        let yields = scheduler.0.load(std::sync::atomic::Ordering::Relaxed);
+        assert!(yields >= 100, "{yields} yields");
+    }
+}
+
+/// Remembers which thread gave memory back, by name.
+#[derive(Default)]
+struct GivenBack(std::sync::Mutex<Vec<Option<String>>>);
+
+impl orama_runtime::services::GuestMemory for GivenBack {
+    fn take(&self, _namespace: &Namespace, _bytes: usize) -> bool {
+        true
+    }
+
+    fn give_back(&self, _namespace: &Namespace, _bytes: usize) {
+        self.0.lock().unwrap().push(std::thread::current().name().map(str::to_owned));
+    }
+}
+
+#[test]
+fn large_guests_are_dropped_elsewhere_and_their_slot_is_waited_for() {
+    // One slot, so that each guest needs the one of the guest before.
+    let node = Node::new(1);
+    let touches = |pages: u32, then: &str| {
+        node.wat(&format!(
+            r#"(module (memory (export "memory") {pages}) (func (export "_start")
+                (memory.fill (i32.const 0) (i32.const 1) (i32.mul (memory.size) (i32.const 65536))) {then}))"#
+        ))
+    };
+    let memory = Arc::new(GivenBack::default());
+    let host = Arc::new(Host { memory: memory.clone(), ..Host::without_services(Arc::new(Turns)) });
+    let version = Arc::new(function(64, 20));
+    let (large, small) = (touches(1000, ""), touches(10, ""));
+    for module in [&large, &large, &small, &large] {
+        let ended = common::block_on(node.engine.run(module, &version, invocation("id", b""), &host));
+        assert_eq!(ended.outcome.result, Ok(()));
+    }
+    // One that is given up while it runs.
+    let spins = touches(1000, "(loop $again (br $again))");
+    let mut running = Box::pin(node.engine.run(&spins, &version, invocation("id", b""), &host));
+    let mut context = Context::from_waker(Waker::noop());
+    while node.engine.instances_alive() == 0 {
+        assert!(running.as_mut().poll(&mut context).is_pending());
+    }
+    drop(running);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while memory.0.lock().unwrap().len() < 5 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let reclaimed =
+        memory.0.lock().unwrap().iter().map(|name| name.as_deref() == Some("reclaim")).collect::<Vec<_>>();
+    assert_eq!(reclaimed.iter().filter(|elsewhere| **elsewhere).count(), 4, "{reclaimed:?}");
+    assert_eq!(reclaimed.len(), 5);
+}
