@@ -50,7 +50,8 @@ impl Bench {
         for (name, code) in [("fill", "(loop $again {} (br $again))"), ("touch", "{}")] {
             let fill = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0xfa00000))";
             let code = code.replace("{}", fill);
-            let module = format!(r#"(module (memory (export "memory") 4000) (func (export "_start") {code}))"#);
+            let module =
+                format!(r#"(module (memory (export "memory") 4000) (func (export "_start") {code}))"#);
             bench.deploy(&bench.greedy_key, name, &wat::parse_str(module).unwrap(), ten_seconds);
         }
         for (name, built) in [("hello", guests::go("hello", &[])), ("misc", guests::go("misc", &[]))] {

@@ -74,8 +74,11 @@ impl List {
     /// # Errors
     /// When one is something else.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
-        let read = |entry: &Box<RawValue>| serde_json::from_str(entry.get());
-        self.entries.iter().map(read).collect::<serde_json::Result<_>>().map_err(|e| not_understood(e, None))
+        let texts = self.entries.iter().map(|entry| entry.get());
+        texts
+            .map(serde_json::from_str)
+            .collect::<serde_json::Result<_>>()
+            .map_err(|e| not_understood(e, None))
     }
 
     /// The whole list as the node would write it in one page, for `--json`. Entries are as the node wrote them.

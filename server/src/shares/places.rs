@@ -100,22 +100,18 @@ mod tests {
     fn many_threads_never_have_more_places_than_there_are() {
         let shares = shares();
         let (shop, cart) = names("shop", "cart");
-        let most = AtomicU32::new(0);
-        let inside = AtomicU32::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    let places = shares.places(&shop, &cart);
-                    for _ in 0..10_000 {
-                        if shares.take_place(&places, 3).is_ok() {
-                            most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                            inside.fetch_sub(1, Ordering::SeqCst);
-                            places.leave();
-                        }
-                    }
-                });
+        let (most, inside) = (AtomicU32::new(0), AtomicU32::new(0));
+        let run = || {
+            let places = shares.places(&shop, &cart);
+            for _ in 0..10_000 {
+                if shares.take_place(&places, 3).is_ok() {
+                    most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    places.leave();
+                }
             }
-        });
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(run))));
         assert!((1..=3).contains(&most.into_inner()));
         assert_eq!(shares.places(&shop, &cart).taken.load(Ordering::Relaxed), 0);
     }

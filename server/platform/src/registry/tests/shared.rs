@@ -74,10 +74,7 @@ fn check_moves(
 #[test]
 fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
     let Some(cluster) = Cluster::new() else { return };
-    let (_dirs, [a, b]) = {
-        let ((da, a), (db, b)) = (cluster.node(), cluster.node());
-        ([da, db], [a, b])
-    };
+    let ((_da, a), (_db, b)) = (cluster.node(), cluster.node());
     let (ns, f) = (namespace("a"), function("f"));
     let moves = |what: &str, change: &dyn Fn(), is_seen: &dyn Fn() -> bool, expected| {
         check_moves(&b, what, change, is_seen, expected);
@@ -122,22 +119,6 @@ fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
         &|| b.has_object(&ns, "cid").unwrap(),
         (false, false),
     );
-    let mut limits = b.limits_changes();
-    moves(
-        "a rate",
-        &|| a.set_rates(&ns, &BTreeMap::from([("r".to_owned(), "1/s".to_owned())])).unwrap(),
-        &|| b.all_rates().unwrap().get(&ns).is_some_and(|set| set["r"] == "1/s"),
-        (false, false),
-    );
-    assert!(limits.has_changed().unwrap());
-    limits.mark_unchanged();
-    moves(
-        "a quota",
-        &|| a.set_quotas(&ns, &BTreeMap::from([(Quota::DatabaseBytes, 7)])).unwrap(),
-        &|| b.quota_of_all(Quota::DatabaseBytes).unwrap().get(&ns) == Some(&7),
-        (false, false),
-    );
-    assert!(limits.has_changed().unwrap());
     moves(
         "a key that is deleted",
         &|| assert!(a.delete_key(&key.get().unwrap().0).unwrap()),
@@ -203,6 +184,34 @@ fn without_rqlite_a_change_is_unavailable_and_reads_go_on() {
     assert_eq!(registry.function(&namespace("a"), &function("f"), None).unwrap().unwrap().version, 1);
     cluster.rqlite.node(0).start();
     eventually("it heals", || registry.deploy(new_version("a", "f", "x")).is_ok());
+}
+
+#[test]
+fn what_operators_set_on_one_node_is_told_on_the_other_and_empties_no_cache() {
+    let Some(cluster) = Cluster::new() else { return };
+    let ((_da, a), (_db, b)) = (cluster.node(), cluster.node());
+    let ns = namespace("a");
+    a.create_namespace(&ns).unwrap();
+    eventually("the other node has the namespace", || b.namespace_exists(&ns).unwrap());
+    let mut limits = b.limits_changes();
+    let rates = BTreeMap::from([("r".to_owned(), "1/s".to_owned())]);
+    check_moves(
+        &b,
+        "a rate",
+        &|| a.set_rates(&ns, &rates).unwrap(),
+        &|| b.all_rates().unwrap().get(&ns) == Some(&rates),
+        (false, false),
+    );
+    assert!(limits.has_changed().unwrap());
+    limits.mark_unchanged();
+    check_moves(
+        &b,
+        "a quota",
+        &|| a.set_quotas(&ns, &BTreeMap::from([(Quota::DatabaseBytes, 7)])).unwrap(),
+        &|| b.quota_of_all(Quota::DatabaseBytes).unwrap().get(&ns) == Some(&7),
+        (false, false),
+    );
+    assert!(limits.has_changed().unwrap());
 }
 
 #[test]
