@@ -1,9 +1,9 @@
 //! Adds to a module the checkpoints at which its code can be interrupted.
 //!
 //! The code generator checks the epoch at the entry of each function and at the head of each loop. Two kinds of code run long
-//! without either. A bulk operation may take the whole memory: 64 MB take 44 ms. A function may have megabytes of straight code, in
-//! which each instruction is a bulk operation. So each bulk operation becomes a call of a function that works in chunks, and long
-//! straight code calls an empty function now and then.
+//! without either. A bulk operation may take the whole memory: 64 MB take 44 ms. A function may have megabytes of straight
+//! code, in which each instruction is a bulk operation. So each bulk operation becomes a call of a function that works in
+//! chunks, and long straight code calls an empty function now and then.
 
 use crate::limits::STRAIGHT_CODE_MAX_BYTES;
 use std::borrow::Cow;

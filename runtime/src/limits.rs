@@ -122,7 +122,8 @@ pub const COMPILE_MEMORY_MB: Setting =
 
 /// Wall time of one compilation. A standard Go program of 3 MB takes 1.5 s on two idle cores; the largest module is 20 times
 /// as large.
-pub const COMPILE_SECONDS: Duration = Duration::from_secs(60);
+pub const COMPILE_SECONDS: Setting =
+    Setting { name: "compile_seconds", default: 60, min: 1, max: 3600, unit: "seconds" };
 
 /// Open files of a process that compiles: the socket, and the code cache's files.
 pub const COMPILE_DESCRIPTORS: u64 = 64;
@@ -138,8 +139,8 @@ pub const COMPILE_CODE_SMALLEST_BYTES: usize = 4 << 20;
 /// 64 KiB of them take 45 us.
 pub const BULK_CHUNK_BYTES: i32 = 64 << 10;
 
-/// Linear memory of a guest, in bytes, from which on another thread than its core's drops it. Less takes 6 ms at most where all of
-/// it was touched. Programs of Go up to 1.23 have 26 MB and touch 2 of them.
+/// Linear memory of a guest, in bytes, from which on another thread than its core's drops it. Less takes 6 ms at most where
+/// all of it was touched. Programs of Go up to 1.23 have 26 MB and touch 2 of them.
 pub const RECLAIM_FROM_BYTES: usize = 32 << 20;
 
 /// Guests that wait to be dropped. Further ones are dropped on their core.

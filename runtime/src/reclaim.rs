@@ -11,8 +11,8 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, OnceLock};
 use wasmtime::Store;
 
-/// The process's thread that drops large guests. It is not the engine's, because a guest would have to count its references, which
-/// all cores share.
+/// The process's thread that drops large guests. It is not the engine's, because a guest would have to count its references,
+/// which all cores share.
 static RECLAIMER: OnceLock<Reclaimer> = OnceLock::new();
 
 struct Reclaimer {

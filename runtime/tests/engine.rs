@@ -8,8 +8,6 @@ use common::{Node, Turns, function, invocation, resident_bytes, text, thread_cpu
 use orama_runtime::LoadedModule;
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Failure, Outcome};
-use orama_runtime::names::Namespace;
-use orama_runtime::services::Scheduler;
 use orama_runtime::{Engine, EngineConfig};
 use std::pin::Pin;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use crate::shares::ShareSettings;
 use keys::{Given, KEYS};
 use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_platform::settings::{Places, TokenIssuer};
-use orama_runtime::limits::COMPILE_MEMORY_MB;
 use orama_runtime::limits::Setting;
+use orama_runtime::limits::{COMPILE_MEMORY_MB, COMPILE_SECONDS};
 use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
 use orama_store::settings::Backends;
@@ -64,6 +64,8 @@ pub struct Config {
     pub code_cache_mb: u32,
     /// Memory of a process that compiles a module, in MB.
     pub compile_memory_mb: u32,
+    /// Wall time of one compilation.
+    pub compile_time: Duration,
     /// Free space of the disk below which deploys and stored objects are refused, in MB; 0 keeps none.
     pub disk_reserve_mb: u32,
     /// How long a stopping node lets accepted requests finish.
@@ -291,6 +293,7 @@ impl Config {
             parked_memory_mb: PARKED_MEMORY_MB.default,
             code_cache_mb: CODE_CACHE_MB.default,
             compile_memory_mb: COMPILE_MEMORY_MB.default,
+            compile_time: Duration::from_secs(COMPILE_SECONDS.default.into()),
             disk_reserve_mb: DISK_RESERVE_MB.default,
             drain_grace: seconds(DRAIN_GRACE_SECONDS),
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),

@@ -63,7 +63,11 @@ fn branches_in_a_loop(locals: usize, branches: usize) -> Vec<u8> {
 }
 
 fn node() -> Node {
-    let config = format!("compile_memory_mb = {MEMORY_MB}\n");
+    node_with(&format!("compile_memory_mb = {MEMORY_MB}\n"))
+}
+
+fn node_with(config: &str) -> Node {
+    let config = config.to_owned();
     Node::start(Options { config, ..Options::default() })
 }
 
@@ -98,4 +102,12 @@ fn a_module_that_needs_more_memory_than_a_compilation_may_take_ends_its_own_proc
     assert!(message.contains(&format!("{MEMORY_MB} MB")), "{message}");
     let message = refused(&node, &module(&vec![reads_in_blocks(4_000, 12_000); 16]));
     assert!(message.contains(&format!("{MEMORY_MB} MB")), "{message}");
+}
+
+#[test]
+fn a_module_that_needs_more_time_than_a_compilation_may_take_ends_its_own_process_alone() {
+    let node = node_with("compile_seconds = 1\n");
+    // Each function takes little memory, and some tenths of a second.
+    let message = refused(&node, &module(&vec![reads_in_blocks(4_000, 12_000); 60]));
+    assert!(message.contains("compiling takes more than 1 seconds"), "{message}");
 }

@@ -4,6 +4,7 @@
 #   links    each relative link of a page leads to a file, and to a heading if it names one
 #   index    README.md and docs/README.md link every page of docs/
 #   paths    each path of this repository in `backticks` exists, and so does each benchmark of `--bench NAME`
+#   tests    each test that docs/SPECIFICATION.md names exists, and each promise has one unless it is marked as unmet
 #   width    text of pages and comments of code have at most 130 columns; tables, links and code blocks are exempt
 #
 # Prints one line FILE:LINE: MESSAGE for each finding, and fails if there is one.
@@ -95,6 +96,19 @@ check_width() {
   done < <(files '*.sh' | tr '\n' '\0' | xargs -0 grep -nE "^ *#.{$columns_max}" -- || true)
 }
 
+check_specification() {
+  local page=docs/SPECIFICATION.md tests known line row name
+  tests=$(git ls-files --cached --others --exclude-standard -- '*.rs' | xargs grep -hoE 'fn [a-z0-9_]+\(' | sort -u)
+  while IFS=: read -r line row; do
+    known=0
+    while IFS= read -r name; do
+      known=1
+      if ! grep -qxF "fn $name(" <<<"$tests"; then finding "$page:$line: there is no test $name"; fi
+    done < <(awk -F'|' '{ print $4 }' <<<"$row" | grep -oE '`[a-z0-9_]+`' | tr -d '`')
+    if [ $known = 0 ] && [[ $row != *'**unmet**'* ]]; then finding "$page:$line: no test, and not marked as unmet"; fi
+  done < <(grep -nE '^\| [0-9]+\.[0-9]+ \|' "$page")
+}
+
 check_index() { # check_index INDEX PREFIX: INDEX links every page of docs/ with PREFIX before its name
   local page
   for page in docs/*.md; do
@@ -109,6 +123,7 @@ for page in "${pages[@]}"; do
   check_links "$page"
   check_paths "$page"
 done
+check_specification
 check_index README.md docs/
 check_index docs/README.md ''
 check_width

@@ -8,7 +8,7 @@ use crate::child::{self, Kind, Limits, Process, Program, frame};
 use crate::code_cache::CodeCache;
 use crate::engine::{Engine, EngineConfig};
 use crate::limits::{
-    COMPILE_CODE_PER_WASM, COMPILE_CODE_SMALLEST_BYTES, COMPILE_DESCRIPTORS, COMPILE_SECONDS, WASM_MAX_BYTES,
+    COMPILE_CODE_PER_WASM, COMPILE_CODE_SMALLEST_BYTES, COMPILE_DESCRIPTORS, WASM_MAX_BYTES,
 };
 use crate::validate::ModuleError;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 /// The work of a compiling child, for [`child::dispatch`].
 pub const COMPILE_CHILD: Kind = Kind { name: "compile", run: serve };
@@ -38,6 +39,8 @@ pub struct Confinement {
     pub program: Program,
     /// Memory of the child, in MB.
     pub memory_mb: u32,
+    /// Wall time of one compilation, and the processor time of each of its threads.
+    pub time: Duration,
     /// The name of the engine's [`CpuLevel`](crate::CpuLevel).
     pub cpu: String,
     /// Threads that compile.
@@ -48,6 +51,7 @@ pub struct Confinement {
 #[derive(Serialize, Deserialize)]
 struct Order {
     memory_mb: u32,
+    cpu_seconds: u64,
     cpu: String,
     threads: NonZeroUsize,
     code_cache: Option<CodeCacheOrder>,
@@ -75,7 +79,7 @@ enum Report {
 }
 
 impl Confinement {
-    /// Compiles a module that was validated. Blocks, for [`COMPILE_SECONDS`] at most.
+    /// Compiles a module that was validated. Blocks, for [`Self::time`] at most.
     pub(super) fn compile(&self, engine: &Engine, wasm: &[u8]) -> Result<Code, CompileError> {
         let (socket, theirs) = UnixStream::pair().map_err(CompileError::ChildFailed)?;
         let process = Process::spawn(&self.program, COMPILE_CHILD, "module", theirs)?;
@@ -83,7 +87,7 @@ impl Confinement {
         let (talked, is_late) = std::thread::scope(|scope| {
             let child = &process;
             let watch = scope.spawn(move || {
-                let late = matches!(is_done.recv_timeout(COMPILE_SECONDS), Err(RecvTimeoutError::Timeout));
+                let late = matches!(is_done.recv_timeout(self.time), Err(RecvTimeoutError::Timeout));
                 if late {
                     child.kill();
                 }
@@ -115,8 +119,13 @@ impl Confinement {
             let (dir, key, max_bytes) = cache.settings();
             CodeCacheOrder { dir: dir.to_owned(), max_bytes, key: *key }
         });
-        let order =
-            Order { memory_mb: self.memory_mb, cpu: self.cpu.clone(), threads: self.threads, code_cache };
+        let order = Order {
+            memory_mb: self.memory_mb,
+            cpu_seconds: self.time.as_secs() * self.threads.get() as u64,
+            cpu: self.cpu.clone(),
+            threads: self.threads,
+            code_cache,
+        };
         frame::write(&mut socket, &serde_json::to_vec(&order)?)?;
         frame::write(&mut socket, wasm)?;
         let report = frame::read(&mut socket, MESSAGE_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -141,7 +150,7 @@ impl Confinement {
     /// Why a child ended before it had sent the code.
     fn failure(&self, status: Option<ExitStatus>, is_late: bool, error: io::Error) -> CompileError {
         const OUT_OF_MEMORY: i32 = libc::SIGABRT;
-        let seconds = COMPILE_SECONDS.as_secs();
+        let seconds = self.time.as_secs();
         let signal = status.and_then(|status| status.signal());
         match signal {
             _ if is_late => {
@@ -175,7 +184,7 @@ fn answer(socket: &mut UnixStream) -> io::Result<()> {
     let order: Order = serde_json::from_slice(&order)?;
     let limits = Limits {
         memory_bytes: u64::from(order.memory_mb) << 20,
-        cpu_seconds: Some(COMPILE_SECONDS.as_secs() * order.threads.get() as u64),
+        cpu_seconds: Some(order.cpu_seconds),
         descriptors: COMPILE_DESCRIPTORS,
         file_bytes: order.code_cache.as_ref().map_or(0, |cache| cache.max_bytes),
         nice: NICENESS,

@@ -11,8 +11,8 @@ use crate::shares::{Rate, Rates, TrustedProxies};
 use crate::worker::AllowedOrigins;
 use orama_platform::settings::TokenIssuer;
 use orama_runtime::CpuLevel;
-use orama_runtime::limits::COMPILE_MEMORY_MB;
 use orama_runtime::limits::Setting;
+use orama_runtime::limits::{COMPILE_MEMORY_MB, COMPILE_SECONDS};
 use orama_runtime::names::Namespace;
 use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
@@ -142,6 +142,7 @@ pub(super) const KEYS: &[Key] = &[
         name: "compile_memory_mb",
         set: |c, v| v.setting(COMPILE_MEMORY_MB).map(|n| c.compile_memory_mb = n),
     },
+    Key { name: "compile_seconds", set: |c, v| v.seconds(COMPILE_SECONDS).map(|d| c.compile_time = d) },
     Key {
         name: "drain_grace_seconds",
         set: |c, v| v.seconds(DRAIN_GRACE_SECONDS).map(|d| c.drain_grace = d),

@@ -110,6 +110,7 @@ pub(super) fn compiler(
     Ok(compiler.confined(Confinement {
         program: Program::this()?,
         memory_mb: config.compile_memory_mb,
+        time: config.compile_time,
         cpu: config.cpu_level.clone(),
         threads: config.workers,
     }))
