@@ -107,7 +107,8 @@ fn table(routes: Vec<(&'static str, MethodRouter<State>)>) -> Router<State> {
     routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods))
 }
 
-/// The router of the control plane. It expects the request's id in [`crate::error::REQUEST_ID`] and makes one where it is missing.
+/// The router of the control plane. It expects the request's id in [`crate::error::REQUEST_ID`] and makes one where it is
+/// missing.
 pub fn router(app: Arc<App>) -> Router {
     let credentials =
         CredentialCache::new(app.platform.authority.clone(), app.platform.registry.generation());
