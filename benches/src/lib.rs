@@ -96,6 +96,8 @@ pub fn function() -> Arc<FunctionVersion> {
         created_at_ms: 0,
         updated_at_ms: 0,
         start: StartMode::default(),
+        concurrency: 0,
+        keep_versions: 0,
     })
 }
 

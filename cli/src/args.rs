@@ -11,7 +11,8 @@ mod transfer;
 mod values;
 
 pub use services::{
-    KeysCommand, MasterKeyCommand, NamespaceCommand, PubsubCommand, Role, SecretsCommand, TriggersCommand,
+    Change, KeysCommand, MasterKeyCommand, NamespaceCommand, PubsubCommand, Role, SecretsCommand,
+    TriggersCommand,
 };
 pub use transfer::{Export, Import};
 pub use values::{Id, Since, Status, Target};
@@ -208,6 +209,9 @@ Examples:
     },
     /// List the deployed functions
     List {
+        /// The largest number of entries; all of them unless given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -274,6 +278,9 @@ Examples:
         /// The function
         #[arg(value_parser = FunctionName::new)]
         name: FunctionName,
+        /// The largest number of entries; all of them unless given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
         #[command(flatten)]
         connection: Connection,
     },

@@ -80,6 +80,11 @@ impl Client {
         self.build(method, segments, std::iter::empty())
     }
 
+    /// Makes the same request with a query.
+    pub fn bare_query(&self, method: Method, segments: &[&str], query: &[(&str, String)]) -> RequestBuilder {
+        self.build(method, segments, query.iter().map(|(name, value)| (*name, value.as_str())))
+    }
+
     fn build<'a>(
         &self,
         method: Method,

@@ -11,8 +11,10 @@ mod input;
 mod inspect;
 mod invoke;
 mod keys;
+mod limits;
 mod logs;
 mod namespace;
+mod pages;
 mod pubsub;
 mod secrets;
 mod serve;
@@ -60,9 +62,11 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
             let client = Client::new(Credentials::find(&connection)?)?;
             invoke::run(&client, &function, data.as_deref(), json)
         }
-        F::List { connection } => inspect::list(&connect(&connection)?, json),
+        F::List { limit, connection } => inspect::list(&connect(&connection)?, limit, json),
         F::Get { function, connection } => inspect::get(&connect(&connection)?, &function, json),
-        F::Versions { name, connection } => inspect::versions(&connect(&connection)?, &name, json),
+        F::Versions { name, limit, connection } => {
+            inspect::versions(&connect(&connection)?, &name, limit, json)
+        }
         F::Delete { function, force, connection } => {
             delete::run(&connect(&connection)?, &function, force, json)
         }
@@ -86,7 +90,7 @@ fn run_secrets(command: SecretsCommand, json: bool) -> Result<()> {
             let value = secrets::value(value, from_file.as_deref())?;
             secrets::set(&connect(&connection)?, &name, &value, json)
         }
-        S::List { connection } => secrets::list(&connect(&connection)?, json),
+        S::List { limit, connection } => secrets::list(&connect(&connection)?, limit, json),
         S::Delete { name, force, connection } => secrets::delete(&connect(&connection)?, &name, force, json),
     }
 }
@@ -97,7 +101,9 @@ fn run_triggers(command: TriggersCommand, json: bool) -> Result<()> {
         T::Add { function, topic, connection } => {
             triggers::add(&connect(&connection)?, &function, &topic, json)
         }
-        T::List { function, connection } => triggers::list(&connect(&connection)?, &function, json),
+        T::List { function, limit, connection } => {
+            triggers::list(&connect(&connection)?, &function, limit, json)
+        }
         T::Delete { function, id, connection } => {
             triggers::delete(&connect(&connection)?, &function, &id, json)
         }
@@ -114,8 +120,14 @@ fn run_namespace(command: NamespaceCommand, json: bool) -> Result<()> {
     use NamespaceCommand as N;
     match command {
         N::Create { name, node } => namespace::create(&connect_to(node)?, &name, json),
-        N::List { node } => namespace::list(&connect_to(node)?, json),
+        N::List { limit, node } => namespace::list(&connect_to(node)?, limit, json),
         N::Usage { name, node } => namespace::usage(&connect_to(node)?, name.as_ref(), json),
+        N::Quotas { name, change, node } => {
+            limits::run(&connect_to(node)?, name.as_ref(), limits::QUOTAS, &change, json)
+        }
+        N::Rates { name, change, node } => {
+            limits::run(&connect_to(node)?, name.as_ref(), limits::RATES, &change, json)
+        }
         N::Delete { name, force, node } => namespace::delete(&connect_to(node)?, &name, force, json),
     }
 }
@@ -124,7 +136,7 @@ fn run_keys(command: KeysCommand, json: bool) -> Result<()> {
     use KeysCommand as K;
     match command {
         K::Create { role, connection } => keys::create(&connect(&connection)?, role, json),
-        K::List { connection } => keys::list(&connect(&connection)?, json),
+        K::List { limit, connection } => keys::list(&connect(&connection)?, limit, json),
         K::Delete { id, connection } => {
             keys::delete(&connect(&connection)?, &id, connection.namespace.is_some(), json)
         }
@@ -154,6 +166,11 @@ struct FunctionInfo {
     retry_count: u32,
     retry_delay_seconds: u32,
     start: String,
+    // A node of an earlier version does not tell them.
+    #[serde(default)]
+    concurrency: u32,
+    #[serde(default)]
+    keep_versions: u32,
     #[serde(default)]
     start_note: Option<String>,
     status: String,

@@ -12,6 +12,9 @@ use yaml::{Entry, Kind, Node};
 /// Largest manifest, in bytes: four times the limit of the environment, for comments and quotes.
 pub const MAX_BYTES: usize = 4 * limits::ENV_MAX_BYTES;
 
+/// The keys, for messages.
+const KEYS: &str = "name, public, memory, timeout, retry, start, concurrency, keep_versions and env";
+
 /// A place in the text. Line and column are counted from 1, as in editors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
@@ -58,6 +61,10 @@ pub struct Manifest {
     pub retry_delay_seconds: u32,
     /// How instances are started.
     pub start: StartMode,
+    /// Invocations at once on a node; 0 sets no limit.
+    pub concurrency: u32,
+    /// Newest versions that a deploy leaves; 0 leaves all.
+    pub keep_versions: u32,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
@@ -73,6 +80,8 @@ impl fmt::Debug for Manifest {
             .field("retry_count", &self.retry_count)
             .field("retry_delay_seconds", &self.retry_delay_seconds)
             .field("start", &self.start)
+            .field("concurrency", &self.concurrency)
+            .field("keep_versions", &self.keep_versions)
             .field("env", &self.env.keys())
             .finish()
     }
@@ -98,6 +107,8 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     let mut timeout_seconds = limits::TIMEOUT_SECONDS.default;
     let mut retry = Retry::default();
     let mut start = StartMode::default();
+    let mut concurrency = limits::CONCURRENCY.default;
+    let mut keep_versions = limits::KEEP_VERSIONS.default;
     let mut env = BTreeMap::new();
     for entry in document.as_ref().map_or(Ok(&[][..]), |node| entries("the manifest", node))? {
         let value = &entry.value;
@@ -108,8 +119,10 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
             "timeout" => timeout_seconds = whole_number(&limits::TIMEOUT_SECONDS, value)?,
             "retry" => retry = Retry::read(value)?,
             "start" => start = start_mode(value)?,
+            "concurrency" => concurrency = whole_number(&limits::CONCURRENCY, value)?,
+            "keep_versions" => keep_versions = whole_number(&limits::KEEP_VERSIONS, value)?,
             "env" => env = environment(value)?,
-            _ => return Err(unknown_key(entry, "name, public, memory, timeout, retry, start and env")),
+            _ => return Err(unknown_key(entry, KEYS)),
         }
     }
     let name = name.ok_or_else(|| {
@@ -123,6 +136,8 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
         retry_count: retry.count,
         retry_delay_seconds: retry.delay_seconds,
         start,
+        concurrency,
+        keep_versions,
         env,
     })
 }

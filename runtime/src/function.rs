@@ -1,6 +1,8 @@
 //! One immutable version of a deployed function, as the runtime sees it.
 
-use crate::limits::{MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS, TIMEOUT_SECONDS};
+use crate::limits::{
+    CONCURRENCY, KEEP_VERSIONS, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS, TIMEOUT_SECONDS,
+};
 use crate::names::{FunctionName, Namespace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,6 +121,10 @@ pub struct FunctionVersion {
     pub env: BTreeMap<String, String>,
     /// When its instances start.
     pub start: StartMode,
+    /// Invocations of the function under way on a node at once, all versions together; 0 sets no limit.
+    pub concurrency: u32,
+    /// Newest versions of the function that its deploy left; 0 left all.
+    pub keep_versions: u32,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: i64,
     /// Milliseconds since the Unix epoch.
@@ -143,6 +149,8 @@ impl FunctionVersion {
             retry_delay_seconds: RETRY_DELAY_SECONDS.default,
             env: BTreeMap::new(),
             start: StartMode::default(),
+            concurrency: CONCURRENCY.default,
+            keep_versions: KEEP_VERSIONS.default,
             created_at_ms: 0,
             updated_at_ms: 0,
         }

@@ -52,6 +52,15 @@ pub const RETRY_COUNT: Setting =
 pub const RETRY_DELAY_SECONDS: Setting =
     Setting { name: "retry.delay", default: 5, min: 0, max: 86_400, unit: "seconds" };
 
+/// Invocations of one function under way on a node at once; 0 sets no limit of the function's own. More than a node's instance
+/// slots would say nothing.
+pub const CONCURRENCY: Setting =
+    Setting { name: "concurrency", default: 0, min: 0, max: 10_000, unit: "invocations" };
+
+/// Newest versions of a function that a deploy leaves; 0 leaves all. More than the quota of versions would say nothing.
+pub const KEEP_VERSIONS: Setting =
+    Setting { name: "keep_versions", default: 0, min: 0, max: 100_000, unit: "versions" };
+
 /// Longest name of a function, namespace or secret, in bytes: what fits a DNS label.
 pub const NAME_MAX_BYTES: usize = 63;
 

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
+use orama_platform::UsageError;
 use orama_platform::auth::jwt::Refusal;
 use orama_platform::auth::{CredentialError, Forbidden};
 use orama_platform::deploy::DeployError;
@@ -38,7 +39,7 @@ pub struct ApiError {
     pub message: String,
     /// Seconds for the Retry-After header.
     pub retry_after_s: Option<u32>,
-    /// Whose limit was met: the node's, a namespace's, a key's or an address'.
+    /// Whose limit was met: the node's, a namespace's, a key's, an address' or a function's.
     pub scope: Option<&'static str>,
     /// What the client or the operator can do about it.
     pub hint: Option<&'static str>,
@@ -286,6 +287,15 @@ impl From<RegistryError> for ApiError {
     }
 }
 
+impl From<UsageError> for ApiError {
+    fn from(error: UsageError) -> Self {
+        match error {
+            UsageError::Registry(error) => error.into(),
+            UsageError::Database(_) => Self::internal(error),
+        }
+    }
+}
+
 impl From<EventsError> for ApiError {
     fn from(error: EventsError) -> Self {
         match error.unavailable().map(|why| Self::unavailable(why.words())) {
@@ -361,9 +371,18 @@ impl From<NoRoom> for ApiError {
                 "a namespace has a share of the node; the operator sets it with `namespace_share_percent`",
             ),
             Scope::Address => Some("clients that send a credential are not counted by their address"),
+            Scope::Function => Some("its `concurrency` in function.yaml says how many may run at once"),
             Scope::Node | Scope::Key => None,
         };
-        Self { scope: Some(error.scope.as_str()), hint, ..Self::overloaded(error.to_string()) }
+        let refused = match error.scope {
+            // The node has room: the function's author wants no more.
+            Scope::Function => Self {
+                retry_after_s: Some(BUSY_RETRY_AFTER_S),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "CONCURRENCY_LIMITED", error.to_string())
+            },
+            _ => Self::overloaded(error.to_string()),
+        };
+        Self { scope: Some(error.scope.as_str()), hint, ..refused }
     }
 }
 
@@ -414,6 +433,10 @@ mod tests {
         let body = json(&error);
         assert_eq!((&body["code"], &body["scope"]), (&"OVERLOADED".into(), &"namespace".into()));
         assert!(body["hint"].as_str().unwrap().contains("namespace_share_percent"), "{body}");
+        let error = NoRoom { kind: crate::shares::Kind::Invocations, scope: Scope::Function }.into();
+        let body = json(&error);
+        assert_eq!((error.status.as_u16(), &body["scope"]), (429, &"function".into()));
+        assert_eq!((&body["retryable"], &body["retry_after"]), (&true.into(), &1.into()));
     }
 
     #[test]

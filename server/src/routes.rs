@@ -11,7 +11,7 @@ use access::CredentialCache;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{any, delete, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post};
 use orama_platform::Platform;
 use std::sync::Arc;
 
@@ -32,6 +32,7 @@ mod operations;
 mod page;
 mod pubsub;
 mod quotas;
+mod rates;
 mod secrets;
 mod target;
 mod triggers;
@@ -57,47 +58,67 @@ struct State {
     last_look: Arc<operations::LastLook>,
 }
 
+/// Routes that need a credential.
+fn of_tenants() -> Vec<(&'static str, MethodRouter<State>)> {
+    let deploys = get(functions::list).post(deploy::deploy).layer(DefaultBodyLimit::max(DEPLOY_MAX_BYTES));
+    vec![
+        ("/v1/functions", deploys),
+        ("/v1/functions/secrets", get(secrets::list).put(secrets::set)),
+        ("/v1/functions/secrets/{name}", delete(secrets::delete)),
+        ("/v1/secrets/rotate-key", post(secrets::rotate_key)),
+        ("/v1/functions/{name}", get(functions::get).delete(functions::delete)),
+        ("/v1/functions/{name}/versions", get(functions::versions)),
+        ("/v1/functions/{name}/logs", get(logs::logs)),
+        ("/v1/functions/{name}/triggers", get(triggers::list).post(triggers::add)),
+        ("/v1/functions/{name}/triggers/{id}", delete(triggers::delete)),
+        ("/v1/functions/{name}/dead-letters", get(dead_letters::list)),
+        ("/v1/functions/{name}/dead-letters/replay", post(dead_letters::replay_all)),
+        ("/v1/functions/{name}/dead-letters/{id}", delete(dead_letters::delete)),
+        ("/v1/functions/{name}/dead-letters/{id}/replay", post(dead_letters::replay_one)),
+        ("/v1/pubsub/publish", post(pubsub::publish)),
+        ("/v1/namespaces", get(namespaces::list).post(namespaces::create)),
+        ("/v1/namespaces/{name}", delete(namespaces::delete)),
+        ("/v1/namespaces/{name}/quotas", get(quotas::get).put(quotas::set)),
+        ("/v1/namespaces/{name}/rates", get(rates::get).put(rates::set)),
+        ("/v1/namespaces/{name}/usage", get(quotas::usage)),
+        ("/v1/keys", get(keys::list).post(keys::create)),
+        ("/v1/keys/{id}", delete(keys::delete)),
+    ]
+}
+
+/// Routes that need none, and those that the cores answer themselves: what they hand over has another method.
+fn of_all() -> Vec<(&'static str, MethodRouter<State>)> {
+    vec![
+        ("/ready", get(operations::ready)),
+        ("/metrics", get(operations::metrics)),
+        ("/health", any(|| answer::only("GET,HEAD"))),
+        ("/v1/functions/{name}/invoke", any(|| answer::only("POST"))),
+        ("/v1/functions/{name}/ws", any(|| answer::only("GET"))),
+        ("/v1/invoke/{namespace}/{name}", any(|| answer::only("POST"))),
+    ]
+}
+
+/// Every path that a node answers; braces stand around parameters.
+/// `tests/node/every_route.rs` fails for a route that it has no row for.
+#[must_use]
+pub fn paths() -> Vec<&'static str> {
+    of_tenants().into_iter().chain(of_all()).map(|(path, _)| path).collect()
+}
+
+fn table(routes: Vec<(&'static str, MethodRouter<State>)>) -> Router<State> {
+    routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+}
+
 /// Creates the table of routes. It expects the request id in the header [`crate::error::REQUEST_ID`] and creates one if it is
 /// missing.
 pub fn router(app: Arc<App>) -> Router {
     let credentials =
         CredentialCache::new(app.platform.authority.clone(), app.platform.registry.generation());
     let state = State { app, credentials, last_look: Arc::default() };
-    let tenants = Router::new()
-        .route(
-            "/v1/functions",
-            get(functions::list).post(deploy::deploy).layer(DefaultBodyLimit::max(DEPLOY_MAX_BYTES)),
-        )
-        .route("/v1/functions/secrets", get(secrets::list).put(secrets::set))
-        .route("/v1/functions/secrets/{name}", delete(secrets::delete))
-        .route("/v1/secrets/rotate-key", post(secrets::rotate_key))
-        .route("/v1/functions/{name}", get(functions::get).delete(functions::delete))
-        .route("/v1/functions/{name}/versions", get(functions::versions))
-        .route("/v1/functions/{name}/logs", get(logs::logs))
-        .route("/v1/functions/{name}/triggers", get(triggers::list).post(triggers::add))
-        .route("/v1/functions/{name}/triggers/{id}", delete(triggers::delete))
-        .route("/v1/functions/{name}/dead-letters", get(dead_letters::list))
-        .route("/v1/functions/{name}/dead-letters/replay", post(dead_letters::replay_all))
-        .route("/v1/functions/{name}/dead-letters/{id}", delete(dead_letters::delete))
-        .route("/v1/functions/{name}/dead-letters/{id}/replay", post(dead_letters::replay_one))
-        .route("/v1/pubsub/publish", post(pubsub::publish))
-        .route("/v1/namespaces", get(namespaces::list).post(namespaces::create))
-        .route("/v1/namespaces/{name}", delete(namespaces::delete))
-        .route("/v1/namespaces/{name}/quotas", get(quotas::get).put(quotas::set))
-        .route("/v1/namespaces/{name}/usage", get(quotas::usage))
-        .route("/v1/keys", get(keys::list).post(keys::create))
-        .route("/v1/keys/{id}", delete(keys::delete))
-        // Authenticates only existing paths and methods: without a credential, an unknown path is 404 and a wrong method 405.
-        .route_layer(from_fn_with_state(state.clone(), access::authenticate));
-    Router::new()
-        .merge(tenants)
-        .route("/ready", get(operations::ready))
-        .route("/metrics", get(operations::metrics))
-        // The cores answer these paths themselves. They hand over only requests with another method.
-        .route("/health", any(|| answer::only("GET,HEAD")))
-        .route("/v1/functions/{name}/invoke", any(|| answer::only("POST")))
-        .route("/v1/functions/{name}/ws", any(|| answer::only("GET")))
-        .route("/v1/invoke/{namespace}/{name}", any(|| answer::only("POST")))
+    // Only where a path and its method exist: an unknown path is 404 and a wrong method 405 for everyone.
+    let tenants = table(of_tenants()).route_layer(from_fn_with_state(state.clone(), access::authenticate));
+    tenants
+        .merge(table(of_all()))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         .fallback(async || ApiError::not_found())
         .layer(DefaultBodyLimit::max(CONTROL_BODY_MAX_BYTES))

@@ -1,5 +1,7 @@
 //! The services of a node, as every core's guests reach them.
 
+use crate::shares::Shares;
+use crate::worker::CoreEvents;
 use orama_platform::events::NodeEvents;
 use orama_platform::secrets::{CoreSecrets, SecretStore};
 use orama_platform::storage::ObjectStorage;
@@ -26,13 +28,18 @@ pub(crate) struct Services {
 
 impl Services {
     /// The host of one core.
-    pub(crate) fn host(&self, scheduler: Arc<dyn Scheduler>, memory: Arc<dyn GuestMemory>) -> Host {
+    pub(crate) fn host(
+        &self,
+        scheduler: Arc<dyn Scheduler>,
+        memory: Arc<dyn GuestMemory>,
+        shares: &Arc<Shares>,
+    ) -> Host {
         Host {
             database: Arc::new(self.reads.clone()),
             cache: Arc::new(self.cache.clone()),
             storage: Arc::new(self.storage.clone()),
             secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),
-            events: Arc::<NodeEvents>::clone(&self.events),
+            events: Arc::new(CoreEvents::new(Arc::clone(&self.events), Arc::clone(shares))),
             http: Arc::new(self.http.clone()),
             scheduler,
             memory,

@@ -14,18 +14,25 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 mod address;
+mod meter;
+mod overrides;
 mod parties;
+mod places;
 mod rate;
 mod settings;
 
 pub use address::TrustedProxies;
-pub use rate::{Limited, OfScopes, RATE_KINDS, Rate, RateKind, Rates};
+pub use rate::{Limited, OVERRIDABLE, OfScopes, RATE_KINDS, Rate, RateKind, RateName, Rates};
 pub use settings::ShareSettings;
 
 pub(crate) use address::address_key;
+pub(crate) use meter::Meter;
 pub(crate) use parties::{Party, PartyId};
+pub(crate) use places::Places;
 
+use overrides::Overrides;
 use parties::Parties;
+use places::Functions;
 
 /// What is shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,10 +105,12 @@ pub enum Scope {
     Address,
     /// That of a key or token.
     Key,
+    /// That of a function.
+    Function,
 }
 
 /// Every scope, in the order of their numbers.
-pub const SCOPES: [Scope; 4] = [Scope::Node, Scope::Namespace, Scope::Address, Scope::Key];
+pub const SCOPES: [Scope; 5] = [Scope::Node, Scope::Namespace, Scope::Address, Scope::Key, Scope::Function];
 
 impl Scope {
     /// The word that clients and metrics are given.
@@ -112,6 +121,7 @@ impl Scope {
             Self::Namespace => "namespace",
             Self::Address => "address",
             Self::Key => "key",
+            Self::Function => "function",
         }
     }
 }
@@ -131,6 +141,7 @@ fn words(kind: Kind, scope: Scope) -> String {
         Scope::Node => "this node",
         Scope::Namespace => "this namespace",
         Scope::Address | Scope::Key => "this client",
+        Scope::Function => return "the function runs as often at once as its `concurrency` allows; try again when a run has ended".to_owned(),
     };
     format!("{whose} has too many {}; try again when some are done", kind.noun())
 }
@@ -181,9 +192,11 @@ pub struct Limits {
 pub struct Shares {
     pots: [Pot; KINDS.len()],
     namespace_percent: u32,
-    rates: Rates,
+    rates: Arc<Rates>,
+    overrides: Overrides,
     limited: [[AtomicU64; SCOPES.len()]; RATE_KINDS.len()],
     parties: Mutex<Parties>,
+    functions: Mutex<Functions>,
     began: Instant,
 }
 
@@ -197,9 +210,11 @@ impl Shares {
         Arc::new(Self {
             pots,
             namespace_percent,
-            rates,
+            rates: Arc::new(rates),
+            overrides: Overrides::default(),
             limited: Default::default(),
             parties: Mutex::default(),
+            functions: Mutex::default(),
             began: Instant::now(),
         })
     }
@@ -284,12 +299,13 @@ impl Shares {
         }
     }
 
-    /// Takes `count` tokens of a party's bucket, or fewer, but at least one; returns how many.
+    /// Takes tokens for about a millisecond of a party's bucket, or at least one; returns how many.
     ///
     /// # Errors
     /// [`Limited`] when it has none.
-    pub(crate) fn tokens(&self, kind: RateKind, count: u32, party: &Party) -> Result<u32, Limited> {
-        let Some(rate) = self.rates.of(kind, party.scope()) else { return Ok(u32::MAX) };
+    fn tokens(&self, kind: RateKind, rate: Option<&Rate>, party: &Party) -> Result<u32, Limited> {
+        let Some(rate) = rate else { return Ok(u32::MAX) };
+        let count = rate.batch();
         let now = self.began.elapsed();
         let bucket = party.bucket(kind);
         if count > 1 && bucket.take(rate, count, now).is_ok() {
@@ -298,19 +314,24 @@ impl Shares {
         bucket.take(rate, 1, now).map(|()| 1).map_err(|wait| self.limit_met(kind, party.scope(), wait))
     }
 
-    /// Whether a party's bucket holds a token; takes none.
+    /// What a party took under other rates holds it back no longer than these do.
+    fn settle(&self, rates: &Rates, party: &Party) {
+        let now = self.began.elapsed();
+        for kind in RATE_KINDS {
+            if let Some(rate) = rates.of(kind, party.scope()) {
+                party.bucket(kind).settle(rate, now);
+            }
+        }
+    }
+
+    /// Whether the bucket of an address holds a token; takes none.
     ///
     /// # Errors
-    /// As [`Self::tokens`].
+    /// [`Limited`] when it has none.
     pub(crate) fn has_token(&self, kind: RateKind, party: &Party) -> Result<(), Limited> {
         let Some(rate) = self.rates.of(kind, party.scope()) else { return Ok(()) };
         let looked = party.bucket(kind).look(rate, self.began.elapsed());
         looked.map_err(|wait| self.limit_met(kind, party.scope(), wait))
-    }
-
-    /// How many tokens a core takes at once, so that cores rarely meet at one bucket.
-    pub(crate) fn batch(&self, kind: RateKind, scope: Scope) -> u32 {
-        self.rates.of(kind, scope).map_or(u32::MAX, Rate::batch)
     }
 
     fn limit_met(&self, kind: RateKind, scope: Scope, wait: Duration) -> Limited {

@@ -6,6 +6,7 @@ mod cache;
 mod callers;
 mod control;
 mod core;
+mod core_events;
 mod handshake;
 mod invoke;
 mod keeper;
@@ -20,6 +21,7 @@ mod websocket;
 pub use websocket::fuzzing;
 
 pub(crate) use self::core::Shared;
+pub(crate) use self::core_events::CoreEvents;
 pub(crate) use self::triggered::runner;
 pub(crate) use handshake::AllowedOrigins;
 pub(crate) use websocket::Settings as WebSocketSettings;

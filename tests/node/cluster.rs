@@ -13,6 +13,7 @@ mod servers;
 mod shell;
 mod speakers;
 
+mod bounds;
 mod cli_services;
 mod deploy;
 mod descriptors;

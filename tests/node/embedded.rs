@@ -8,6 +8,7 @@
 const ON_SERVERS: bool = false;
 
 mod access;
+mod bounds;
 mod canaries;
 mod cli;
 mod cli_services;
@@ -20,6 +21,7 @@ mod descriptors;
 mod draining;
 mod durability;
 mod events;
+mod every_route;
 mod example;
 mod functions;
 mod go_guests;
@@ -45,6 +47,7 @@ mod parking;
 mod process;
 mod protocol;
 mod quotas;
+mod rates;
 mod reference;
 mod restarts;
 mod retries;

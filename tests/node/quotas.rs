@@ -36,8 +36,8 @@ fn a_quota_is_told_refuses_and_can_be_changed() {
         deploy(&node, &key, name, guest).expect(201);
     }
     let told = usage();
-    assert_eq!(told["usage"]["functions"], json!({ "used": 2, "limit": 2 }));
-    assert_eq!(told["usage"]["versions"], json!({ "used": 2, "limit": 2 }));
+    assert_eq!(told["usage"]["functions"], json!({ "used": 2, "limit": 2, "percent": 100 }));
+    assert_eq!(told["usage"]["versions"], json!({ "used": 2, "limit": 2, "percent": 100 }));
     let bytes = guests::wat("echo").len() + guests::wat("empty").len();
     assert_eq!(told["usage"]["module_bytes"]["used"], bytes);
     assert!(told.get("disk").is_none(), "the disk is the operator's business: {told}");
@@ -61,6 +61,91 @@ fn a_quota_is_told_refuses_and_can_be_changed() {
 }
 
 #[test]
+fn what_is_nearly_used_up_is_told_by_the_deploy_and_the_usage() {
+    let node = Node::start(Options { databases: &["default", "n"], ..Options::default() });
+    let [key, admin] = tenant(&node, "n");
+    let body = json!({ "versions": 5, "module_bytes": 1 << 20 }).to_string();
+    node.request("PUT", "/v1/namespaces/n/quotas").body(body).send().expect(200);
+    for _ in 0..3 {
+        let deployed = deploy(&node, &key, "f", "echo").expect(201).json();
+        assert!(deployed.get("warnings").is_none(), "{deployed}");
+    }
+    let deployed = deploy(&node, &key, "f", "echo").expect(201).json();
+    let told = node.request_as(&admin, "GET", "/v1/namespaces/n/usage").send().expect(200).json();
+    for warnings in [&deployed["warnings"], &told["warnings"]] {
+        let warning = warnings[0].as_str().unwrap();
+        for word in ["80%", "`versions`", "4 of 5", "delete versions", "the operator"] {
+            assert!(warning.contains(word), "{word}: {warnings}");
+        }
+        assert_eq!(warnings.as_array().unwrap().len(), 1, "{warnings}");
+    }
+    let shell = crate::shell::Shell::with_key(&node, &admin);
+    let (table, warned) = shell.run(0, &["namespace", "usage", "n"]);
+    assert!(
+        table.contains("80%") && warned.contains("warning: 80% of the quota `versions`"),
+        "{table}{warned}"
+    );
+}
+
+/// Inserts 300 kB and says whether that was possible.
+const INSERTS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "env" "db_execute" (func $execute (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "[]")
+  (data (i32.const 32) "CREATE TABLE IF NOT EXISTS t (x)")
+  (data (i32.const 128) "INSERT INTO t VALUES (zeroblob(300000))")
+  (data (i32.const 256) "full")
+  (data (i32.const 264) "took")
+  (func (export "_start")
+    (drop (call $execute (i32.const 32) (i32.const 32) (i32.const 16) (i32.const 2)))
+    (i32.store (i32.const 0) (i32.const 256))
+    (if (call $execute (i32.const 128) (i32.const 39) (i32.const 16) (i32.const 2))
+      (then (i32.store (i32.const 0) (i32.const 264))))
+    (i32.store (i32.const 4) (i32.const 4))
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+#[test]
+fn a_database_stays_within_its_quota_which_is_told_and_can_be_changed() {
+    let node = Node::start(Options { databases: &["default", "d"], ..Options::default() });
+    let [key, admin] = tenant(&node, "d");
+    let parts: [(&str, &[u8]); 2] = [("name", b"fill"), ("wasm", &wat::parse_str(INSERTS).unwrap())];
+    node.request_as(&key, "POST", "/v1/functions").form(&parts).send().expect(201);
+    let usage = || node.request_as(&admin, "GET", "/v1/namespaces/d/usage").send().expect(200).json();
+    let set = |body: Value| {
+        node.request("PUT", "/v1/namespaces/d/quotas").body(body.to_string()).send().expect(200);
+    };
+    assert_eq!(usage()["usage"]["database_bytes"], json!({ "used": 0, "limit": 1 << 30, "percent": 0 }));
+    let fill = || {
+        let answer = node.request_as(&key, "POST", "/v1/functions/fill/invoke").body("").send().expect(200);
+        (
+            answer.json()["output"].as_str().unwrap().to_owned(),
+            answer.header("x-request-id").unwrap().to_owned(),
+        )
+    };
+    assert_eq!(fill().0, "took");
+    set(json!({ "database_bytes": 1 << 20 }));
+    let mut took = 1;
+    let refused = loop {
+        let (said, id) = fill();
+        if said == "full" {
+            break id;
+        }
+        took += 1;
+        assert!(took < 10, "300 kB each in 1 MiB");
+    };
+    assert_eq!(took, 3);
+    let path = format!("/v1/functions/fill/logs?request_id={refused}");
+    let logs = node.request_as(&key, "GET", &path).send().expect(200).text();
+    assert!(logs.contains("quota `database_bytes`") && logs.contains("1048576 bytes"), "{logs}");
+    let told = usage();
+    assert!(told["usage"]["database_bytes"]["used"].as_u64().unwrap() > 900_000, "{told}");
+    assert!(told["warnings"][0].as_str().unwrap().contains("`database_bytes`"), "{told}");
+    set(json!({}));
+    assert_eq!(fill().0, "took", "at once, in the process that runs");
+}
+
+#[test]
 fn quotas_are_the_operators_and_usage_the_admins() {
     let node = Node::start(Options { databases: &["default", "r", "s"], ..Options::default() });
     let ([deploy, admin], [_, other]) = (tenant(&node, "r"), tenant(&node, "s"));
@@ -80,6 +165,7 @@ fn quotas_are_the_operators_and_usage_the_admins() {
         ("{\"functions\":\"1\"}", "expected"),
         ("{\"functionz\":1}", "there is no quota \"functionz\""),
         ("{\"functions\":9007199254740993}", "at most"),
+        ("{\"database_bytes\":1073741825}", "at most 1073741824"),
         ("[]", "expected a map"),
     ] {
         let request = node.request("PUT", "/v1/namespaces/r/quotas").body(body);
@@ -133,6 +219,45 @@ fn lists_come_in_pages_that_name_the_next_one() {
 }
 
 #[test]
+fn the_command_line_follows_pages_to_the_end_or_to_the_limit() {
+    let node = Node::start(Options::default());
+    let shell = crate::shell::Shell::of(&node);
+    node.deploy("f", &guests::wat("echo"), &[]);
+    // More than one page has.
+    let mut connection = node.connect();
+    for number in 0..1000 {
+        let body = json!({ "name": format!("S{number:04}"), "value": "v" }).to_string();
+        connection.write(node.request("PUT", "/v1/functions/secrets").body(body).bytes());
+        connection.answer().expect(200);
+    }
+    for number in 0..60 {
+        let body = json!({ "topic": format!("t{number}") }).to_string();
+        connection.write(node.request("POST", "/v1/functions/f/triggers").body(body).bytes());
+        connection.answer().expect(201);
+    }
+    let keys: Vec<String> = (0..1001).map(|number| format!("n{number:04}")).collect();
+    for name in &keys {
+        let body = json!({ "name": name }).to_string();
+        connection.write(node.request("POST", "/v1/namespaces").body(body).bytes());
+        connection.answer().expect(201);
+    }
+    let listed = shell.json(&["namespace", "list"]);
+    assert_eq!((&listed["count"], listed.get("next")), (&json!(1002), None), "with `default`");
+    assert_eq!(listed["namespaces"][1001]["name"], "n1000");
+    assert_eq!(shell.run(0, &["namespace", "list"]).0.lines().count(), 1003, "and the head of the table");
+    let some = shell.json(&["namespace", "list", "--limit", "1001"]);
+    assert_eq!((&some["count"], &some["next"]), (&json!(1001), &json!("n0999")));
+    assert_eq!(shell.run(0, &["fn", "secrets", "list"]).0.lines().count(), 1000);
+    assert_eq!(shell.run(0, &["fn", "secrets", "list", "--limit", "7"]).0.lines().count(), 7);
+    let triggers = shell.json(&["fn", "triggers", "list", "f", "--limit", "59"]);
+    assert_eq!(triggers["count"], 59);
+    assert_eq!(shell.json(&["fn", "versions", "f", "--limit", "5"])["count"], 1);
+    assert_eq!(shell.json(&["fn", "list", "--limit", "1"])["count"], 1);
+    assert_eq!(shell.json(&["keys", "list", "--limit", "1"])["count"], 1);
+    shell.run(2, &["fn", "list", "--limit", "0"]);
+}
+
+#[test]
 fn the_command_line_shows_usage() {
     let node = Node::start(Options::default());
     node.deploy("f", &guests::wat("echo"), &[]);
@@ -148,4 +273,12 @@ fn the_command_line_shows_usage() {
     assert!(line.contains('1') && line.contains("1000"), "{table}");
     let json: Value = serde_json::from_str(&run(&["namespace", "usage", "default", "--json"])).unwrap();
     assert_eq!(json["usage"]["functions"]["used"], 1);
+    let quotas = run(&["namespace", "quotas", "default", "--set", "functions=9", "--set", "objects=8"]);
+    let line = |name: &str| quotas.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(line("functions ").contains('9') && line("functions ").contains("operator"), "{quotas}");
+    assert!(!line("versions ").contains("operator"), "{quotas}");
+    // What is not named stays.
+    let quotas = run(&["namespace", "quotas", "default", "--unset", "functions", "--json"]);
+    let quotas: Value = serde_json::from_str(&quotas).unwrap();
+    assert_eq!(quotas["overrides"], serde_json::json!({ "objects": 8 }));
 }

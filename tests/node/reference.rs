@@ -13,10 +13,12 @@ fn fields(value: &Value) -> Vec<&str> {
     fields
 }
 
-const FUNCTION: [&str; 14] = [
+const FUNCTION: [&str; 16] = [
+    "concurrency",
     "created_at",
     "id",
     "is_public",
+    "keep_versions",
     "memory_limit_mb",
     "name",
     "namespace",

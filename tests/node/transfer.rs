@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// The master key that the servers' nodes have too.
 const KEY: &str = "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f";
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 10] = [
     "/v1/functions",
     "/v1/functions/kept",
     "/v1/functions/kept@1",
@@ -20,6 +20,8 @@ const PAGES: [&str; 8] = [
     "/v1/functions/secrets",
     "/v1/functions/reader/triggers",
     "/v1/functions/reader/dead-letters",
+    "/v1/namespaces/default/quotas",
+    "/v1/namespaces/default/rates",
 ];
 
 /// A function that runs the SQL that it is sent: a query when that begins with S.
@@ -49,7 +51,16 @@ const ROWS: &str = "SELECT rowid, v, typeof(v) AS t FROM t ORDER BY rowid";
 
 fn fill(node: &Node) -> String {
     node.deploy("kept", &speaker("one "), &[("timeout_seconds", "7")]);
-    node.deploy("kept", &speaker("two "), &[("memory_limit_mb", "17"), ("is_public", "true")]);
+    node.deploy(
+        "kept",
+        &speaker("two "),
+        &[("memory_limit_mb", "17"), ("is_public", "true"), ("concurrency", "9")],
+    );
+    for (path, body) in [("quotas", json!({ "objects": 9 })), ("rates", json!({ "deploys_per_key": "9/s" }))]
+    {
+        let path = format!("/v1/namespaces/default/{path}");
+        node.request("PUT", &path).body(body.to_string()).send().expect(200);
+    }
     node.deploy("gone", &speaker("gone "), &[]);
     node.delete("/v1/functions/gone").expect(200);
     said(node.invoke("kept@1", "x"));

@@ -1,7 +1,7 @@
 //! The commands for secrets, triggers, messages, namespaces and keys.
 
 use super::{Connection, Id, NodeAccess};
-use clap::{ArgGroup, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use orama_runtime::names::{FunctionName, Namespace, SecretName};
 use std::path::PathBuf;
 
@@ -36,6 +36,9 @@ Examples:
     },
     /// List the names of the namespace's secrets; the values are never shown
     List {
+        /// The largest number of entries; all of them unless given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -83,6 +86,9 @@ Examples:
         /// The function
         #[arg(value_parser = FunctionName::new)]
         function: FunctionName,
+        /// The largest number of entries; all of them unless given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -161,6 +167,22 @@ Examples:
     },
 }
 
+/// What of a namespace's limits is changed.
+#[derive(Args)]
+pub struct Change {
+    /// Set one; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    pub set: Vec<(String, String)>,
+    /// Give one its default again; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub unset: Vec<String>,
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as functions=20")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
 #[derive(Subcommand)]
 pub enum NamespaceCommand {
     /// Create a namespace, with its own functions, data, secrets and keys
@@ -177,12 +199,15 @@ Example:
     },
     /// List the namespaces
     List {
+        /// The largest number of entries; all of them unless given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
         #[command(flatten)]
         node: NodeAccess,
     },
     /// Show how much of each quota a namespace uses
     #[command(after_help = "\
-Needs an admin's key of the namespace, or an operator's. An operator changes quotas with PUT /v1/namespaces/{name}/quotas.
+Needs an admin's key of the namespace, or an operator's.
 
 Examples:
   orama namespace usage
@@ -191,6 +216,41 @@ Examples:
         /// The namespace; that of the credential unless given
         #[arg(value_parser = Namespace::new)]
         name: Option<Namespace>,
+        #[command(flatten)]
+        node: NodeAccess,
+    },
+    /// Show a namespace's quotas, or change them
+    #[command(after_help = "\
+Changes need an operator's key, and leave the other quotas as they are. docs/HTTP.md lists the quotas.
+
+Examples:
+  orama namespace quotas team-a
+  orama namespace quotas team-a --set functions=20 --set module_bytes=1048576
+  orama namespace quotas team-a --unset functions")]
+    Quotas {
+        /// The namespace; that of the credential unless given
+        #[arg(value_parser = Namespace::new)]
+        name: Option<Namespace>,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        node: NodeAccess,
+    },
+    /// Show a namespace's rates, or change them
+    #[command(after_help = "\
+Changes need an operator's key, and leave the other rates as they are. They hold on all nodes within a second. docs/OPERATIONS.md \
+lists the rates.
+
+Examples:
+  orama namespace rates team-a
+  orama namespace rates team-a --set requests_per_namespace='100/s burst 500' --set deploys_per_key=off
+  orama namespace rates team-a --unset requests_per_namespace")]
+    Rates {
+        /// The namespace; that of the credential unless given
+        #[arg(value_parser = Namespace::new)]
+        name: Option<Namespace>,
+        #[command(flatten)]
+        change: Change,
         #[command(flatten)]
         node: NodeAccess,
     },
@@ -231,6 +291,9 @@ Examples:
     },
     /// List the ids and roles of the namespace's keys
     List {
+        /// The largest number of entries; all of them unless given
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
         #[command(flatten)]
         connection: Connection,
     },

@@ -1,5 +1,6 @@
 //! `orama function deploy`: builds the module if its sources changed, uploads it, and shows the new version.
 
+use super::namespace::warn;
 use super::{FunctionInfo, build};
 use crate::args;
 use crate::client::{Answer, Client, DEPLOY_TIMEOUT};
@@ -22,6 +23,9 @@ struct Deployed {
     function: FunctionInfo,
     /// Whether the node compiled the module. A node that has the compiled code already does not.
     compiled: Option<bool>,
+    /// Quotas that are nearly used up.
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 /// Runs the command.
@@ -56,7 +60,7 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
     if json {
         return output::line(&answer.line()?);
     }
-    let Deployed { function, compiled } = answer.json()?;
+    let Deployed { function, compiled, warnings } = answer.json()?;
     output::line(&format!(
         "deployed {}\n  version     {}\n  content id  {}\n  size        {} ({size} bytes)",
         output::one_line(&function.name),
@@ -67,6 +71,7 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
     if compiled == Some(false) {
         output::note("the node had compiled this module before and used that code");
     }
+    warn(&warnings);
     Ok(())
 }
 
@@ -89,6 +94,8 @@ pub fn upload(client: &Client, manifest: &Manifest, wasm: Vec<u8>, quiet: bool) 
         .text("retry_count", manifest.retry_count.to_string())
         .text("retry_delay_seconds", manifest.retry_delay_seconds.to_string())
         .text("start", manifest.start.as_str())
+        .text("concurrency", manifest.concurrency.to_string())
+        .text("keep_versions", manifest.keep_versions.to_string())
         .text("metadata", json!({ "env_vars": manifest.env }).to_string())
         .part("wasm", Part::reader_with_length(reader, size).file_name(MODULE));
     client.send(client.request(Method::POST, &["functions"]).timeout(DEPLOY_TIMEOUT).multipart(form))

@@ -1,31 +1,22 @@
 //! `orama function list`, `get` and `versions`: show what is deployed.
 
 use super::FunctionInfo;
+use super::pages::{List, Listed};
 use crate::args::Target;
 use crate::client::Client;
 use crate::error::Result;
 use crate::output;
 use orama_runtime::names::FunctionName;
 use reqwest::Method;
-use serde::Deserialize;
-
-#[derive(Deserialize)]
-struct Functions {
-    functions: Vec<FunctionInfo>,
-}
-
-#[derive(Deserialize)]
-struct Versions {
-    versions: Vec<FunctionInfo>,
-}
 
 /// Runs `list`.
-pub fn list(client: &Client, json: bool) -> Result<()> {
-    let answer = client.send(client.request(Method::GET, &["functions"]))?;
+pub fn list(client: &Client, limit: Option<u32>, json: bool) -> Result<()> {
+    let listed = Listed { path: &["functions"], field: "functions", of_namespace: true };
+    let list = List::fetch(client, &listed, limit)?;
     if json {
-        return output::line(&answer.line()?);
+        return output::line(&list.line()?);
     }
-    let functions = answer.json::<Functions>()?.functions;
+    let functions: Vec<FunctionInfo> = list.read()?;
     if functions.is_empty() {
         output::note("no functions; run `orama function deploy` in a function's folder to deploy one");
         return Ok(());
@@ -58,6 +49,10 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         Some(note) => format!("{} ({note})", f.start),
         None => f.start,
     };
+    let limited = |limit: u32, none: &str| match limit {
+        0 => none.to_owned(),
+        limit => limit.to_string(),
+    };
     let rows = [
         ("name", f.name),
         ("namespace", f.namespace),
@@ -69,6 +64,8 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("public", yes_no(f.is_public)),
         ("retry", retry),
         ("start", start),
+        ("at once", limited(f.concurrency, "as its namespace may")),
+        ("keeps", limited(f.keep_versions, "all versions")),
         ("created", f.created_at),
         ("updated", f.updated_at),
     ];
@@ -78,12 +75,14 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
 }
 
 /// Runs `versions`.
-pub fn versions(client: &Client, name: &FunctionName, json: bool) -> Result<()> {
-    let answer = client.send(client.request(Method::GET, &["functions", name.as_str(), "versions"]))?;
+pub fn versions(client: &Client, name: &FunctionName, limit: Option<u32>, json: bool) -> Result<()> {
+    let listed =
+        Listed { path: &["functions", name.as_str(), "versions"], field: "versions", of_namespace: true };
+    let list = List::fetch(client, &listed, limit)?;
     if json {
-        return output::line(&answer.line()?);
+        return output::line(&list.line()?);
     }
-    let rows = answer.json::<Versions>()?.versions.into_iter().map(|f| {
+    let rows = list.read::<FunctionInfo>()?.into_iter().map(|f| {
         let limits = (format!("{} MB", f.memory_limit_mb), format!("{} s", f.timeout_seconds));
         vec![f.version.to_string(), f.updated_at, limits.0, limits.1, f.wasm_cid]
     });

@@ -1,5 +1,6 @@
 //! `orama keys`: creates, lists and deletes API keys.
 
+use super::pages::{List, Listed};
 use crate::args::{Id, Role};
 use crate::client::Client;
 use crate::error::Result;
@@ -15,11 +16,6 @@ struct Created {
     api_key: String,
     namespace: String,
     role: String,
-}
-
-#[derive(Deserialize)]
-struct Keys {
-    keys: Vec<Key>,
 }
 
 #[derive(Deserialize)]
@@ -48,12 +44,13 @@ pub fn create(client: &Client, role: Role, json: bool) -> Result<()> {
 }
 
 /// Runs `list`.
-pub fn list(client: &Client, json: bool) -> Result<()> {
-    let answer = client.send(client.request(Method::GET, &["keys"]))?;
+pub fn list(client: &Client, limit: Option<u32>, json: bool) -> Result<()> {
+    let listed = Listed { path: &["keys"], field: "keys", of_namespace: true };
+    let list = List::fetch(client, &listed, limit)?;
     if json {
-        return output::line(&answer.line()?);
+        return output::line(&list.line()?);
     }
-    let rows = answer.json::<Keys>()?.keys.into_iter().map(|key| {
+    let rows = list.read::<Key>()?.into_iter().map(|key| {
         let current = if key.current { "in use here" } else { "" };
         vec![key.id, key.namespace, key.role, key.created_at, current.to_owned()]
     });

@@ -1,6 +1,7 @@
 //! `orama namespace`: creates, lists and deletes namespaces, for the operator.
 
 use super::confirm::confirm;
+use super::pages::{List, Listed};
 use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::output;
@@ -9,11 +10,6 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::BTreeMap;
-
-#[derive(Deserialize)]
-struct Namespaces {
-    namespaces: Vec<Entry>,
-}
 
 #[derive(Deserialize)]
 struct Entry {
@@ -34,12 +30,13 @@ pub fn create(client: &Client, name: &Namespace, json: bool) -> Result<()> {
 }
 
 /// Runs `list`.
-pub fn list(client: &Client, json: bool) -> Result<()> {
-    let answer = client.send(client.bare(Method::GET, &["namespaces"]))?;
+pub fn list(client: &Client, limit: Option<u32>, json: bool) -> Result<()> {
+    let listed = Listed { path: &["namespaces"], field: "namespaces", of_namespace: false };
+    let list = List::fetch(client, &listed, limit)?;
     if json {
-        return output::line(&answer.line()?);
+        return output::line(&list.line()?);
     }
-    let rows = answer.json::<Namespaces>()?.namespaces.into_iter().map(|n| vec![n.name, n.created_at]);
+    let rows = list.read::<Entry>()?.into_iter().map(|n| vec![n.name, n.created_at]);
     output::line(&output::table(&["NAME", "CREATED"], rows).join("\n"))
 }
 
@@ -60,6 +57,9 @@ pub fn delete(client: &Client, name: &Namespace, force: bool, json: bool) -> Res
 #[derive(Deserialize)]
 struct Usage {
     usage: BTreeMap<String, Used>,
+    /// What is nearly used up.
+    #[serde(default)]
+    warnings: Vec<String>,
     disk: Option<Disk>,
 }
 
@@ -67,6 +67,7 @@ struct Usage {
 struct Used {
     used: u64,
     limit: u64,
+    percent: u64,
 }
 
 #[derive(Deserialize)]
@@ -75,18 +76,40 @@ struct Disk {
     reserve_bytes: u64,
 }
 
+/// The namespace that a command is about: the one that it names, else that of the credential.
+///
+/// # Errors
+/// When neither says which.
+pub fn chosen<'a>(client: &'a Client, name: Option<&'a Namespace>, command: &str) -> Result<&'a str> {
+    name.map(Namespace::as_str).or_else(|| client.namespace()).ok_or_else(|| {
+        CliError::usage(format!(
+            "which namespace? Name it, or set ORAMA_NAMESPACE: `orama namespace {command} <NAME>`"
+        ))
+    })
+}
+
+/// Shows what a node warns of.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        output::note(&format!("warning: {}", output::one_line(warning)));
+    }
+}
+
 /// Runs `usage`.
 pub fn usage(client: &Client, name: Option<&Namespace>, json: bool) -> Result<()> {
-    let name = name.map(Namespace::as_str).or_else(|| client.namespace()).ok_or_else(|| {
-        CliError::usage("which namespace? Name it, or set ORAMA_NAMESPACE: `orama namespace usage <NAME>`")
-    })?;
+    let name = chosen(client, name, "usage")?;
     let answer = client.send(client.bare(Method::GET, &["namespaces", name, "usage"]))?;
     if json {
         return output::line(&answer.line()?);
     }
-    let Usage { usage, disk } = answer.json()?;
-    let row = |(quota, Used { used, limit })| vec![quota, used.to_string(), limit.to_string()];
-    output::line(&output::table(&["QUOTA", "USED", "LIMIT"], usage.into_iter().map(row)).join("\n"))?;
+    let Usage { usage, warnings, disk } = answer.json()?;
+    let row = |(quota, Used { used, limit, percent })| {
+        vec![quota, used.to_string(), limit.to_string(), format!("{percent}%")]
+    };
+    output::line(
+        &output::table(&["QUOTA", "USED", "LIMIT", "SHARE"], usage.into_iter().map(row)).join("\n"),
+    )?;
+    warn(&warnings);
     if let Some(Disk { free_bytes, reserve_bytes }) = disk {
         let (free, reserve) = (free_bytes >> 20, reserve_bytes >> 20);
         output::note(&format!("the node's disk has {free} MB free, of which {reserve} MB must stay free"));

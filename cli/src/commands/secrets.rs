@@ -2,6 +2,7 @@
 
 use super::confirm::confirm;
 use super::input::{self, STANDARD_INPUT};
+use super::pages::{List, Listed};
 use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::output;
@@ -24,11 +25,6 @@ impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Value(hidden)")
     }
-}
-
-#[derive(Deserialize)]
-struct Names {
-    secrets: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -86,12 +82,13 @@ pub fn set(client: &Client, name: &SecretName, value: &Value, json: bool) -> Res
 }
 
 /// Runs `list`.
-pub fn list(client: &Client, json: bool) -> Result<()> {
-    let answer = client.send(client.request(Method::GET, &["functions", "secrets"]))?;
+pub fn list(client: &Client, limit: Option<u32>, json: bool) -> Result<()> {
+    let listed = Listed { path: &["functions", "secrets"], field: "secrets", of_namespace: true };
+    let list = List::fetch(client, &listed, limit)?;
     if json {
-        return output::line(&answer.line()?);
+        return output::line(&list.line()?);
     }
-    let names = answer.json::<Names>()?.secrets;
+    let names: Vec<String> = list.read()?;
     if names.is_empty() {
         output::note("no secrets; set one with `orama function secrets set <name> <value>`");
         return Ok(());

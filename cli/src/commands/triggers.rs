@@ -1,5 +1,6 @@
 //! `orama function triggers`: sets which topics run a function, and shows and replays the messages on which it failed.
 
+use super::pages::{List, Listed};
 use crate::args::Id;
 use crate::client::Client;
 use crate::error::Result;
@@ -13,11 +14,6 @@ use serde_json::json;
 struct Added {
     trigger_id: String,
     topic: String,
-}
-
-#[derive(Deserialize)]
-struct Triggers {
-    triggers: Vec<Trigger>,
 }
 
 #[derive(Deserialize)]
@@ -62,12 +58,14 @@ pub fn add(client: &Client, function: &FunctionName, topic: &str, json: bool) ->
 }
 
 /// Runs `list`.
-pub fn list(client: &Client, function: &FunctionName, json: bool) -> Result<()> {
-    let answer = client.send(client.request(Method::GET, &["functions", function.as_str(), "triggers"]))?;
+pub fn list(client: &Client, function: &FunctionName, limit: Option<u32>, json: bool) -> Result<()> {
+    let listed =
+        Listed { path: &["functions", function.as_str(), "triggers"], field: "triggers", of_namespace: true };
+    let list = List::fetch(client, &listed, limit)?;
     if json {
-        return output::line(&answer.line()?);
+        return output::line(&list.line()?);
     }
-    let triggers = answer.json::<Triggers>()?.triggers;
+    let triggers: Vec<Trigger> = list.read()?;
     if triggers.is_empty() {
         output::note("no triggers; add one with `orama function triggers add <function> --topic <topic>`");
         return Ok(());

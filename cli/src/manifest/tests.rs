@@ -20,6 +20,7 @@ fn a_missing_key_has_its_default() {
         ),
         (false, 64, 30, 0, 5)
     );
+    assert_eq!((manifest.concurrency, manifest.keep_versions), (0, 0));
     assert!(manifest.env.is_empty());
 }
 
@@ -27,7 +28,7 @@ fn a_missing_key_has_its_default() {
 fn every_key_is_read() {
     let manifest = good(
         "name: my-function       # Required.\npublic: true\nmemory: 256\ntimeout: 300\n\
-         retry:\n  count: 5\n  delay: 0\nenv:\n  MY_VAR: \"value\"\n  PORT: 8080\n  VERSION: 1.10\n  ON: true\n  EMPTY: ''\n",
+         retry:\n  count: 5\n  delay: 0\nconcurrency: 2\nkeep_versions: 3\nenv:\n  MY_VAR: \"value\"\n  PORT: 8080\n  VERSION: 1.10\n  ON: true\n  EMPTY: ''\n",
     );
     assert_eq!(
         (
@@ -39,6 +40,7 @@ fn every_key_is_read() {
         ),
         (true, 256, 300, 5, 0)
     );
+    assert_eq!((manifest.concurrency, manifest.keep_versions), (2, 3));
     let env: Vec<_> = manifest.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     assert_eq!(
         env,
@@ -68,6 +70,8 @@ fn each_error_names_its_line_and_column() {
         ("name: hello\nretry:\n  times: 3\n", 3, 3, "unknown key \"times\""),
         ("name: hello\nmemory: 64\n\nmemory: 65\n", 4, 1, "the first one is in line 2"),
         ("name: hello\nenv:\n  A: 1\n  A: 2\n", 4, 3, "the first one is in line 3"),
+        ("name: hello\nconcurrency: -1\n", 2, 14, "between 0 and 10000 invocations, got -1"),
+        ("name: hello\nkeep_versions: all\n", 2, 16, "must be a whole number of versions, found \"all\""),
         ("name: 9lives\n", 1, 7, "must start with a letter"),
         ("name: [a]\n", 1, 7, "name must be text, found a list"),
         ("name:\n", 1, 5, "name must be text, found nothing"),

@@ -104,6 +104,8 @@ pub fn function(memory_limit_mb: u32, timeout_seconds: u32) -> FunctionVersion {
         created_at_ms: 0,
         updated_at_ms: 0,
         start: StartMode::default(),
+        concurrency: 0,
+        keep_versions: 0,
     }
 }
 

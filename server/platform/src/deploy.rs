@@ -4,6 +4,7 @@ use crate::Platform;
 use crate::clean::clean;
 use crate::disk::DiskFull;
 use crate::modules::{PrepareError, Prepared};
+use crate::quotas::Usage;
 use crate::registry::quotas::Deploying;
 use crate::registry::{ModuleRef, NewVersion, RegistryError, VersionSettings};
 use crate::storage::confirm;
@@ -35,6 +36,8 @@ pub struct Deployed {
     pub function: Arc<FunctionVersion>,
     /// Whether the module had to be compiled; `false` when its code was known.
     pub compiled: bool,
+    /// Quotas of the namespace that are nearly used up.
+    pub near: Vec<Usage>,
 }
 
 /// Why nothing was deployed.
@@ -112,10 +115,11 @@ fn has_room(platform: &Platform, new: &NewFunction) -> Result<(), DeployError> {
         wasm_hash: WasmHash::of(&new.wasm).as_bytes(),
         wasm_bytes: new.wasm.len() as u64,
         env_bytes: env_bytes as u64,
+        keep_versions: new.settings.keep_versions,
     })?)
 }
 
-/// Stores the module and names it. Blocks.
+/// Stores the module and names it, and removes what the versions that go away had for themselves. Blocks.
 fn store(
     platform: &Platform,
     new: NewFunction,
@@ -123,7 +127,7 @@ fn store(
     prepared: Prepared,
 ) -> Result<Deployed, DeployError> {
     platform.blobs.put_as(&module.wasm_cid, &new.wasm)?;
-    let function = platform.registry.deploy(NewVersion {
+    let added = platform.registry.deploy(NewVersion {
         namespace: new.namespace,
         name: new.name,
         wasm_hash: module.wasm_hash,
@@ -131,7 +135,22 @@ fn store(
         wasm_bytes: new.wasm.len() as u64,
         settings: new.settings,
     })?;
-    Ok(Deployed { function, compiled: prepared.compiled })
+    for module in &added.dropped {
+        clean(platform, module);
+    }
+    let near = near(platform, &added.function.namespace);
+    Ok(Deployed { function: added.function, compiled: prepared.compiled, near })
+}
+
+/// What the author should know before it is used up. It is deployed, whether or not that can be found out.
+fn near(platform: &Platform, namespace: &Namespace) -> Vec<Usage> {
+    match platform.usage(namespace) {
+        Ok(usage) => usage.into_iter().filter(Usage::is_near).collect(),
+        Err(error) => {
+            tracing::warn!(%error, %namespace, "it is not known how much of its quotas a namespace uses");
+            Vec::new()
+        }
+    }
 }
 
 /// Whether the registry may name the module later, although the deploy failed.

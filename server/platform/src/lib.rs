@@ -28,4 +28,4 @@ pub mod storage;
 mod test_database;
 pub mod transfer;
 
-pub use platform::{FlushCores, Platform, RunsIn};
+pub use platform::{FlushCores, Platform, RunsIn, UsageError};

@@ -8,13 +8,15 @@ use crate::limits::DEPLOYS_STORING_MAX;
 use crate::modules::Modules;
 use crate::namespaces::Visitors;
 use crate::peers::Peers;
+use crate::quotas::{Quota, Usage};
 use crate::records::Records;
-use crate::registry::Registry;
+use crate::registry::{Registry, RegistryError};
 use crate::secrets::SecretStore;
 use crate::start_notes::StartNotes;
 use crate::storage::ObjectStorage;
 use orama_runtime::names::Namespace;
 use orama_store::blob::Blobs;
+use orama_store::database::{Databases, DatabasesError};
 use orama_store::part::{Part, PartError};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct Platform {
     pub blobs: Arc<dyn Blobs>,
     /// What functions stored.
     pub storage: ObjectStorage,
+    /// The namespaces' SQL databases.
+    pub databases: Databases,
     /// What only functions of a namespace may know.
     pub secrets: Arc<SecretStore>,
     /// What is published, and what it triggers.
@@ -62,7 +66,41 @@ pub struct Platform {
     pub parts: Vec<Arc<dyn Part>>,
 }
 
+/// Why it is not known how much a namespace uses.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The registry cannot tell.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The size of the database cannot be found out.
+    #[error(transparent)]
+    Database(#[from] DatabasesError),
+}
+
 impl Platform {
+    /// How much of each quota a namespace uses. What is on servers of its own is left out. Blocks.
+    ///
+    /// # Errors
+    /// [`UsageError`]
+    pub fn usage(&self, namespace: &Namespace) -> Result<Vec<Usage>, UsageError> {
+        let mut usage = self.registry.usage(namespace)?;
+        let database = self.databases.used_bytes(namespace)?;
+        usage.retain_mut(|of| {
+            let Quota::DatabaseBytes = of.quota else { return true };
+            of.used = database.unwrap_or_default();
+            database.is_some()
+        });
+        Ok(usage)
+    }
+
+    /// Takes over which sizes operators allow databases now. Blocks.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; then everything stays as it was.
+    pub fn bound_databases(&self) -> Result<(), RegistryError> {
+        self.databases.read_limits(|| self.registry.quota_of_all(Quota::DatabaseBytes))
+    }
+
     /// Removes a namespace's data from every part. It is called again after a failure. Blocks.
     pub(crate) fn forget(&self, namespace: &Namespace) -> Result<(), PartError> {
         self.parts.iter().try_for_each(|part| part.forget(namespace))

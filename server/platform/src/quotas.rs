@@ -4,6 +4,7 @@ use crate::limits::{
     ENV_TOTAL_MAX_BYTES, FUNCTION_NAMES_MAX, FUNCTIONS_MAX, MODULES_TOTAL_MAX_BYTES, STORAGE_OBJECTS_MAX,
     STORAGE_TOTAL_MAX_BYTES, VERSIONS_MAX,
 };
+use orama_store::limits::DB_MAX_BYTES;
 use std::fmt;
 
 /// Something that is counted for each namespace and bounded. An operator may set another bound than the default.
@@ -23,11 +24,13 @@ pub enum Quota {
     Objects,
     /// Their bytes.
     ObjectBytes,
+    /// Bytes of the namespace's database, where it is a file of the node's.
+    DatabaseBytes,
 }
 
 impl Quota {
     /// Every quota, in the order in which they are shown.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Functions,
         Self::FunctionNames,
         Self::Versions,
@@ -35,6 +38,7 @@ impl Quota {
         Self::EnvBytes,
         Self::Objects,
         Self::ObjectBytes,
+        Self::DatabaseBytes,
     ];
 
     /// The name in the API and in the registry.
@@ -48,6 +52,7 @@ impl Quota {
             Self::EnvBytes => "env_bytes",
             Self::Objects => "objects",
             Self::ObjectBytes => "object_bytes",
+            Self::DatabaseBytes => "database_bytes",
         }
     }
 
@@ -68,6 +73,16 @@ impl Quota {
             Self::EnvBytes => ENV_TOTAL_MAX_BYTES,
             Self::Objects => STORAGE_OBJECTS_MAX,
             Self::ObjectBytes => STORAGE_TOTAL_MAX_BYTES,
+            Self::DatabaseBytes => DB_MAX_BYTES as u64,
+        }
+    }
+
+    /// The largest bound that an operator can set: what SQLite's and JSON's numbers hold alike, and what a database can have.
+    #[must_use]
+    pub const fn largest_limit(self) -> u64 {
+        match self {
+            Self::DatabaseBytes => DB_MAX_BYTES as u64,
+            _ => 1 << 53,
         }
     }
 
@@ -79,6 +94,7 @@ impl Quota {
             Self::Versions => "delete versions that are not used",
             Self::ModuleBytes | Self::EnvBytes => "delete versions or functions that are not used",
             Self::Objects | Self::ObjectBytes => "delete the namespace if its objects are not used",
+            Self::DatabaseBytes => "delete rows that are not used",
         }
     }
 }
@@ -92,6 +108,36 @@ pub struct Usage {
     pub used: u64,
     /// How much there may be.
     pub limit: u64,
+}
+
+/// From this share on, in percent, a tenant is warned.
+const WARN_PERCENT: u64 = 80;
+
+impl Usage {
+    /// The share that is used, in whole percent, rounded down.
+    #[must_use]
+    pub const fn percent(&self) -> u64 {
+        let limit = if self.limit == 0 { 1 } else { self.limit };
+        (self.used as u128 * 100 / limit as u128) as u64
+    }
+
+    /// Whether so much is used that the tenant should know before it is used up.
+    #[must_use]
+    pub const fn is_near(&self) -> bool {
+        self.percent() >= WARN_PERCENT
+    }
+
+    /// Says so to the tenant.
+    #[must_use]
+    pub fn warning(&self) -> String {
+        let Self { quota, used, limit } = self;
+        format!(
+            "{}% of the quota `{}` is used: {used} of {limit}; {}, or ask the operator for a higher quota",
+            self.percent(),
+            quota.name(),
+            quota.advice()
+        )
+    }
 }
 
 /// A change would exceed a quota.

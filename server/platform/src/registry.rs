@@ -2,6 +2,7 @@
 //!
 //! Every change is durable before it is acknowledged. All calls block; async callers use the blocking pool.
 
+use dropped::{drop_up_to, each_once, module_ref};
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
@@ -16,12 +17,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
 
+mod dropped;
 mod error;
 mod keys;
 mod namespaces;
 mod objects;
 pub(crate) mod quotas;
+mod rates;
 mod row;
 pub(crate) mod schema;
 pub(crate) mod secrets;
@@ -31,6 +35,7 @@ pub use error::RegistryError;
 pub use keys::KeyEntry;
 pub use namespaces::NamespaceEntry;
 pub(crate) use objects::StoreError;
+pub use rates::SetRates;
 pub use triggers::{AddedTrigger, Trigger};
 
 /// The file's name in the data folder.
@@ -40,7 +45,7 @@ const FILE: &str = "registry.db";
 pub(crate) const COPY: &str = "registry-copy.db";
 
 /// Tables whose changes do not move [`Registry::generation`].
-const APART: [&str; 3] = ["secrets", "stored_objects", "quotas"];
+const APART: [&str; 4] = ["secrets", "stored_objects", "quotas", "rates"];
 
 /// A version to be added. The registry assigns its number, id and times.
 #[derive(Clone)]
@@ -74,6 +79,10 @@ pub struct VersionSettings {
     pub retry_delay_seconds: u32,
     /// How its instances are started.
     pub start: StartMode,
+    /// Invocations of the function under way on a node at once; 0 sets no limit.
+    pub concurrency: u32,
+    /// Newest versions that the deploy leaves, this one included; 0 leaves all.
+    pub keep_versions: u32,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
@@ -85,6 +94,15 @@ pub struct ModuleRef {
     pub wasm_hash: WasmHash,
     /// Its content id in the blob store.
     pub wasm_cid: String,
+}
+
+/// What a deploy did.
+#[derive(Debug)]
+pub struct Added {
+    /// The new version.
+    pub function: Arc<FunctionVersion>,
+    /// The modules of the versions that it took away, as its `keep_versions` asks for, each once.
+    pub dropped: Vec<ModuleRef>,
 }
 
 /// The result of a deletion.
@@ -104,6 +122,7 @@ pub struct Registry {
     database: Arc<Database>,
     generation: Arc<AtomicU64>,
     secrets_generation: Arc<AtomicU64>,
+    limits: Arc<watch::Sender<()>>,
 }
 
 impl Registry {
@@ -117,6 +136,7 @@ impl Registry {
             database: Arc::new(database),
             generation: Arc::default(),
             secrets_generation: Arc::default(),
+            limits: Arc::default(),
         })
     }
 
@@ -127,14 +147,23 @@ impl Registry {
     /// [`RegistryError::Sqlite`], which names the file or the config key.
     pub fn open_shared(dir: &Path, shared: Shared) -> Result<Self, RegistryError> {
         let database = Database::open_shared(dir, COPY, schema::SHARED, shared)?;
-        let registry = Self { database, generation: Arc::default(), secrets_generation: Arc::default() };
+        let registry = Self {
+            database,
+            generation: Arc::default(),
+            secrets_generation: Arc::default(),
+            limits: Arc::default(),
+        };
         let (generation, secrets) = (registry.generation(), registry.secrets_generation());
+        let limits = Arc::clone(&registry.limits);
         registry.database.on_applied(move |applied| {
             if applied.is_whole || applied.tables.iter().any(|table| !APART.contains(&table.as_str())) {
                 generation.fetch_add(1, Ordering::Release);
             }
             if applied.is_whole || applied.tables.contains("secrets") {
                 secrets.fetch_add(1, Ordering::Release);
+            }
+            if applied.is_whole || ["quotas", "rates"].iter().any(|table| applied.tables.contains(*table)) {
+                limits.send_replace(());
             }
         });
         Ok(registry)
@@ -145,6 +174,16 @@ impl Registry {
     #[must_use]
     pub fn generation(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.generation)
+    }
+
+    /// Tells of each change of what operators set for namespaces, quotas and rates, here or on another node.
+    #[must_use]
+    pub fn limits_changes(&self) -> watch::Receiver<()> {
+        self.limits.subscribe()
+    }
+
+    fn limits_changed(&self) {
+        self.limits.send_replace(());
     }
 
     /// Checkpoints the write-ahead log; see [`Database::checkpoint`].
@@ -176,18 +215,19 @@ impl Registry {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Adds the next version of a function. Numbers start at 1 and are never reused, even after a deletion.
+    /// Adds the next version of a function, and drops the oldest ones where its settings keep only some. Numbers start at 1 and are
+    /// never reused, even after a deletion.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], [`RegistryError::QuotaExceeded`], or a failure to
     /// store it.
-    pub fn deploy(&self, new: NewVersion) -> Result<Arc<FunctionVersion>, RegistryError> {
+    pub fn deploy(&self, new: NewVersion) -> Result<Added, RegistryError> {
         let id = new_id();
         let updated_at_ms = now_ms();
         let env =
             serde_json::to_string(&new.settings.env).map_err(|_| RegistryError::Damaged("environment"))?;
-        let (version, created_at_ms) = self.database.write(|t| {
-            quotas::check_deploy(t, &Deploying::of(&new, &env))?;
+        let (version, created_at_ms, dropped) = self.database.write(|t| {
+            let last_dropped = quotas::check_deploy(t, &Deploying::of(&new, &env))?;
             let (version, created_at_ms) = t
                 .prepare_cached(schema::NEXT_VERSION)?
                 .query_row(params![new.namespace.as_str(), new.name.as_str(), updated_at_ms], |row| {
@@ -212,11 +252,14 @@ impl Registry {
                 new.settings.start.as_str(),
                 i64::try_from(new.wasm_bytes).unwrap_or(i64::MAX),
                 env.len() as i64,
+                new.settings.concurrency,
+                new.settings.keep_versions,
             ])?;
-            Ok::<_, RegistryError>((version, created_at_ms))
+            let dropped = drop_up_to(t, &new, last_dropped)?;
+            Ok::<_, RegistryError>((version, created_at_ms, dropped))
         })?;
         self.changed();
-        Ok(Arc::new(FunctionVersion {
+        let function = Arc::new(FunctionVersion {
             id,
             namespace: new.namespace,
             name: new.name,
@@ -230,9 +273,12 @@ impl Registry {
             retry_delay_seconds: new.settings.retry_delay_seconds,
             env: new.settings.env,
             start: new.settings.start,
+            concurrency: new.settings.concurrency,
+            keep_versions: new.settings.keep_versions,
             created_at_ms,
             updated_at_ms,
-        }))
+        });
+        Ok(Added { function, dropped: each_once(dropped) })
     }
 
     /// Returns one version of a function, the newest if `version` is `None`.
@@ -304,9 +350,8 @@ impl Registry {
     ) -> Result<Deleted, RegistryError> {
         let (modules, whole) = self.database.write(|t| {
             let mut statement = t.prepare_cached(schema::DELETE)?;
-            let rows = statement.query_map(params![namespace.as_str(), name.as_str(), version], |row| {
-                Ok(ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? })
-            })?;
+            let rows =
+                statement.query_map(params![namespace.as_str(), name.as_str(), version], module_ref)?;
             let modules = rows.collect::<rusqlite::Result<Vec<_>>>()?;
             let whole = !modules.is_empty() && !triggers::function_exists(t, namespace, name)?;
             if whole {
@@ -318,9 +363,7 @@ impl Registry {
         if versions > 0 {
             self.changed();
         }
-        let mut seen = HashSet::new();
-        let modules = modules.into_iter().filter(|module| seen.insert(module.clone())).collect();
-        Ok(Deleted { versions, modules, whole })
+        Ok(Deleted { versions, modules: each_once(modules), whole })
     }
 
     /// Whether any version uses the module with this content id.

@@ -7,7 +7,7 @@ use crate::limits::{
     INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, NAMESPACE_SHARE_PERCENT, PARKED_MEMORY_MB, SEND_TIMEOUT_SECONDS,
     WEBSOCKET_PING_SECONDS, WEBSOCKETS, WORKERS,
 };
-use crate::shares::{Rate, TrustedProxies};
+use crate::shares::{Rate, Rates, TrustedProxies};
 use crate::worker::AllowedOrigins;
 use orama_platform::settings::TokenIssuer;
 use orama_runtime::CpuLevel;
@@ -255,10 +255,7 @@ fn targets(given: &Given<'_>) -> Result<Vec<EgressTarget>, String> {
 
 /// A rate, or `off` for none.
 fn rate(given: &Given<'_>) -> Result<Option<Rate>, String> {
-    match given.text()? {
-        "off" => Ok(None),
-        text => text.parse().map(Some),
-    }
+    Rates::parse(given.text()?)
 }
 
 fn listen_address(text: &str) -> Result<SocketAddr, String> {

@@ -147,8 +147,33 @@ impl Assembly<'_> {
         let slots = engine.instance_slots() as usize;
         let limits = self.config.shares.limits(Allowed::raised().descriptors, slots);
         let shares = Shares::new(limits, self.config.shares.rates);
+        self.follow_limits(&platform, &shares)?;
         let shared = self.shared(engine, services, &platform, shares)?;
         Ok((Arc::new(shared), platform))
+    }
+
+    /// Takes over what operators set for namespaces, now and whenever it changes on any node.
+    fn follow_limits(&self, platform: &Arc<Platform>, shares: &Arc<Shares>) -> Result<(), StartError> {
+        let mut changes = platform.registry.limits_changes();
+        let read = |platform: &Platform, shares: &Shares| {
+            shares.read_rates(&platform.registry)?;
+            platform.bound_databases()
+        };
+        read(platform, shares).map_err(StartError::store)?;
+        let (platform, shares) = (Arc::clone(platform), Arc::clone(shares));
+        self.backplane.spawn(async move {
+            while changes.changed().await.is_ok() {
+                let (platform, shares) = (Arc::clone(&platform), Arc::clone(&shares));
+                let read = tokio::task::spawn_blocking(move || read(&platform, &shares)).await;
+                let error: &dyn std::fmt::Display = match &read {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(error)) => error,
+                    Err(error) => error,
+                };
+                tracing::error!(%error, "what was set for namespaces stays as it was");
+            }
+        });
+        Ok(())
     }
 
     fn authority(&self, registry: &Registry) -> Result<Authority, StartError> {
@@ -255,6 +280,7 @@ impl Assembly<'_> {
             records: stores.records.clone(),
             blobs: Arc::clone(&blobs.modules),
             storage: services.storage.clone(),
+            databases: services.database.clone(),
             secrets: Arc::clone(&services.secrets),
             events: Arc::clone(&services.events),
             modules,

@@ -14,7 +14,9 @@ pub(crate) fn body_action(method: &Method, path: &str) -> Option<Action> {
         (&Method::PUT, ["functions", "secrets"]) => Action::Deploy,
         (&Method::POST, ["functions", _, "triggers"]) => Action::Deploy,
         (&Method::POST, ["keys"]) => Action::ManageKeys,
-        (&Method::POST, ["namespaces"]) | (&Method::PUT, ["namespaces", _, "quotas"]) => Action::Operate,
+        (&Method::POST, ["namespaces"]) | (&Method::PUT, ["namespaces", _, "quotas" | "rates"]) => {
+            Action::Operate
+        }
         _ => return None,
     };
     Some(action)
@@ -34,6 +36,7 @@ mod tests {
             (Method::POST, "/v1/keys", Some(Action::ManageKeys)),
             (Method::POST, "/v1/namespaces", Some(Action::Operate)),
             (Method::PUT, "/v1/namespaces/a/quotas", Some(Action::Operate)),
+            (Method::PUT, "/v1/namespaces/a/rates", Some(Action::Operate)),
             (Method::GET, "/v1/functions", None),
             (Method::DELETE, "/v1/functions/hello", None),
             (Method::POST, "/v1/functions/", None),

@@ -13,6 +13,7 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::deploy::{self, NewFunction};
+use orama_platform::quotas::Usage;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ struct Deployed {
     function: FunctionObject,
     /// Whether the module was compiled; `false` if the node had its artifact.
     compiled: bool,
+    /// Quotas that are nearly used up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 pub(super) async fn deploy(
@@ -55,6 +59,7 @@ pub(super) async fn deploy(
     let function = &deployed.function;
     let message = format!("function {:?} deployed as version {}", function.name.as_str(), function.version);
     let function = FunctionObject::new(function, &platform.start_notes);
-    Ok((StatusCode::CREATED, Json(Deployed { message, function, compiled: deployed.compiled }))
-        .into_response())
+    let warnings = deployed.near.iter().map(Usage::warning).collect();
+    let answer = Deployed { message, function, compiled: deployed.compiled, warnings };
+    Ok((StatusCode::CREATED, Json(answer)).into_response())
 }

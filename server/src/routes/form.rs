@@ -9,8 +9,8 @@ use http::StatusCode;
 use orama_platform::registry::VersionSettings;
 use orama_runtime::function::StartMode;
 use orama_runtime::limits::{
-    ENV_MAX_BYTES, ENV_MAX_ENTRIES, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS, Setting, TIMEOUT_SECONDS,
-    WASM_MAX_BYTES,
+    CONCURRENCY, ENV_MAX_BYTES, ENV_MAX_ENTRIES, KEEP_VERSIONS, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS,
+    Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES,
 };
 use orama_runtime::names::FunctionName;
 use serde_json::Value;
@@ -39,6 +39,8 @@ struct Settings {
     retry_count: Option<u32>,
     retry_delay_seconds: Option<u32>,
     start: Option<StartMode>,
+    concurrency: Option<u32>,
+    keep_versions: Option<u32>,
     env_vars: Option<BTreeMap<String, String>>,
 }
 
@@ -93,6 +95,8 @@ impl Settings {
             "retry_delay_seconds" => {
                 self.retry_delay_seconds = Some(given.setting(key, RETRY_DELAY_SECONDS)?);
             }
+            "concurrency" => self.concurrency = Some(given.setting(key, CONCURRENCY)?),
+            "keep_versions" => self.keep_versions = Some(given.setting(key, KEEP_VERSIONS)?),
             "start" => {
                 let start = given.text(key)?.parse();
                 let refused = |message| ApiError::invalid_config(format!("`start`: {message}"));
@@ -122,6 +126,8 @@ impl Settings {
             retry_count: self.retry_count.or(metadata.retry_count),
             retry_delay_seconds: self.retry_delay_seconds.or(metadata.retry_delay_seconds),
             start: self.start.or(metadata.start),
+            concurrency: self.concurrency.or(metadata.concurrency),
+            keep_versions: self.keep_versions.or(metadata.keep_versions),
             env_vars: self.env_vars.or(metadata.env_vars),
         }
     }
@@ -221,6 +227,8 @@ impl DeployForm {
                 retry_count: settings.retry_count.unwrap_or(RETRY_COUNT.default),
                 retry_delay_seconds: settings.retry_delay_seconds.unwrap_or(RETRY_DELAY_SECONDS.default),
                 start: settings.start.unwrap_or_default(),
+                concurrency: settings.concurrency.unwrap_or(CONCURRENCY.default),
+                keep_versions: settings.keep_versions.unwrap_or(KEEP_VERSIONS.default),
                 env: settings.env_vars.unwrap_or_default(),
             },
         })

@@ -33,6 +33,8 @@ pub(super) struct FunctionObject {
     retry_count: u32,
     retry_delay_seconds: u32,
     start: StartMode,
+    concurrency: u32,
+    keep_versions: u32,
     /// The start note: why it is started on demand although its mode allows parking.
     #[serde(skip_serializing_if = "Option::is_none")]
     start_note: Option<String>,
@@ -55,6 +57,8 @@ impl FunctionObject {
             retry_count: function.retry_count,
             retry_delay_seconds: function.retry_delay_seconds,
             start: function.start,
+            concurrency: function.concurrency,
+            keep_versions: function.keep_versions,
             start_note: notes.get(&function.id),
             // Every version in the registry was compiled, so it can be invoked.
             status: "active",

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use bytes::Bytes;
 use orama_platform::auth::{Action, Credential};
-use orama_platform::quotas::Quota;
+use orama_platform::quotas::{Quota, Usage};
 use orama_platform::registry::Registry;
 use orama_runtime::names::Namespace;
 use serde::Serialize;
@@ -16,9 +16,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 type Caller = Extension<Arc<Credential>>;
-
-/// The largest quota that can be set: what SQLite's and JSON's numbers hold alike.
-const VALUE_MAX: u64 = 1 << 53;
 
 #[derive(Serialize)]
 pub(super) struct Quotas {
@@ -58,18 +55,19 @@ pub(super) async fn set(
                 format!("there is no quota {name:?}; the quotas are {known}"),
             )
         })?;
-        if value > VALUE_MAX {
-            return Err(ApiError::bad_request(
-                "INVALID_BODY",
-                format!("quota `{name}` may be at most {VALUE_MAX}"),
-            ));
+        let most = quota.largest_limit();
+        if value > most {
+            let message = format!("quota `{name}` may be at most {most}");
+            return Err(ApiError::bad_request("INVALID_BODY", message));
         }
         quotas.insert(quota, value);
     }
-    let registry = state.app.platform.registry.clone();
+    let platform = Arc::clone(&state.app.platform);
     blocking(move || {
-        registry.set_quotas(&namespace, &quotas)?;
-        Ok(Json(read(&registry, &namespace)?))
+        platform.registry.set_quotas(&namespace, &quotas)?;
+        // Here it holds before the answer; other nodes learn of it within a second.
+        platform.bound_databases()?;
+        Ok(Json(read(&platform.registry, &namespace)?))
     })
     .await
 }
@@ -88,6 +86,7 @@ fn read(registry: &Registry, namespace: &Namespace) -> Result<Quotas, ApiError> 
 struct Used {
     used: u64,
     limit: u64,
+    percent: u64,
 }
 
 #[derive(Serialize)]
@@ -101,6 +100,9 @@ pub(super) struct UsageObject {
     namespace: String,
     /// By the name of the quota; of `versions`, that of the function that has most.
     usage: BTreeMap<&'static str, Used>,
+    /// What is nearly used up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     /// The node's disk, for operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     disk: Option<Disk>,
@@ -116,21 +118,23 @@ pub(super) async fn usage(
     let app = Arc::clone(&state.app);
     blocking(move || {
         let platform = &app.platform;
-        let usage = platform.registry.usage(&namespace)?.into_iter();
-        let usage = usage.map(|of| (of.quota.name(), Used { used: of.used, limit: of.limit })).collect();
+        let usage = platform.usage(&namespace)?;
+        let warnings = usage.iter().filter(|of| of.is_near()).map(Usage::warning).collect();
+        let shown = |of: Usage| Used { used: of.used, limit: of.limit, percent: of.percent() };
+        let usage = usage.into_iter().map(|of| (of.quota.name(), shown(of))).collect();
         let disk = if credential.require(Action::Operate).is_ok() {
             let free_bytes = platform.disk.free_bytes().map_err(ApiError::internal)?;
             Some(Disk { free_bytes, reserve_bytes: platform.disk.reserve_bytes() })
         } else {
             None
         };
-        Ok(Json(UsageObject { namespace: namespace.to_string(), usage, disk }))
+        Ok(Json(UsageObject { namespace: namespace.to_string(), usage, warnings, disk }))
     })
     .await
 }
 
 /// The namespace that the path names, where the credential may do `action` in it.
-async fn of_path(
+pub(super) async fn of_path(
     state: &AppState,
     credential: &Credential,
     path: PathName,

@@ -26,10 +26,12 @@ use orama_platform::registry::Registry;
 use orama_platform::secrets::SecretStore;
 use orama_platform::settings::Places;
 use orama_platform::storage::ObjectStorage;
+use orama_runtime::child::Program;
 use orama_runtime::names::Namespace;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig};
 use orama_store::blob::Blobs;
 use orama_store::blob::local::LocalBlobs;
+use orama_store::database::Databases;
 use orama_store::part::BlobPart;
 use orama_store::pubsub::memory::MemoryPubSub;
 use orama_store::settings::Backends;
@@ -113,6 +115,10 @@ impl Node {
         let disk = DiskReserve::new(dir.path().to_owned(), 0);
         let storage =
             ObjectStorage::new(registry.clone(), objects, disk.clone(), tokio::runtime::Handle::current());
+        // No test of the routes runs SQL, so nothing is ever made from it.
+        let (backplane, program) = (tokio::runtime::Handle::current(), Program::of_test("none"));
+        let databases = dir.path().join("databases");
+        let databases = Databases::open(&databases, &places.backends, &backplane, program).unwrap();
         let platform = Arc::new(Platform {
             disk,
             start_notes: Arc::default(),
@@ -127,6 +133,7 @@ impl Node {
             records,
             blobs,
             storage,
+            databases,
             secrets,
             events,
             modules,

@@ -75,7 +75,7 @@ impl Parties {
         let known = match scope {
             Scope::Address => &mut self.addresses,
             Scope::Key => &mut self.keys,
-            Scope::Node | Scope::Namespace => &mut self.namespaces,
+            Scope::Node | Scope::Namespace | Scope::Function => &mut self.namespaces,
         };
         if let Some(party) = known.to_back(&id) {
             return Arc::clone(party);

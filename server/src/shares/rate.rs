@@ -3,6 +3,7 @@
 //! A bucket is one number: the time at which it would be full again. It needs no timer, no lock and no memory per request.
 
 use super::Scope;
+use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ pub enum RateKind {
     Requests,
     /// Deploys.
     Deploys,
-    /// Messages published over HTTP.
+    /// Published messages, over HTTP or by functions.
     Publishes,
     /// Requests with a credential that is not known.
     FailedCredentials,
@@ -47,9 +48,40 @@ impl RateKind {
     }
 }
 
+/// The name of a rate in the configuration, in the API and in messages: `requests_per_namespace`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateName {
+    kind: RateKind,
+    scope: Scope,
+}
+
+/// Those that an operator can set for a namespace.
+pub const OVERRIDABLE: [RateName; 6] = {
+    use RateKind::{Deploys, Publishes, Requests};
+    const fn name(kind: RateKind, scope: Scope) -> RateName {
+        RateName { kind, scope }
+    }
+    [
+        name(Requests, Scope::Namespace),
+        name(Requests, Scope::Key),
+        name(Deploys, Scope::Namespace),
+        name(Deploys, Scope::Key),
+        name(Publishes, Scope::Namespace),
+        name(Publishes, Scope::Key),
+    ]
+};
+
+impl fmt::Display for RateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_per_{}", self.kind.as_str(), self.scope.as_str())
+    }
+}
+
 /// A rate and how much of it may come at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
+    count: u32,
+    seconds: u32,
     /// Nanoseconds for each token.
     interval_ns: u64,
     burst: u32,
@@ -64,15 +96,28 @@ const BURST_SECONDS: u64 = 10;
 impl Rate {
     /// So many in so many seconds, of which `burst` may come at once.
     #[must_use]
-    pub const fn new(count: u32, seconds: u64, burst: u32) -> Self {
+    pub const fn new(count: u32, seconds: u32, burst: u32) -> Self {
         let count = if count == 0 { 1 } else { count };
-        Self { interval_ns: seconds * NS_PER_S / count as u64, burst: if burst == 0 { 1 } else { burst } }
+        let interval_ns = seconds as u64 * NS_PER_S / count as u64;
+        Self { count, seconds, interval_ns, burst: if burst == 0 { 1 } else { burst } }
     }
 
     /// Tokens for about a millisecond.
     pub(super) fn batch(&self) -> u32 {
         let per_ms = 1_000_000_u64.checked_div(self.interval_ns).unwrap_or(1024);
         u32::try_from(per_ms).unwrap_or(u32::MAX).clamp(1, 1024).min(self.burst)
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, seconds, burst, .. } = self;
+        match seconds {
+            1 => write!(f, "{count}/s burst {burst}"),
+            60 => write!(f, "{count}/min burst {burst}"),
+            3600 => write!(f, "{count}/h burst {burst}"),
+            seconds => write!(f, "{count}/{seconds}s burst {burst}"),
+        }
     }
 }
 
@@ -98,7 +143,7 @@ impl FromStr for Rate {
         if count == 0 || burst == Some(0) {
             return Err("a rate of 0 would refuse everything; expected at least 1".to_owned());
         }
-        let some_seconds = u64::from(count) * BURST_SECONDS / seconds;
+        let some_seconds = u64::from(count) * BURST_SECONDS / u64::from(seconds);
         let burst = burst.unwrap_or_else(|| u32::try_from(some_seconds).unwrap_or(u32::MAX).max(1));
         let rate = Self::new(count, seconds, burst);
         if rate.interval_ns == 0 || rate.interval_ns.saturating_mul(burst.into()) > FILLING_MAX_NS {
@@ -153,6 +198,36 @@ impl Rates {
         }
     };
 
+    /// A rate as people write it; none for `off`.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn parse(text: &str) -> Result<Option<Rate>, String> {
+        if text == "off" { Ok(None) } else { text.parse().map(Some) }
+    }
+
+    /// The rate of a name as people write it.
+    #[must_use]
+    pub fn text(&self, name: RateName) -> String {
+        self.of(name.kind, name.scope).map_or_else(|| "off".to_owned(), Rate::to_string)
+    }
+
+    /// Sets the rate of a name.
+    pub(super) fn set(&mut self, name: RateName, rate: Option<Rate>) {
+        let rates = match name.kind {
+            RateKind::Requests => &mut self.requests,
+            RateKind::Deploys => &mut self.deploys,
+            RateKind::Publishes => &mut self.publishes,
+            RateKind::FailedCredentials => &mut self.failed_credentials,
+        };
+        match name.scope {
+            Scope::Namespace => rates.namespace = rate,
+            Scope::Address => rates.address = rate,
+            Scope::Key => rates.key = rate,
+            Scope::Node | Scope::Function => {}
+        }
+    }
+
     pub(super) fn of(&self, kind: RateKind, scope: Scope) -> Option<&Rate> {
         let rates = match kind {
             RateKind::Requests => &self.requests,
@@ -164,14 +239,14 @@ impl Rates {
             Scope::Namespace => rates.namespace.as_ref(),
             Scope::Address => rates.address.as_ref(),
             Scope::Key => rates.key.as_ref(),
-            Scope::Node => None,
+            Scope::Node | Scope::Function => None,
         }
     }
 }
 
 /// More often than a rate allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many {} {}; try again in {} s", kind.noun(), whose(*scope), self.retry_after_s())]
+#[error("too many {} {} (rate `{}`); try again in {} s", kind.noun(), whose(*scope), self.name(), self.retry_after_s())]
 pub struct Limited {
     /// Of what.
     pub kind: RateKind,
@@ -187,10 +262,15 @@ fn whose(scope: Scope) -> &'static str {
         Scope::Namespace => "in this namespace",
         Scope::Address => "from this address",
         Scope::Key => "with this credential",
+        Scope::Function => "of this function",
     }
 }
 
 impl Limited {
+    fn name(&self) -> RateName {
+        RateName { kind: self.kind, scope: self.scope }
+    }
+
     /// Whole seconds after which another try succeeds, if nobody else was faster.
     #[must_use]
     pub fn retry_after_s(&self) -> u32 {
@@ -216,6 +296,17 @@ impl Bucket {
                 Ok(_) => return Ok(()),
                 Err(other) => full_at = other,
             }
+        }
+    }
+
+    /// Sees to it that what was taken under another rate holds back nobody for longer than `rate` does: a bucket that is emptier
+    /// than it can be has one token.
+    pub(super) fn settle(&self, rate: &Rate, now: Duration) {
+        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let one_left = rate.interval_ns.saturating_mul(u64::from(rate.burst) - 1);
+        let empty = now_ns.saturating_add(one_left).saturating_add(rate.interval_ns);
+        if self.0.load(Ordering::Relaxed) > empty {
+            self.0.fetch_min(now_ns.saturating_add(one_left), Ordering::Relaxed);
         }
     }
 
@@ -253,6 +344,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_that_was_emptied_under_another_rate_has_a_token_under_the_new_one() {
+        let (slow, fast): (Rate, Rate) = ("1/h burst 5".parse().unwrap(), "10/s burst 3".parse().unwrap());
+        let (bucket, at) = (Bucket::default(), Duration::from_secs(100));
+        bucket.take(&slow, 5, at).unwrap();
+        bucket.settle(&slow, at);
+        assert!(bucket.take(&slow, 1, at).is_err(), "under its own rate nothing is given");
+        assert!(bucket.take(&fast, 1, at).is_err());
+        bucket.settle(&fast, at);
+        bucket.take(&fast, 1, at).unwrap();
+        // Once more, as another core does: nothing more is given.
+        bucket.settle(&fast, at);
+        assert_eq!(bucket.take(&fast, 1, at), Err(Duration::from_millis(100)));
+    }
+
+    #[test]
     fn a_wait_is_told_in_whole_seconds_that_are_enough() {
         let limited = |ms| Limited {
             kind: RateKind::Deploys,
@@ -260,7 +366,11 @@ mod tests {
             wait: Duration::from_millis(ms),
         };
         assert_eq!([1, 999, 1000, 1001].map(|ms| limited(ms).retry_after_s()), [1, 1, 1, 2]);
-        assert!(limited(1).to_string().contains("namespace"), "{}", limited(1));
+        let told = limited(1).to_string();
+        assert_eq!(
+            told,
+            "too many deploys in this namespace (rate `deploys_per_namespace`); try again in 1 s"
+        );
     }
 
     #[test]
@@ -268,6 +378,10 @@ mod tests {
         assert_eq!("20/s".parse(), Ok(Rate::new(20, 1, 200)));
         assert_eq!("6/min".parse(), Ok(Rate::new(6, 60, 1)));
         assert_eq!("1000/h burst 50".parse(), Ok(Rate::new(1000, 3600, 50)));
+        for written in ["20/s burst 200", "6/min burst 1", "60000/h burst 50"] {
+            assert_eq!(Rates::parse(written).unwrap().unwrap().to_string(), written);
+        }
+        assert_eq!(Rates::parse("off"), Ok(None));
         for bad in
             ["", "20", "20/d", "x/s", "0/s", "5/s burst 0", "5/s burst", "-1/s", "1/h burst 4000000000"]
         {

@@ -11,6 +11,7 @@ use super::keeper::Kept;
 use crate::credentials::CredentialMemory;
 use crate::error::ApiError;
 use crate::limits::CREDENTIALS_KNOWN_MAX;
+use crate::shares::Places;
 use hashlink::linked_hash_map::RawEntryMut;
 use hashlink::{LinkedHashMap, LruCache};
 use orama_platform::records;
@@ -42,6 +43,8 @@ pub(super) struct Ready {
     pub(super) noted_at: Cell<u64>,
     /// Its namespace, for which its invocations count.
     pub(super) tenant: Rc<Local>,
+    /// Where its invocations on all cores are counted, if it bounds them.
+    pub(super) places: Option<Arc<Places>>,
     /// See [`Users`].
     pub(super) _user: Rc<Namespace>,
 }

@@ -7,7 +7,7 @@ use super::core::Core;
 use crate::bearer::bearer;
 use crate::credentials::KeyHash;
 use crate::error::ApiError;
-use crate::shares::{Kind, NoRoom, Party, PartyId, RateKind, Shares, address_key, fits};
+use crate::shares::{Kind, Meter, NoRoom, Party, PartyId, RateKind, Shares, address_key, fits};
 use hashlink::LruCache;
 use http::HeaderMap;
 use orama_platform::auth::{self, Credential};
@@ -28,8 +28,7 @@ pub(super) struct Local {
     pub(super) party: Arc<Party>,
     /// Its invocations under way here.
     running: Cell<usize>,
-    /// Tokens for requests that were taken and not used.
-    tokens: Cell<u32>,
+    meter: RefCell<Meter>,
 }
 
 impl Local {
@@ -67,23 +66,25 @@ impl Callers {
         }
     }
 
-    fn local(&self, id: PartyId) -> Rc<Local> {
+    /// The party of an id; `namespace` is whose rates hold for it.
+    fn local(&self, id: PartyId, namespace: Option<&Namespace>) -> Rc<Local> {
         let mut locals = self.locals.borrow_mut();
         if let Some(local) = locals.get(&id) {
             return Rc::clone(local);
         }
         let party = self.shares.party(id.clone());
-        let local = Rc::new(Local { party, running: Cell::new(0), tokens: Cell::new(0) });
+        let meter = RefCell::new(Meter::new(&self.shares, Arc::clone(&party), namespace.cloned()));
+        let local = Rc::new(Local { party, running: Cell::new(0), meter });
         locals.insert(id, Rc::clone(&local));
         local
     }
 
     pub(super) fn namespace(&self, namespace: &Namespace) -> Rc<Local> {
-        self.local(PartyId::Namespace(namespace.clone()))
+        self.local(PartyId::Namespace(namespace.clone()), Some(namespace))
     }
 
     pub(super) fn address(&self, address: IpAddr) -> Rc<Local> {
-        self.local(PartyId::Address(address_key(address)))
+        self.local(PartyId::Address(address_key(address)), None)
     }
 
     /// The identity of a credential that was looked up.
@@ -92,7 +93,7 @@ impl Callers {
         let mut credential = credential.clone();
         credential.caller = credential.caller.map(|caller| Arc::new(Caller::clone(&caller)));
         self.good.borrow_mut().insert(hash, ());
-        let key = self.local(PartyId::Key(hash));
+        let key = self.local(PartyId::Key(hash), Some(&credential.namespace));
         let namespace = self.namespace(&credential.namespace);
         Identity { credential: Arc::new(credential), key, namespace }
     }
@@ -102,15 +103,15 @@ impl Callers {
     /// # Errors
     /// 429 when the party has none.
     pub(super) fn admit(&self, local: &Local) -> Result<(), ApiError> {
-        let left = local.tokens.get();
-        if left > 0 {
-            local.tokens.set(left - 1);
-            return Ok(());
-        }
-        let batch = self.shares.batch(RateKind::Requests, local.party.scope());
-        let taken = self.shares.tokens(RateKind::Requests, batch, &local.party)?;
-        local.tokens.set(taken - 1);
-        Ok(())
+        self.take(RateKind::Requests, local)
+    }
+
+    /// Takes a token of a kind.
+    ///
+    /// # Errors
+    /// 429 when the party has none.
+    pub(super) fn take(&self, kind: RateKind, local: &Local) -> Result<(), ApiError> {
+        Ok(local.meter.borrow_mut().take(&self.shares, kind)?)
     }
 
     /// Whether a party may have one more invocation on a core that runs `running` of at most `limit`.
@@ -195,10 +196,7 @@ impl Core {
             return error;
         }
         let address = self.callers.address(client);
-        match self.shared.shares.tokens(RateKind::FailedCredentials, 1, &address.party) {
-            Ok(_) => error,
-            Err(limited) => limited.into(),
-        }
+        self.callers.take(RateKind::FailedCredentials, &address).err().unwrap_or(error)
     }
 
     /// Takes tokens for a request; returns the party of the client's address, where it has shown no credential.
@@ -249,6 +247,32 @@ mod tests {
         };
         assert!((1_000..200_000).contains(&admitted), "{admitted}");
         assert_eq!((refused.code, refused.scope), ("RATE_LIMITED", Some("namespace")));
+    }
+
+    #[test]
+    fn rates_that_an_operator_sets_hold_for_the_next_request_of_every_core() {
+        let limits = Limits { of_node: [16; KINDS.len()], namespace_percent: 50 };
+        let shares = Shares::new(limits, Rates::DEFAULT);
+        let cores = [Callers::new(Arc::clone(&shares)), Callers::new(Arc::clone(&shares))];
+        let namespace = Namespace::new("shop").unwrap();
+        let locals = [cores[0].namespace(&namespace), cores[1].namespace(&namespace)];
+        let admitted = |of: usize| (0..of).filter(|at| cores[at % 2].admit(&locals[at % 2]).is_ok()).count();
+        assert_eq!(admitted(20), 20, "and both have taken more than these");
+        let set = |rates: &[(&str, &str)]| {
+            let rates = rates.iter().map(|(name, rate)| ((*name).to_owned(), (*rate).to_owned())).collect();
+            shares.override_rates(&std::collections::HashMap::from([(namespace.clone(), rates)]));
+        };
+        set(&[("requests_per_namespace", "1/h burst 7"), ("of_a_later_version", "1/h")]);
+        // What was taken a moment ago may stand for one of them.
+        assert!((6..=7).contains(&admitted(20)));
+        set(&[("requests_per_namespace", "off")]);
+        assert_eq!(admitted(20), 20);
+        set(&[("requests_per_namespace", "1/h burst 7")]);
+        assert!(admitted(20) < 7, "what was taken before counts");
+        set(&[]);
+        assert!(admitted(100_000) > 20, "no debt is left under the node's own rate");
+        let other = Namespace::new("other").unwrap();
+        cores[0].admit(&cores[0].namespace(&other)).unwrap();
     }
 
     #[test]

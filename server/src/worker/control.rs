@@ -112,7 +112,7 @@ fn take_tokens(core: &Core, parts: &request::Parts, identity: &Identity) -> Resu
         return Ok(());
     };
     for local in [&identity.key, &identity.namespace] {
-        core.shared.shares.tokens(kind, 1, &local.party)?;
+        core.callers.take(kind, local)?;
     }
     Ok(())
 }

@@ -97,7 +97,9 @@ impl Core {
         let connections = Rc::new(Connections::new(shared.timeouts));
         let scheduler = CoreScheduler { backplane: shared.backplane.clone() };
         let memory = Arc::new(CoreMemory::new(Arc::clone(&shared.shares)));
-        let host = Arc::new(shared.services.host(Arc::new(scheduler), Arc::<CoreMemory>::clone(&memory)));
+        let host =
+            shared.services.host(Arc::new(scheduler), Arc::<CoreMemory>::clone(&memory), &shared.shares);
+        let host = Arc::new(host);
         let keeper =
             Keeper::new(shared.parked_max_bytes, Arc::clone(&counters), Arc::clone(&shared.start_notes));
         let callers = Callers::new(Arc::clone(&shared.shares));

@@ -56,14 +56,14 @@ pub(super) async fn invoke(
         .await
         .map_err(|error| Refused { body_unread: error.status != StatusCode::BAD_REQUEST, error })?;
     // Only now: a client that is slow to send takes nobody's place.
-    let running = Running::enter(core, &ready.tenant, caller.address.as_ref());
+    let running = Running::enter(core, &ready, caller.address.as_ref());
     let running = running.map_err(|error| after_body(error.into()))?;
     let cause = Cause {
         trigger_type: "http",
         trigger_depth: 0,
         caller: caller.identity.and_then(|identity| identity.credential.caller.clone()),
     };
-    let ended = run_with_retries(running, &ready, bytes, request_id, &cause).await;
+    let ended = run_with_retries(running, bytes, request_id, &cause).await;
     drop(permit);
     answer(core, ended, request_id, parties()).await.map_err(after_body)
 }

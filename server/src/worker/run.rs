@@ -126,7 +126,8 @@ pub(super) async fn ready(
     let FunctionVersion { namespace, name, .. } = &*function;
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: name.clone() });
     let tenant = core.callers.namespace(namespace);
-    let ready = Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, _user: user });
+    let places = (function.concurrency > 0).then(|| core.shared.shares.places(namespace, name));
+    let ready = Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, places, _user: user });
     // Of code that was thrown out meanwhile, cores were told already.
     if !ready.module.is_evicted() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
@@ -177,11 +178,11 @@ fn note_use(core: &Core, ready: &Ready) {
     }
 }
 
-/// Counts an invocation as long as it is under way: for the core, for the namespace, and for the client's address where
-/// a stranger calls.
+/// Counts an invocation as long as it is under way: for the core, for the namespace, for the client's address where
+/// a stranger calls, and for the function where it bounds its invocations.
 pub(super) struct Running<'a> {
     core: &'a Rc<Core>,
-    tenant: Rc<Local>,
+    ready: &'a Ready,
     address: Option<Rc<Local>>,
 }
 
@@ -190,18 +191,22 @@ impl<'a> Running<'a> {
     /// [`NoRoom`] when too many are under way.
     pub(super) fn enter(
         core: &'a Rc<Core>,
-        tenant: &Rc<Local>,
+        ready: &'a Ready,
         address: Option<&Rc<Local>>,
     ) -> Result<Self, NoRoom> {
         let (running, limit) = (core.running.get(), core.shared.running_max);
         if running >= limit {
             return Err(core.shared.shares.refuse(Kind::Invocations, Scope::Node));
         }
-        core.callers.may_run(limit, running, tenant)?;
+        core.callers.may_run(limit, running, &ready.tenant)?;
         if let Some(address) = address {
             core.callers.may_run(limit, running, address)?;
         }
-        let this = Self { core, tenant: Rc::clone(tenant), address: address.cloned() };
+        // The last check, as it takes what it finds.
+        if let Some(places) = &ready.places {
+            core.shared.shares.take_place(places, ready.function.concurrency)?;
+        }
+        let this = Self { core, ready, address: address.cloned() };
         this.count(|running| running + 1);
         Ok(this)
     }
@@ -210,7 +215,7 @@ impl<'a> Running<'a> {
         let running = change(self.core.running.get());
         self.core.running.set(running);
         self.core.counters.set_running(running);
-        for local in std::iter::once(&self.tenant).chain(&self.address) {
+        for local in std::iter::once(&self.ready.tenant).chain(&self.address) {
             local.set_running(change(local.running()));
         }
     }
@@ -219,6 +224,9 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.count(|running| running - 1);
+        if let Some(places) = &self.ready.places {
+            places.leave();
+        }
     }
 }
 
@@ -274,13 +282,12 @@ pub(super) struct Cause {
 /// Runs a function once and records it.
 pub(super) async fn run(
     running: &Running<'_>,
-    ready: &Ready,
     input: Bytes,
     request_id: &str,
     cause: &Cause,
     attempt: u32,
 ) -> Outcome {
-    let core = running.core;
+    let Running { core, ready, .. } = *running;
     let record = begin_record(ready, &input, request_id, cause, attempt);
     let unfinished = Unfinished { core, begun: Instant::now(), record: Some(record) };
     let invocation = Invocation {
@@ -316,20 +323,19 @@ async fn in_instance(core: &Core, ready: &Ready, invocation: Invocation) -> Ende
 /// [`RETRY_PATIENCE`] lasts. Returns the last attempt's outcome, and the time that all took together.
 pub(super) async fn run_with_retries(
     mut running: Running<'_>,
-    ready: &Ready,
     mut input: Bytes,
     request_id: &str,
     cause: &Cause,
 ) -> (Outcome, Duration) {
     let begun = Instant::now();
-    let core = running.core;
-    let (tenant, address) = (Rc::clone(&running.tenant), running.address.clone());
+    let Running { core, ready, .. } = running;
+    let address = running.address.clone();
     let attempts = 1 + ready.function.retry_count;
     let mut attempt = 1;
     loop {
         // The last attempt takes the input itself: most functions have only one, and the first copy allocates.
         let input = if attempt < attempts { input.clone() } else { std::mem::take(&mut input) };
-        let outcome = run(&running, ready, input, request_id, cause, attempt).await;
+        let outcome = run(&running, input, request_id, cause, attempt).await;
         let pause = Duration::from_secs(ready.function.retry_delay_seconds.into());
         let may_retry = match &outcome.result {
             // Another attempt would meet the same crowd.
@@ -342,7 +348,7 @@ pub(super) async fn run_with_retries(
         // Who only waits takes nobody's place.
         drop(running);
         core.host.scheduler.sleep(pause).await;
-        running = match Running::enter(core, &tenant, address.as_ref()) {
+        running = match Running::enter(core, ready, address.as_ref()) {
             Ok(running) => running,
             Err(_) => return (outcome, begun.elapsed()),
         };

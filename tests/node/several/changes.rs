@@ -50,6 +50,25 @@ fn keys_made_and_deleted_on_one_node() {
     deleted.tell("a deleted key is refused on the other node");
 }
 
+#[test]
+fn rates_set_on_one_node_hold_on_the_other() {
+    let Some((_servers, a, b)) = two(ONE_EACH) else { return };
+    a.request("POST", "/v1/namespaces").body(json!({ "name": "shop" }).to_string()).send().expect(201);
+    let body = json!({ "namespace": "shop", "role": "deploy" }).to_string();
+    let key = a.request("POST", "/v1/keys").body(body).send().expect(201).json();
+    let key = key["api_key"].as_str().unwrap();
+    let status = || b.request_as(key, "GET", "/v1/functions").send().status;
+    eventually("the other node knows the key", || status() == 200);
+    let mut times = Times::default();
+    for n in 0..6 {
+        let (rates, expected) =
+            if n % 2 == 0 { (json!({ "requests_per_key": "1/h burst 1" }), 429) } else { (json!({}), 200) };
+        a.request("PUT", "/v1/namespaces/shop/rates").body(rates.to_string()).send().expect(200);
+        times.until("the other node has them", || status() == expected);
+    }
+    times.tell("changed rates hold on the other node");
+}
+
 /// How often each number was given to a reader, by the logs of all nodes.
 fn given(node: &Node, name: &str) -> BTreeMap<u64, usize> {
     let mut given = BTreeMap::new();

@@ -96,6 +96,8 @@ impl Bench {
                 retry_count: 0,
                 retry_delay_seconds: 0,
                 start: StartMode::default(),
+                concurrency: 0,
+                keep_versions: 0,
                 env: BTreeMap::new(),
             },
         };

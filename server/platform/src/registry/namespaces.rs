@@ -124,6 +124,7 @@ impl Registry {
             Ok::<_, RegistryError>(())
         })?;
         self.changed();
+        self.limits_changed();
         Ok(())
     }
 

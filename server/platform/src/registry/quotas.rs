@@ -1,10 +1,11 @@
 //! Quotas in the registry: the values that operators set, the usage, and the check of a deploy.
 
-use super::{NewVersion, Registry, RegistryError, namespace_exists};
+use super::namespaces::name_of;
+use super::{NewVersion, Registry, RegistryError, namespace_exists, schema};
 use crate::quotas::{Quota, QuotaExceeded, Usage};
 use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::{Connection, OptionalExtension, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What a deploy adds to the usage of its namespace.
 pub(crate) struct Deploying<'a> {
@@ -13,6 +14,16 @@ pub(crate) struct Deploying<'a> {
     pub(crate) wasm_hash: &'a [u8; 32],
     pub(crate) wasm_bytes: u64,
     pub(crate) env_bytes: u64,
+    /// Newest versions that are left; 0 leaves all.
+    pub(crate) keep_versions: u32,
+}
+
+/// What a deploy takes away for what it adds.
+#[derive(Default)]
+struct Freed {
+    versions: u64,
+    env_bytes: u64,
+    module_bytes: u64,
 }
 
 impl Registry {
@@ -59,11 +70,30 @@ impl Registry {
                         i64::try_from(*value).unwrap_or(i64::MAX)
                     ])?;
             }
-            Ok(())
+            Ok::<_, RegistryError>(())
+        })?;
+        self.limits_changed();
+        Ok(())
+    }
+
+    /// What operators set of one quota, by namespace.
+    ///
+    /// # Errors
+    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
+    pub fn quota_of_all(&self, quota: Quota) -> Result<HashMap<Namespace, u64>, RegistryError> {
+        self.database.read(|c| {
+            let mut statement = c.prepare_cached("SELECT value, namespace FROM quotas WHERE quota = ?1")?;
+            let rows =
+                statement.query_map([quota.name()], |row| Ok((count(row)?, row.get::<_, String>(1)?)))?;
+            rows.map(|row| {
+                let (value, namespace) = row?;
+                Ok((name_of(&namespace)?, value))
+            })
+            .collect()
         })
     }
 
-    /// How much of each quota a namespace uses.
+    /// How much of each quota a namespace uses, apart from its database.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::Sqlite`]
@@ -83,7 +113,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::QuotaExceeded`], [`RegistryError::Sqlite`]
     pub(crate) fn check_deploy(&self, deploying: &Deploying<'_>) -> Result<(), RegistryError> {
-        self.database.read(|c| check_deploy(c, deploying))
+        self.database.read(|c| check_deploy(c, deploying).map(drop))
     }
 }
 
@@ -95,11 +125,12 @@ impl<'a> Deploying<'a> {
             wasm_hash: new.wasm_hash.as_bytes(),
             wasm_bytes: new.wasm_bytes,
             env_bytes: env.len() as u64,
+            keep_versions: new.settings.keep_versions,
         }
     }
 }
 
-fn must_exist(c: &Connection, namespace: &Namespace) -> Result<(), RegistryError> {
+pub(super) fn must_exist(c: &Connection, namespace: &Namespace) -> Result<(), RegistryError> {
     if namespace_exists(c, namespace)? {
         return Ok(());
     }
@@ -127,6 +158,8 @@ const fn used_sql(quota: Quota) -> &'static str {
         Quota::EnvBytes => "SELECT coalesce(sum(env_bytes), 0) FROM function_versions WHERE namespace = ?1",
         Quota::Objects => "SELECT count(*) FROM stored_objects WHERE namespace = ?1",
         Quota::ObjectBytes => "SELECT coalesce(sum(size_bytes), 0) FROM stored_objects WHERE namespace = ?1",
+        // The file knows.
+        Quota::DatabaseBytes => "SELECT 0 WHERE ?1 IS NOT NULL",
     }
 }
 
@@ -139,10 +172,32 @@ pub(super) fn limit(c: &Connection, namespace: &Namespace, quota: Quota) -> rusq
     Ok(set.unwrap_or(quota.default_limit()))
 }
 
-/// See [`Registry::check_deploy`].
-pub(super) fn check_deploy(c: &Connection, deploying: &Deploying<'_>) -> Result<(), RegistryError> {
-    let Deploying { namespace, name, wasm_hash, wasm_bytes, env_bytes } = *deploying;
+/// The newest version that a deploy takes away, and what becomes free with it and those before it.
+fn freed(c: &Connection, deploying: &Deploying<'_>) -> rusqlite::Result<(Option<u32>, Freed)> {
+    let Deploying { namespace, name, wasm_hash, keep_versions, .. } = *deploying;
+    if keep_versions == 0 {
+        return Ok((None, Freed::default()));
+    }
+    let last = c
+        .prepare_cached(schema::LAST_DROPPED)?
+        .query_row(params![namespace.as_str(), name.as_str(), keep_versions], |row| row.get::<_, u32>(0))
+        .optional()?;
+    let Some(last) = last else { return Ok((None, Freed::default())) };
+    let freed = c.prepare_cached(schema::FREED)?.query_row(
+        params![namespace.as_str(), name.as_str(), last, wasm_hash],
+        |row| {
+            let of = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+            Ok(Freed { versions: of(0)?, env_bytes: of(1)?, module_bytes: of(2)? })
+        },
+    )?;
+    Ok((Some(last), freed))
+}
+
+/// See [`Registry::check_deploy`]. Returns the newest version that the deploy takes away.
+pub(super) fn check_deploy(c: &Connection, deploying: &Deploying<'_>) -> Result<Option<u32>, RegistryError> {
+    let Deploying { namespace, name, wasm_hash, wasm_bytes, env_bytes, .. } = *deploying;
     must_exist(c, namespace)?;
+    let (last_dropped, freed) = freed(c, deploying)?;
     let of_function =
         |sql: &str| c.prepare_cached(sql)?.query_row([namespace.as_str(), name.as_str()], count);
     let fits = |quota: Quota, used: u64, more: u64| {
@@ -155,7 +210,7 @@ pub(super) fn check_deploy(c: &Connection, deploying: &Deploying<'_>) -> Result<
     };
     let used = |quota: Quota| c.prepare_cached(used_sql(quota))?.query_row([namespace.as_str()], count);
     let versions = of_function("SELECT count(*) FROM function_versions WHERE namespace = ?1 AND name = ?2")?;
-    fits(Quota::Versions, versions, 1)?;
+    fits(Quota::Versions, versions.saturating_sub(freed.versions), 1)?;
     if versions == 0 {
         fits(Quota::Functions, used(Quota::Functions)?, 1)?;
         let is_known = of_function("SELECT count(*) FROM functions WHERE namespace = ?1 AND name = ?2")? > 0;
@@ -166,6 +221,9 @@ pub(super) fn check_deploy(c: &Connection, deploying: &Deploying<'_>) -> Result<
             "SELECT coalesce(max(wasm_bytes), 0) FROM function_versions WHERE namespace = ?1 AND wasm_hash = ?2",
         )?
         .query_row(params![namespace.as_str(), wasm_hash], count)?;
-    fits(Quota::ModuleBytes, used(Quota::ModuleBytes)?, wasm_bytes.saturating_sub(counted))?;
-    fits(Quota::EnvBytes, used(Quota::EnvBytes)?, env_bytes)
+    let left = |used: u64, freed: u64| used.saturating_sub(freed);
+    let module_bytes = left(used(Quota::ModuleBytes)?, freed.module_bytes);
+    fits(Quota::ModuleBytes, module_bytes, wasm_bytes.saturating_sub(counted))?;
+    fits(Quota::EnvBytes, left(used(Quota::EnvBytes)?, freed.env_bytes), env_bytes)?;
+    Ok(last_dropped)
 }

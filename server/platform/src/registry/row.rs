@@ -26,6 +26,8 @@ struct FunctionVersionRest {
     is_public: bool,
     retry_count: u32,
     retry_delay_seconds: u32,
+    concurrency: u32,
+    keep_versions: u32,
     created_at_ms: i64,
     updated_at_ms: i64,
 }
@@ -35,8 +37,8 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored {
         namespace: row.get(1)?,
         name: row.get(2)?,
-        env: row.get(11)?,
-        start: row.get(14)?,
+        env: row.get(12)?,
+        start: row.get(15)?,
         rest: FunctionVersionRest {
             id: row.get(0)?,
             version: row.get(3)?,
@@ -45,10 +47,12 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             memory_limit_mb: row.get(6)?,
             timeout_seconds: row.get(7)?,
             is_public: row.get(8)?,
-            retry_count: row.get(9)?,
-            retry_delay_seconds: row.get(10)?,
-            updated_at_ms: row.get(12)?,
-            created_at_ms: row.get(13)?,
+            concurrency: row.get(9)?,
+            retry_count: row.get(10)?,
+            retry_delay_seconds: row.get(11)?,
+            keep_versions: row.get(16)?,
+            updated_at_ms: row.get(13)?,
+            created_at_ms: row.get(14)?,
         },
     })
 }
@@ -72,6 +76,8 @@ impl Stored {
             retry_delay_seconds: rest.retry_delay_seconds,
             env: serde_json::from_str(&env).map_err(|_| DAMAGED)?,
             start: start.parse().map_err(|_| DAMAGED)?,
+            concurrency: rest.concurrency,
+            keep_versions: rest.keep_versions,
             created_at_ms: rest.created_at_ms,
             updated_at_ms: rest.updated_at_ms,
         }))

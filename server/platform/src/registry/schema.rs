@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// All migrations in order. A released migration never changes; a new layout is a new migration.
-const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS];
+const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES];
 
 /// The same for a shared registry.
 pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
@@ -127,6 +127,23 @@ UPDATE function_versions SET env_bytes = octet_length(env);
 CREATE INDEX function_versions_by_module ON function_versions (namespace, wasm_hash, wasm_bytes, env_bytes);
 ";
 
+// What a function's author bounds; 0 is what all versions did before.
+const BOUNDS: &str = "
+ALTER TABLE function_versions ADD COLUMN concurrency INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE function_versions ADD COLUMN keep_versions INTEGER NOT NULL DEFAULT 0;
+";
+
+// What operators set beside the rates of the nodes' configuration.
+const RATES: &str = "
+CREATE TABLE rates (
+    namespace TEXT NOT NULL REFERENCES namespaces (name) ON DELETE CASCADE,
+    rate TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (namespace, rate)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. A function is created by its first deploy, or by the first
 /// one after its deletion.
 pub(super) const NEXT_VERSION: &str = "
@@ -141,8 +158,8 @@ RETURNING last_version, created_at_ms";
 pub(super) const INSERT_VERSION: &str = "
 INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
     timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start,
-    wasm_bytes, env_bytes)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    wasm_bytes, env_bytes, concurrency, keep_versions)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 
 /// The columns that `stored` reads, in its order; `$env` is the environment, or an empty one that costs nothing.
 macro_rules! select {
@@ -150,13 +167,15 @@ macro_rules! select {
         concat!(
             "SELECT v.id, v.namespace, v.name, v.version, v.wasm_hash, v.wasm_cid, v.memory_limit_mb, ",
             "v.timeout_seconds, ",
-            // Public belongs to the function: its newest version decides for all versions.
+            // Both belong to the function: its newest version decides for all versions.
             "(SELECT n.is_public FROM function_versions n WHERE n.namespace = v.namespace AND n.name = v.name ",
+            "ORDER BY n.version DESC LIMIT 1), ",
+            "(SELECT n.concurrency FROM function_versions n WHERE n.namespace = v.namespace AND n.name = v.name ",
             "ORDER BY n.version DESC LIMIT 1), ",
             "v.retry_count, v.retry_delay_seconds, ",
             $env,
             ", v.deployed_at_ms, ",
-            "f.created_at_ms, v.start FROM function_versions v JOIN functions f USING (namespace, name) ",
+            "f.created_at_ms, v.start, v.keep_versions FROM function_versions v JOIN functions f USING (namespace, name) ",
             $rest
         )
     };
@@ -187,3 +206,25 @@ pub(super) const VERSIONS: &str = select!(
 pub(super) const DELETE: &str = "
 DELETE FROM function_versions WHERE namespace = ?1 AND name = ?2 AND (?3 IS NULL OR version = ?3)
 RETURNING wasm_hash, wasm_cid";
+
+/// Deletes the versions of (?1, ?2) up to ?3.
+pub(super) const DELETE_UP_TO: &str = "
+DELETE FROM function_versions WHERE namespace = ?1 AND name = ?2 AND version <= ?3
+RETURNING wasm_hash, wasm_cid";
+
+/// The newest version of (?1, ?2) that a deploy takes away when it leaves ?3, itself included.
+pub(super) const LAST_DROPPED: &str = "
+SELECT version FROM function_versions WHERE namespace = ?1 AND name = ?2
+ORDER BY version DESC LIMIT 1 OFFSET ?3 - 1";
+
+/// What becomes free with the versions of (?1, ?2) up to ?3 when the module ?4 stays: versions, bytes of environments, and bytes
+/// of modules that no other version in the namespace runs.
+pub(super) const FREED: &str = "
+SELECT count(*), coalesce(sum(env_bytes), 0),
+    (SELECT coalesce(sum(n), 0) FROM
+        (SELECT max(d.wasm_bytes) AS n FROM function_versions d
+         WHERE d.namespace = ?1 AND d.name = ?2 AND d.version <= ?3 AND d.wasm_hash <> ?4
+             AND NOT EXISTS (SELECT 1 FROM function_versions k WHERE k.namespace = ?1
+                 AND k.wasm_hash = d.wasm_hash AND (k.name <> ?2 OR k.version > ?3))
+         GROUP BY d.wasm_hash))
+FROM function_versions WHERE namespace = ?1 AND name = ?2 AND version <= ?3";

@@ -3,10 +3,20 @@
 use super::*;
 use crate::quotas::Quota;
 use crate::test_database::Change as _;
+mod bounds;
 mod shared;
 use crate::auth::{Role, key_hash};
 use crate::limits::KEYS_MAX;
 use std::thread;
+
+/// Public function `f` of namespace `a`, as it was stored before functions had bounds.
+const OLD_ROWS: &str = "
+INSERT INTO namespaces (name, created_at_ms) VALUES ('a', 1);
+INSERT INTO functions VALUES ('a', 'f', 1, 1);
+INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
+    timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms)
+VALUES ('i', 'a', 'f', 1, zeroblob(32), 'cid-x', 64, 30, 1, 0, 5, '{}', 1);
+";
 
 fn namespace(name: &str) -> Namespace {
     Namespace::new(name).unwrap()
@@ -30,6 +40,8 @@ fn new_version(ns: &str, name: &str, wasm: &str) -> NewVersion {
             retry_count: 2,
             retry_delay_seconds: 5,
             start: StartMode::default(),
+            concurrency: 0,
+            keep_versions: 0,
             env: BTreeMap::from([("KEY".to_owned(), "välue\n\"".to_owned())]),
         },
     }
@@ -52,7 +64,9 @@ fn concurrent_deploys_get_distinct_consecutive_versions() {
     let registry = open(dir.path());
     let mut got: Vec<u32> = thread::scope(|scope| {
         let deploy = || {
-            (0..10).map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().version).collect::<Vec<_>>()
+            (0..10)
+                .map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().function.version)
+                .collect::<Vec<_>>()
         };
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(deploy)).collect();
         threads.into_iter().flat_map(|t| t.join().unwrap()).collect()
@@ -67,7 +81,7 @@ fn concurrent_deploys_get_distinct_consecutive_versions() {
 fn a_version_is_read_back_as_it_was_deployed() {
     let dir = tempfile::tempdir().unwrap();
     let registry = open(dir.path());
-    let deployed = registry.deploy(new_version("a", "f", "w")).unwrap();
+    let deployed = registry.deploy(new_version("a", "f", "w")).unwrap().function;
     let read = registry.function(&namespace("a"), &function("f"), Some(1)).unwrap().unwrap();
     assert_eq!((&deployed.id, &deployed.wasm_cid, &deployed.env), (&read.id, &read.wasm_cid, &read.env));
     assert_eq!((deployed.wasm_hash, deployed.created_at_ms), (read.wasm_hash, read.created_at_ms));
@@ -101,9 +115,9 @@ fn a_number_is_never_given_twice_also_after_a_delete() {
     assert_eq!((deleted.versions, deleted.modules.len()), (2, 1), "the shared module is named once");
     assert!(registry.function(&namespace("a"), &function("f"), None).unwrap().is_none());
     assert!(registry.functions(&namespace("a"), "", 100).unwrap().is_empty());
-    assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().version, 3);
+    assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().function.version, 3);
     registry.delete(&namespace("a"), &function("f"), Some(3)).unwrap();
-    assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().version, 4);
+    assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().function.version, 4);
 }
 
 #[test]
@@ -112,7 +126,7 @@ fn a_functions_creation_is_its_first_deploy_and_the_first_after_it_was_deleted()
     let registry = open(dir.path());
     let deploy = || {
         thread::sleep(std::time::Duration::from_millis(3));
-        registry.deploy(new_version("a", "f", "w")).unwrap()
+        registry.deploy(new_version("a", "f", "w")).unwrap().function
     };
     let (first, second) = (deploy(), deploy());
     assert_eq!(first.created_at_ms, second.created_at_ms);
@@ -130,7 +144,7 @@ fn namespaces_do_not_see_each_other() {
     registry.deploy(new_version("a", "g", "w")).unwrap();
     assert!(registry.function(&namespace("b"), &function("f"), None).unwrap().is_none());
     assert_eq!(registry.delete(&namespace("b"), &function("f"), None).unwrap().versions, 0);
-    assert_eq!(registry.deploy(new_version("b", "f", "v")).unwrap().version, 1);
+    assert_eq!(registry.deploy(new_version("b", "f", "v")).unwrap().function.version, 1);
     let names: Vec<_> =
         registry.functions(&namespace("a"), "", 100).unwrap().iter().map(|f| f.name.to_string()).collect();
     assert_eq!(names, ["f", "g"]);
@@ -220,7 +234,7 @@ fn everything_acknowledged_survives_a_kill() {
     let listed = again.versions(&namespace("a"), &function("f"), None, 100).unwrap();
     assert_eq!(numbers(&listed), [4, 3, 2, 1]);
     assert!(again.credential(&key_hash(key.reveal())).unwrap().is_some());
-    assert_eq!(again.deploy(new_version("a", "f", "w")).unwrap().version, 6);
+    assert_eq!(again.deploy(new_version("a", "f", "w")).unwrap().function.version, 6);
 }
 
 #[test]
@@ -232,7 +246,7 @@ fn readers_see_a_write_that_was_acknowledged_while_others_write() {
             let registry = &registry;
             scope.spawn(move || {
                 for _ in 0..20 {
-                    let deployed = registry.deploy(new_version(ns, "f", "w")).unwrap();
+                    let deployed = registry.deploy(new_version(ns, "f", "w")).unwrap().function;
                     let newest =
                         registry.function(&deployed.namespace, &deployed.name, None).unwrap().unwrap();
                     assert_eq!(newest.version, deployed.version);
@@ -318,7 +332,7 @@ fn a_deleted_namespace_takes_everything_along_and_its_name_is_free_at_the_end() 
     registry.finish_namespace_deletion(&b).unwrap();
     assert_eq!(names(&registry), ["b"], "one that lives is not ended");
     registry.create_namespace(&a).unwrap().unwrap();
-    assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().version, 1);
+    assert_eq!(registry.deploy(new_version("a", "f", "w")).unwrap().function.version, 1);
     assert_eq!(registry.functions(&b, "", 100).unwrap().len(), 1);
 }
 
@@ -493,7 +507,8 @@ fn usage_counts_what_is_there() {
             ("module_bytes", 30),
             ("env_bytes", 4 * env),
             ("objects", 1),
-            ("object_bytes", 7)
+            ("object_bytes", 7),
+            ("database_bytes", 0)
         ]
     );
     let limits: Vec<_> = usage.iter().map(|u| u.limit).collect();

@@ -30,6 +30,7 @@ pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "triggers",
     "stored_objects",
     "quotas",
+    "rates",
 ];
 
 /// The events' tables, in the same order. All of them have ids that are never reused.

@@ -12,8 +12,8 @@ pub(super) fn take(from: &Path, to: &Path) -> Result<bool, TransferError> {
     }
     let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let copied = || -> rusqlite::Result<()> {
-        // A reader of a database in WAL mode writes to the `-shm` file.
-        let source = open(from)?;
+        // The database stays as it is; a reader of a database in WAL mode writes only to the `-shm` file.
+        let source = open_as(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         source.execute("VACUUM INTO ?1", [to.to_string_lossy()])?;
         Ok(())
     };
@@ -23,8 +23,11 @@ pub(super) fn take(from: &Path, to: &Path) -> Result<bool, TransferError> {
 
 /// Opens a database that may have been written by a tenant's SQL.
 pub(super) fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    open_as(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+}
+
+fn open_as(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_secs(30))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;

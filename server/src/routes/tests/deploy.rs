@@ -32,6 +32,8 @@ async fn a_deploy_answers_with_the_contracts_object() {
         "is_public",
         "retry_count",
         "retry_delay_seconds",
+        "concurrency",
+        "keep_versions",
         "start",
         "status",
         "created_at",

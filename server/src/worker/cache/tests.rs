@@ -55,6 +55,8 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
         retry_count: 0,
         retry_delay_seconds: 0,
         start: StartMode::Command,
+        concurrency: 0,
+        keep_versions: 0,
         env: BTreeMap::new(),
         created_at_ms: 0,
         updated_at_ms: 0,
@@ -63,7 +65,8 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
     let (module, noted_at) = (Arc::clone(module), Cell::new(0));
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: function.name.clone() });
     let tenant = callers().namespace(&namespace);
-    Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, _user: Rc::new(namespace) })
+    let _user = Rc::new(namespace);
+    Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, places: None, _user })
 }
 
 #[test]

@@ -118,13 +118,13 @@ async fn invoke(
     let credential = identity.as_ref().map(|identity| &*identity.credential);
     let ready = permitted(core, credential, &opening.namespace, &opening.name).await?;
     let caller = Caller::new(core, &ready, identity, address, opening.client)?;
-    let running = Running::enter(core, &ready.tenant, caller.address.as_ref())?;
+    let running = Running::enter(core, &ready, caller.address.as_ref())?;
     let cause = Cause {
         trigger_type: "websocket",
         trigger_depth: 0,
         caller: caller.identity.and_then(|identity| identity.credential.caller.clone()),
     };
-    Ok(run_with_retries(running, &ready, message, request_id, &cause).await)
+    Ok(run_with_retries(running, message, request_id, &cause).await)
 }
 
 fn answered(outcome: &Outcome, duration: Duration, request_id: &str) -> Reply {

@@ -85,6 +85,27 @@ impl Databases {
         Ok(Self(Arc::new(Shared { files, named, must_be_named: backends.databases_are_mapped() })))
     }
 
+    /// Takes over the sizes that databases in files may have, in bytes; what is not named may have the most that there is.
+    /// Servers have bounds of their own. Blocks.
+    ///
+    /// # Errors
+    /// What `read` returns; then everything stays as it was.
+    pub fn read_limits<E>(&self, read: impl FnOnce() -> Result<HashMap<Namespace, u64>, E>) -> Result<(), E> {
+        self.0.files.read_limits(read)
+    }
+
+    /// The size of a namespace's database, in bytes; none where it is on servers, or where there cannot be one. Blocks.
+    ///
+    /// # Errors
+    /// [`DatabasesError::File`]
+    pub fn used_bytes(&self, namespace: &Namespace) -> Result<Option<u64>, DatabasesError> {
+        let is_file = match self.0.named.get(namespace) {
+            Some(named) => named.is_none(),
+            None => !self.0.must_be_named,
+        };
+        is_file.then(|| self.0.files.used_bytes(namespace)).transpose()
+    }
+
     /// Deletes a namespace's data. The next call finds an empty database. Blocks. Idempotent.
     ///
     /// # Errors

@@ -7,7 +7,7 @@
 use super::DatabasesError;
 use super::batch_check::answered;
 use crate::files;
-use crate::limits::{DB_CALLS_MAX, DB_PROCESS_IDLE, DB_PROCESSES_MAX, DB_READERS_MAX};
+use crate::limits::{DB_CALLS_MAX, DB_MAX_BYTES, DB_PROCESS_IDLE, DB_PROCESSES_MAX, DB_READERS_MAX};
 use orama_runtime::child::Program;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{
@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use wire::Access;
 
 pub(in crate::database) mod child;
 mod layout;
@@ -61,6 +62,10 @@ struct Shared {
     idle: Duration,
     /// All namespaces used since the start; some 200 bytes each besides the process.
     tenants: RwLock<HashMap<Namespace, Arc<Tenant>>>,
+    /// Sizes that databases may have, in bytes, where it is not [`DB_MAX_BYTES`].
+    limits: RwLock<HashMap<Namespace, u64>>,
+    /// Held while they are read.
+    reading: Mutex<()>,
 }
 
 /// One namespace's database.
@@ -117,7 +122,30 @@ impl SqliteDatabases {
             places: Arc::new(Semaphore::new(DB_PROCESSES_MAX)),
             idle,
             tenants: RwLock::default(),
+            limits: RwLock::default(),
+            reading: Mutex::default(),
         })))
+    }
+
+    /// Takes over the sizes that databases may have, in bytes, from where they are stored. They hold for the next call. Blocks.
+    ///
+    /// # Errors
+    /// What `read` returns; then everything stays as it was.
+    pub fn read_limits<E>(&self, read: impl FnOnce() -> Result<HashMap<Namespace, u64>, E>) -> Result<(), E> {
+        // From the read on, so that an older state never replaces a newer one.
+        let _reading = self.0.reading.lock();
+        let limits = read()?;
+        *self.0.limits.write() = limits;
+        Ok(())
+    }
+
+    /// The size of a namespace's database with its log, in bytes; 0 where there is none. Blocks.
+    ///
+    /// # Errors
+    /// [`DatabasesError::File`]
+    pub fn used_bytes(&self, namespace: &Namespace) -> Result<u64, DatabasesError> {
+        layout::used_bytes(&self.0.dir, namespace)
+            .map_err(|source| DatabasesError::File { path: self.0.dir.join(namespace.as_str()), source })
     }
 
     /// Deletes a namespace's database. Its process is killed first; the next call finds an empty one. Blocks.
@@ -184,12 +212,9 @@ impl Database for SqliteDatabases {
             return Box::pin(ready(outcome));
         }
         let (shared, namespace) = (Arc::clone(&self.0), namespace.clone());
-        Box::pin(async move {
-            shared
-                .run(&namespace, mode == BatchMode::Write, &statements, deadline)
-                .await
-                .unwrap_or_else(refused)
-        })
+        Box::pin(
+            async move { shared.run(&namespace, mode, &statements, deadline).await.unwrap_or_else(refused) },
+        )
     }
 }
 
@@ -212,15 +237,23 @@ impl Shared {
     async fn run(
         &self,
         namespace: &Namespace,
-        writes: bool,
+        mode: BatchMode,
         statements: &[Statement],
         deadline: Instant,
     ) -> Result<BatchOutcome, ServiceError> {
         let tenant = self.tenant(namespace);
+        let access = if mode == BatchMode::Write {
+            let max_bytes = self.limits.read().get(namespace).copied().unwrap_or(DB_MAX_BYTES as u64);
+            Access::Write { max_bytes }
+        } else {
+            Access::Read
+        };
         // The namespace's turn first, so that calls of a busy namespace wait without a place of the node.
-        let turn = self.turn(if writes { &tenant.write_turns } else { &tenant.read_turns }, deadline).await?;
+        let turn = self
+            .turn(if access.writes() { &tenant.write_turns } else { &tenant.read_turns }, deadline)
+            .await?;
         let call = self.turn(&self.calls, deadline).await?;
-        let (mut waiting, outcome) = self.call(&tenant, writes, statements, deadline, (turn, call)).await?;
+        let (mut waiting, outcome) = self.call(&tenant, access, statements, deadline, (turn, call)).await?;
         let outcome = self.by(deadline + LATE, outcome).await;
         waiting.is_answered = outcome.is_some();
         match outcome {
@@ -235,14 +268,14 @@ impl Shared {
     async fn call(
         &self,
         tenant: &Arc<Tenant>,
-        writes: bool,
+        access: Access,
         statements: &[Statement],
         deadline: Instant,
         mut turns: Turns,
     ) -> Result<(Waiting, oneshot::Receiver<BatchOutcome>), ServiceError> {
         loop {
             let process = self.process(tenant, deadline).await?;
-            match process.call(writes, statements, deadline, turns) {
+            match process.call(access, statements, deadline, turns) {
                 Ok((id, outcome)) => return Ok((Waiting { process, id, is_answered: false }, outcome)),
                 Err((_, Some(_))) => {
                     let message = "the call's statements and arguments are too large";

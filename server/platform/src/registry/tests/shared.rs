@@ -4,6 +4,7 @@ use super::*;
 use crate::registry::secrets::Sealed;
 use orama_runtime::names::SecretName;
 use orama_store::pubsub::memory::MemoryPubSub;
+use orama_store::replica::Layout;
 use orama_store::rqlite::RqliteClient;
 use orama_store::settings::RqliteAt;
 use orama_test_support::backends::Rqlite;
@@ -25,16 +26,19 @@ impl Cluster {
         Some(Self { rqlite, runtime, pubsub: Arc::default() })
     }
 
-    fn node(&self) -> (TempDir, Registry) {
-        let dir = tempfile::tempdir().unwrap();
+    fn shared(&self) -> Shared {
         let urls = self.rqlite.urls().iter().map(|url| url.parse().unwrap()).collect();
-        let shared = Shared {
+        Shared {
             client: RqliteClient::new("test", &RqliteAt { urls, user: None, password: None }).unwrap(),
             pubsub: self.pubsub.clone(),
             backplane: self.runtime.handle().clone(),
             node: "n".to_owned(),
-        };
-        let registry = Registry::open_shared(dir.path(), shared).unwrap();
+        }
+    }
+
+    fn node(&self) -> (TempDir, Registry) {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open_shared(dir.path(), self.shared()).unwrap();
         (dir, registry)
     }
 }
@@ -70,10 +74,7 @@ fn check_moves(
 #[test]
 fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
     let Some(cluster) = Cluster::new() else { return };
-    let (_dirs, [a, b]) = {
-        let ((da, a), (db, b)) = (cluster.node(), cluster.node());
-        ([da, db], [a, b])
-    };
+    let ((_da, a), (_db, b)) = (cluster.node(), cluster.node());
     let (ns, f) = (namespace("a"), function("f"));
     let moves = |what: &str, change: &dyn Fn(), is_seen: &dyn Fn() -> bool, expected| {
         check_moves(&b, what, change, is_seen, expected);
@@ -130,7 +131,11 @@ fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
         &|| b.function(&ns, &f, None).unwrap().is_none() && b.triggers_on(&ns, "t").unwrap().is_empty(),
         (true, false),
     );
-    assert_eq!(b.deploy(new_version("a", "f", "x")).unwrap().version, 2, "numbers are never given twice");
+    assert_eq!(
+        b.deploy(new_version("a", "f", "x")).unwrap().function.version,
+        2,
+        "numbers are never given twice"
+    );
     moves(
         "a namespace that is deleted",
         &|| assert!(a.begin_namespace_deletion(&ns).unwrap().is_some()),
@@ -150,7 +155,7 @@ fn deploys_of_two_nodes_race_for_numbers_and_each_gets_its_own() {
             .map(|(_, registry)| {
                 scope.spawn(move || {
                     (0..25)
-                        .map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().version)
+                        .map(|_| registry.deploy(new_version("a", "f", "w")).unwrap().function.version)
                         .collect::<Vec<_>>()
                 })
             })
@@ -179,4 +184,58 @@ fn without_rqlite_a_change_is_unavailable_and_reads_go_on() {
     assert_eq!(registry.function(&namespace("a"), &function("f"), None).unwrap().unwrap().version, 1);
     cluster.rqlite.node(0).start();
     eventually("it heals", || registry.deploy(new_version("a", "f", "x")).is_ok());
+}
+
+#[test]
+fn what_operators_set_on_one_node_is_told_on_the_other_and_empties_no_cache() {
+    let Some(cluster) = Cluster::new() else { return };
+    let ((_da, a), (_db, b)) = (cluster.node(), cluster.node());
+    let ns = namespace("a");
+    a.create_namespace(&ns).unwrap();
+    eventually("the other node has the namespace", || b.namespace_exists(&ns).unwrap());
+    let mut limits = b.limits_changes();
+    let rates = BTreeMap::from([("r".to_owned(), "1/s".to_owned())]);
+    check_moves(
+        &b,
+        "a rate",
+        &|| a.set_rates(&ns, &rates).unwrap(),
+        &|| b.all_rates().unwrap().get(&ns) == Some(&rates),
+        (false, false),
+    );
+    assert!(limits.has_changed().unwrap());
+    limits.mark_unchanged();
+    check_moves(
+        &b,
+        "a quota",
+        &|| a.set_quotas(&ns, &BTreeMap::from([(Quota::DatabaseBytes, 7)])).unwrap(),
+        &|| b.quota_of_all(Quota::DatabaseBytes).unwrap().get(&ns) == Some(&7),
+        (false, false),
+    );
+    assert!(limits.has_changed().unwrap());
+}
+
+#[test]
+fn what_an_older_version_wrote_is_read_and_bounds_nothing() {
+    let Some(cluster) = Cluster::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let older = Layout { steps: &schema::SHARED.steps[..4], ..schema::SHARED };
+    let old = Database::open_shared(dir.path(), COPY, older, cluster.shared()).unwrap();
+    old.change(|t| t.execute_batch(OLD_ROWS)).unwrap();
+    drop(old);
+    // A node that has read the older entries, and one that has read none of them.
+    let known = Registry::open_shared(dir.path(), cluster.shared()).unwrap();
+    let (_dir, new) = cluster.node();
+    for registry in [&known, &new] {
+        let read = registry.function(&namespace("a"), &function("f"), None).unwrap().unwrap();
+        assert_eq!((read.concurrency, read.keep_versions, read.is_public), (0, 0, true));
+        assert_eq!(registry.all_rates().unwrap(), HashMap::new());
+    }
+    let mut bounded = new_version("a", "f", "y");
+    (bounded.settings.concurrency, bounded.settings.keep_versions) = (3, 1);
+    known.deploy(bounded).unwrap();
+    eventually("the other node has both", || {
+        let read = new.function(&namespace("a"), &function("f"), None).unwrap().unwrap();
+        (read.version, read.concurrency, read.keep_versions) == (2, 3, 1)
+    });
+    assert_eq!(new.function(&namespace("a"), &function("f"), Some(1)).unwrap().map(|f| f.version), None);
 }

@@ -5,7 +5,7 @@
 //! given up, while all others work.
 
 use super::layout;
-use super::wire::{self, Answer, Outcome, REQUEST_MAX_BYTES, Request};
+use super::wire::{self, Access, Answer, Outcome, REQUEST_MAX_BYTES, Request};
 use crate::limits::{DB_HEAP_MAX_BYTES, DB_PROCESS_LIMITS, DB_READERS_MAX};
 use orama_runtime::child::{self, Held, Kind, frame};
 use orama_runtime::services::{BatchOutcome, Statement, StatementResult};
@@ -76,7 +76,7 @@ struct Running {
 /// A call that was read.
 struct Taken {
     id: u64,
-    writes: bool,
+    access: Access,
     statements: Vec<Statement>,
     watch: Arc<Watch>,
 }
@@ -140,8 +140,8 @@ impl Process {
     }
 
     fn work(&self) {
-        while let Some(Taken { id, writes, statements, watch }) = self.take() {
-            let outcome = self.tenant.run(writes, &statements, &watch);
+        while let Some(Taken { id, access, statements, watch }) = self.take() {
+            let outcome = self.tenant.run(access, &statements, &watch);
             // Its memory is another call's now.
             drop(statements);
             if self.answer(id, &outcome, watch.take_note()).is_err() {
@@ -187,7 +187,7 @@ impl Process {
                 let watch = Arc::new(Watch::new(deadline));
                 self.running.lock().calls.insert(call.id, Arc::clone(&watch));
                 let statements = call.statements();
-                Ok(Some(Taken { id: call.id, writes: call.writes, statements, watch }))
+                Ok(Some(Taken { id: call.id, access: call.access, statements, watch }))
             }
         }
     }

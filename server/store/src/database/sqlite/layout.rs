@@ -33,6 +33,24 @@ pub fn file_of(dir: &Path, namespace: &Namespace) -> io::Result<PathBuf> {
     Ok(old)
 }
 
+/// Bytes of a namespace's database and its log, in either layout; 0 where there is none.
+pub(super) fn used_bytes(dir: &Path, namespace: &Namespace) -> io::Result<u64> {
+    let (old, new) = (dir.join(namespace.as_str()), dir.join(namespace.as_str()).join(FILE));
+    let mut bytes = 0;
+    for file in [old.with_extension("db"), new] {
+        for suffix in ["", "-wal"] {
+            let mut name = file.clone().into_os_string();
+            name.push(suffix);
+            bytes += match fs::metadata(name) {
+                Ok(found) => found.len(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                Err(error) => return Err(error),
+            };
+        }
+    }
+    Ok(bytes)
+}
+
 /// Creates a namespace's folder if it is missing.
 pub(super) fn prepare(dir: &Path, namespace: &Namespace) -> io::Result<PathBuf> {
     let folder = dir.join(namespace.as_str());

@@ -4,7 +4,7 @@
 //! does not accept at once, and reads the answers. It ends the process if a call exceeds its deadline by too much, if the process
 //! is idle for too long, or if it violates the protocol. Calls in progress then fail, and the next call starts another process.
 
-use super::wire::{self, Call, Request};
+use super::wire::{self, Access, Call, Request};
 use crate::limits::DB_KILL_AFTER;
 use orama_runtime::child::{Program, frame};
 use orama_runtime::names::Namespace;
@@ -147,14 +147,14 @@ impl Process {
     /// Sends a call. Returns its number and a receiver of its outcome, or the turns if the process accepts no more calls.
     pub(super) fn call(
         &self,
-        writes: bool,
+        access: Access,
         statements: &[Statement],
         deadline: Instant,
         turns: Turns,
     ) -> Result<(u64, oneshot::Receiver<BatchOutcome>), (Turns, Option<io::Error>)> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let frame = match Call::frame(id, writes, deadline.saturating_duration_since(now), statements) {
+        let frame = match Call::frame(id, access, deadline.saturating_duration_since(now), statements) {
             Ok(frame) => frame,
             Err(error) => return Err((turns, Some(error))),
         };
@@ -165,6 +165,7 @@ impl Process {
         let (done, outcome) = oneshot::channel();
         // If it has passed, the process answers so; it also serves other calls.
         let kill_at = deadline.max(now) + DB_KILL_AFTER;
+        let writes = access.writes();
         state.calls.insert(id, Pending { kill_at, statements: statements.len(), writes, done, turns });
         state.used_at = now;
         self.send(&mut state, &frame);

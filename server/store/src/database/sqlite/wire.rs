@@ -32,11 +32,26 @@ pub(super) enum Request<'a> {
     Cancel(u64),
 }
 
+/// What a call may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Access {
+    /// Read.
+    Read,
+    /// Write, as long as the database stays within so many bytes.
+    Write { max_bytes: u64 },
+}
+
+impl Access {
+    pub(super) const fn writes(self) -> bool {
+        matches!(self, Self::Write { .. })
+    }
+}
+
 /// A batch.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Call<'a> {
     pub(super) id: u64,
-    pub(super) writes: bool,
+    pub(super) access: Access,
     /// Time until its deadline.
     pub(super) left: Duration,
     #[serde(borrow)]
@@ -64,7 +79,7 @@ impl Call<'_> {
     /// The frame of a batch.
     pub(super) fn frame(
         id: u64,
-        writes: bool,
+        access: Access,
         left: Duration,
         statements: &[Statement],
     ) -> io::Result<Vec<u8>> {
@@ -73,7 +88,7 @@ impl Call<'_> {
             sql: &statement.sql,
             args: statement.args.iter().map(Arg::of).collect(),
         });
-        request(&Request::Call(Call { id, writes, left, statements: statements.collect() }))
+        request(&Request::Call(Call { id, access, left, statements: statements.collect() }))
     }
 
     /// Converts the statements back.
@@ -273,9 +288,10 @@ mod tests {
         ];
         let statement = |kind| Statement { kind, sql: "SELECT ?".into(), args: args.clone() };
         let statements = vec![statement(StatementKind::Exec), statement(StatementKind::Query)];
-        let frame = Call::frame(7, true, Duration::from_millis(1500), &statements).unwrap();
+        let access = Access::Write { max_bytes: 1 << 33 };
+        let frame = Call::frame(7, access, Duration::from_millis(1500), &statements).unwrap();
         let Request::Call(call) = read_request(&frame[frame::HEADER_BYTES..]).unwrap() else { panic!() };
-        assert_eq!((call.id, call.writes, call.left), (7, true, Duration::from_millis(1500)));
+        assert_eq!((call.id, call.access, call.left), (7, access, Duration::from_millis(1500)));
         assert_eq!(call.statements(), statements);
     }
 

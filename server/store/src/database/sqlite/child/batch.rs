@@ -4,7 +4,7 @@ use super::guard::Guard;
 use super::rows::{self, RowsError};
 use super::watch::{self, Watch};
 use crate::database::sqlite::deadline_exceeded;
-use crate::limits::{DB_HEAP_MAX_BYTES, DB_MAX_BYTES, DB_VALUE_MAX_BYTES};
+use crate::limits::{DB_HEAP_MAX_BYTES, DB_VALUE_MAX_BYTES};
 use orama_runtime::limits::DB_RESULT_MAX_BYTES;
 use orama_runtime::services::{
     BatchFailure, BatchOutcome, ErrorCode, ServiceError, SqlValue, Statement, StatementKind, StatementResult,
@@ -25,6 +25,8 @@ pub(super) struct Batch<'a> {
     pub(super) connection: &'a Connection,
     pub(super) guard: &'a Guard,
     pub(super) watch: &'a Arc<Watch>,
+    /// What the database may have.
+    pub(super) max_bytes: u64,
 }
 
 /// The index of a failed statement, if it is known, and the error.
@@ -214,8 +216,8 @@ impl Batch<'_> {
             Sqlite::DiskFull => ServiceError::new(
                 ErrorCode::PayloadTooLarge,
                 format!(
-                    "the database is full: a namespace has {} MiB, and the disk must have room",
-                    DB_MAX_BYTES >> 20
+                    "the database is full: the namespace may have {} bytes (quota `database_bytes`), and the disk must have room",
+                    self.max_bytes
                 ),
             ),
             Sqlite::OutOfMemory => {

@@ -4,6 +4,7 @@ use super::batch::Batch;
 use super::guard::Guard;
 use super::watch::Watch;
 use crate::database::sqlite::refused;
+use crate::database::sqlite::wire::Access;
 use crate::files;
 use crate::limits::{DB_MAX_BYTES, DB_WAL_MAX_BYTES};
 use orama_runtime::services::{BatchOutcome, ErrorCode, ServiceError, Statement};
@@ -16,8 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Size of a SQLite page. The limit of the file is set in pages.
-const PAGE_BYTES: i64 = 4096;
+/// Size of a SQLite page, in bytes. The limit of the file is set in pages.
+const PAGE_BYTES: u64 = 4096;
+
+/// The largest database, whatever its namespace may have.
+const DB_MAX_PAGES: u64 = DB_MAX_BYTES as u64 / PAGE_BYTES;
 
 /// Size to which the write-ahead log is truncated after a checkpoint, in bytes.
 const WAL_KEPT_BYTES: i64 = 16 << 20;
@@ -26,6 +30,8 @@ const WAL_KEPT_BYTES: i64 = 16 << 20;
 struct Open {
     connection: Connection,
     guard: Arc<Guard>,
+    /// To how many pages it may let the database grow.
+    max_pages: u64,
 }
 
 /// Idle connections.
@@ -49,14 +55,19 @@ impl Tenant {
     }
 
     /// Runs a batch. Blocks.
-    pub(super) fn run(&self, writes: bool, statements: &[Statement], watch: &Arc<Watch>) -> BatchOutcome {
-        let taken = watch.check().and_then(|()| if writes { self.writer(watch) } else { self.reader(watch) });
+    pub(super) fn run(&self, access: Access, statements: &[Statement], watch: &Arc<Watch>) -> BatchOutcome {
+        let taken = watch.check().and_then(|()| match access {
+            Access::Write { max_bytes } => self.writer(max_bytes, watch),
+            Access::Read => self.reader(watch),
+        });
         let open = match taken {
             Ok(open) => open,
             Err(error) => return refused(error),
         };
-        let outcome = Batch { connection: &open.connection, guard: &open.guard, watch }.run(statements);
-        self.give_back(open, writes);
+        let max_bytes = open.max_pages * PAGE_BYTES;
+        let batch = Batch { connection: &open.connection, guard: &open.guard, watch, max_bytes };
+        let outcome = batch.run(statements);
+        self.give_back(open, access.writes());
         if watch.was_out_of_memory() {
             // Closing frees the prepared statements and pages of idle connections.
             self.close();
@@ -75,21 +86,14 @@ impl Tenant {
         drop(writer);
     }
 
-    /// Sets the idle writer another limit, in pages.
-    #[cfg(test)]
-    pub(super) fn bound_pages_for_test(&self, pages: i64) {
-        let idle = self.idle.lock();
-        let writer = idle.writer.as_ref().unwrap();
-        writer.guard.as_host(&writer.connection, &format!("PRAGMA max_page_count = {pages}")).unwrap();
-    }
-
-    fn writer(&self, watch: &Watch) -> Result<Open, ServiceError> {
+    fn writer(&self, max_bytes: u64, watch: &Watch) -> Result<Open, ServiceError> {
         let idle = {
             let mut idle = self.idle.lock();
             self.make(&mut idle, watch)?;
             idle.writer.take()
         };
-        let writer = idle.map_or_else(|| self.open_writer().map_err(|e| self.failed(&e, watch)), Ok)?;
+        let mut writer = idle.map_or_else(|| self.open_writer().map_err(|e| self.failed(&e, watch)), Ok)?;
+        bound_size(&mut writer, max_bytes).map_err(|error| self.failed(&error, watch))?;
         self.bound_log(&writer)?;
         Ok(writer)
     }
@@ -132,7 +136,7 @@ impl Tenant {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-            connection.pragma_update(None, "max_page_count", DB_MAX_BYTES as i64 / PAGE_BYTES)
+            connection.pragma_update(None, "max_page_count", DB_MAX_PAGES as i64)
         })
     }
 
@@ -149,7 +153,7 @@ impl Tenant {
         let connection = Connection::open_with_flags(&self.path, flags)?;
         prepare(&connection)?;
         let guard = Guard::install(&connection)?;
-        Ok(Open { connection, guard })
+        Ok(Open { connection, guard, max_pages: DB_MAX_PAGES })
     }
 
     /// Long queries prevent checkpoints of the write-ahead log. Above a bound, writes are refused.
@@ -177,6 +181,16 @@ impl Tenant {
         watch.note(format!("{} could not be opened: {error}", self.path.display()));
         ServiceError::new(ErrorCode::Internal, "the database could not be opened")
     }
+}
+
+/// Lets a database grow to what its namespace may have now. One that is larger already stays as it is.
+fn bound_size(writer: &mut Open, max_bytes: u64) -> rusqlite::Result<()> {
+    let pages = (max_bytes / PAGE_BYTES).clamp(1, DB_MAX_PAGES);
+    if pages != writer.max_pages {
+        writer.guard.as_host(&writer.connection, &format!("PRAGMA max_page_count = {pages}"))?;
+        writer.max_pages = pages;
+    }
+    Ok(())
 }
 
 /// Creates an empty file that only its owner can read; SQLite gives its log the same mode. Syncs the folder.

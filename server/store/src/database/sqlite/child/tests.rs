@@ -1,6 +1,6 @@
 use super::*;
 use crate::conformance::database::{exec, query};
-use crate::limits::DB_VALUE_MAX_BYTES;
+use crate::limits::{DB_MAX_BYTES, DB_VALUE_MAX_BYTES};
 use orama_runtime::services::{ErrorCode, SqlValue};
 
 struct Stand {
@@ -16,8 +16,14 @@ impl Stand {
     }
 
     fn run(&self, statement: Statement) -> BatchOutcome {
+        self.run_within(statement, DB_MAX_BYTES as u64)
+    }
+
+    /// Runs one in a database that may have so many bytes.
+    fn run_within(&self, statement: Statement, max_bytes: u64) -> BatchOutcome {
         let writes = statement.kind == orama_runtime::services::StatementKind::Exec;
-        self.tenant.run(writes, &[statement], &Arc::new(watch()))
+        let access = if writes { Access::Write { max_bytes } } else { Access::Read };
+        self.tenant.run(access, &[statement], &Arc::new(watch()))
     }
 }
 
@@ -45,7 +51,7 @@ fn a_call_that_writes_too_much_is_ended() {
     // Sorting what has no end fills a temporary file.
     let sort = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
                 SELECT i, randomblob(10000) AS b FROM n ORDER BY b";
-    let outcome = stand.tenant.run(false, &[query(sort, vec![])], &Arc::new(watch));
+    let outcome = stand.tenant.run(Access::Read, &[query(sort, vec![])], &Arc::new(watch));
     let (code, message) = refusal(&outcome);
     assert_eq!(code, ErrorCode::PayloadTooLarge, "{outcome:?}");
     assert!(message.contains("wrote more than 16 MiB"), "{outcome:?}");
@@ -56,14 +62,17 @@ fn a_call_that_writes_too_much_is_ended() {
 fn a_full_database_is_told_and_can_be_emptied() {
     let stand = Stand::new();
     assert!(stand.run(exec("CREATE TABLE t (x)", vec![])).committed);
-    // The writer is kept, and with it a lower bound than the usual one.
-    stand.tenant.bound_pages_for_test(2000);
     let blob = || exec("INSERT INTO t VALUES (?)", vec![SqlValue::Blob(vec![0; DB_VALUE_MAX_BYTES - 100])]);
-    assert!(stand.run(blob()).committed);
-    let outcome = stand.run(blob());
+    assert!(stand.run_within(blob(), 6 << 20).committed);
+    let outcome = stand.run_within(blob(), 6 << 20);
     let (code, message) = refusal(&outcome);
     assert_eq!(code, ErrorCode::PayloadTooLarge);
-    assert!(message.contains("is full") && message.contains("1024 MiB"), "{outcome:?}");
+    assert!(message.contains("`database_bytes`") && message.contains("6291456 bytes"), "{outcome:?}");
+    assert!(stand.run_within(blob(), 10 << 20).committed, "more is allowed now");
+    let small = || exec("INSERT INTO t VALUES (1)", vec![]);
+    assert!(stand.run_within(small(), 1 << 20).committed, "what fits into its pages needs no other");
+    let outcome = stand.run_within(blob(), 1 << 20);
+    assert_eq!(refusal(&outcome).0, ErrorCode::PayloadTooLarge, "it is larger than allowed, and stays");
     assert_eq!(stand.run(query("SELECT 1", vec![])).failure, None);
     assert!(stand.run(exec("DELETE FROM t", vec![])).committed);
     stand.tenant.close();
@@ -75,7 +84,7 @@ fn the_operator_is_told_what_the_tenant_is_not() {
     let stand = Stand::new();
     std::fs::write(stand.folder.path().join(layout::FILE), [b'x'; 5000]).unwrap();
     let watch = Arc::new(watch());
-    let outcome = stand.tenant.run(false, &[query("SELECT 1", vec![])], &watch);
+    let outcome = stand.tenant.run(Access::Read, &[query("SELECT 1", vec![])], &watch);
     assert_eq!(refusal(&outcome).0, ErrorCode::Internal);
     assert!(!refusal(&outcome).1.contains('/'), "{outcome:?}");
     let note = watch.take_note().unwrap();

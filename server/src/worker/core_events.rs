@@ -1,0 +1,52 @@
+//! Events as one core's guests publish them: within the rate of their namespace.
+
+use crate::shares::{Meter, RateKind, Shares};
+use hashlink::LruCache;
+use orama_platform::events::NodeEvents;
+use orama_runtime::names::Namespace;
+use orama_runtime::services::{Answer, Event, Events, Published, ServiceError};
+use parking_lot::Mutex;
+use std::future::ready;
+use std::sync::Arc;
+
+/// Namespaces of which a core keeps its own counts, some 300 bytes each.
+const METERS_MAX: usize = 4_096;
+
+/// The events of a node as one core's guests reach them.
+pub(crate) struct CoreEvents {
+    events: Arc<NodeEvents>,
+    shares: Arc<Shares>,
+    /// Only this core locks it, so that it is free whenever it is asked for.
+    meters: Mutex<LruCache<Namespace, Meter>>,
+}
+
+impl CoreEvents {
+    pub(crate) fn new(events: Arc<NodeEvents>, shares: Arc<Shares>) -> Self {
+        Self { events, shares, meters: Mutex::new(LruCache::new(METERS_MAX)) }
+    }
+
+    /// Takes a token of the namespace for one message.
+    fn admit(&self, namespace: &Namespace) -> Result<(), ServiceError> {
+        let mut meters = self.meters.lock();
+        let meter = match meters.get_mut(namespace) {
+            Some(meter) => meter,
+            None => {
+                let party = self.shares.namespace(namespace);
+                let meter = Meter::new(&self.shares, party, Some(namespace.clone()));
+                meters.entry(namespace.clone()).or_insert(meter)
+            }
+        };
+        meter
+            .take(&self.shares, RateKind::Publishes)
+            .map_err(|limited| ServiceError::unavailable(limited.to_string()))
+    }
+}
+
+impl Events for CoreEvents {
+    fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>> {
+        if let Err(limited) = self.admit(namespace) {
+            return Box::pin(ready(Err(limited)));
+        }
+        self.events.publish(namespace, event)
+    }
+}
