@@ -215,8 +215,8 @@ impl Registry {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Adds the next version of a function, and drops the oldest ones where its settings keep only some. Numbers start at 1 and are
-    /// never reused, even after a deletion.
+    /// Adds the next version of a function, and drops the oldest ones where its settings keep only some. Numbers start at 1
+    /// and are never reused, even after a deletion.
     ///
     /// # Errors
     /// [`RegistryError::NoNamespace`], [`RegistryError::NoVersionsLeft`], [`RegistryError::QuotaExceeded`], or a failure to

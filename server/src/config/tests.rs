@@ -38,11 +38,10 @@ fn nothing_said_gives_the_documented_defaults() {
 fn every_key_of_the_file_is_taken() {
     let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
                 instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\nparked_memory_mb = 44\n\
-                code_cache_mb = 98\ncompile_memory_mb = 512\ncompile_seconds = 99\ndisk_reserve_mb = 97\nsend_timeout_seconds = 7\nguest_memory_mb = 101\nbody_memory_mb = 201\n\
-                answer_memory_mb = 102\nconnections = 103\nwebsockets = 104\n\
-                namespace_share_percent = 60\ntrusted_proxies = [\"10.0.0.1\"]\n\
-                drain_grace_seconds = 1\nheader_timeout_seconds = 2\nbody_timeout_seconds = 3\n\
-                idle_timeout_seconds = 4\ncache.memory_mb = 77\ncache.near_seconds = 6\n\
+                code_cache_mb = 98\ncompile_memory_mb = 512\ncompile_seconds = 99\ndisk_reserve_mb = 97\nsend_timeout_seconds = 7\n\
+                guest_memory_mb = 101\nbody_memory_mb = 201\nanswer_memory_mb = 102\nconnections = 103\nwebsockets = 104\n\
+                namespace_share_percent = 60\ntrusted_proxies = [\"10.0.0.1\"]\ndrain_grace_seconds = 1\n\
+                header_timeout_seconds = 2\nbody_timeout_seconds = 3\nidle_timeout_seconds = 4\ncache.memory_mb = 77\ncache.near_seconds = 6\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\negress.deny = [\"10.1.0.0/16\"]\nsecrets.key_file = \"/key\"\n\
                 cluster = \"blue\"\n\
                 [auth]\njwt = \"/jwks.json\"\n\

@@ -13,7 +13,7 @@ use tracing::Instrument;
 /// Gives request, log and answer the same id.
 pub(super) async fn finish(mut request: Request, next: Next) -> Response {
     let given = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let id = given.unwrap_or_else(|| new_id());
+    let id = given.unwrap_or_else(new_id);
     let header = HeaderValue::try_from(&id).ok();
     if let Some(header) = &header {
         request.headers_mut().insert(REQUEST_ID, header.clone());
