@@ -169,13 +169,19 @@ impl MemoryLimiter {
         }
         taken
     }
+
+    /// Gives all bytes back, when there is no instance any more.
+    pub(crate) fn give_back(&mut self) {
+        let bytes = std::mem::take(&mut self.taken_bytes);
+        if bytes > 0 {
+            self.budget.give_back(&self.function.namespace, bytes);
+        }
+    }
 }
 
 impl Drop for MemoryLimiter {
     fn drop(&mut self) {
-        if self.taken_bytes > 0 {
-            self.budget.give_back(&self.function.namespace, self.taken_bytes);
-        }
+        self.give_back();
     }
 }
 

@@ -108,6 +108,8 @@ async fn instantiate(module: &LoadedModule, store: &mut GuestStore) -> wasmtime:
                     && reclaim::is_busy()
                     && Instant::now() < store.data().deadline =>
             {
+                // The next attempt takes it again.
+                store.data_mut().limiter.give_back();
                 store.data().host.scheduler.sleep(RECLAIM_WAIT).await;
             }
             created => return created,

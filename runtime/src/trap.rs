@@ -69,7 +69,10 @@ pub(crate) fn is_resource_error(error: &io::Error) -> bool {
 fn frames(error: &Error) -> String {
     let mut text = String::new();
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return text };
-    for (index, frame) in backtrace.frames().iter().take(FRAMES_SHOWN).enumerate() {
+    // Where a module has names, only the functions that `checkpoints` added have none.
+    let has_names = backtrace.frames().iter().any(|frame| frame.func_name().is_some());
+    let frames = backtrace.frames().iter().skip_while(|frame| has_names && frame.func_name().is_none());
+    for (index, frame) in frames.take(FRAMES_SHOWN).enumerate() {
         text.push_str(if index == 0 { " in " } else { ", called by " });
         // Writing to a string cannot fail.
         let _ = match frame.func_name() {

@@ -19,9 +19,11 @@ fn the_answer_is_the_contracts() {
     assert_eq!(keys(&answer), ["compiled", "function", "message"]);
     let function = &answer["function"];
     let expected = [
+        "concurrency",
         "created_at",
         "id",
         "is_public",
+        "keep_versions",
         "memory_limit_mb",
         "name",
         "namespace",
@@ -43,6 +45,8 @@ fn the_answer_is_the_contracts() {
         ("timeout_seconds", json!(30)),
         ("is_public", json!(false)),
         ("retry_count", json!(0)),
+        ("concurrency", json!(0)),
+        ("keep_versions", json!(0)),
         ("retry_delay_seconds", json!(5)),
         ("start", json!("auto")),
         ("status", json!("active")),

@@ -276,7 +276,7 @@ fn sdk(compiler: &str) {
     let id = answer["request_id"].as_str().unwrap();
     let expected = json!({
         "context": [id, "", "", "", "my value", "", "a secret", ""],
-        "cache": ["value", true, false, true, false, 1, -4],
+        "cache": ["value", true, false, true, true, 1, -4],
         "storage": [11, true, false],
         "fetch": [200, "in", "{}", true],
         "published": true,

@@ -173,7 +173,7 @@ fn a_token_that_is_not_good_is_refused_and_never_repeated() {
         (with("namespace", "../default".into()), "\"namespace\""),
         (with("filler", "x".repeat(8 << 10).into()), "8192 bytes"),
         ("a.b.c".to_owned(), "well-formed"),
-        ("a.b".to_owned(), "not known"),
+        ("a.b".to_owned(), "unknown"),
     ];
     for (token, reason) in &bad {
         for (method, path) in [("POST", "/v1/functions/echo/invoke"), ("GET", "/v1/functions")] {
