@@ -78,8 +78,10 @@ fn a_module_is_compiled_once_and_mapped_from_then_on() {
 fn a_damaged_artifact_is_removed_and_made_anew() {
     let (dir, compiler) = fresh();
     // Its memory cannot grow, so no measurement decides how large it starts.
-    let wasm =
-        wat::parse_str("(module (memory (export \"memory\") 1 1) (func (export \"_start\")))").unwrap();
+    let text = include_str!("../../../tests/guests/wat/echo.wat");
+    let memory = "(memory (export \"memory\") 2";
+    assert!(text.contains(memory));
+    let wasm = wat::parse_str(text.replace(memory, &format!("{memory} 2"))).unwrap();
     let hash = WasmHash::of(&wasm);
     drop(compiler.compile(&wasm).unwrap());
     let file = only_file(&dir);
