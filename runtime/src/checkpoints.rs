@@ -33,18 +33,14 @@ const BULK_PREFIX: u8 = 0xFC;
 pub(crate) fn insert(wasm: &[u8]) -> Result<Cow<'_, [u8]>, BinaryReaderError> {
     let outline = Outline::read(wasm)?;
     let mut helpers = Helpers::after(outline.functions);
-    let mut is_changed = false;
-    let mut code = CodeSection::new();
-    for body in &outline.bodies {
-        if let Some(changed) = rewrite(wasm, body, &outline.tables, &mut helpers)? {
-            is_changed = true;
-            code.raw(&changed);
-        } else {
-            code.raw(&wasm[body.range()]);
-        }
-    }
-    if !is_changed {
+    let rewritten = outline.bodies.iter().map(|body| rewrite(wasm, body, &outline.tables, &mut helpers));
+    let rewritten = rewritten.collect::<Result<Vec<_>, _>>()?;
+    if helpers.list.is_empty() {
         return Ok(Cow::Borrowed(wasm));
+    }
+    let mut code = CodeSection::new();
+    for (body, rewritten) in outline.bodies.iter().zip(&rewritten) {
+        code.raw(rewritten.as_deref().unwrap_or(&wasm[body.range()]));
     }
     for helper in &helpers.list {
         code.function(&helper.function(&outline.segments));
@@ -139,11 +135,11 @@ impl<'a> Outline<'a> {
     }
 }
 
-/// One section's content with another's entries behind its own.
+/// A section's content with the entries of another section appended.
 fn joined(own: &[u8], added: &impl Encode) -> Vec<u8> {
     let mut encoded = Vec::new();
     added.encode(&mut encoded);
-    // Before the content stands its length.
+    // The section's length precedes its content.
     let (_, added) = split_number(&encoded);
     let ((count, own), (more, added)) = (split_number(own), split_number(added));
     let mut data = Vec::with_capacity(own.len() + added.len() + 5);
@@ -196,7 +192,7 @@ fn rewrite(
         return Ok(None);
     }
     let mut changed = Vec::new();
-    // Up to here the body is copied, and here the last checkpoint was.
+    // The end of what is copied, and the place of the last checkpoint.
     let (mut copied, mut checked) = (range.start, range.start);
     let mut operators = body.get_operators_reader()?;
     while !operators.eof() {

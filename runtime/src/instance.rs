@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::function::{FunctionVersion, WasmHash};
 use crate::guest::GuestState;
 use crate::invocation::{Invocation, Outcome};
-use crate::limits::RECLAIM_WAIT;
+use crate::limits::{RECLAIM_ATTEMPTS, RECLAIM_WAIT};
 use crate::module::LoadedModule;
 use crate::names::{FunctionName, Namespace};
 use crate::reclaim::{self, GuestStore};
@@ -99,16 +99,19 @@ pub(crate) async fn start(module: &LoadedModule, store: &mut GuestStore) -> wasm
     start.call_async(&mut **store, ()).await
 }
 
-/// Creates the instance. Waits for a slot where one is about to be given back.
+/// Creates the instance. If all slots are taken while large guests are being dropped, it waits for one of theirs.
 async fn instantiate(module: &LoadedModule, store: &mut GuestStore) -> wasmtime::Result<Instance> {
+    let mut attempts = 1;
     loop {
         match module.pre.instantiate_async(&mut **store).await {
             Err(error)
                 if error.is::<PoolConcurrencyLimitError>()
                     && reclaim::is_busy()
+                    && attempts < RECLAIM_ATTEMPTS
                     && Instant::now() < store.data().deadline =>
             {
-                // The next attempt takes it again.
+                attempts += 1;
+                // Each attempt takes the memory of the instance from the budget.
                 store.data_mut().limiter.give_back();
                 store.data().host.scheduler.sleep(RECLAIM_WAIT).await;
             }

@@ -147,15 +147,19 @@ pub const COMPILE_CODE_SMALLEST_BYTES: usize = 4 << 20;
 /// 64 KiB of them take 45 us.
 pub const BULK_CHUNK_BYTES: i32 = 64 << 10;
 
-/// Linear memory of a guest, in bytes, from which on another thread than its core's drops it. Less takes 6 ms at most where
-/// all of it was touched. Programs of Go up to 1.23 have 26 MB and touch 2 of them.
+/// Linear memory, in bytes, from which on the reclaim thread drops a guest instead of its core. Dropping a smaller guest takes
+/// 6 ms at most. Programs of Go up to 1.23 have 26 MB and touch 2 of them, so they stay on their core.
 pub const RECLAIM_FROM_BYTES: usize = 32 << 20;
 
-/// Guests that wait to be dropped. Further ones are dropped on their core.
+/// Guests that may wait for the reclaim thread. When the queue is full, a core drops its guest itself.
 pub const RECLAIM_QUEUE: usize = 16;
 
-/// Time between two looks for the slot of a guest that is being dropped.
+/// Pause between two attempts to take a slot while the reclaim thread drops guests.
 pub const RECLAIM_WAIT: Duration = Duration::from_millis(1);
+
+/// Attempts to take such a slot, about a second. A full queue of the largest guests takes 0.8 s, and wasmtime counts each attempt
+/// among the 10,000 instances that a store may have.
+pub const RECLAIM_ATTEMPTS: u32 = 1000;
 
 /// Bytes of a function's wasm between two checkpoints where it has no loop. They hold 3,000 calls of host functions, which take
 /// about 1 ms.

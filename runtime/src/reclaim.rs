@@ -1,4 +1,4 @@
-//! Gives the memory of large guests back, on a thread of its own.
+//! The reclaim thread: it drops large guests, so that their cores need not.
 //!
 //! A guest that has touched 250 MB takes 12 to 45 ms to drop, and whoever else runs on its core would wait.
 
