@@ -122,12 +122,10 @@ fn run_namespace(command: NamespaceCommand, json: bool) -> Result<()> {
         N::Create { name, node } => namespace::create(&connect_to(node)?, &name, json),
         N::List { limit, node } => namespace::list(&connect_to(node)?, limit, json),
         N::Usage { name, node } => namespace::usage(&connect_to(node)?, name.as_ref(), json),
-        N::Quotas { name, change, node } => {
-            limits::run(&connect_to(node)?, name.as_ref(), limits::QUOTAS, &change, json)
+        N::Quotas(of) => {
+            limits::run(&connect_to(of.node)?, of.name.as_ref(), limits::QUOTAS, &of.change, json)
         }
-        N::Rates { name, change, node } => {
-            limits::run(&connect_to(node)?, name.as_ref(), limits::RATES, &change, json)
-        }
+        N::Rates(of) => limits::run(&connect_to(of.node)?, of.name.as_ref(), limits::RATES, &of.change, json),
         N::Delete { name, force, node } => namespace::delete(&connect_to(node)?, &name, force, json),
     }
 }

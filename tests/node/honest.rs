@@ -74,6 +74,12 @@ pub fn tenant(node: &Node, namespace: &str, role: &str) -> String {
     key(node, namespace, role)
 }
 
+/// Creates a namespace, with a deploy key and an admin key.
+pub fn tenant_with_keys(node: &Node, namespace: &str) -> [String; 2] {
+    let deploy = tenant(node, namespace, "deploy");
+    [deploy, key(node, namespace, "admin")]
+}
+
 /// A new key of a namespace.
 pub fn key(node: &Node, namespace: &str, role: &str) -> String {
     let body = json!({ "namespace": namespace, "role": role }).to_string();

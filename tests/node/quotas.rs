@@ -1,29 +1,18 @@
 //! Quotas of namespaces, the reserve of the disk, and lists in pages.
 
 use crate::harness::{Node, Options, orama, output};
+use crate::honest::{deploy_as, tenant_with_keys};
 use orama_test_support::guests;
 use serde_json::{Value, json};
 
-/// A namespace of its own with a deploy key and an admin's.
-fn tenant(node: &Node, name: &str) -> [String; 2] {
-    node.request("POST", "/v1/namespaces").body(json!({ "name": name }).to_string()).send().expect(201);
-    ["deploy", "admin"].map(|role| {
-        let body = json!({ "namespace": name, "role": role }).to_string();
-        let made = node.request("POST", "/v1/keys").body(body).send().expect(201).json();
-        made["api_key"].as_str().unwrap().to_owned()
-    })
-}
-
 fn deploy(node: &Node, key: &str, name: &str, guest: &str) -> crate::http::Answer {
-    let wasm = guests::wat(guest);
-    let parts: [(&str, &[u8]); 2] = [("name", name.as_bytes()), ("wasm", &wasm)];
-    node.request_as(key, "POST", "/v1/functions").form(&parts).send()
+    deploy_as(node, key, name, &guests::wat(guest), &[])
 }
 
 #[test]
 fn a_quota_is_told_refuses_and_can_be_changed() {
     let node = Node::start(Options { databases: &["default", "q"], ..Options::default() });
-    let [key, admin] = tenant(&node, "q");
+    let [key, admin] = tenant_with_keys(&node, "q");
     let quotas = |body: Value| {
         let answer = node.request("PUT", "/v1/namespaces/q/quotas").body(body.to_string()).send();
         answer.expect(200).json()
@@ -63,7 +52,7 @@ fn a_quota_is_told_refuses_and_can_be_changed() {
 #[test]
 fn what_is_nearly_used_up_is_told_by_the_deploy_and_the_usage() {
     let node = Node::start(Options { databases: &["default", "n"], ..Options::default() });
-    let [key, admin] = tenant(&node, "n");
+    let [key, admin] = tenant_with_keys(&node, "n");
     let body = json!({ "versions": 5, "module_bytes": 1 << 20 }).to_string();
     node.request("PUT", "/v1/namespaces/n/quotas").body(body).send().expect(200);
     for _ in 0..3 {
@@ -108,7 +97,7 @@ const INSERTS: &str = r#"(module
 #[test]
 fn a_database_stays_within_its_quota_which_is_told_and_can_be_changed() {
     let node = Node::start(Options { databases: &["default", "d"], ..Options::default() });
-    let [key, admin] = tenant(&node, "d");
+    let [key, admin] = tenant_with_keys(&node, "d");
     let parts: [(&str, &[u8]); 2] = [("name", b"fill"), ("wasm", &wat::parse_str(INSERTS).unwrap())];
     node.request_as(&key, "POST", "/v1/functions").form(&parts).send().expect(201);
     let usage = || node.request_as(&admin, "GET", "/v1/namespaces/d/usage").send().expect(200).json();
@@ -148,7 +137,7 @@ fn a_database_stays_within_its_quota_which_is_told_and_can_be_changed() {
 #[test]
 fn quotas_are_the_operators_and_usage_the_admins() {
     let node = Node::start(Options { databases: &["default", "r", "s"], ..Options::default() });
-    let ([deploy, admin], [_, other]) = (tenant(&node, "r"), tenant(&node, "s"));
+    let ([deploy, admin], [_, other]) = (tenant_with_keys(&node, "r"), tenant_with_keys(&node, "s"));
     for (key, method, path, status) in [
         (&deploy, "GET", "usage", 403),
         (&other, "GET", "usage", 403),

@@ -2,6 +2,7 @@
 //! functions, at once and on every core.
 
 use crate::harness::{Node, Options, eventually};
+use crate::honest::{deploy_as, tenant_with_keys};
 use crate::shell::Shell;
 use orama_test_support::guests;
 use serde_json::{Value, json};
@@ -22,24 +23,9 @@ const PUBLISHES: &str = r#"(module
     (i32.store (i32.const 4) (i32.const 4))
     (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 
-/// A namespace with a deploy key and an admin's.
-fn tenant(node: &Node, name: &str) -> [String; 2] {
-    node.request("POST", "/v1/namespaces").body(json!({ "name": name }).to_string()).send().expect(201);
-    ["deploy", "admin"].map(|role| {
-        let body = json!({ "namespace": name, "role": role }).to_string();
-        let made = node.request("POST", "/v1/keys").body(body).send().expect(201).json();
-        made["api_key"].as_str().unwrap().to_owned()
-    })
-}
-
 fn set(node: &Node, namespace: &str, rates: &Value) -> Value {
     let path = format!("/v1/namespaces/{namespace}/rates");
     node.request("PUT", &path).body(rates.to_string()).send().expect(200).json()
-}
-
-fn deploy(node: &Node, key: &str, name: &str, wasm: &[u8]) -> crate::http::Answer {
-    let parts: [(&str, &[u8]); 2] = [("name", name.as_bytes()), ("wasm", wasm)];
-    node.request_as(key, "POST", "/v1/functions").form(&parts).send()
 }
 
 /// How many of many requests, each on a connection of its own, were refused with this scope.
@@ -59,9 +45,9 @@ fn refused(node: &Node, key: &str, scope: &str) -> usize {
 #[test]
 fn what_is_set_for_a_namespace_holds_there_and_on_every_core_at_once() {
     let node = Node::start(Options { databases: &["default", "a", "b"], ..Options::default() });
-    let ([a, admin], [b, _]) = (tenant(&node, "a"), tenant(&node, "b"));
+    let ([a, admin], [b, _]) = (tenant_with_keys(&node, "a"), tenant_with_keys(&node, "b"));
     for key in [&a, &b] {
-        deploy(&node, key, "f", &guests::wat("echo")).expect(201);
+        deploy_as(&node, key, "f", &guests::wat("echo"), &[]).expect(201);
     }
     // Both cores have taken tokens under the node's own rates.
     assert_eq!((refused(&node, &a, "namespace"), refused(&node, &b, "namespace")), (0, 0));
@@ -79,8 +65,8 @@ fn what_is_set_for_a_namespace_holds_there_and_on_every_core_at_once() {
     assert_eq!(refused(&node, &a, "key"), 0);
 
     set(&node, "a", &json!({ "deploys_per_namespace": "1/h burst 1" }));
-    deploy(&node, &a, "f", &guests::wat("echo")).expect(201);
-    let message = deploy(&node, &a, "f", &guests::wat("echo")).refusal(429, "RATE_LIMITED");
+    deploy_as(&node, &a, "f", &guests::wat("echo"), &[]).expect(201);
+    let message = deploy_as(&node, &a, "f", &guests::wat("echo"), &[]).refusal(429, "RATE_LIMITED");
     assert!(message.contains("`deploys_per_namespace`"), "{message}");
     let seen = node.request_as(&admin, "GET", "/v1/namespaces/a/rates").send().expect(200).json();
     assert_eq!(seen["overrides"], json!({ "deploys_per_namespace": "1/h burst 1" }));
@@ -99,10 +85,10 @@ fn what_is_set_for_a_namespace_holds_there_and_on_every_core_at_once() {
 #[test]
 fn a_new_namespace_does_not_have_the_rates_of_an_earlier_one_of_its_name() {
     let node = Node::start(Options { databases: &["default", "a"], ..Options::default() });
-    tenant(&node, "a");
+    tenant_with_keys(&node, "a");
     set(&node, "a", &json!({ "requests_per_namespace": "1/h burst 1" }));
     node.request("DELETE", "/v1/namespaces/a").send().expect(200);
-    let [key, _] = tenant(&node, "a");
+    let [key, _] = tenant_with_keys(&node, "a");
     assert_eq!(node.get("/v1/namespaces/a/rates").expect(200).json()["overrides"], json!({}));
     eventually("the node has forgotten them", || {
         node.request_as(&key, "GET", "/v1/functions").send().status == 200
@@ -113,9 +99,9 @@ fn a_new_namespace_does_not_have_the_rates_of_an_earlier_one_of_its_name() {
 #[test]
 fn what_functions_publish_counts_and_beyond_the_rate_they_are_told() {
     let node = Node::start(Options { databases: &["default", "a"], ..Options::default() });
-    let [key, _] = tenant(&node, "a");
-    deploy(&node, &key, "f", &wat::parse_str(PUBLISHES).unwrap()).expect(201);
-    deploy(&node, &key, "reader", &guests::wat("log_input")).expect(201);
+    let [key, _] = tenant_with_keys(&node, "a");
+    deploy_as(&node, &key, "f", &wat::parse_str(PUBLISHES).unwrap(), &[]).expect(201);
+    deploy_as(&node, &key, "reader", &guests::wat("log_input"), &[]).expect(201);
     let body = json!({ "topic": "news" }).to_string();
     node.request_as(&key, "POST", "/v1/functions/reader/triggers").body(body).send().expect(201);
     set(&node, "a", &json!({ "publishes_per_namespace": "1/h burst 7" }));

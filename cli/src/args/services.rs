@@ -178,6 +178,18 @@ pub struct Change {
     pub unset: Vec<String>,
 }
 
+/// Limits of one kind of a namespace, to show or to change.
+#[derive(Args)]
+pub struct LimitsOf {
+    /// The namespace; that of the credential unless given
+    #[arg(value_parser = Namespace::new)]
+    pub name: Option<Namespace>,
+    #[command(flatten)]
+    pub change: Change,
+    #[command(flatten)]
+    pub node: NodeAccess,
+}
+
 fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as functions=20")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -227,15 +239,7 @@ Examples:
   orama namespace quotas team-a
   orama namespace quotas team-a --set functions=20 --set module_bytes=1048576
   orama namespace quotas team-a --unset functions")]
-    Quotas {
-        /// The namespace; that of the credential unless given
-        #[arg(value_parser = Namespace::new)]
-        name: Option<Namespace>,
-        #[command(flatten)]
-        change: Change,
-        #[command(flatten)]
-        node: NodeAccess,
-    },
+    Quotas(LimitsOf),
     /// Show a namespace's rates, or change them
     #[command(after_help = "\
 Changes need an operator's key, and leave the other rates as they are. They hold on all nodes within a second. docs/OPERATIONS.md \
@@ -245,15 +249,7 @@ Examples:
   orama namespace rates team-a
   orama namespace rates team-a --set requests_per_namespace='100/s burst 500' --set deploys_per_key=off
   orama namespace rates team-a --unset requests_per_namespace")]
-    Rates {
-        /// The namespace; that of the credential unless given
-        #[arg(value_parser = Namespace::new)]
-        name: Option<Namespace>,
-        #[command(flatten)]
-        change: Change,
-        #[command(flatten)]
-        node: NodeAccess,
-    },
+    Rates(LimitsOf),
     /// Delete a namespace with everything in it
     #[command(after_help = "\
 The command asks for confirmation on a terminal; without a terminal it needs --force.
