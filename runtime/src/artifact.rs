@@ -3,20 +3,60 @@
 
 use crate::engine::Engine;
 use crate::function::WasmHash;
+use crate::memory::{ImageBytes, MemoryImage, page_bytes};
 use crate::module::LoadedModule;
 use crate::trap;
 use crate::validate::ModuleError;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Ends each file and names the version of its format. A file holds the code, the number of extra pages, the tag, and this
-/// mark.
-const MARK: &[u8; 8] = b"orama-a3";
-const PAGES_BYTES: usize = size_of::<u32>();
+/// Ends each file and names the version of its format. A file holds the code, the image of the memory in whole pages, its facts,
+/// the tag, and this mark.
+const MARK: &[u8; 8] = b"orama-a4";
 const TAG_BYTES: usize = blake3::OUT_LEN;
-const TRAILER_BYTES: u64 = (PAGES_BYTES + TAG_BYTES + MARK.len()) as u64;
+const TRAILER_BYTES: u64 = (Facts::BYTES + TAG_BYTES + MARK.len()) as u64;
+
+/// What a module was compiled to.
+#[derive(Debug)]
+pub(crate) struct Code {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) image: ImageBytes,
+    /// See [`LoadedModule::extra_pages`].
+    pub(crate) extra_pages: u32,
+}
+
+/// What a file says of itself.
+struct Facts {
+    extra_pages: u32,
+    /// Where the image begins in the file.
+    image_offset: u64,
+    /// The part of the memory that it sets.
+    image: Range<u64>,
+}
+
+impl Facts {
+    const BYTES: usize = size_of::<u32>() + 3 * size_of::<u64>();
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let numbers = [self.image_offset, self.image.start, self.image.end];
+        let numbers = numbers.iter().flat_map(|number| number.to_le_bytes());
+        self.extra_pages.to_le_bytes().into_iter().chain(numbers).collect()
+    }
+
+    fn read(mut from: &[u8]) -> io::Result<Self> {
+        let mut pages = [0; size_of::<u32>()];
+        from.read_exact(&mut pages)?;
+        let mut number = || {
+            let mut number = [0; size_of::<u64>()];
+            from.read_exact(&mut number).map(|()| u64::from_le_bytes(number))
+        };
+        let (image_offset, start, end) = (number()?, number()?, number()?);
+        Ok(Self { extra_pages: u32::from_le_bytes(pages), image_offset, image: start..end })
+    }
+}
 
 /// The artifacts of a node.
 pub struct ArtifactStore {
@@ -103,27 +143,29 @@ impl ArtifactStore {
         hasher
     }
 
-    pub(crate) fn put(
-        &self,
-        engine: &Engine,
-        hash: &WasmHash,
-        code: &[u8],
-        extra_pages: u32,
-    ) -> io::Result<()> {
-        let pages = extra_pages.to_le_bytes();
-        let tag = *self.tag(engine, hash).update(code).update(&pages).finalize().as_bytes();
-        write_atomically(&self.path(engine, hash), &[code, &pages, &tag, MARK])
+    pub(crate) fn put(&self, engine: &Engine, hash: &WasmHash, code: &Code) -> io::Result<()> {
+        let padding = vec![0; code.bytes.len().next_multiple_of(page_bytes()) - code.bytes.len()];
+        let image_offset = (code.bytes.len() + padding.len()) as u64;
+        let (range, image) = code.image.padded();
+        let facts = Facts { extra_pages: code.extra_pages, image_offset, image: range }.to_bytes();
+        let mut tag = self.tag(engine, hash);
+        for part in [&code.bytes, &padding, &image, &facts] {
+            tag.update(part);
+        }
+        let tag = *tag.finalize().as_bytes();
+        write_atomically(&self.path(engine, hash), &[&code.bytes, &padding, &image, &facts, &tag, MARK])
     }
 
     /// Loads code that exists only in memory.
     ///
     /// # Safety
     /// `engine` must have compiled the code.
-    pub(crate) unsafe fn load_from_memory(engine: &Engine, code: &[u8]) -> Result<LoadedModule, ModuleError> {
+    pub(crate) unsafe fn load_from_memory(engine: &Engine, code: &Code) -> Result<LoadedModule, ModuleError> {
         // SAFETY: the caller guarantees that the engine compiled it.
         #[allow(clippy::disallowed_methods)]
-        let module = unsafe { wasmtime::Module::deserialize(&engine.0.wasmtime, code) };
-        LoadedModule::link(engine, &module.map_err(ModuleError::Compile)?)
+        let module = unsafe { wasmtime::Module::deserialize(&engine.0.wasmtime, &code.bytes) };
+        let image = MemoryImage::of_bytes(&engine.0.memories, &code.image);
+        LoadedModule::link(engine, &module.map_err(ModuleError::Compile)?, image)
     }
 
     /// Maps the artifact if this node wrote it. Removes one that is damaged, forged or refused by the engine.
@@ -134,18 +176,21 @@ impl ArtifactStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Nothing),
             Err(error) => return Err(with_path(&path, error)),
         };
-        let Some(extra_pages) =
-            self.verify(engine, hash, &mut file).map_err(|error| with_path(&path, error))?
+        let Some(facts) = self.verify(engine, hash, &mut file).map_err(|error| with_path(&path, error))?
         else {
             remove_if_exists(&path)?;
             return Ok(Stored::Nothing);
         };
         file.seek(SeekFrom::Start(0)).map_err(|error| with_path(&path, error))?;
+        let image = file.try_clone().and_then(|file| {
+            MemoryImage::of_file(&engine.0.memories, facts.image.clone(), file, facts.image_offset)
+        });
+        let image = image.map_err(|error| with_path(&path, error))?;
         // SAFETY: the tag shows that this node wrote the file, for this module and an engine with these settings. Files are
         // never changed in place, only replaced, and their directory belongs to the node's user alone.
         let module = unsafe { wasmtime::Module::deserialize_open_file(&engine.0.wasmtime, file) };
         let loaded = match module {
-            Ok(module) => LoadedModule::link(engine, &module),
+            Ok(module) => LoadedModule::link(engine, &module, image),
             // Nothing is wrong with the file.
             Err(error) if trap::is_out_of_resources(&error) => {
                 let error = io::Error::new(io::ErrorKind::OutOfMemory, MappingError(error));
@@ -155,7 +200,7 @@ impl ArtifactStore {
         };
         match loaded {
             Ok(mut loaded) => {
-                loaded.extra_pages = extra_pages;
+                loaded.extra_pages = facts.extra_pages;
                 Ok(Stored::Module(Box::new(loaded)))
             }
             Err(why) => {
@@ -165,19 +210,19 @@ impl ArtifactStore {
         }
     }
 
-    /// The number of extra pages, if the file is authentic.
-    fn verify(&self, engine: &Engine, hash: &WasmHash, file: &mut File) -> io::Result<Option<u32>> {
+    /// The module's facts, if the file is authentic.
+    fn verify(&self, engine: &Engine, hash: &WasmHash, file: &mut File) -> io::Result<Option<Facts>> {
         let Some(code_bytes) = file.metadata()?.len().checked_sub(TRAILER_BYTES) else { return Ok(None) };
         let mut hasher = self.tag(engine, hash);
         hasher.update_reader(file.take(code_bytes))?;
-        let (mut pages, mut tag, mut mark) = ([0; PAGES_BYTES], [0; TAG_BYTES], [0; MARK.len()]);
-        file.read_exact(&mut pages)?;
+        let (mut facts, mut tag, mut mark) = ([0; Facts::BYTES], [0; TAG_BYTES], [0; MARK.len()]);
+        file.read_exact(&mut facts)?;
         file.read_exact(&mut tag)?;
         file.read_exact(&mut mark)?;
-        hasher.update(&pages);
+        hasher.update(&facts);
         // `blake3::Hash` compares in constant time.
         let is_authentic = mark == *MARK && hasher.finalize() == blake3::Hash::from(tag);
-        Ok(is_authentic.then_some(u32::from_le_bytes(pages)))
+        if is_authentic { Facts::read(&facts).map(Some) } else { Ok(None) }
     }
 
     pub(crate) fn remove(&self, engine: &Engine, hash: &WasmHash) -> io::Result<()> {

@@ -3,13 +3,13 @@
 //! The work that a module costs the code generator is not bounded by the module's size, and the code generator can neither be
 //! interrupted nor kept from allocating. A process can.
 
-use crate::artifact::{ArtifactStore, Stored};
-use crate::checkpoints;
+use crate::artifact::{ArtifactStore, Code, Stored};
 use crate::child::ChildError;
 use crate::engine::Engine;
 use crate::function::WasmHash;
 use crate::module::LoadedModule;
 use crate::pages;
+use crate::rewrite::{Rewritten, rewrite};
 use crate::validate::ModuleError;
 use std::io;
 use std::num::NonZeroUsize;
@@ -38,14 +38,6 @@ pub enum CompileError {
     /// The process that compiled ended, or said what no such process says.
     #[error("the module could not be compiled: the compiling process failed: {0}")]
     ChildFailed(#[source] io::Error),
-}
-
-/// What a module was compiled to.
-pub(crate) struct Code {
-    /// What [`ArtifactStore`] keeps.
-    pub(crate) bytes: Vec<u8>,
-    /// See [`LoadedModule::extra_pages`].
-    pub(crate) extra_pages: u32,
 }
 
 /// Compiles modules and stores their artifacts. Clones share the threads.
@@ -106,9 +98,7 @@ impl Compiler {
             None => self.generator.generate(wasm)?,
         };
         let hash = WasmHash::of(wasm);
-        self.artifacts
-            .put(self.engine(), &hash, &code.bytes, code.extra_pages)
-            .map_err(CompileError::Store)?;
+        self.artifacts.put(self.engine(), &hash, &code).map_err(CompileError::Store)?;
         match self.artifacts.load(self.engine(), &hash).map_err(CompileError::Store)? {
             Stored::Module(module) => Ok(*module),
             // The same code was linked from memory a moment ago, so it is the file that cannot be mapped.
@@ -124,7 +114,7 @@ impl Compiler {
     /// # Errors
     /// As [`Self::compile`].
     pub fn compile_as_declared(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
-        Ok(self.generator.load_from_memory(&self.generator.code(wasm)?)?)
+        Ok(self.generator.code(wasm).and_then(|code| self.generator.load_from_memory(&code))?)
     }
 
     /// Loads the artifact of a module. Returns `None` when there is none, or when it is damaged, forged or of another node. Such
@@ -166,25 +156,25 @@ impl Generator {
 
     /// Generates the code of `wasm` in this process.
     fn generate(&self, wasm: &[u8]) -> Result<Code, ModuleError> {
-        let mut bytes = self.code(wasm)?;
-        let mut module = self.load_from_memory(&bytes)?;
-        let mut extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut module));
+        let mut code = self.code(wasm)?;
+        let mut module = self.load_from_memory(&code)?;
+        let extra_pages = self.threads.install(|| self.engine.choose_extra_pages(&mut module));
         drop(module);
         // Growing the memory costs two system calls at each start. A module that declares a larger memory saves them.
-        if let Some(larger) = pages::with_larger_memory(wasm, extra_pages) {
-            bytes = self.code(&larger)?;
-            extra_pages = 0;
+        match pages::with_larger_memory(wasm, extra_pages) {
+            Some(larger) => code = self.code(&larger)?,
+            None => code.extra_pages = extra_pages,
         }
-        Ok(Code { bytes, extra_pages })
+        Ok(code)
     }
 
-    fn load_from_memory(&self, code: &[u8]) -> Result<LoadedModule, ModuleError> {
+    fn load_from_memory(&self, code: &Code) -> Result<LoadedModule, ModuleError> {
         // SAFETY: this engine has just compiled it.
         unsafe { ArtifactStore::load_from_memory(&self.engine, code) }
     }
 
-    fn code(&self, wasm: &[u8]) -> Result<Vec<u8>, ModuleError> {
-        let wasm = checkpoints::insert(wasm).map_err(|error| ModuleError::Invalid(error.into()))?;
+    fn code(&self, wasm: &[u8]) -> Result<Code, ModuleError> {
+        let Rewritten { wasm, image } = rewrite(wasm).map_err(|error| ModuleError::Invalid(error.into()))?;
         let compiled = catch_unwind(AssertUnwindSafe(|| {
             self.threads.install(|| self.engine.0.wasmtime.precompile_module(&wasm))
         }));
@@ -192,7 +182,8 @@ impl Generator {
             cache.flush();
         }
         match compiled {
-            Ok(code) => code.map_err(ModuleError::Compile),
+            Ok(Ok(bytes)) => Ok(Code { bytes, image, extra_pages: 0 }),
+            Ok(Err(why)) => Err(ModuleError::Compile(why)),
             // The panic left no state behind: the compilation's data are dropped, and the module is refused.
             Err(_) => Err(ModuleError::CodeGeneratorPanicked),
         }

@@ -3,33 +3,19 @@
 use crate::code_cache::CodeCache;
 use crate::cpu::CpuLevel;
 use crate::guest::GuestState;
-use crate::limits::{EPOCH_TICK, EXTRA_STACKS, INSTANCE_SLOTS, MEMORY_MB, TABLE_MAX_ELEMENTS};
+use crate::limits::{EPOCH_TICK, INSTANCE_SLOTS};
+use crate::memory::{self, Memories};
+use crate::stacks::Stacks;
 use crate::{host, reclaim, wasi};
 use cranelift_codegen::isa::LookupError;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
-use wasmtime::{
-    CacheStore, Config, Enabled, InstanceAllocationStrategy, Linker, OptLevel, PoolingAllocationConfig,
-    WasmBacktraceDetails,
-};
+use wasmtime::{CacheStore, Config, Linker, MemoryCreator, OptLevel, WasmBacktraceDetails};
 
-/// Address space reserved for each memory. It covers every 32-bit address, so compiled code needs no bounds checks. A smaller
-/// reservation measured 38% more code and 12% more time.
-const MEMORY_RESERVATION_BYTES: u64 = 4 << 30;
-/// Catches accesses whose constant offset reaches past the reservation.
-const MEMORY_GUARD_BYTES: u64 = 32 << 20;
-/// Memory from its beginning that a slot keeps resident between instances. All of it is written to when an instance is dropped,
-/// whether it was touched or not; the rest is given back to the system. With less, small programs fault their pages in again
-/// (echo 14 us instead of 7); with 1 MiB, TinyGo and Go hello took 5% to 20% longer.
-const KEEP_RESIDENT_BYTES: usize = 256 << 10;
-/// Table memory that a slot keeps resident between instances. Go hello has 4,000 elements of 8 bytes.
-const KEEP_TABLE_BYTES: usize = 64 << 10;
 /// A guest's stack. A recursive Go function reaches a depth of some 20,000 calls.
 const WASM_STACK_BYTES: usize = 1 << 20;
 /// The fiber of a guest: its stack and 256 KiB for a host call at the deepest frame.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (256 << 10);
-/// wasmtime's own data for an instance. Go hello needs 70 KiB, a 64 MB Go program 20 times that.
-const INSTANCE_BYTES: usize = 4 << 20;
 /// A node needs address space for at least this many instances: 64 GiB.
 const SLOTS_MIN: u32 = 16;
 /// Frames kept of a trap's backtrace. Deeper ones do not help the function's author.
@@ -80,13 +66,13 @@ pub enum EngineError {
         cause: wasmtime::Error,
     },
     /// The machine has no room even for the smallest pool of instances.
-    #[error("the engine could not be created with {slots} instance slots: {cause:#}")]
+    #[error("the engine could not be created with {slots} instance slots: {cause}")]
     InstanceSlots {
         /// The size of that pool.
         slots: u32,
         /// What the system refused.
         #[source]
-        cause: wasmtime::Error,
+        cause: std::io::Error,
     },
     /// wasmtime refused the engine's configuration or its host functions.
     #[error("the engine could not be created: {0:#}")]
@@ -106,7 +92,7 @@ pub(crate) struct EngineInner {
     pub(crate) imports: crate::validate::Imports,
     pub(crate) code_cache: Option<Arc<CodeCache>>,
     compatibility: [u8; 32],
-    instance_slots: u32,
+    pub(crate) memories: Arc<Memories>,
 }
 
 impl Engine {
@@ -115,7 +101,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when the machine lacks the CPU level, or lacks the address space for even 16 instances.
     pub fn new(config: &EngineConfig) -> Result<Self, EngineError> {
-        let (wasmtime, instance_slots) = create_wasmtime(config)?;
+        let (wasmtime, memories) = create_wasmtime(config)?;
         let mut linker = Linker::new(&wasmtime);
         wasi::link(&mut linker).map_err(EngineError::Configuration)?;
         host::link(&mut linker).map_err(EngineError::Configuration)?;
@@ -125,8 +111,7 @@ impl Engine {
         let compatibility = *hasher.0.finalize().as_bytes();
         let code_cache = config.code_cache.clone();
         reclaim::start().map_err(EngineError::Thread)?;
-        let inner =
-            Arc::new(EngineInner { wasmtime, linker, imports, code_cache, compatibility, instance_slots });
+        let inner = Arc::new(EngineInner { wasmtime, linker, imports, code_cache, compatibility, memories });
         tick_epochs(Arc::downgrade(&inner)).map_err(EngineError::Thread)?;
         Ok(Self(inner))
     }
@@ -141,40 +126,44 @@ impl Engine {
     /// The number of instances that are alive.
     #[must_use]
     pub fn instances_alive(&self) -> u64 {
-        self.0.wasmtime.pooling_allocator_metrics().map_or(0, |metrics| metrics.core_instances())
+        self.0.memories.in_use().into()
     }
 
     /// The number of instances that can be alive at once.
     #[must_use]
     pub fn instance_slots(&self) -> u32 {
-        self.0.instance_slots
+        self.0.memories.slots()
     }
 }
 
+fn create_wasmtime(config: &EngineConfig) -> Result<(wasmtime::Engine, Arc<Memories>), EngineError> {
+    let memories = reserve(config.instance_slots.max(1))?;
+    let engine =
+        wasmtime::Engine::new(&wasmtime_config(config, &memories)?).map_err(EngineError::Configuration)?;
+    config.cpu.check_host(&engine)?;
+    Ok((engine, memories))
+}
+
 /// Tries the configured number of slots, then fewer, so that a container's address-space limit does not stop a node.
-fn create_wasmtime(config: &EngineConfig) -> Result<(wasmtime::Engine, u32), EngineError> {
-    let mut slots = config.instance_slots.max(1);
+fn reserve(mut slots: u32) -> Result<Arc<Memories>, EngineError> {
     loop {
-        let engine = wasmtime::Engine::new(&wasmtime_config(config, slots)?);
-        match engine {
-            Ok(engine) => {
-                config.cpu.check_host(&engine)?;
-                return Ok((engine, slots));
-            }
+        match Memories::reserve(slots) {
+            Ok(memories) => return Ok(memories),
             Err(_) if slots > SLOTS_MIN => slots = (slots / 4).max(SLOTS_MIN),
             Err(cause) => return Err(EngineError::InstanceSlots { slots, cause }),
         }
     }
 }
 
-fn wasmtime_config(config: &EngineConfig, slots: u32) -> Result<Config, EngineError> {
+fn wasmtime_config(config: &EngineConfig, memories: &Arc<Memories>) -> Result<Config, EngineError> {
     let mut wasmtime = Config::new();
     wasmtime
         .cranelift_opt_level(OptLevel::Speed)
         .epoch_interruption(true)
-        .memory_init_cow(true)
-        .memory_reservation(MEMORY_RESERVATION_BYTES)
-        .memory_guard_size(MEMORY_GUARD_BYTES)
+        // The node has images of its own; see `memory`.
+        .memory_init_cow(false)
+        .memory_reservation(memory::RESERVATION_BYTES)
+        .memory_guard_size(memory::GUARD_BYTES)
         .memory_reservation_for_growth(0)
         .memory_may_move(false)
         .async_stack_size(FIBER_STACK_BYTES)
@@ -191,24 +180,8 @@ fn wasmtime_config(config: &EngineConfig, slots: u32) -> Result<Config, EngineEr
             .enable_incremental_compilation(Arc::clone(cache) as Arc<dyn CacheStore>)
             .map_err(EngineError::Configuration)?;
     }
-    let mut pool = PoolingAllocationConfig::new();
-    pool.total_core_instances(slots)
-        .total_memories(slots)
-        .total_tables(slots)
-        .total_stacks(slots.saturating_add(EXTRA_STACKS.min(slots)))
-        .max_memories_per_module(1)
-        .max_tables_per_module(1)
-        .table_elements(TABLE_MAX_ELEMENTS)
-        .max_core_instance_size(INSTANCE_BYTES)
-        .max_memory_size((MEMORY_MB.max as usize) << 20)
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_TABLE_BYTES)
-        .max_unused_warm_slots(slots)
-        .decommit_batch_size(1)
-        // The scan passes over pages that are not present at that moment: swapped out, or moved by the kernel's compaction.
-        // They would keep what an instance of another namespace left there.
-        .pagemap_scan(Enabled::No);
-    wasmtime.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    wasmtime.with_host_memory(Arc::clone(memories) as Arc<dyn MemoryCreator>);
+    wasmtime.with_host_stack(Arc::new(Stacks::default()));
     Ok(wasmtime)
 }
 

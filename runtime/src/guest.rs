@@ -4,6 +4,7 @@ use crate::function::FunctionVersion;
 use crate::invocation::{Invocation, Level};
 use crate::limits::{EPOCH_TICK, OUTPUT_COUNTED_FROM_BYTES, OUTPUT_MAX_BYTES, TABLE_MAX_ELEMENTS};
 use crate::log::LogBuffer;
+use crate::memory::Lease;
 use crate::parking::Slot;
 use crate::services::{GuestMemory, Host, Wait};
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub(crate) struct GuestState {
     /// and every Go program exits.
     pub(crate) no_frames: Option<WasmBacktrace>,
     pub(crate) memory: Option<Memory>,
+    /// Held for its destructor.
+    pub(crate) slot_of_no_memory: Option<Lease>,
     pub(crate) allocator: Option<TypedFunc<i32, i32>>,
     /// Whether the guest's allocator runs for a host call. Such calls do not nest, because each takes a fiber.
     pub(crate) allocating: bool,
@@ -59,6 +62,7 @@ impl GuestState {
             instantiated: false,
             no_frames: None,
             memory: None,
+            slot_of_no_memory: None,
             allocator: None,
             allocating: false,
             wasi: None,
@@ -169,19 +173,13 @@ impl MemoryLimiter {
         }
         taken
     }
-
-    /// Gives all bytes back, when there is no instance any more.
-    pub(crate) fn give_back(&mut self) {
-        let bytes = std::mem::take(&mut self.taken_bytes);
-        if bytes > 0 {
-            self.budget.give_back(&self.function.namespace, bytes);
-        }
-    }
 }
 
 impl Drop for MemoryLimiter {
     fn drop(&mut self) {
-        self.give_back();
+        if self.taken_bytes > 0 {
+            self.budget.give_back(&self.function.namespace, self.taken_bytes);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::function::{FunctionVersion, WasmHash};
 use crate::guest::GuestState;
 use crate::invocation::{Invocation, Outcome};
 use crate::limits::{RECLAIM_ATTEMPTS, RECLAIM_WAIT};
+use crate::memory::Lease;
 use crate::module::LoadedModule;
 use crate::names::{FunctionName, Namespace};
 use crate::reclaim::{self, GuestStore};
@@ -12,7 +13,7 @@ use crate::services::{Host, ThreadScheduler};
 use crate::trap;
 use std::sync::Arc;
 use std::time::Instant;
-use wasmtime::{Instance, Memory, PoolConcurrencyLimitError, Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Instance, Memory, Store, UpdateDeadline, WasmBacktrace};
 
 /// A page of WebAssembly's linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -99,25 +100,33 @@ pub(crate) async fn start(module: &LoadedModule, store: &mut GuestStore) -> wasm
     start.call_async(&mut **store, ()).await
 }
 
-/// Creates the instance. If all slots are taken while large guests are being dropped, it waits for one of theirs.
+/// All slots for memories are in use.
+#[derive(Debug, thiserror::Error)]
+#[error("all slots for instances are in use")]
+pub(crate) struct NoSlot;
+
+/// Creates the instance.
 async fn instantiate(module: &LoadedModule, store: &mut GuestStore) -> wasmtime::Result<Instance> {
-    let mut attempts = 1;
-    loop {
-        match module.pre.instantiate_async(&mut **store).await {
-            Err(error)
-                if error.is::<PoolConcurrencyLimitError>()
-                    && reclaim::is_busy()
-                    && attempts < RECLAIM_ATTEMPTS
-                    && Instant::now() < store.data().deadline =>
-            {
-                attempts += 1;
-                // Each attempt takes the memory of the instance from the budget.
-                store.data_mut().limiter.give_back();
-                store.data().host.scheduler.sleep(RECLAIM_WAIT).await;
-            }
-            created => return created,
+    take_slot(module, store).await?.offer(&module.image);
+    let created = module.pre.instantiate_async(&mut **store).await;
+    // A module without a memory occupies its slot all the same.
+    store.data_mut().slot_of_no_memory = Lease::withdraw();
+    created
+}
+
+/// Takes a slot. If all are taken while large guests are being dropped, it waits for one of theirs.
+async fn take_slot(module: &LoadedModule, store: &mut GuestStore) -> Result<Lease, NoSlot> {
+    let memories = module.image.memories();
+    for _ in 0..RECLAIM_ATTEMPTS {
+        if let Some(slot) = memories.take(&module.image) {
+            return Ok(slot);
         }
+        if !reclaim::is_busy() || Instant::now() >= store.data().deadline {
+            break;
+        }
+        store.data().host.scheduler.sleep(RECLAIM_WAIT).await;
     }
+    Err(NoSlot)
 }
 
 /// Grows a guest's memory by the pages that it would request later, within its limits.

@@ -147,6 +147,29 @@ pub const COMPILE_CODE_SMALLEST_BYTES: usize = 4 << 20;
 /// 64 KiB of them take 45 us.
 pub const BULK_CHUNK_BYTES: i32 = 64 << 10;
 
+/// Pages of an instance's memory that are reset one by one when it is dropped, and stay in its slot. Further ones are given back to
+/// the system. Go hello writes 150 of 4 KiB.
+pub const RESET_PAGES: usize = 256;
+
+/// Disjoint regions of written pages that are reset one by one. What lies behind them is given back to the system.
+pub const RESET_REGIONS: usize = 128;
+
+/// Pages of a module's image of which copies are kept, in each process. Resetting the others costs a page fault each.
+pub const RESET_PAGES_KEPT: usize = 256;
+
+/// The size up to which an image may be of data segments that are far apart, in bytes.
+pub const IMAGE_SMALLEST_BYTES: u64 = 1 << 20;
+
+/// The size up to which a larger image may be, by the bytes of its data segments.
+pub const IMAGE_PER_DATA: u64 = 2;
+
+/// Stacks that a thread keeps for its next guests. Each has up to 1.3 MB, of which the part that was used is resident.
+pub const STACKS_KEPT: usize = 512;
+
+/// Functions, imports, globals and tables' elements of a module that each instance has an entry for. Go hello has 6,000, a 64 MB Go
+/// program 20 times that. An entry has 16 to 40 bytes.
+pub const INSTANCE_ENTRIES_MAX: u64 = 150_000;
+
 /// Linear memory, in bytes, from which on the reclaim thread drops a guest instead of its core. Dropping a smaller guest takes
 /// 6 ms at most. Programs of Go up to 1.23 have 26 MB and touch 2 of them, so they stay on their core.
 pub const RECLAIM_FROM_BYTES: usize = 32 << 20;
@@ -168,12 +191,9 @@ pub const STRAIGHT_CODE_MAX_BYTES: usize = 16 << 10;
 /// How often running guests are asked whether their slice or their deadline has passed.
 pub const EPOCH_TICK: Duration = Duration::from_millis(1);
 
-/// Instances alive at once on a node, each with a fiber stack. 4,096 are possible and make the start longer,
-/// where the guard page of each stack is set up by a system call, and three mappings each of the kernel's 65,530.
+/// Instances alive at once on a node, each with a slot for its memory and a stack, which are up to six mappings of the kernel's
+/// 65,530.
 pub const INSTANCE_SLOTS: u32 = 1024;
-
-/// Fiber stacks beyond one an instance: a host call that calls the guest's allocator back runs on a second one.
-pub const EXTRA_STACKS: u32 = 128;
 
 /// Longest key of a cache entry, in bytes; distributed caches take no longer ones.
 pub const CACHE_KEY_MAX_BYTES: usize = 256;

@@ -2,7 +2,10 @@
 
 use crate::engine::Engine;
 use crate::guest::GuestState;
+use crate::limits::{MEMORY_MB, TABLE_MAX_ELEMENTS};
+use crate::memory::MemoryImage;
 use crate::validate::ModuleError;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{InstancePre, Module, ModuleExport};
 
@@ -14,6 +17,7 @@ pub struct LoadedModule {
     pub(crate) memory: Option<ModuleExport>,
     /// Pages by which an instance's memory grows before `_start`; see `pages`.
     pub(crate) extra_pages: u32,
+    pub(crate) image: Arc<MemoryImage>,
     image_bytes: usize,
     evicted: AtomicBool,
 }
@@ -23,17 +27,24 @@ impl LoadedModule {
     ///
     /// # Errors
     /// [`ModuleError::Compile`] when [`Engine::validate`] would refuse the module.
-    pub(crate) fn link(engine: &Engine, module: &Module) -> Result<Self, ModuleError> {
+    pub(crate) fn link(engine: &Engine, module: &Module, image: MemoryImage) -> Result<Self, ModuleError> {
         let missing =
             |name: &str| ModuleError::Compile(wasmtime::Error::msg(format!("{name} is not exported")));
+        let needs = module.resources_required();
+        if needs.max_initial_memory_size.unwrap_or(0) > u64::from(MEMORY_MB.max) << 4
+            || needs.max_initial_table_size.unwrap_or(0) > TABLE_MAX_ELEMENTS as u64
+        {
+            return Err(ModuleError::Compile(wasmtime::Error::msg("its memory or its table is too large")));
+        }
         let pre = engine.0.linker.instantiate_pre(module).map_err(ModuleError::Compile)?;
-        let image = module.image_range();
+        let code = module.image_range();
         Ok(Self {
             pre,
             start: module.get_export_index("_start").ok_or_else(|| missing("_start"))?,
             memory: module.get_export_index("memory"),
             extra_pages: 0,
-            image_bytes: image.end as usize - image.start as usize,
+            image: Arc::new(image),
+            image_bytes: code.end as usize - code.start as usize,
             evicted: AtomicBool::new(false),
         })
     }

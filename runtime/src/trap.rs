@@ -1,12 +1,13 @@
 //! Classifies the errors of failed runs, in words for the function's author.
 
 use crate::guest::{GuestState, Stop};
+use crate::instance::NoSlot;
 use crate::invocation::{Failure, InternalError};
 use crate::limits::{OUTPUT_MAX_BYTES, WASM_NAME_SHOWN_BYTES};
 use rustix::io::Errno;
 use std::fmt::Write;
 use std::io;
-use wasmtime::{Error, PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime::{Error, Trap, WasmBacktrace};
 
 /// Frames shown of a trap's backtrace.
 const FRAMES_SHOWN: usize = 8;
@@ -34,7 +35,7 @@ pub(crate) fn classify(error: Error, state: &mut GuestState) -> Result<(), Failu
         Some(Stop::Exit(code)) => return Err(Failure::Exit(*code)),
         Some(Stop::Timeout) | None => {}
     }
-    if error.is::<PoolConcurrencyLimitError>() || (!state.instantiated && is_out_of_resources(&error)) {
+    if error.is::<NoSlot>() || (!state.instantiated && is_out_of_resources(&error)) {
         return Err(Failure::Overloaded);
     }
     let in_guest = state.instantiated || trap.is_some() || error.is::<WasmBacktrace>();

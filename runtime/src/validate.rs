@@ -3,14 +3,15 @@
 use crate::engine::Engine;
 use crate::guest::GuestState;
 use crate::limits::{
-    BLOCK_DEPTH_MAX, FUNCTION_COMPLEXITY_MAX, MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS, TYPE_VALUES_MAX,
+    BLOCK_DEPTH_MAX, FUNCTION_COMPLEXITY_MAX, INSTANCE_ENTRIES_MAX, MODULE_PROBLEMS_SHOWN,
+    TABLE_MAX_ELEMENTS, TYPE_VALUES_MAX,
 };
 use crate::trap::printable;
 use std::collections::HashMap;
 use std::fmt;
 use wasmparser::{
-    CompositeInnerType, Encoding, Export, ExternalKind, FunctionBody, Import, Parser, Payload, SubType,
-    TypeRef, ValType,
+    CompositeInnerType, ElementItems, Encoding, Export, ExternalKind, FunctionBody, Import, Parser, Payload,
+    SubType, TypeRef, ValType,
 };
 use wasmtime::{Extern, Linker, Store};
 
@@ -124,6 +125,8 @@ struct Outline<'a> {
     memory_pages: Option<u64>,
     /// Initial sizes of the tables that it defines, in elements.
     tables: Vec<u64>,
+    /// Globals and functions in element segments, which each instance has an entry for.
+    entries: u64,
 }
 
 impl Engine {
@@ -152,6 +155,7 @@ impl Engine {
         let mut found = found
             .chain(outline.memory_problem(memory_limit_mb))
             .chain(outline.table_problem())
+            .chain(outline.entries_problem())
             .chain(outline.import_problems(&self.0.imports));
         let mut problems: Vec<String> = found.by_ref().take(MODULE_PROBLEMS_SHOWN).collect();
         match found.count() {
@@ -284,7 +288,16 @@ fn outline(wasm: &[u8]) -> wasmparser::Result<Outline<'_>> {
             Payload::ExportSection(section) => {
                 outline.exports = section.into_iter().collect::<wasmparser::Result<_>>()?;
             }
-            // The checks need no section after the exports.
+            Payload::GlobalSection(section) => outline.entries += u64::from(section.count()),
+            Payload::ElementSection(section) => {
+                for segment in section {
+                    outline.entries += u64::from(match segment?.items {
+                        ElementItems::Functions(functions) => functions.count(),
+                        ElementItems::Expressions(_, expressions) => expressions.count(),
+                    });
+                }
+            }
+            // The checks need no section after the elements.
             Payload::CodeSectionStart { .. } => break,
             _ => {}
         }
@@ -356,6 +369,15 @@ impl Outline<'_> {
         let initial_bytes = self.memory_pages.unwrap_or(0).saturating_mul(PAGE_BYTES);
         (initial_bytes > u64::from(limit_mb) << 20).then(|| {
             format!("it starts with {initial_bytes} bytes of memory, more than its limit of {limit_mb} MB")
+        })
+    }
+
+    fn entries_problem(&self) -> Option<String> {
+        let entries = self.entries + self.imports.len() as u64 + self.exports.len() as u64;
+        (entries > INSTANCE_ENTRIES_MAX).then(|| {
+            format!(
+                "it has {entries} imports, exports, globals and elements of tables, more than the limit of {INSTANCE_ENTRIES_MAX}"
+            )
         })
     }
 

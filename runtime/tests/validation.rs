@@ -6,7 +6,9 @@ mod common;
 
 use common::{function, node};
 use orama_runtime::ModuleError;
-use orama_runtime::limits::{BLOCK_DEPTH_MAX, MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS, TYPE_VALUES_MAX};
+use orama_runtime::limits::{
+    BLOCK_DEPTH_MAX, INSTANCE_ENTRIES_MAX, MODULE_PROBLEMS_SHOWN, TABLE_MAX_ELEMENTS, TYPE_VALUES_MAX,
+};
 use orama_test_support::guests;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -119,6 +121,17 @@ fn tables_and_memories_are_counted() {
     assert!(error.contains("67174400 bytes of memory, more than its limit of 64 MB"), "{error}");
     // A maximum is only a promise not to ask for more.
     verdict("(module (memory 1 65536) (func (export \"_start\")))").unwrap();
+}
+
+#[test]
+fn entries_of_instances_are_counted() {
+    let many = |entries: u64| {
+        let elements = "$f ".repeat(entries as usize - 1);
+        verdict(&format!("(module (func $f (export \"_start\")) (elem func {elements}))"))
+    };
+    many(INSTANCE_ENTRIES_MAX).unwrap();
+    let error = many(INSTANCE_ENTRIES_MAX + 1).unwrap_err().to_string();
+    assert!(error.contains("elements of tables, more than the limit of 150000"), "{error}");
 }
 
 #[test]

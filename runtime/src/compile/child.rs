@@ -3,13 +3,16 @@
 //! The parent sends an [`Order`] and the module; the child answers with a [`Report`] and the code. The child is new for each
 //! module, so that nothing of one tenant's module is there when the next one's is compiled.
 
-use super::{Code, CompileError, Generator};
+use super::{CompileError, Generator};
+use crate::artifact::Code;
 use crate::child::{self, Kind, Limits, Process, Program, frame};
 use crate::code_cache::CodeCache;
 use crate::engine::{Engine, EngineConfig};
 use crate::limits::{
-    COMPILE_CODE_PER_WASM, COMPILE_CODE_SMALLEST_BYTES, COMPILE_DESCRIPTORS, WASM_MAX_BYTES,
+    COMPILE_CODE_PER_WASM, COMPILE_CODE_SMALLEST_BYTES, COMPILE_DESCRIPTORS, IMAGE_PER_DATA,
+    IMAGE_SMALLEST_BYTES, WASM_MAX_BYTES,
 };
+use crate::memory::ImageBytes;
 use crate::validate::ModuleError;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -71,6 +74,8 @@ enum Report {
     Compiled {
         compatibility: [u8; 32],
         extra_pages: u32,
+        /// Where the image of the memory begins; its bytes follow the code.
+        image_start: u64,
     },
     /// The module is at fault.
     Module(String),
@@ -98,7 +103,7 @@ impl Confinement {
             (talked, watch.join().unwrap_or(false))
         });
         match talked {
-            Ok(Ok((extra_pages, bytes))) => Ok(Code { bytes, extra_pages }),
+            Ok(Ok(code)) => Ok(code),
             Ok(Err(error)) => Err(error),
             Err(error) => {
                 process.kill();
@@ -108,13 +113,12 @@ impl Confinement {
     }
 
     /// Sends the order and reads what comes back. The outer error is one of the socket.
-    #[allow(clippy::type_complexity)]
     fn talk(
         &self,
         mut socket: UnixStream,
         engine: &Engine,
         wasm: &[u8],
-    ) -> io::Result<Result<(u32, Vec<u8>), CompileError>> {
+    ) -> io::Result<Result<Code, CompileError>> {
         let code_cache = engine.0.code_cache.as_ref().map(|cache| {
             let (dir, key, max_bytes) = cache.settings();
             CodeCacheOrder { dir: dir.to_owned(), max_bytes, key: *key }
@@ -129,9 +133,11 @@ impl Confinement {
         frame::write(&mut socket, &serde_json::to_vec(&order)?)?;
         frame::write(&mut socket, wasm)?;
         let report = frame::read(&mut socket, MESSAGE_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let extra_pages = match serde_json::from_slice(&report)? {
-            Report::Compiled { compatibility, extra_pages } if compatibility == *engine.compatibility() => {
-                extra_pages
+        let (extra_pages, image_start) = match serde_json::from_slice(&report)? {
+            Report::Compiled { compatibility, extra_pages, image_start }
+                if compatibility == *engine.compatibility() =>
+            {
+                (extra_pages, image_start)
             }
             Report::Compiled { .. } => {
                 let other = io::Error::other("it compiled for another engine");
@@ -143,8 +149,10 @@ impl Confinement {
             Report::Failed(why) => return Ok(Err(CompileError::ChildFailed(io::Error::other(why)))),
         };
         let max = wasm.len().saturating_mul(COMPILE_CODE_PER_WASM).max(COMPILE_CODE_SMALLEST_BYTES);
-        let code = frame::read(&mut socket, max)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(Ok((extra_pages, code)))
+        let bytes = frame::read(&mut socket, max)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let image_max = wasm.len().saturating_mul(IMAGE_PER_DATA as usize).max(IMAGE_SMALLEST_BYTES as usize);
+        let image = frame::read(&mut socket, image_max)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Ok(Code { bytes, image: ImageBytes { start: image_start, bytes: image }, extra_pages }))
     }
 
     /// Why a child ended before it had sent the code.
@@ -198,7 +206,8 @@ fn answer(socket: &mut UnixStream) -> io::Result<()> {
         Ok(generator) => match generator.generate(&wasm) {
             Ok(code) => {
                 let compatibility = *generator.engine.compatibility();
-                (Report::Compiled { compatibility, extra_pages: code.extra_pages }, Some(code.bytes))
+                let (extra_pages, image_start) = (code.extra_pages, code.image.start);
+                (Report::Compiled { compatibility, extra_pages, image_start }, Some(code))
             }
             Err(ModuleError::Compile(why)) => (Report::Module(cut(format!("{why:#}"))), None),
             Err(why) => (Report::Module(cut(why.to_string())), None),
@@ -206,7 +215,11 @@ fn answer(socket: &mut UnixStream) -> io::Result<()> {
         Err(why) => (Report::Failed(cut(why.to_string())), None),
     };
     frame::write(socket, &serde_json::to_vec(&report)?)?;
-    code.map_or(Ok(()), |code| frame::write(socket, &code))
+    if let Some(code) = code {
+        frame::write(socket, &code.bytes)?;
+        frame::write(socket, &code.image.bytes)?;
+    }
+    Ok(())
 }
 
 /// A generator of the same code as the parent's would be.

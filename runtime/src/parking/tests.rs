@@ -1,5 +1,6 @@
 use super::*;
 use crate::engine::EngineConfig;
+use crate::memory::{ImageBytes, MemoryImage};
 use crate::services::ThreadScheduler;
 use crate::{CpuLevel, instance};
 
@@ -54,7 +55,14 @@ fn engine() -> Engine {
 
 fn load(engine: &Engine, text: &str) -> Arc<LoadedModule> {
     let module = wasmtime::Module::new(&engine.0.wasmtime, wat::parse_str(text).unwrap()).unwrap();
-    Arc::new(LoadedModule::link(engine, &module).unwrap())
+    Arc::new(
+        LoadedModule::link(
+            engine,
+            &module,
+            MemoryImage::of_bytes(&engine.0.memories, &ImageBytes::default()),
+        )
+        .unwrap(),
+    )
 }
 
 fn park(engine: &Engine, module: &Arc<LoadedModule>) -> Result<Parked, NotParked> {

@@ -1,51 +1,69 @@
-//! Adds to a module the checkpoints at which its code can be interrupted.
+//! Rewrites a module before it is compiled.
 //!
-//! The code generator checks the epoch at the entry of each function and at the head of each loop. Two kinds of code run long
-//! without either. A bulk operation may take the whole memory: 64 MB take 44 ms. A function may have megabytes of straight
-//! code, in which each instruction is a bulk operation. So each bulk operation becomes a call of a function that works in
-//! chunks, and long straight code calls an empty function now and then.
+//! - **Checkpoints.** The code generator checks the epoch at the entry of each function and at the head of each loop. Two kinds
+//!   of code run long without either. A bulk operation may take the whole memory: 64 MB take 44 ms. A function may have
+//!   megabytes of straight code, in which each instruction is a bulk operation. So each bulk operation becomes a call of a
+//!   function that works in chunks, and long straight code calls an empty function now and then.
+//! - **Image.** The node itself keeps what the memory begins with (see `memory`), so the data segments that make it go.
 
 use crate::limits::STRAIGHT_CODE_MAX_BYTES;
+use crate::memory::ImageBytes;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use wasm_encoder::{
-    CodeSection, Encode, FunctionSection, Instruction, Module, RawSection, TypeSection, ValType,
+    CodeSection, DataSection, Encode, FunctionSection, Instruction, Module, RawSection, TypeSection, ValType,
 };
-use wasmparser::{BinaryReaderError, FunctionBody, Parser, Payload, TypeRef};
+use wasmparser::{BinaryReaderError, Data, DataKind, FunctionBody, Operator, Parser, Payload, TypeRef};
 
 mod helper;
+mod image;
 #[cfg(test)]
 mod tests;
 
 use helper::Helper;
 
+/// A page of WebAssembly's linear memory.
+const PAGE_BYTES: u64 = 64 << 10;
+
 const TYPE_SECTION: u8 = 1;
 const FUNCTION_SECTION: u8 = 3;
 const CODE_SECTION: u8 = 10;
+const DATA_SECTION: u8 = 11;
+const DATA_COUNT_SECTION: u8 = 12;
 /// The first byte of bulk operations, and of a few others.
 const BULK_PREFIX: u8 = 0xFC;
 
-/// The module with its checkpoints, or the module itself where it needs none. Function indices stay the same.
+/// A module as it is compiled.
+pub(crate) struct Rewritten<'a> {
+    /// The module itself where it needs no change. Function indices stay the same.
+    pub(crate) wasm: Cow<'a, [u8]>,
+    pub(crate) image: ImageBytes,
+}
+
+/// Rewrites a module.
 ///
 /// # Errors
 /// When the module is not well-formed.
-pub(crate) fn insert(wasm: &[u8]) -> Result<Cow<'_, [u8]>, BinaryReaderError> {
+pub(crate) fn rewrite(wasm: &[u8]) -> Result<Rewritten<'_>, BinaryReaderError> {
     let outline = Outline::read(wasm)?;
     let mut helpers = Helpers::after(outline.functions);
-    let rewritten = outline.bodies.iter().map(|body| rewrite(wasm, body, &outline.tables, &mut helpers));
-    let rewritten = rewritten.collect::<Result<Vec<_>, _>>()?;
-    if helpers.list.is_empty() {
-        return Ok(Cow::Borrowed(wasm));
+    let bodies =
+        outline.bodies.iter().map(|body| with_checkpoints(wasm, body, &outline.tables, &mut helpers));
+    let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+    let (baked, image) = image::bake(&outline.segments, outline.memory_bytes)?;
+    if helpers.list.is_empty() && baked == 0 {
+        return Ok(Rewritten { wasm: Cow::Borrowed(wasm), image });
     }
     let mut code = CodeSection::new();
-    for (body, rewritten) in outline.bodies.iter().zip(&rewritten) {
+    for (body, rewritten) in outline.bodies.iter().zip(&bodies) {
         code.raw(rewritten.as_deref().unwrap_or(&wasm[body.range()]));
     }
+    let lengths: Vec<u64> = outline.segments.iter().map(|segment| segment.data.len() as u64).collect();
     for helper in &helpers.list {
-        code.function(&helper.function(&outline.segments));
+        code.function(&helper.function(&lengths));
     }
-    Ok(Cow::Owned(outline.assemble(wasm, &helpers, &code)))
+    Ok(Rewritten { wasm: Cow::Owned(outline.assemble(wasm, &helpers, &code, baked)), image })
 }
 
 /// Where a module's parts are.
@@ -58,8 +76,9 @@ struct Outline<'a> {
     bodies: Vec<FunctionBody<'a>>,
     /// The type of each table's elements.
     tables: Vec<wasmparser::RefType>,
-    /// The length of each data segment, in bytes.
-    segments: Vec<u64>,
+    segments: Vec<Data<'a>>,
+    /// The initial size of its memory.
+    memory_bytes: u64,
 }
 
 impl<'a> Outline<'a> {
@@ -85,10 +104,15 @@ impl<'a> Outline<'a> {
                         outline.tables.push(table?.ty.element_type);
                     }
                 }
+                Payload::MemorySection(section) => {
+                    for memory in section {
+                        outline.memory_bytes = memory?.initial.saturating_mul(PAGE_BYTES);
+                    }
+                }
                 Payload::CodeSectionEntry(body) => outline.bodies.push(body),
                 Payload::DataSection(section) => {
                     for segment in section {
-                        outline.segments.push(segment?.data.len() as u64);
+                        outline.segments.push(segment?);
                     }
                 }
                 _ => {}
@@ -97,8 +121,9 @@ impl<'a> Outline<'a> {
         Ok(outline)
     }
 
-    /// The module with the helpers' types and functions, and the code in place of its own.
-    fn assemble(&self, wasm: &[u8], helpers: &Helpers, code: &CodeSection) -> Vec<u8> {
+    /// The module with the helpers' types and functions, with the code in place of its own, and without the first `baked` data
+    /// segments.
+    fn assemble(&self, wasm: &[u8], helpers: &Helpers, code: &CodeSection, baked: usize) -> Vec<u8> {
         let mut types = TypeSection::new();
         let mut functions = FunctionSection::new();
         let mut known: Vec<Vec<ValType>> = Vec::new();
@@ -126,12 +151,33 @@ impl<'a> Outline<'a> {
                 CODE_SECTION => {
                     module.section(code);
                 }
+                DATA_SECTION => {
+                    module.section(&self.data_section(wasm, baked, helpers.name_segments));
+                }
+                // It counts the data segments.
+                DATA_COUNT_SECTION if !helpers.name_segments => {}
                 id => {
                     module.section(&RawSection { id, data: own });
                 }
             }
         }
         module.finish()
+    }
+
+    /// The data segments without the first `baked` active ones. Where code names segments by their index, those are as it finds
+    /// them after the start: empty.
+    fn data_section(&self, wasm: &[u8], baked: usize, are_named: bool) -> DataSection {
+        let mut section = DataSection::new();
+        for (index, segment) in self.segments.iter().enumerate() {
+            if index < baked && matches!(segment.kind, DataKind::Active { .. }) {
+                if are_named {
+                    section.passive([]);
+                }
+            } else if are_named || matches!(segment.kind, DataKind::Active { .. }) {
+                section.raw(&wasm[segment.range.clone()]);
+            }
+        }
+        section
     }
 }
 
@@ -161,11 +207,13 @@ struct Helpers {
     first: u32,
     list: Vec<Helper>,
     indices: HashMap<Helper, u32>,
+    /// Whether the module's code names data segments.
+    name_segments: bool,
 }
 
 impl Helpers {
     fn after(functions: u32) -> Self {
-        Self { first: functions, list: Vec::new(), indices: HashMap::new() }
+        Self { first: functions, list: Vec::new(), indices: HashMap::new(), name_segments: false }
     }
 
     fn index(&mut self, helper: Helper) -> u32 {
@@ -181,7 +229,7 @@ impl Helpers {
 }
 
 /// A function's body with checkpoints; `None` where it needs none.
-fn rewrite(
+fn with_checkpoints(
     wasm: &[u8],
     body: &FunctionBody<'_>,
     tables: &[wasmparser::RefType],
@@ -202,6 +250,8 @@ fn rewrite(
             helpers.call(Helper::Checkpoint, &mut changed);
             (copied, checked) = (at, at);
         }
+        let names_segment = matches!(operator, Operator::MemoryInit { .. } | Operator::DataDrop { .. });
+        helpers.name_segments |= names_segment;
         if let Some(helper) = Helper::of(&operator, tables) {
             changed.extend_from_slice(&wasm[copied..at]);
             helpers.call(helper, &mut changed);

@@ -58,7 +58,7 @@ impl Run {
 #[test]
 fn operations_do_the_same_with_checkpoints() {
     let plain = module();
-    let changed = insert(&plain).unwrap();
+    let changed = rewrite(&plain).unwrap().wasm;
     assert_ne!(plain, *changed);
     wasmparser::validate(&changed).unwrap();
     let (mut before, mut after) = (Run::new(&plain), Run::new(&changed));
@@ -81,7 +81,7 @@ fn operations_do_the_same_with_checkpoints() {
 #[test]
 fn a_dropped_segment_has_no_bytes() {
     let plain = module();
-    for wasm in [&plain[..], &insert(&plain).unwrap()] {
+    for wasm in [&plain[..], &rewrite(&plain).unwrap().wasm] {
         let mut run = Run::new(wasm);
         let drop: TypedFunc<(), ()> = run.1.get_typed_func(&mut run.0, "drop").unwrap();
         drop.call(&mut run.0, ()).unwrap();
@@ -95,7 +95,7 @@ fn a_dropped_segment_has_no_bytes() {
 #[test]
 fn operations_on_tables_do_the_same_with_checkpoints() {
     let plain = module();
-    let changed = insert(&plain).unwrap();
+    let changed = rewrite(&plain).unwrap().wasm;
     let call = |wasm: &[u8], arguments: (i32, i32, i32)| {
         let mut run = Run::new(wasm);
         let table: TypedFunc<(i32, i32, i32), i32> = run.1.get_typed_func(&mut run.0, "table").unwrap();
@@ -112,7 +112,7 @@ fn straight_code_has_a_checkpoint_in_each_stretch() {
     let calls = |instructions: usize| {
         let code = "(drop (i32.add (i32.const 70000) (i32.const 1)))".repeat(instructions);
         let plain = wat::parse_str(format!("(module (func (export \"f\") {code}))")).unwrap();
-        let changed = insert(&plain).unwrap();
+        let changed = rewrite(&plain).unwrap().wasm;
         wasmparser::validate(&changed).unwrap();
         // The module itself has no call.
         let outline = Outline::read(&changed).unwrap();
@@ -132,13 +132,85 @@ fn a_module_without_need_stays_as_it_is() {
         "(module (func (param f64) (result i32) (i32.trunc_sat_f64_s (local.get 0))))",
     ] {
         let plain = wat::parse_str(text).unwrap();
-        assert!(matches!(insert(&plain).unwrap(), Cow::Borrowed(_)), "{text}");
+        assert!(matches!(rewrite(&plain).unwrap().wasm, Cow::Borrowed(_)), "{text}");
     }
 }
 
 #[test]
 fn what_is_not_a_module_is_an_error() {
     let plain = module();
-    assert!(insert(b"").is_err());
-    assert!(insert(&plain[..plain.len() / 2]).is_err());
+    assert!(rewrite(b"").is_err());
+    assert!(rewrite(&plain[..plain.len() / 2]).is_err());
+}
+
+fn sections(wasm: &[u8]) -> Vec<u8> {
+    let payloads = Parser::new(0).parse_all(wasm);
+    payloads.filter_map(|payload| payload.unwrap().as_section().map(|(id, _)| id)).collect()
+}
+
+/// What is in the memory of a new instance.
+fn memory(wasm: &[u8]) -> Result<Vec<u8>, wasmtime::Trap> {
+    let engine = Engine::default();
+    let mut store = Store::new(&engine, ());
+    let module = Compiled::new(&engine, wasm).unwrap();
+    let instance = Instance::new(&mut store, &module, &[]).map_err(|error| error.downcast().unwrap())?;
+    Ok(instance.get_memory(&mut store, "memory").unwrap().data(&store).to_vec())
+}
+
+#[test]
+fn an_image_and_the_remaining_segments_make_the_memory_of_the_plain_module() {
+    let cases = [
+        ("", 0),
+        (r#"(data (i32.const 100) "abc")"#, 3),
+        (r#"(data (i32.const 100) "abc") (data (i32.const 7) "d")"#, 96),
+        (r#"(data (i32.const 100) "abc") (data (i32.const 101) "XY")"#, 3),
+        (r#"(data (i32.const 100) "") (data "passive") (data (i32.const 65535) "z")"#, 1),
+        (r#"(data (i32.const 65535) "zz")"#, 0),
+        (r#"(data (i32.const 5) "abc") (data (i32.const -1) "abc")"#, 3),
+        (r#"(data (i32.const 5) "abc") (data (global.get $g) "def") (data (i32.const 10) "h")"#, 3),
+        (r#"(data (i32.add (i32.const 5) (i32.const 6)) "abc")"#, 0),
+    ];
+    let code = r#"(func (memory.init 0 (i32.const 0) (i32.const 0) (i32.const 0)))"#;
+    for (segments, length, code) in cases.into_iter().flat_map(|(text, n)| [(text, n, ""), (text, n, code)]) {
+        let code = if segments.is_empty() { "" } else { code };
+        let head = r#"(global $g i32 (i32.const 9)) (memory (export "memory") 1)"#;
+        let plain = wat::parse_str(format!("(module {head} {code} {segments})")).unwrap();
+        let Rewritten { wasm, image } = rewrite(&plain).unwrap();
+        wasmparser::validate(&wasm).unwrap();
+        assert_eq!(image.bytes.len(), length, "{segments}");
+        let ids = sections(&wasm);
+        assert_eq!(ids.contains(&DATA_COUNT_SECTION), !code.is_empty(), "{segments}");
+        // The remaining segments are put on top of the image.
+        let found = memory(&wasm).map(|mut found| {
+            for (at, byte) in (image.start as usize..).zip(&image.bytes) {
+                found[at] = if found[at] == 0 { *byte } else { found[at] };
+            }
+            found
+        });
+        assert_eq!(found, memory(&plain), "{segments}");
+    }
+}
+
+#[test]
+fn segments_far_apart_make_no_large_image() {
+    let text = r#"(module (memory (export "memory") 1000)
+        (data (i32.const 100) "abc") (data (i32.const 60000000) "d") (data (i32.const 200) "e"))"#;
+    let plain = wat::parse_str(text).unwrap();
+    let Rewritten { wasm, image } = rewrite(&plain).unwrap();
+    assert_eq!((image.start, image.bytes), (100, b"abc".to_vec()));
+    assert_eq!(memory(&wasm).unwrap()[60_000_000], b'd');
+}
+
+#[test]
+fn the_longest_beginning_that_makes_an_image_is_baked() {
+    // The first two alone are too far apart; the third one fills the image.
+    let filler = "x".repeat(1_000_000);
+    let text = format!(
+        r#"(module (memory (export "memory") 1000)
+            (data (i32.const 0) "abc") (data (i32.const 1900000) "d") (data (i32.const 4096) "{filler}"))"#
+    );
+    let plain = wat::parse_str(text).unwrap();
+    let Rewritten { wasm, image } = rewrite(&plain).unwrap();
+    assert_eq!((image.start, image.bytes.len()), (0, 1_900_001));
+    assert!(memory(&wasm).unwrap().iter().all(|byte| *byte == 0));
 }
