@@ -15,6 +15,9 @@ use wasmtime::Store;
 /// which all cores share.
 static RECLAIMER: OnceLock<Reclaimer> = OnceLock::new();
 
+/// Serving threads have priority when both want a core.
+const RECLAIM_NICENESS: i32 = 10;
+
 struct Reclaimer {
     queue: SyncSender<Store<GuestState>>,
     /// Guests that were handed over and still have their slot.
@@ -44,6 +47,8 @@ impl Reclaimer {
         let pending = Arc::new(AtomicUsize::new(0));
         let dropped = Arc::clone(&pending);
         std::thread::Builder::new().name("reclaim".to_owned()).spawn(move || {
+            // Only a sandbox refuses this. The thread then takes as much of a core as those that serve.
+            let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), RECLAIM_NICENESS);
             for guest in guests {
                 drop::<Store<GuestState>>(guest);
                 dropped.fetch_sub(1, Ordering::AcqRel);

@@ -181,6 +181,9 @@ pub const MAPPINGS_DEFAULT: u64 = 65_530;
 /// The part of the file descriptors for loaded modules, one in so many; the others are for sockets and files.
 pub const MODULES_DESCRIPTORS_SHARE: u64 = 2;
 
+/// Descriptors of a loaded module: its code's, and its memory image's.
+pub const MODULE_DESCRIPTORS: u64 = 2;
+
 /// Modules that may be loaded even if the system allows less.
 pub const MODULES_FEWEST: usize = 8;
 

@@ -1,8 +1,8 @@
 //! What the system allows this process: open files and mappings of memory, and how many it has.
 
 use crate::limits::{
-    MAPPINGS_DEFAULT, MAPPINGS_OF_NODE, MODULE_MAPPINGS, MODULES_DESCRIPTORS_SHARE, MODULES_FEWEST,
-    SLOT_MAPPINGS,
+    MAPPINGS_DEFAULT, MAPPINGS_OF_NODE, MODULE_DESCRIPTORS, MODULE_MAPPINGS, MODULES_DESCRIPTORS_SHARE,
+    MODULES_FEWEST, SLOT_MAPPINGS,
 };
 use orama_platform::modules::Bounds;
 use rustix::fs::StatVfsMountFlags;
@@ -46,7 +46,7 @@ impl Allowed {
     /// How much code may be loaded beside sockets, files and so many running instances.
     #[must_use]
     pub fn module_bounds(self, cache_mb: u32, instance_slots: u32) -> Bounds {
-        let descriptors = self.descriptors / MODULES_DESCRIPTORS_SHARE;
+        let descriptors = self.descriptors / MODULES_DESCRIPTORS_SHARE / MODULE_DESCRIPTORS;
         let others = MAPPINGS_OF_NODE + SLOT_MAPPINGS * u64::from(instance_slots);
         let mappings = self.mappings.saturating_sub(others) / MODULE_MAPPINGS;
         let modules = usize::try_from(descriptors.min(mappings)).unwrap_or(usize::MAX);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn modules_leave_room_for_everything_else() {
-        let usual = Allowed { descriptors: 20_000, mappings: 65_530 };
+        let usual = Allowed { descriptors: 40_000, mappings: 65_530 };
         assert_eq!(usual.module_bounds(1024, 1024), Bounds { bytes: 1 << 30, modules: 10_000 });
         let many_files = Allowed { descriptors: u64::MAX, ..usual };
         let modules = many_files.module_bounds(1024, 1024).modules as u64;

@@ -7,6 +7,7 @@
 const ON_SERVERS: bool = true;
 
 mod harness;
+mod honest;
 mod http;
 mod process;
 mod servers;
@@ -21,6 +22,7 @@ mod durability;
 mod events;
 mod example;
 mod functions;
+mod hostile_names;
 mod invoke;
 mod isolation;
 mod jwt;

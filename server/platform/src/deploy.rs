@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::sync::AcquireError;
 use tracing::Instrument;
 
-/// A version to be: its module, and what its author says of it. Every field was checked.
+/// A version to deploy. Its fields were checked.
 pub struct NewFunction {
     /// The tenant.
     pub namespace: Namespace,
@@ -26,7 +26,7 @@ pub struct NewFunction {
     pub name: FunctionName,
     /// The module.
     pub wasm: Bytes,
-    /// What its author chose.
+    /// The settings that its author chose.
     pub settings: VersionSettings,
 }
 
@@ -34,9 +34,9 @@ pub struct NewFunction {
 pub struct Deployed {
     /// The version.
     pub function: Arc<FunctionVersion>,
-    /// Whether the module had to be compiled; `false` when its code was known.
+    /// Whether the node compiled the module now; `false` if it had the code already.
     pub compiled: bool,
-    /// Quotas of the namespace that are nearly used up.
+    /// The namespace's quotas that are nearly used up.
     pub near: Vec<Usage>,
 }
 
@@ -46,13 +46,13 @@ pub enum DeployError {
     /// The module cannot run, or cannot be compiled now.
     #[error(transparent)]
     Module(#[from] PrepareError),
-    /// The module's bytes cannot be stored.
+    /// The blob store did not take the module.
     #[error("the module cannot be stored")]
     Store(#[from] BlobError),
-    /// The registry did not take the version.
+    /// The registry did not take the version, or a quota does not allow it.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The node's disk has no room for it.
+    /// The node's disk has no room for the module.
     #[error(transparent)]
     Disk(#[from] DiskFull),
     /// The node is stopping.
@@ -63,9 +63,9 @@ pub enum DeployError {
     Task(#[from] TaskFailed),
 }
 
-/// Makes the module runnable, stores it, and then names it in the registry. A deploy goes on when its caller leaves.
+/// Compiles the module, stores it, and then names it in the registry. The deploy continues when its caller stops waiting.
 ///
-/// A crash in between leaves at most a module that nothing names, which the next start removes.
+/// A crash before the last step leaves at most a module that the registry does not name. The next start removes it.
 ///
 /// # Errors
 /// [`DeployError`].
@@ -73,8 +73,8 @@ pub async fn deploy(platform: Arc<Platform>, new: NewFunction) -> Result<Deploye
     tokio::spawn(run(platform, new).in_current_span()).await.map_err(TaskFailed::from)?
 }
 
-/// From before the first step until after the last the module is held, so that a delete that takes its last other
-/// user away meanwhile leaves it alone.
+/// Holds the module from before the first step until after the last. So a concurrent delete of the last other function with this
+/// module does not remove it.
 async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
     let checking = Arc::clone(&platform);
     let (new, wasm_cid, hold) = blocking(move || {
@@ -95,7 +95,8 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
             platform.modules.note_arrival(module.clone());
         }
         drop(hold);
-        // Also what was deleted again meanwhile, and left alone because it was held. What may still be named is looked at later.
+        // A delete may have left the module alone because it was held, so this also follows a deploy that succeeded. If the
+        // registry may name the module later, the reconciler's next repair decides.
         if !may_still_come(&deployed) {
             clean(&platform, &module);
         }
@@ -105,7 +106,7 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
     .await
 }
 
-/// Whether the namespace's quotas and the disk have room, so that nothing is compiled in vain. Blocks.
+/// Checks the disk and the namespace's quotas before the module is compiled in vain. Blocks.
 fn has_room(platform: &Platform, new: &NewFunction) -> Result<(), DeployError> {
     platform.disk.check(new.wasm.len() as u64)?;
     let env_bytes: usize = new.settings.env.iter().map(|(name, value)| name.len() + value.len()).sum();
@@ -119,7 +120,7 @@ fn has_room(platform: &Platform, new: &NewFunction) -> Result<(), DeployError> {
     })?)
 }
 
-/// Stores the module and names it, and removes what the versions that go away had for themselves. Blocks.
+/// Stores the module and names it in the registry. Removes modules that only the dropped versions used. Blocks.
 fn store(
     platform: &Platform,
     new: NewFunction,
@@ -142,12 +143,12 @@ fn store(
     Ok(Deployed { function: added.function, compiled: prepared.compiled, near })
 }
 
-/// What the author should know before it is used up. It is deployed, whether or not that can be found out.
+/// The quotas that are nearly used up. A failure is logged: the version is deployed already.
 fn near(platform: &Platform, namespace: &Namespace) -> Vec<Usage> {
     match platform.usage(namespace) {
         Ok(usage) => usage.into_iter().filter(Usage::is_near).collect(),
         Err(error) => {
-            tracing::warn!(%error, %namespace, "it is not known how much of its quotas a namespace uses");
+            tracing::warn!(%error, %namespace, "a namespace's use of its quotas could not be read");
             Vec::new()
         }
     }

@@ -32,6 +32,12 @@ pub const COMPILES_WAITING_MAX: usize = 64;
 /// The part of one namespace in [`COMPILES_WAITING_MAX`].
 pub const COMPILES_WAITING_NAMESPACE_MAX: usize = 16;
 
+/// Compilation time from which on a namespace waits behind the others. Compiling a Go program of 3 MB takes 1 s of it.
+pub const COMPILE_DEBT_MAX: Duration = Duration::from_secs(10);
+
+/// Each namespace has a share of the time that compiles for it alone: one second in so many is not counted.
+pub const COMPILE_DEBT_SHARE: u32 = 10;
+
 /// Secrets of one namespace.
 pub const SECRETS_MAX: u32 = 1000;
 

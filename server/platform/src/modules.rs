@@ -1,4 +1,4 @@
-//! Loaded code by the hash of its wasm: bounded, one load or compilation at a time for each module.
+//! Loads and compiles modules. Keeps a bounded amount of code loaded, and loads or compiles each module once for all who need it.
 
 use crate::limits::{CODE_PATIENCE, MODULE_FETCHES_MAX, RECONCILE_EVERY};
 use crate::registry::ModuleRef;
@@ -29,9 +29,9 @@ pub use counts::{LOAD_BUCKETS_US, Totals};
 pub use error::{LoadError, LoadFailure, NotYet, PrepareError};
 pub use loaded::{Bounds, OnEvicted, Usage};
 
-/// Tries of a load for which the system had no room, and the pause before each further one, in which those who hold
-/// code that was thrown out let go of it.
+/// Tries to load an artifact while the system has no room for it.
 const LOAD_TRIES: u32 = 4;
+/// Pause before each further try. Meanwhile the cores drop the code that was evicted.
 const LOAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Loads and compiles modules. Clones share everything.
@@ -39,11 +39,11 @@ const LOAD_PAUSE: Duration = Duration::from_millis(5);
 pub struct Modules {
     compiler: Compiler,
     loaded: Arc<Loaded<LoadedModule, NotLoaded>>,
-    /// Compilations in flight for invocations and ahead of them.
+    /// Compilations in flight, for invocations and ahead of them.
     compilations: SharedTasks<WasmHash, Result<Arc<LoadedModule>, LoadError>>,
-    /// Modules of which this node keeps something since the reconciler last looked.
+    /// Modules that arrived on this node since the reconciler last looked.
     arrivals: Arc<Mutex<Vec<ModuleRef>>>,
-    /// Modules that are fetched now.
+    /// Permits to fetch a module.
     fetches: Arc<Semaphore>,
     blobs: Arc<dyn Blobs>,
     turns: Turns,
@@ -53,22 +53,22 @@ pub struct Modules {
 /// A module that is ready to be invoked.
 #[derive(Debug, Clone, Copy)]
 pub struct Prepared {
-    /// Its identity.
+    /// The hash of its wasm.
     pub wasm_hash: WasmHash,
-    /// Whether it had to be compiled; `false` when its code was there already.
+    /// Whether the node compiled it now; `false` if it had the code already.
     pub compiled: bool,
 }
 
 /// Why there is no loaded code.
 #[derive(Clone)]
 enum NotLoaded {
-    /// This node has not compiled it, or lost what it had.
+    /// This node has no valid artifact of it.
     NotCompiled,
     Failed(LoadError),
 }
 
 impl Modules {
-    /// Keeps as much code loaded as `bounds` say.
+    /// Keeps code loaded within `bounds`.
     #[must_use]
     pub fn new(compiler: Compiler, blobs: Arc<dyn Blobs>, bounds: Bounds) -> Self {
         let loaded = Arc::new(Loaded::new(bounds));
@@ -85,7 +85,7 @@ impl Modules {
         }
     }
 
-    /// Validates a module and makes sure that its code is compiled and loads.
+    /// Validates a module and compiles it, unless this node has its code already.
     ///
     /// # Errors
     /// [`PrepareError`].
@@ -112,10 +112,10 @@ impl Modules {
         let turn = place.turn().await;
         let this = self.clone();
         let compiled = blocking(move || {
-            // A task that was begun goes on when nobody waits for it any more, and keeps its turn so long.
+            // This task continues when its caller stops waiting. It keeps the turn until it ends.
             let _turn = turn;
             this.compiler.validate(&wasm, memory_limit_mb)?;
-            // The one before in the queue may have brought the same module.
+            // A deploy that was ahead in the queue may have compiled the same module.
             if this.find(wasm_hash)?.is_some() {
                 return Ok(false);
             }
@@ -127,8 +127,7 @@ impl Modules {
         Ok(Prepared { wasm_hash, compiled })
     }
 
-    /// The code of a deployed function; `None` when this node has not compiled it, or has lost what it had. Blocks, for
-    /// milliseconds.
+    /// Returns the code of a deployed function, or `None` if this node has no valid artifact of it. Blocks for milliseconds.
     ///
     /// # Errors
     /// [`LoadError`].
@@ -151,11 +150,11 @@ impl Modules {
         }
     }
 
-    /// The code of a function that [`Self::load`] did not find: its module is fetched, and compiled in its turn among the
-    /// deploys, once for all who want it. That goes on when they do not wait any more.
+    /// Fetches and compiles the module of a function whose code [`Self::load`] did not find. All callers wait for the same
+    /// compilation, which takes its turn among the deploys. It continues when they stop waiting.
     ///
     /// # Errors
-    /// [`LoadError`]; [`LoadError::Later`] also after [`CODE_PATIENCE`].
+    /// [`LoadError`]. A caller that has waited for [`CODE_PATIENCE`] gets [`LoadError::Later`].
     pub async fn make(&self, function: Arc<FunctionVersion>) -> Result<Arc<LoadedModule>, LoadError> {
         match tokio::time::timeout(CODE_PATIENCE, self.join(function, true)).await {
             Ok(made) => made,
@@ -171,7 +170,7 @@ impl Modules {
         let (this, hash) = (self.clone(), function.wasm_hash);
         let work = async move {
             if is_waited_for {
-                tracing::warn!(function = %function.name, version = function.version, "no valid compiled code: compiling again");
+                tracing::warn!(function = %function.name, version = function.version, "no valid compiled code; the node compiles it now");
             }
             let begun = Instant::now();
             let made = this.make_anew(&function).await;
@@ -182,7 +181,8 @@ impl Modules {
         self.compilations.join(hash, work).await.unwrap_or_else(|| Err(LoadFailure::Task.into()))
     }
 
-    /// [`Self::make`] ahead of the first invocation, when nobody compiles anything. A failure is left to that invocation.
+    /// Compiles a function's module ahead of its first invocation, once no other compilation runs or waits. If that fails, the
+    /// invocation tries again.
     pub async fn prewarm(&self, function: Arc<FunctionVersion>) {
         while !self.turns.is_idle() {
             tokio::time::sleep(RECONCILE_EVERY).await;
@@ -192,12 +192,12 @@ impl Modules {
         if let Ok(None) = known
             && let Err(error) = self.join(Arc::clone(&function), false).await
         {
-            tracing::debug!(%error, function = %function.name, "a function deployed elsewhere is not ready yet");
+            tracing::debug!(%error, function = %function.name, "a function could not be compiled ahead of its first invocation");
         }
     }
 
-    /// Notes that this node keeps something of a module from now on. Another node may have deleted its function already, so the
-    /// reconciler looks at it.
+    /// Notes that this node has stored or compiled a module. Another node may have deleted its function meanwhile, so the
+    /// reconciler compares the module with the registry.
     pub fn note_arrival(&self, module: ModuleRef) {
         let mut arrivals = self.arrivals.lock();
         if arrivals.len() < START_CLEANING_MAX {
@@ -213,7 +213,7 @@ impl Modules {
 
     async fn make_anew(&self, function: &FunctionVersion) -> Result<Arc<LoadedModule>, LoadError> {
         let place = self.turns.place(&function.namespace).ok_or(NotYet::Busy)?;
-        // Fetched before the turn, and not kept in memory until then: the store has it on the disk now.
+        // Fetch before the turn, so that no compilation waits for the network. The store keeps the bytes on disk until then.
         {
             let _fetch = self.fetches.acquire().await.map_err(|_| LoadFailure::Task)?;
             let this = self.clone();
@@ -224,9 +224,9 @@ impl Modules {
         let this = self.clone();
         let (cid, hash) = (function.wasm_cid.clone(), function.wasm_hash);
         blocking(move || {
-            // A task that was begun goes on when nobody waits for it any more, and keeps its turn so long.
+            // This task continues when its caller stops waiting. It keeps the turn until it ends.
             let _turn = turn;
-            // A deploy of the same module may have been before in the queue.
+            // A deploy that was ahead in the queue may have compiled the same module.
             if let Some(module) = this.loaded.get(&hash) {
                 return Ok(module);
             }
@@ -238,7 +238,7 @@ impl Modules {
         .await
     }
 
-    /// The bytes of a module.
+    /// Reads a module from the store and checks its hash.
     fn stored(&self, cid: &str, hash: &WasmHash) -> Result<Bytes, LoadError> {
         let wasm = self.blobs.get(cid)?.ok_or(LoadFailure::Missing)?;
         if WasmHash::of(&wasm) != *hash {
@@ -247,7 +247,7 @@ impl Modules {
         Ok(wasm)
     }
 
-    /// Loads an artifact. Where the system has no room, what was not used for longest goes, and it is tried again.
+    /// Loads an artifact. If the system has no room for it, evicts the least recently used modules and tries again.
     fn load_artifact(&self, hash: &WasmHash) -> io::Result<Option<LoadedModule>> {
         let mut tries = 1;
         loop {
@@ -255,7 +255,7 @@ impl Modules {
                 Err(error) if is_no_room(&error) && tries < LOAD_TRIES => {
                     tries += 1;
                     let evicted = self.loaded.make_room();
-                    tracing::debug!(%error, evicted, "no room to load a function's code");
+                    tracing::debug!(%error, evicted, "no room to load a function's code; the node tries again");
                     std::thread::sleep(LOAD_PAUSE);
                 }
                 result => return result,
@@ -263,28 +263,30 @@ impl Modules {
         }
     }
 
-    /// Moves when those who use loaded code should tell so again, by [`Self::note_use`].
+    /// The age of the loaded code, a counter. After it advances, a core calls [`Self::note_use`] at its next use of a module.
     #[must_use]
     pub fn age(&self) -> u64 {
         self.loaded.age()
     }
 
-    /// Tells that a core still uses a module, so that it is not the one thrown out.
+    /// Notes that a core uses a module, so that it is not the next to be evicted.
     pub fn note_use(&self, hash: &WasmHash) {
         drop(self.loaded.get(hash));
     }
 
-    /// Says who is told of code that was thrown out; once, before anything is loaded. Who looks code up and keeps it looks
-    /// after that whether it [was thrown out](LoadedModule::is_evicted) already: from then on it is told.
+    /// Sets who is told of evicted code. Called once, before anything is loaded.
+    ///
+    /// A holder may be told of an eviction after it looked the code up and before it keeps it. So it checks
+    /// [`LoadedModule::is_evicted`] when it keeps the code. It is told of every later eviction.
     pub fn on_evicted(&self, tell: OnEvicted) {
         self.loaded.on_evicted(tell);
     }
 
-    /// Drops what is kept of a module that no function uses any more.
+    /// Removes the code and the artifact of a module that no function uses any more.
     pub fn forget(&self, hash: &WasmHash) {
         self.loaded.remove(hash);
         if let Err(error) = self.compiler.forget(hash) {
-            tracing::warn!(%error, "compiled code of a deleted function could not be removed");
+            tracing::warn!(%error, "compiled code that no function uses could not be removed");
         }
     }
 
@@ -294,7 +296,7 @@ impl Modules {
         self.loaded.usage()
     }
 
-    /// What was compiled and loaded since the node started.
+    /// Counts of compilations and loads since the node started.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.counts.totals()
@@ -306,7 +308,7 @@ impl Modules {
         self.loaded.bounds()
     }
 
-    /// A module that is loaded, or whose artifact loads.
+    /// Returns a module that is loaded, or loads its artifact. `None` if there is no valid artifact.
     fn find(&self, hash: WasmHash) -> Result<Option<Arc<LoadedModule>>, PrepareError> {
         if let Some(module) = self.loaded.get(&hash) {
             return Ok(Some(module));

@@ -1,8 +1,8 @@
-//! Use cases on namespaces: make one, and delete one with everything in it.
+//! Use cases on namespaces: create one, and delete one with everything in it.
 //!
-//! A deletion first takes keys and functions away; the data go when nothing acts in the namespace any more, and only then its
-//! name is free. So whoever makes a namespace of the same name finds nothing of the old one, also when a crash came in
-//! between: the next start resumes the deletion.
+//! A deletion first deletes keys and functions. It removes the data when nothing acts in the namespace any more. Only then is the
+//! name free, so a new namespace of the same name finds nothing of the old one. This holds after a crash too: the next start
+//! resumes the deletion.
 
 use crate::Platform;
 use crate::clean::clean;
@@ -16,17 +16,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a deletion looks whether an invocation of the namespace is still under way.
+/// How often a deletion checks whether a request or an invocation still acts in the namespace.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Pause before a removal that failed is tried again.
+/// Pause before a failed removal is retried.
 const RETRY_EVERY: Duration = Duration::from_secs(10);
 
-/// Requests of the control plane under way, by the namespace of their credential.
+/// Counts requests of the control plane in progress, by the namespace of their credential.
 #[derive(Default)]
 pub struct Visitors(Mutex<HashMap<Namespace, usize>>);
 
-/// A request under way; it counts until it is dropped.
+/// A request in progress. It counts until it is dropped.
 pub struct Visit(Arc<Visitors>, Namespace);
 
 impl Visitors {
@@ -54,16 +54,16 @@ impl Drop for Visit {
     }
 }
 
-/// Why a namespace was not made or deleted.
+/// Why a namespace was not created or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
-    /// One of this name is there.
-    #[error("there is a namespace {:?} already", .0.as_str())]
+    /// The namespace exists already.
+    #[error("there is already a namespace {:?}; choose another name", .0.as_str())]
     Exists(Namespace),
-    /// None of this name is there.
+    /// The namespace does not exist.
     #[error("there is no namespace {:?}", .0.as_str())]
     NotFound(Namespace),
-    /// The registry failed, or still removes one of this name.
+    /// The registry failed, or a namespace of this name is still being deleted.
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The deletion's task ended early.
@@ -71,16 +71,16 @@ pub enum NamespaceError {
     Task(#[from] TaskFailed),
 }
 
-/// What a deletion has done when its caller is answered.
+/// How far a deletion has come when its caller gets an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
     /// Everything is gone.
     Done,
-    /// Keys and functions are gone; the data follow when what still runs there has ended.
+    /// Keys and functions are gone. The data follow when nothing acts in the namespace any more.
     UnderWay,
 }
 
-/// Makes a namespace. Blocks.
+/// Creates a namespace. Blocks.
 ///
 /// # Errors
 /// [`NamespaceError`].
@@ -89,7 +89,7 @@ pub fn create(platform: &Platform, namespace: &Namespace) -> Result<NamespaceEnt
     made.ok_or_else(|| NamespaceError::Exists(namespace.clone()))
 }
 
-/// Deletes a namespace and waits a while for the end. The deletion goes on when its caller leaves.
+/// Deletes a namespace. Waits up to [`NAMESPACE_DELETION_PATIENCE`] for the end; the deletion continues after that.
 ///
 /// # Errors
 /// [`NamespaceError`].
@@ -111,19 +111,19 @@ fn begin(platform: &Platform, namespace: Namespace) -> Result<(), NamespaceError
     Ok(())
 }
 
-/// Ends a deletion that has begun. Retries until it has succeeded; a failure is logged.
+/// Finishes a deletion that has begun. Logs each failure and retries until it succeeds.
 async fn finish(platform: Arc<Platform>, namespace: Namespace) {
     while platform.visitors.is_in(&namespace) || (platform.runs_in)(namespace.clone()).await {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    // Records of what has just ended, which the cores still hold.
+    // The cores may still hold records of the last invocations. These must be written before the data are removed.
     (platform.flush_cores)().await;
     loop {
         let (of, name) = (Arc::clone(&platform), namespace.clone());
         match blocking(move || remove(&of, &name)).await {
             Ok(()) => return,
             Err(error) => {
-                tracing::error!(%namespace, %error, "data of a deleted namespace could not be removed; the node retries");
+                tracing::error!(%namespace, %error, "the data of a deleted namespace could not be removed; the node retries");
             }
         }
         tokio::time::sleep(RETRY_EVERY).await;
@@ -135,7 +135,7 @@ fn remove(platform: &Platform, namespace: &Namespace) -> Result<(), PartError> {
     Ok(platform.registry.finish_namespace_deletion(namespace)?)
 }
 
-/// Resumes deletions that the node's last run did not end.
+/// Resumes the deletions that the node's last run did not finish.
 pub async fn resume_deletions(platform: Arc<Platform>) {
     let registry = platform.registry.clone();
     match blocking(move || Ok::<_, NamespaceError>(registry.namespaces_being_deleted()?)).await {
@@ -145,6 +145,8 @@ pub async fn resume_deletions(platform: Arc<Platform>) {
                 tokio::spawn(finish(Arc::clone(&platform), namespace));
             }
         }
-        Err(error) => tracing::error!(%error, "deleted namespaces could not be looked up"),
+        Err(error) => {
+            tracing::error!(%error, "unfinished deletions could not be looked up; restart the node")
+        }
     }
 }

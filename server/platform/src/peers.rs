@@ -1,7 +1,7 @@
-//! Peers, the other nodes of a cluster: which nodes exist, and what ran on them.
+//! Peers, the other nodes of a cluster: which ones exist, and the invocation records that they keep.
 //!
-//! Nodes talk to each other over pubsub. Each announces itself regularly. A question goes to all peers, and each
-//! answers the node that asked. Records stay on the node where a function ran.
+//! A record stays on the node where its function ran, so a node asks its peers for theirs. Nodes talk over pubsub. Each node
+//! announces itself regularly. A question goes to all peers, and each sends its answer to the node that asked.
 
 use crate::limits::{
     PEER_ANSWER_MAX_BYTES, PEER_ANSWERS_MAX, PEER_ANSWERS_WAITING_MAX, PEER_PATIENCE, PEER_QUESTIONS_MAX,
@@ -29,10 +29,10 @@ use tokio::sync::{Semaphore, mpsc};
 /// The topic that all nodes listen to.
 const ALL: &str = "neighbours";
 
-/// Pause before a subscription that failed is tried again.
+/// Pause before a failed subscription is retried.
 const SUBSCRIBE_AGAIN: Duration = Duration::from_secs(1);
 
-/// What nodes tell each other.
+/// A message between nodes.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Message {
@@ -60,7 +60,7 @@ struct Answer {
     id: u64,
     node: String,
     records: Vec<WireRecord>,
-    /// There are older ones, for which the message had no room.
+    /// Whether older records were left out, because the answer had no room for them.
     is_cut: bool,
 }
 
@@ -80,14 +80,15 @@ struct WireRecord {
     messages: Vec<LogMessage>,
 }
 
-/// What a question brought.
+/// What the peers answered to a question.
 #[derive(Debug, Default)]
 pub struct Gathered {
-    /// Records of the other nodes.
+    /// The peers' records.
     pub records: Vec<Record>,
-    /// Where records are cut off, as a node had no room for older ones: none before this time is complete.
+    /// The time from which on the records are complete, in milliseconds since the Unix epoch. `None` if no peer left out older
+    /// ones.
     pub complete_since_ms: Option<i64>,
-    /// Names of the nodes that did not answer.
+    /// Names of the peers that did not answer.
     pub missing: Vec<String>,
 }
 
@@ -96,7 +97,7 @@ struct Peer {
     heard: Instant,
 }
 
-/// A node's view of the others. Clones share it.
+/// The peers that a node knows. Clones share them.
 #[derive(Clone)]
 pub struct Peers(Arc<Inner>);
 
@@ -107,17 +108,17 @@ struct Inner {
     records: Records,
     flush_cores: FlushCores,
     known: Mutex<HashMap<String, Peer>>,
-    /// Questions of this node, each with at most [`PEER_ANSWERS_WAITING_MAX`] answers that it has not read.
+    /// Questions of this node in progress. Each has at most [`PEER_ANSWERS_WAITING_MAX`] answers that it has not read.
     questions: Mutex<HashMap<u64, mpsc::Sender<Answer>>>,
     next_question: AtomicU64,
-    /// Questions of this node under way.
+    /// Permits to ask a question.
     asking: Semaphore,
-    /// Answers that are being made.
+    /// Permits to answer a question.
     answering: Arc<Semaphore>,
 }
 
 impl Peers {
-    /// A view in which nobody is known yet. `name` is for people.
+    /// Knows no peers yet. `name` is the node's name for people.
     #[must_use]
     pub fn new(name: String, pubsub: Arc<dyn PubSub>, records: Records, flush_cores: FlushCores) -> Self {
         Self(Arc::new(Inner {
@@ -134,7 +135,7 @@ impl Peers {
         }))
     }
 
-    /// Tells the others that this node is there, and hears and answers them, as long as it runs.
+    /// Announces this node, notes its peers and answers their questions. Runs as long as the node.
     pub async fn run(self) {
         let own = format!("{ALL}/{}", self.0.id);
         tokio::join!(self.tell(), self.listen(ALL), self.listen(&own));
@@ -156,11 +157,11 @@ impl Peers {
                 continue;
             };
             loop {
-                // What was lost is asked or said again.
+                // A lost message needs no repair: a node announces itself again, and a client asks again.
                 let Received::Message(message) = subscription.next().await else { continue };
                 match serde_json::from_slice(&message) {
                     Ok(message) => self.hear(message).await,
-                    Err(error) => tracing::debug!(%error, "a message between nodes could not be read"),
+                    Err(error) => tracing::debug!(%error, "a message of a peer could not be read"),
                 }
             }
         }
@@ -175,7 +176,7 @@ impl Peers {
                 }
             }
             Message::Question(question) if question.from != self.0.id => {
-                // Whoever asks says who did not answer.
+                // If no permit is free, the peer that asked reports this node as missing.
                 let Ok(turn) = Arc::clone(&self.0.answering).try_acquire_owned() else { return };
                 let this = self.clone();
                 tokio::spawn(async move {
@@ -189,7 +190,7 @@ impl Peers {
             Message::Answer(answer) => {
                 let question = self.0.questions.lock().get(&answer.id).cloned();
                 if let Some(question) = question {
-                    // A question that is over has no receiver.
+                    // It fails if the question has ended meanwhile.
                     let _over = question.send(answer).await;
                 }
             }
@@ -198,7 +199,7 @@ impl Peers {
     }
 
     async fn answer(&self, question: Question) -> Option<Answer> {
-        // So that it has what has just ended here.
+        // So that the answer has the latest invocations of this node.
         (self.0.flush_cores)().await;
         let (records, id, node) = (self.0.records.clone(), question.id, self.0.id.clone());
         let found = blocking(move || Ok::<_, TaskFailed>(own_records(&records, &question))).await.ok()??;
@@ -214,7 +215,7 @@ impl Peers {
         Some(Answer { id, node, is_cut: records.len() < count, records })
     }
 
-    /// Asks the other nodes for records of a function. Ends within [`PEER_PATIENCE`].
+    /// Asks the peers for records of a function. Returns within [`PEER_PATIENCE`].
     pub async fn ask(&self, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Gathered {
         let mut missing: HashMap<String, String> = self
             .0
@@ -227,7 +228,7 @@ impl Peers {
         let mut gathered = Gathered::default();
         if !missing.is_empty() {
             let asked = self.gather(namespace, name, filter, &mut missing, &mut gathered);
-            // Who has not answered by then is told of.
+            // The peers that have not answered by then remain in `missing`.
             let _ = tokio::time::timeout(PEER_PATIENCE, asked).await;
         }
         gathered.missing = missing.into_values().collect();
@@ -264,18 +265,18 @@ impl Peers {
     }
 }
 
-/// What this node's records answer to a question. Blocks.
+/// Reads this node's records for a question. `None` if the question is invalid or the records cannot be read. Blocks.
 fn own_records(records: &Records, question: &Question) -> Option<Vec<Record>> {
     let namespace = Namespace::new(&question.namespace).ok()?;
     let name = FunctionName::new(&question.function).ok()?;
     records.flush();
     let found = records.query(&namespace, &name, &question.filter()).inspect_err(|error| {
-        tracing::warn!(error = %Causes(error), "records could not be read for another node");
+        tracing::warn!(error = %Causes(error), "records could not be read for a peer");
     });
     found.ok()
 }
 
-/// A question that waits for answers.
+/// A question that waits for answers. Dropping it ends the question.
 struct Waiting<'a>(&'a Inner, u64);
 
 impl<'a> Waiting<'a> {
@@ -304,14 +305,14 @@ impl Inner {
         }
     }
 
-    /// Sends a message, or not: who misses it asks or hears again.
+    /// Sends a message. A failure is only logged, because nothing depends on a single message.
     async fn say(&self, topic: &str, message: &Message) {
         let sent = match serde_json::to_vec(message) {
             Ok(bytes) => self.pubsub.publish(topic, Bytes::from(bytes)).await.map_err(PartError::from),
             Err(error) => Err(error.into()),
         };
         if let Err(error) = sent {
-            tracing::debug!(%error, "a message to other nodes could not be sent");
+            tracing::debug!(%error, "a message to peers could not be sent");
         }
     }
 }
@@ -335,7 +336,7 @@ impl Question {
 }
 
 impl WireRecord {
-    /// About what it takes in a message.
+    /// About how many bytes the record takes in an answer.
     fn bytes(&self) -> usize {
         let messages: usize = self.messages.iter().map(|message| message.message.len() + 80).sum();
         300 + self.error.as_ref().map_or(0, String::len) + messages

@@ -14,8 +14,8 @@ use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Runs as long as the node: compiles modules that the registry names now, ahead of their first invocation; removes those that
-/// it does not name any more; retries removals and pins that failed.
+/// Runs as long as the node. Compiles modules that the registry newly names, ahead of their first invocation. Removes modules
+/// that it no longer names. Retries failed removals and pins.
 pub async fn reconcile(platform: Arc<Platform>) {
     let (prewarm, waiting) = mpsc::channel(PREWARM_WAITING_MAX);
     tokio::spawn(prewarm_each(Arc::clone(&platform), waiting));
@@ -30,11 +30,11 @@ pub async fn reconcile(platform: Arc<Platform>) {
             match blocking(move || Ok::<_, PartError>(look(&looking, before.as_deref(), &new)?)).await {
                 Ok((now, new)) => {
                     (seen, known) = (Some(count), Some(Arc::new(now)));
-                    // Those for which there is no room are compiled when they are asked for.
+                    // If the queue is full, a module is compiled at its first invocation.
                     new.into_iter().for_each(|function| drop(prewarm.try_send(function)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "modules of other nodes could not be looked up");
+                    tracing::warn!(%error, "the modules that the registry names could not be looked up; the node retries");
                     arrivals.iter().cloned().for_each(|module| platform.modules.note_arrival(module));
                 }
             }
@@ -43,7 +43,7 @@ pub async fn reconcile(platform: Arc<Platform>) {
         if is_repair || retried.elapsed() >= BLOBS_RETRY_EVERY {
             let tended = Arc::clone(&platform);
             if let Err(error) = blocking(move || tend(&tended, is_repair)).await {
-                tracing::warn!(%error, "pins could not be compared with what must be pinned");
+                tracing::warn!(%error, "pins could not be compared with the registry; the node retries");
             }
             retried = Instant::now();
             if is_repair {
@@ -56,8 +56,8 @@ pub async fn reconcile(platform: Arc<Platform>) {
 
 type Known = HashSet<ModuleRef>;
 
-/// Removes modules that the registry named `before`, or that arrived on this node since, and that it does not name any more.
-/// Returns what it names, and of that what is new. Blocks.
+/// Removes modules that the registry no longer names. Looks at those that it named `before` and at `arrivals`. Returns the
+/// modules that it names now, and a function of each new one. Blocks.
 fn look(
     platform: &Platform,
     before: Option<&Known>,
@@ -65,19 +65,19 @@ fn look(
 ) -> Result<(Known, Vec<Arc<FunctionVersion>>), RegistryError> {
     let in_use = platform.registry.modules_in_use()?;
     let mut new = Vec::new();
-    // What was there at the start is loaded when it is asked for.
+    // At the start, no module counts as new: each is loaded at its first invocation.
     if let Some(before) = before {
         let gone = before.iter().chain(arrivals).filter(|module| !in_use.contains_key(module));
         gone.for_each(|module| clean(platform, module));
         for (_, (namespace, name, version)) in in_use.iter().filter(|(module, _)| !before.contains(module)) {
-            // It may be gone again.
+            // The version may be deleted already.
             new.extend(platform.registry.function(namespace, name, Some(*version)).ok().flatten());
         }
     }
     Ok((in_use.into_keys().collect(), new))
 }
 
-/// Retries removals that failed; a repair also looks at every blob and every pin. Blocks.
+/// Retries failed removals. A repair also compares every blob and every pin with the registry. Blocks.
 fn tend(platform: &Platform, is_repair: bool) -> Result<(), PartError> {
     platform.blobs.retry_removals();
     platform.storage.retry_removals();
@@ -87,11 +87,11 @@ fn tend(platform: &Platform, is_repair: bool) -> Result<(), PartError> {
     clean_unreferenced(platform);
     platform.storage.clean_unreferenced();
     let modules = platform.blobs.repair(&platform.registry.wasm_cids_in_use()?);
-    // A failure with modules leaves the objects their turn.
+    // If the repair of modules fails, objects are repaired all the same.
     let objects = platform.storage.repair();
     let count = *modules.as_ref().unwrap_or(&0) + *objects.as_ref().unwrap_or(&0);
     if count > 0 {
-        tracing::warn!(count, "blobs that the server had lost are pinned again");
+        tracing::warn!(count, "kubo had lost blobs or their pins; they are restored");
     }
     modules?;
     objects?;

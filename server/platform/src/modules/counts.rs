@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper ends of the buckets of loads, in microseconds: from an artifact in the page cache to one compiled again.
+/// Upper bounds of the buckets of load times, in microseconds. An artifact in the page cache falls into the first ones, a module
+/// that must be compiled into the last ones.
 pub const LOAD_BUCKETS_US: [u64; 9] = [250, 500, 1_000, 2_500, 5_000, 15_000, 50_000, 250_000, 2_500_000];
 
 #[derive(Debug, Default)]
@@ -11,24 +12,24 @@ pub(super) struct Counts {
     compiled: AtomicU64,
     compile_failed: AtomicU64,
     compile_us: AtomicU64,
-    /// The last counts what is longer than every bucket.
+    /// The last one counts loads above every bound.
     loads: [AtomicU64; LOAD_BUCKETS_US.len() + 1],
     load_us: AtomicU64,
     load_failed: AtomicU64,
 }
 
-/// The counts since the node started.
+/// Counts of compilations and loads since the node started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Compilations that succeeded.
     pub compiled: u64,
     /// Compilations that failed.
     pub compile_failed: u64,
-    /// Time of both, in microseconds.
+    /// Time of all compilations, in microseconds; failed ones too.
     pub compile_us: u64,
-    /// Loads by [`LOAD_BUCKETS_US`]; the last counts what is longer than every bucket.
+    /// Loads that succeeded, by [`LOAD_BUCKETS_US`]. The last one counts loads above every bound.
     pub loads: [u64; LOAD_BUCKETS_US.len() + 1],
-    /// Time of all loads, in microseconds.
+    /// Time of the loads that succeeded, in microseconds.
     pub load_us: u64,
     /// Loads that failed.
     pub load_failed: u64,

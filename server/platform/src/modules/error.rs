@@ -1,4 +1,4 @@
-//! Why a module's code is not ready. Results that several callers share keep their causes behind an `Arc`.
+//! Why a module's code is not ready. Several callers may share one result, so its causes are behind an `Arc`.
 
 use orama_runtime::{CompileError, ModuleError};
 use orama_store::blob::BlobError;
@@ -6,19 +6,19 @@ use orama_store::blocking::TaskFailed;
 use std::io;
 use std::sync::Arc;
 
-/// Why a deployed module could not be made ready.
+/// Why the module of a deploy could not be made ready.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// The module cannot run; the message says why.
     #[error(transparent)]
     Invalid(#[from] ModuleError),
-    /// Too many modules wait to be compiled, of all or of the namespace.
-    #[error("too many modules are being compiled; try again soon")]
+    /// Too many modules wait to be compiled, on the node or of the namespace, or the system has no room to load the code.
+    #[error("too many modules wait to be compiled; try again soon")]
     Busy,
-    /// Its compiled code cannot be stored.
+    /// The artifact cannot be written, or the compiler failed.
     #[error(transparent)]
     Compile(CompileError),
-    /// Its compiled code cannot be loaded.
+    /// The artifact cannot be loaded.
     #[error(transparent)]
     Load(LoadError),
     /// A task panicked, or the node is stopping.
@@ -47,48 +47,48 @@ impl From<LoadError> for PrepareError {
 /// Why a deployed function's code could not be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
-    /// The system gives the process no more files, mappings or memory.
-    #[error("the system has no room for the code of the function: {0}")]
+    /// The system gives the node no more files, mappings or memory.
+    #[error("the system gives the node no more files, mappings or memory for the function's code: {0}")]
     NoRoom(#[source] Arc<io::Error>),
-    /// The module cannot be fetched or compiled now, and may be soon.
-    #[error("the code of the function is not on this node yet: {0}")]
+    /// The module cannot be fetched or compiled now. A later call may succeed.
+    #[error("the function's code is not on this node yet: {0}")]
     Later(#[from] NotYet),
     /// Anything else.
-    #[error("the code of the function could not be loaded: {0}")]
+    #[error("the function's code could not be loaded: {0}")]
     Failed(#[from] LoadFailure),
 }
 
-/// What the code of a function still waits for.
+/// Why a function's code is not on this node yet.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum NotYet {
-    /// It is on its way.
-    #[error("it is being fetched and compiled")]
+    /// The module is being fetched and compiled.
+    #[error("its module is being fetched and compiled")]
     UnderWay,
-    /// There is no place in the queue.
-    #[error("too many modules are being compiled")]
+    /// The queue of modules to compile is full.
+    #[error("too many modules wait to be compiled")]
     Busy,
-    /// The store of modules does not answer.
+    /// The blob store does not answer.
     #[error(transparent)]
     Store(Arc<BlobError>),
 }
 
-/// Why the code of a function cannot be had.
+/// Why a function's code could not be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadFailure {
-    /// The artifact cannot be read or stored.
-    #[error("the compiled code: {0}")]
+    /// The artifact cannot be read or written.
+    #[error("its artifact could not be read or written: {0}")]
     Artifact(#[source] Arc<io::Error>),
-    /// The module cannot be read.
+    /// The module cannot be read from the blob store.
     #[error(transparent)]
     Store(Arc<BlobError>),
-    /// The module does not compile any more.
+    /// The module does not compile on this node.
     #[error(transparent)]
     Compile(Arc<CompileError>),
-    /// The store has no such module.
-    #[error("the module is not in the blob store")]
+    /// The blob store does not have the module.
+    #[error("the module is not in the blob store; deploy it again")]
     Missing,
-    /// The store has other bytes under the module's id.
-    #[error("the stored module is not the one that was deployed")]
+    /// The blob store has other bytes under the module's content id.
+    #[error("the stored module is not the one that was deployed; deploy it again")]
     Different,
     /// A task panicked, or the node is stopping.
     #[error("a task of the node ended without a result")]
@@ -129,7 +129,7 @@ impl From<TaskFailed> for LoadError {
     }
 }
 
-/// Whether the process has as much of something as the system gives it; see [`orama_runtime::Compiler::load`].
+/// Whether the system refused the node another file, mapping or more memory; see [`orama_runtime::Compiler::load`].
 pub(super) fn is_no_room(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::OutOfMemory
 }

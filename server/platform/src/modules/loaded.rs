@@ -1,4 +1,5 @@
-//! Code that is loaded, in the order of its use: within its bounds, and one load at a time for each module.
+//! The cache of loaded code. It is bounded and evicts the least recently used module first. Concurrent loads of one module are
+//! single-flight.
 
 use crate::limits::{MODULE_OVERHEAD_BYTES, MODULES_AGES};
 use hashlink::LruCache;
@@ -12,31 +13,31 @@ use std::sync::{Arc, OnceLock};
 /// How much may be loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// Bytes of code together.
+    /// Bytes of all code.
     pub bytes: u64,
-    /// Modules; each takes mappings and a file descriptor.
+    /// Number of modules; each takes mappings and a file descriptor.
     pub modules: usize,
 }
 
-/// What is loaded now, and what was since the start.
+/// What is loaded now, and what was evicted since the node started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Modules loaded.
     pub modules: u64,
     /// Bytes of their code.
     pub bytes: u64,
-    /// How many were thrown out to make room.
+    /// Modules evicted since the node started.
     pub evicted: u64,
 }
 
-/// Whoever holds loaded code is told what was thrown out, so that it lets go of it.
+/// Tells the holders of loaded code which modules were evicted or removed, so that they drop them.
 pub type OnEvicted = Box<dyn Fn(&Arc<[WasmHash]>) + Send + Sync>;
 
-/// What can be kept.
+/// What the cache can hold.
 pub(super) trait Code {
-    /// Its size.
+    /// Size of the code, in bytes.
     fn bytes(&self) -> usize;
-    /// Says that it is not kept any more.
+    /// Marks the code as no longer in the cache.
     fn evict(&self);
 }
 
@@ -54,9 +55,8 @@ impl Code for LoadedModule {
 pub(super) struct Loaded<M, E> {
     bounds: Bounds,
     state: Mutex<State<M>>,
-    /// One load at a time for each module.
     loads: SingleFlight<WasmHash, Result<Arc<M>, E>>,
-    /// Read by each invocation, so alone on its cache lines.
+    /// Every invocation reads it, so it has its cache lines to itself.
     age: Age,
     on_evicted: OnceLock<OnEvicted>,
 }
@@ -69,7 +69,7 @@ struct State<M> {
     modules: LruCache<WasmHash, Arc<M>>,
     bytes: u64,
     evicted: u64,
-    /// What was loaded since [`Age`] moved.
+    /// What was loaded since [`Age`] last advanced.
     young: Bounds,
 }
 
@@ -86,24 +86,24 @@ impl<M: Code, E: Clone> Loaded<M, E> {
         }
     }
 
-    /// Says who is told of what was thrown out; once, before anything is loaded.
+    /// Sets who is told of evicted modules. Called once, before anything is loaded.
     pub(super) fn on_evicted(&self, tell: OnEvicted) {
-        // A second one would be a mistake of this program that tests show.
+        // A second call would be a bug of the node, which tests would show.
         let _ = self.on_evicted.set(tell);
     }
 
-    /// Moves each time when a part of what may be loaded was loaded anew. Who uses a module says so
-    /// ([`Self::get`]) when this has moved since it last did; then what is used is never among the oldest.
+    /// A counter that advances each time one in [`MODULES_AGES`] of the bounds was newly loaded. A user of a module calls
+    /// [`Self::get`] once in each age, so a module in use is never the least recently used.
     pub(super) fn age(&self) -> u64 {
         self.age.0.load(Ordering::Relaxed)
     }
 
-    /// The module, where it is loaded; it is the most recently used one now.
+    /// Returns the module if it is loaded, and marks it as the most recently used.
     pub(super) fn get(&self, hash: &WasmHash) -> Option<Arc<M>> {
         self.state.lock().modules.get(hash).map(Arc::clone)
     }
 
-    /// The module, loaded by `load` where it is not there. Blocks while another thread loads the same one.
+    /// Returns the module; calls `load` if it is not loaded. Blocks while another thread loads the same one.
     pub(super) fn get_or_load(
         &self,
         hash: WasmHash,
@@ -113,7 +113,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
             return Ok(module);
         }
         self.loads.run(&hash, || {
-            // Another load may have ended since the look.
+            // Another load may have ended since the first look-up.
             if let Some(module) = self.get(&hash) {
                 return Ok(module);
             }
@@ -123,7 +123,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
         })
     }
 
-    /// Keeps a module.
+    /// Adds a module, and evicts others until all are within the bounds.
     pub(super) fn insert(&self, hash: WasmHash, module: Arc<M>) {
         let mut state = self.state.lock();
         let bytes = weight(&*module);
@@ -141,7 +141,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
             *young = Bounds::default();
             self.age.0.fetch_add(1, Ordering::Relaxed);
         }
-        // The newest stays also where it alone is too large.
+        // The newest module stays, even if it alone exceeds the bounds.
         while state.modules.len() > 1
             && (state.bytes > self.bounds.bytes || state.modules.len() > self.bounds.modules)
         {
@@ -151,8 +151,8 @@ impl<M: Code, E: Clone> Loaded<M, E> {
         self.tell(gone);
     }
 
-    /// Throws out the modules that were not used for longest, a part of all, at least one: when the system has no room
-    /// for another. Returns how many went.
+    /// Evicts the least recently used modules because the system has no room for another: one in [`MODULES_AGES`] of all, and at
+    /// least one. Returns how many it evicted.
     pub(super) fn make_room(&self) -> usize {
         let mut state = self.state.lock();
         let wanted = (state.modules.len() / MODULES_AGES as usize).max(1);
@@ -163,7 +163,7 @@ impl<M: Code, E: Clone> Loaded<M, E> {
         count
     }
 
-    /// Lets go of a module that is not needed any more.
+    /// Removes a module that no function uses any more.
     pub(super) fn remove(&self, hash: &WasmHash) {
         let mut state = self.state.lock();
         if let Some(module) = state.modules.remove(hash) {
@@ -182,12 +182,12 @@ impl<M: Code, E: Clone> Loaded<M, E> {
         self.bounds
     }
 
-    /// Outside the lock: unmapping takes its time, and whoever is told may ask again.
+    /// Marks modules as evicted and tells the holders. Called without the lock: unmapping takes time, and a holder may call back.
     fn tell(&self, gone: Vec<(WasmHash, Arc<M>)>) {
         if gone.is_empty() {
             return;
         }
-        // First, so that whoever looks it up now and is told before it keeps it does not keep it.
+        // Marked first: a holder that is told before it keeps a module sees the mark and does not keep it.
         gone.iter().for_each(|(_, module)| module.evict());
         if let Some(tell) = self.on_evicted.get() {
             tell(&gone.iter().map(|(hash, _)| *hash).collect());

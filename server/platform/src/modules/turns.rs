@@ -1,52 +1,107 @@
-//! Whose turn it is to compile: one at a time, as each compilation uses every compiling thread, and the namespaces that
-//! wait one after another, so that many deploys of one hold up no other's by more than one compilation.
+//! Whose turn it is to compile: one at a time, because each compilation uses every compiling thread. Namespaces that wait take
+//! turns, so many deploys of one hold up another's by one compilation at most. A namespace whose compilations took long lately
+//! waits behind all others, so several that send such modules in turn hold up another's deploy by the one under way at most.
 
-use crate::limits::{COMPILES_WAITING_MAX, COMPILES_WAITING_NAMESPACE_MAX};
+use crate::limits::{
+    COMPILE_DEBT_MAX, COMPILE_DEBT_SHARE, COMPILES_WAITING_MAX, COMPILES_WAITING_NAMESPACE_MAX,
+};
 use crate::rotation::Rotation;
 use orama_runtime::names::Namespace;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Bounds those who wait, and gives them turns. Clones share everything.
+/// The queue of compilations. Bounds how many wait. Clones share everything.
 #[derive(Clone, Default)]
 pub(super) struct Turns(Arc<Mutex<State>>);
 
 struct State {
     /// Whether somebody has the turn.
     taken: bool,
-    /// Those that wait.
+    /// The places that wait for the turn.
     waiting: Rotation<Namespace, oneshot::Sender<Turn>>,
-    /// Places taken, of all and of each namespace.
+    /// Those that wait behind them, because their namespace is in debt.
+    behind: Rotation<Namespace, oneshot::Sender<Turn>>,
+    debts: HashMap<Namespace, Debt>,
+    /// Places taken, by all namespaces.
     places: usize,
+    /// Places taken, by each namespace.
     places_of: HashMap<Namespace, usize>,
+}
+
+/// The time for which a namespace has compiled, less its share of the time since.
+struct Debt {
+    compiled: Duration,
+    at: Instant,
+}
+
+impl Debt {
+    fn left(&self, now: Instant) -> Duration {
+        self.compiled.saturating_sub(now.saturating_duration_since(self.at) / COMPILE_DEBT_SHARE)
+    }
 }
 
 impl Default for State {
     fn default() -> Self {
-        // All of them together have one turn, so none needs a bound of its own.
-        Self { taken: false, waiting: Rotation::new(usize::MAX), places: 0, places_of: HashMap::new() }
+        // One compilation runs at a time, so no namespace needs a bound of its own.
+        Self {
+            taken: false,
+            waiting: Rotation::new(usize::MAX),
+            behind: Rotation::new(usize::MAX),
+            debts: HashMap::new(),
+            places: 0,
+            places_of: HashMap::new(),
+        }
     }
 }
 
-/// A place among those who wait or have the turn; free again when dropped.
+impl State {
+    fn add_debt(&mut self, namespace: &Namespace, compiled: Duration, now: Instant) {
+        self.debts.retain(|_, debt| !debt.left(now).is_zero());
+        let left = self.debts.get(namespace).map_or(Duration::ZERO, |debt| debt.left(now));
+        self.debts.insert(namespace.clone(), Debt { compiled: left + compiled, at: now });
+    }
+
+    fn is_in_debt(&self, namespace: &Namespace, now: Instant) -> bool {
+        self.debts.get(namespace).is_some_and(|debt| debt.left(now) > COMPILE_DEBT_MAX)
+    }
+
+    /// Whoever compiles next.
+    fn next(&mut self) -> Option<(Namespace, oneshot::Sender<Turn>)> {
+        for waiting in [&mut self.waiting, &mut self.behind] {
+            if let Some((namespace, next)) = waiting.next() {
+                waiting.done(&namespace);
+                return Some((namespace, next));
+            }
+        }
+        None
+    }
+}
+
+/// A place in the queue, also while its holder compiles. Dropping it frees it.
 pub(super) struct Place {
     turns: Turns,
     namespace: Namespace,
 }
 
-/// The turn to compile; the next one's when dropped.
-pub(super) struct Turn(Turns);
+/// The right to compile. Dropping it passes it to the next place.
+pub(super) struct Turn {
+    turns: Turns,
+    namespace: Namespace,
+    /// `None` until somebody has taken the turn.
+    begun: Option<Instant>,
+}
 
 impl Turns {
-    /// Whether nobody compiles or waits for it.
+    /// Whether no compilation runs or waits.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.0.lock();
         !state.taken && state.places == 0
     }
 
-    /// A place for a module of the namespace; `None` when all are taken, or all of that namespace.
+    /// Takes a place for a module of the namespace. `None` if all places, or all of the namespace, are taken.
     pub(super) fn place(&self, namespace: &Namespace) -> Option<Place> {
         let mut state = self.0.lock();
         let held = state.places_of.get(namespace).copied().unwrap_or_default();
@@ -62,20 +117,29 @@ impl Turns {
 impl Place {
     /// Waits for the turn.
     pub(super) async fn turn(&self) -> Turn {
+        let now = Instant::now();
+        let mine = || Turn { turns: self.turns.clone(), namespace: self.namespace.clone(), begun: Some(now) };
         let next = {
             let mut state = self.turns.0.lock();
             if !state.taken {
                 state.taken = true;
-                return Turn(self.turns.clone());
+                return mine();
             }
             let (sender, receiver) = oneshot::channel();
-            state.waiting.push(&self.namespace, sender);
+            if state.is_in_debt(&self.namespace, now) {
+                state.behind.push(&self.namespace, sender);
+            } else {
+                state.waiting.push(&self.namespace, sender);
+            }
             receiver
         };
         match next.await {
-            Ok(turn) => turn,
-            // Senders are only dropped when they have sent.
-            Err(_) => Turn(self.turns.clone()),
+            Ok(mut turn) => {
+                turn.begun = Some(Instant::now());
+                turn
+            }
+            // Unreachable: the queue drops a sender only after it has sent the turn.
+            Err(_) => mine(),
         }
     }
 }
@@ -96,16 +160,20 @@ impl Drop for Place {
 impl Drop for Turn {
     fn drop(&mut self) {
         let next = {
-            let mut state = self.0.0.lock();
-            let Some((namespace, next)) = state.waiting.next() else {
+            let mut state = self.turns.0.lock();
+            if let Some(begun) = self.begun {
+                let now = Instant::now();
+                state.add_debt(&self.namespace, now.duration_since(begun), now);
+            }
+            let Some(next) = state.next() else {
                 state.taken = false;
                 return;
             };
-            state.waiting.done(&namespace);
             next
         };
-        // Whoever does not wait any more gives the turn back, which drops it and so passes it on.
-        drop(next.send(Turn(self.0.clone())));
+        let (namespace, next) = next;
+        // If the receiver no longer waits, `send` returns the turn. Dropping it passes it on.
+        drop(next.send(Turn { turns: self.turns.clone(), namespace, begun: None }));
     }
 }
 
@@ -144,13 +212,42 @@ mod tests {
         drop(second);
         let third = poll(calm_turn.as_mut()).expect("the other namespace, before eight others of the first");
         drop(third);
-        // The rest in its order; one that has left is passed over.
+        // The rest follow in order. Those that stopped waiting are passed over.
         drop(waiting.remove(1));
         drop(waiting.remove(0));
         for turn in &mut waiting {
             drop(poll(turn.as_mut()).expect("its turn"));
         }
         drop(poll(pin!(late.turn())).expect("all is free again"));
+    }
+
+    #[test]
+    fn a_namespace_that_compiled_long_waits_behind_the_others_until_its_share_has_paid() {
+        let turns = Turns::default();
+        let (heavy, light) = (namespace("heavy"), namespace("light"));
+        let begun = Instant::now();
+        turns.0.lock().add_debt(&heavy, Duration::from_secs(60), begun);
+        turns.0.lock().add_debt(&light, Duration::from_secs(2), begun);
+        let places: Vec<_> = (0..3).map(|_| turns.place(&heavy).unwrap()).collect();
+        let late: Vec<_> = (0..2).map(|_| turns.place(&light).unwrap()).collect();
+        let first = poll(pin!(places[0].turn())).expect("nobody has the turn");
+        let mut waiting: Vec<_> = places[1..].iter().map(|place| Box::pin(place.turn())).collect();
+        assert!(waiting.iter_mut().all(|turn| poll(turn.as_mut()).is_none()));
+        for place in &late {
+            let mut turn = Box::pin(place.turn());
+            assert!(poll(turn.as_mut()).is_none());
+            waiting.insert(0, turn);
+        }
+        drop(first);
+        for index in [1, 0, 2, 3] {
+            drop(poll(waiting[index].as_mut()).expect("the light one first, then in order"));
+        }
+        let state = turns.0.lock();
+        let later = |seconds: u64| begun + Duration::from_secs(seconds);
+        assert!(state.is_in_debt(&heavy, later(400)) && !state.is_in_debt(&heavy, later(600)));
+        drop(state);
+        turns.0.lock().add_debt(&light, Duration::from_secs(1), later(10_000));
+        assert_eq!(turns.0.lock().debts.len(), 1, "what is paid is forgotten");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Nodes in one process.
+//! Tests with several nodes in one process.
 
 use super::*;
 use orama_runtime::invocation::Level;

@@ -113,7 +113,7 @@ impl Registry {
         Ok(modules)
     }
 
-    /// The last step of a deletion: frees the name. Called when all other data of the namespace are removed.
+    /// The last step of a deletion: frees the name. Called after all data of the namespace are removed.
     ///
     /// # Errors
     /// [`RegistryError::Sqlite`]

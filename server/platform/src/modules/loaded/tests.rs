@@ -2,7 +2,7 @@ use super::*;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-/// Stands for code of so many bytes.
+/// Stands for code of this size, in bytes.
 #[derive(Debug, Default)]
 struct Stub(usize, AtomicBool);
 
@@ -28,7 +28,7 @@ impl Code for Stub {
 
 const MODULES: usize = 4 * MODULES_AGES as usize;
 
-/// Room for `MODULES` modules of any size, or ten of a megabyte.
+/// Bounded to `MODULES` modules, and to the bytes of ten modules of a megabyte.
 fn bounded() -> Loaded<Stub, String> {
     Loaded::new(Bounds { bytes: 10 * weight(&Stub::of(1 << 20)), modules: MODULES })
 }
@@ -43,7 +43,7 @@ fn load(loaded: &Loaded<Stub, String>, n: usize, bytes: usize) -> Arc<Stub> {
     loaded.get_or_load(hash(n), || Ok(Arc::new(Stub::of(bytes)))).unwrap()
 }
 
-/// Collects what is told of modules that were thrown out.
+/// Collects the evicted modules that the cache tells of.
 fn listen(loaded: &Loaded<Stub, String>) -> Arc<Mutex<Vec<WasmHash>>> {
     let told = Arc::<Mutex<Vec<WasmHash>>>::default();
     let to = Arc::clone(&told);
@@ -146,7 +146,7 @@ fn room_is_made_from_the_oldest_and_code_in_use_lives_on() {
     assert_eq!(loaded.make_room(), 4);
     assert_eq!(*told.lock(), [0, 1, 2, 3].map(hash));
     assert!(running.is_evicted());
-    // Loaded again, it is other code than that which still runs.
+    // A new load is other code than the code that still runs.
     assert!(!load(&loaded, 0, 1).is_evicted());
     loaded.remove(&hash(0));
     assert!(loaded.get(&hash(0)).is_none());
