@@ -146,7 +146,7 @@ pub async fn resume_deletions(platform: Arc<Platform>) {
             }
         }
         Err(error) => {
-            tracing::error!(%error, "unfinished deletions could not be looked up; restart the node")
+            tracing::error!(%error, "unfinished deletions could not be looked up; restart the node");
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 pub struct Bounds {
     /// Bytes of all code.
     pub bytes: u64,
-    /// Number of modules; each takes mappings and a file descriptor.
+    /// Number of modules; each takes mappings and file descriptors.
     pub modules: usize,
 }
 

@@ -1,6 +1,8 @@
-//! Whose turn it is to compile: one at a time, because each compilation uses every compiling thread. Namespaces that wait take
-//! turns, so many deploys of one hold up another's by one compilation at most. A namespace whose compilations took long lately
-//! waits behind all others, so several that send such modules in turn hold up another's deploy by the one under way at most.
+//! Gives turns to compile. One compilation runs at a time, because each uses every compiling thread.
+//!
+//! Namespaces that wait take turns, so many deploys of one namespace delay another's deploy by one compilation at most. A
+//! namespace that compiled for long lately is in debt. If it is in debt when it joins the queue, it waits behind all others.
+//! Several such namespaces delay another's deploy only by the compilation that runs already.
 
 use crate::limits::{
     COMPILE_DEBT_MAX, COMPILE_DEBT_SHARE, COMPILES_WAITING_MAX, COMPILES_WAITING_NAMESPACE_MAX,
@@ -22,7 +24,7 @@ struct State {
     taken: bool,
     /// The places that wait for the turn.
     waiting: Rotation<Namespace, oneshot::Sender<Turn>>,
-    /// Those that wait behind them, because their namespace is in debt.
+    /// The places that wait behind those, because their namespace is in debt.
     behind: Rotation<Namespace, oneshot::Sender<Turn>>,
     debts: HashMap<Namespace, Debt>,
     /// Places taken, by all namespaces.
@@ -31,7 +33,7 @@ struct State {
     places_of: HashMap<Namespace, usize>,
 }
 
-/// The time for which a namespace has compiled, less its share of the time since.
+/// The compilation time that a namespace owes. Its share of the time since pays it back.
 struct Debt {
     compiled: Duration,
     at: Instant,
@@ -68,7 +70,7 @@ impl State {
         self.debts.get(namespace).is_some_and(|debt| debt.left(now) > COMPILE_DEBT_MAX)
     }
 
-    /// Whoever compiles next.
+    /// Takes the place that compiles next out of the queue.
     fn next(&mut self) -> Option<(Namespace, oneshot::Sender<Turn>)> {
         for waiting in [&mut self.waiting, &mut self.behind] {
             if let Some((namespace, next)) = waiting.next() {
@@ -90,7 +92,7 @@ pub(super) struct Place {
 pub(super) struct Turn {
     turns: Turns,
     namespace: Namespace,
-    /// `None` until somebody has taken the turn.
+    /// When its place took the turn; `None` until then.
     begun: Option<Instant>,
 }
 
