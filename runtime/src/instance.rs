@@ -107,10 +107,16 @@ pub(crate) struct NoSlot;
 
 /// Creates the instance.
 async fn instantiate(module: &LoadedModule, store: &mut GuestStore) -> wasmtime::Result<Instance> {
-    take_slot(module, store).await?.offer(&module.image);
+    let slot = take_slot(module, store).await?;
+    if !module.has_memory {
+        // It occupies its slot all the same.
+        store.data_mut().slot_of_no_memory = Some(slot);
+        return module.pre.instantiate_async(&mut **store).await;
+    }
+    slot.offer(&module.image);
     let created = module.pre.instantiate_async(&mut **store).await;
-    // A module without a memory occupies its slot all the same.
-    store.data_mut().slot_of_no_memory = Lease::withdraw();
+    // The memory comes before all code of the guest, so what is still there is the slot of an instance that failed before.
+    Lease::withdraw();
     created
 }
 

@@ -147,15 +147,12 @@ pub const COMPILE_CODE_SMALLEST_BYTES: usize = 4 << 20;
 /// 64 KiB of them take 45 us.
 pub const BULK_CHUNK_BYTES: i32 = 64 << 10;
 
-/// Pages of an instance's memory that are reset one by one when it is dropped, and stay in its slot. Further ones are given back to
-/// the system. Go hello writes 150 of 4 KiB.
+/// Pages of an instance's memory that are reset one by one when it is dropped, and stay in its slot. Further ones are given
+/// back to the system. Go hello writes 150 of 4 KiB.
 pub const RESET_PAGES: usize = 256;
 
 /// Disjoint regions of written pages that are reset one by one. What lies behind them is given back to the system.
 pub const RESET_REGIONS: usize = 128;
-
-/// Pages of a module's image of which copies are kept, in each process. Resetting the others costs a page fault each.
-pub const RESET_PAGES_KEPT: usize = 256;
 
 /// The size up to which an image may be of data segments that are far apart, in bytes.
 pub const IMAGE_SMALLEST_BYTES: u64 = 1 << 20;
@@ -166,8 +163,8 @@ pub const IMAGE_PER_DATA: u64 = 2;
 /// Stacks that a thread keeps for its next guests. Each has up to 1.3 MB, of which the part that was used is resident.
 pub const STACKS_KEPT: usize = 512;
 
-/// Functions, imports, globals and tables' elements of a module that each instance has an entry for. Go hello has 6,000, a 64 MB Go
-/// program 20 times that. An entry has 16 to 40 bytes.
+/// Functions, imports, globals and tables' elements of a module that each instance has an entry for. Go hello has 6,000, a 64
+/// MB Go program 20 times that. An entry has 16 to 40 bytes.
 pub const INSTANCE_ENTRIES_MAX: u64 = 150_000;
 
 /// Linear memory, in bytes, from which on the reclaim thread drops a guest instead of its core. Dropping a smaller guest takes
@@ -180,8 +177,7 @@ pub const RECLAIM_QUEUE: usize = 16;
 /// Pause between two attempts to take a slot while the reclaim thread drops guests.
 pub const RECLAIM_WAIT: Duration = Duration::from_millis(1);
 
-/// Attempts to take such a slot, about a second. A full queue of the largest guests takes 0.8 s, and wasmtime counts each attempt
-/// among the 10,000 instances that a store may have.
+/// Attempts to take such a slot, about a second. A full queue of the largest guests takes 0.8 s.
 pub const RECLAIM_ATTEMPTS: u32 = 1000;
 
 /// Bytes of a function's wasm between two checkpoints where it has no loop. They hold 3,000 calls of host functions, which take

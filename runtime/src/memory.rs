@@ -1,7 +1,7 @@
 //! The linear memories of guests: slots of address space, the images that are mapped into them, and their reset.
 //!
-//! An instance takes a slot, and gives it back when it is dropped. The slot is reset then, so a free slot is always clean. It keeps
-//! the module's image and the pages that the instance wrote, so the module's next instance finds them in place.
+//! An instance takes a slot, and gives it back when it is dropped. The slot is reset then, so a free slot is always clean. It
+//! keeps the module's image and the pages that the instance wrote, so the module's next instance finds them in place.
 
 use crate::shards::Shards;
 use std::cell::RefCell;
@@ -152,9 +152,9 @@ impl Memories {
         unsafe {
             let at = self.address(slot).add(image.range.start);
             match &image.source {
-                Source::File(file, offset) => {
+                Source::File(pages) => {
                     let read_write = libc::PROT_READ | libc::PROT_WRITE;
-                    let place = Some((file.as_raw_fd(), *offset));
+                    let place = Some((pages.file.as_raw_fd(), pages.offset));
                     map(at, image.range.len(), read_write, libc::MAP_FIXED, place)?;
                     slot.image = Some((image.id, image.range.clone()));
                 }
@@ -240,9 +240,9 @@ impl Lease {
         OFFERED.set(Some((self, Arc::clone(image))));
     }
 
-    /// Takes back the slot that was offered, if wasmtime created no memory.
-    pub(crate) fn withdraw() -> Option<Self> {
-        OFFERED.take().map(|(lease, _)| lease)
+    /// Gives back the slot that was offered on this thread, if wasmtime created no memory.
+    pub(crate) fn withdraw() {
+        OFFERED.take();
     }
 }
 

@@ -18,6 +18,7 @@ pub struct LoadedModule {
     /// Pages by which an instance's memory grows before `_start`; see `pages`.
     pub(crate) extra_pages: u32,
     pub(crate) image: Arc<MemoryImage>,
+    pub(crate) has_memory: bool,
     image_bytes: usize,
     evicted: AtomicBool,
 }
@@ -44,6 +45,7 @@ impl LoadedModule {
             memory: module.get_export_index("memory"),
             extra_pages: 0,
             image: Arc::new(image),
+            has_memory: needs.num_memories > 0,
             image_bytes: code.end as usize - code.start as usize,
             evicted: AtomicBool::new(false),
         })

@@ -10,7 +10,7 @@ use orama_platform::auth::jwt::Refusal;
 use orama_platform::auth::{CredentialError, Forbidden};
 use orama_platform::deploy::DeployError;
 use orama_platform::events::EventsError;
-use orama_platform::modules::PrepareError;
+use orama_platform::modules::{LoadError, PrepareError};
 use orama_platform::namespaces::NamespaceError;
 use orama_platform::quotas::QuotaExceeded;
 use orama_platform::registry::RegistryError;
@@ -333,7 +333,9 @@ impl From<DeployError> for ApiError {
     fn from(error: DeployError) -> Self {
         match error {
             DeployError::Module(PrepareError::Invalid(error)) => Self::invalid_module(error.to_string()),
-            DeployError::Module(error @ PrepareError::Busy) => Self::overloaded(error.to_string()),
+            DeployError::Module(error @ (PrepareError::Busy | PrepareError::Load(LoadError::NoRoom(_)))) => {
+                Self::overloaded(error.to_string())
+            }
             DeployError::Module(error) => Self::internal(error),
             DeployError::Store(error @ BlobError::Unavailable(_)) => {
                 tracing::warn!(%error, "a module could not be stored");

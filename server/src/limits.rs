@@ -165,8 +165,8 @@ pub const PARKED_NAMESPACE_PART: usize = 4;
 /// The part of a core's instances that may be parked: one in so many.
 pub const PARKED_SLOTS_PART: usize = 2;
 
-/// Memory mappings of a loaded module: its file, in which the code is executable.
-pub const MODULE_MAPPINGS: u64 = 3;
+/// Memory mappings of a loaded module: its file, in which the code is executable, and its memory image.
+pub const MODULE_MAPPINGS: u64 = 4;
 
 /// Memory mappings of one instance slot: the stack, its guard page, and the linear memory (the module's image, the grown part,
 /// the reserved part).

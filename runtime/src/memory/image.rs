@@ -1,13 +1,13 @@
 //! What the memory of a module's instances holds at first.
 
-use super::Memories;
 use super::reset::page_bytes;
-use crate::limits::RESET_PAGES_KEPT;
+use super::{Memories, map};
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The bytes with which a memory begins, as the compiler gives them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub(crate) struct ImageBytes {
 pub(super) enum Source {
     /// There are none: the memory begins as zeros.
     Zeros,
-    /// In a file, from this offset on, which is a page's.
-    File(File, u64),
+    /// In a file.
+    File(FilePages),
     /// Where the process may make no file.
     Memory(Vec<u8>),
 }
@@ -34,34 +34,55 @@ pub(crate) struct MemoryImage {
     /// The part of the memory that it sets, in whole pages.
     pub(super) range: Range<usize>,
     pub(super) source: Source,
-    /// Copies of its pages, made when an instance has written one for the first time. A copy spares the next instances a page
-    /// fault.
-    pages: Box<[OnceLock<Box<[u8]>>]>,
-    kept: AtomicUsize,
     memories: Arc<Memories>,
+}
+
+/// Whole pages of a file, from which slots map them.
+pub(super) struct FilePages {
+    pub(super) file: File,
+    pub(super) offset: u64,
+    /// The same pages, to read from when a slot is reset.
+    mapped: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: `mapped` is only read, and its pages never change.
+unsafe impl Send for FilePages {}
+// SAFETY: as above.
+unsafe impl Sync for FilePages {}
+
+impl FilePages {
+    fn new(file: File, offset: u64, bytes: usize) -> io::Result<Self> {
+        let place = Some((file.as_raw_fd(), offset));
+        // SAFETY: a new mapping.
+        let mapped = unsafe { map(std::ptr::null_mut(), bytes, libc::PROT_READ, 0, place)? };
+        Ok(Self { file, offset, mapped, bytes })
+    }
+
+    /// The bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping lives as long as this value. Its file is never changed in place.
+        unsafe { std::slice::from_raw_parts(self.mapped, self.bytes) }
+    }
+}
+
+impl Drop for FilePages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new`.
+        unsafe { libc::munmap(self.mapped.cast(), self.bytes) };
+    }
 }
 
 impl MemoryImage {
     fn new(memories: &Arc<Memories>, range: Range<usize>, source: Source) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let pages = match source {
-            Source::File(..) => range.len() / page_bytes(),
-            Source::Zeros | Source::Memory(_) => 0,
-        };
-        Self {
-            id: IDS.fetch_add(1, Ordering::Relaxed),
-            range,
-            source,
-            pages: (0..pages).map(|_| OnceLock::new()).collect(),
-            kept: AtomicUsize::new(0),
-            memories: Arc::clone(memories),
-        }
+        Self { id: IDS.fetch_add(1, Ordering::Relaxed), range, source, memories: Arc::clone(memories) }
     }
 
     /// An image in a file, which must not change.
     ///
     /// # Errors
-    /// When the range or the offset is not one of pages.
+    /// When the range or the offset is not one of pages, or the file cannot be mapped.
     pub(crate) fn of_file(
         memories: &Arc<Memories>,
         range: Range<u64>,
@@ -76,7 +97,11 @@ impl MemoryImage {
         }
         // In the address space, as just checked.
         let range = range.start as usize..range.end as usize;
-        let source = if range.is_empty() { Source::Zeros } else { Source::File(file, offset) };
+        let source = if range.is_empty() {
+            Source::Zeros
+        } else {
+            Source::File(FilePages::new(file, offset, range.len())?)
+        };
         Ok(Self::new(memories, range, source))
     }
 
@@ -86,7 +111,7 @@ impl MemoryImage {
         let range = range.start as usize..range.end as usize;
         match in_memory_file(&bytes) {
             _ if bytes.is_empty() => Self::new(memories, range, Source::Zeros),
-            Ok(file) => Self::new(memories, range, Source::File(file, 0)),
+            Ok(pages) => Self::new(memories, range, Source::File(pages)),
             // A confined child may have none.
             Err(_) => Self::in_this_process(memories, range, bytes),
         }
@@ -101,20 +126,15 @@ impl MemoryImage {
         &self.memories
     }
 
-    /// The copy of a page; `None` for a page of zeros.
-    pub(super) fn page(&self, index: usize) -> Option<&OnceLock<Box<[u8]>>> {
-        self.pages.get(index.checked_sub(self.range.start / page_bytes())?)
-    }
-
-    /// Whether one more copy may be kept.
-    pub(super) fn keep(&self) -> bool {
-        self.kept.load(Ordering::Relaxed) < RESET_PAGES_KEPT
-            && self.kept.fetch_add(1, Ordering::Relaxed) < RESET_PAGES_KEPT
-    }
-
-    #[cfg(test)]
-    pub(super) fn kept(&self) -> usize {
-        self.kept.load(Ordering::Relaxed)
+    /// The bytes of the page at this place of the memory; `None` for a page of zeros.
+    pub(super) fn page(&self, at: usize) -> Option<&[u8]> {
+        let bytes = match &self.source {
+            Source::Zeros => return None,
+            Source::File(pages) => pages.bytes(),
+            Source::Memory(bytes) => bytes,
+        };
+        let at = at.checked_sub(self.range.start)?;
+        bytes.get(at..at + page_bytes())
     }
 }
 
@@ -143,9 +163,9 @@ impl ImageBytes {
     }
 }
 
-fn in_memory_file(bytes: &[u8]) -> io::Result<File> {
+fn in_memory_file(bytes: &[u8]) -> io::Result<FilePages> {
     let file = rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = File::from(file);
     file.write_all(bytes)?;
-    Ok(file)
+    FilePages::new(file, 0, bytes.len())
 }

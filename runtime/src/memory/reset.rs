@@ -1,8 +1,9 @@
 //! Resets a memory to its image.
 //!
-//! The kernel tells which pages were written (`PAGEMAP_SCAN`). The first of them are set to their image in place, and stay mapped;
-//! the others are given back. Pages that are not present have to be asked for as well: one that is swapped out, or that the kernel
-//! is just moving, would keep what the last instance wrote. wasmtime's own pool passes over those up to version 48.
+//! The kernel tells which pages were written (`PAGEMAP_SCAN`). The first of them are set to their image in place, and stay
+//! mapped; the others are given back. Pages that are not present have to be asked for as well: one that is swapped out, or
+//! that the kernel is just moving, would keep what the last instance wrote. wasmtime's own pool passes over those up to
+//! version 48.
 
 use super::image::{MemoryImage, Source};
 use crate::limits::{RESET_PAGES, RESET_REGIONS};
@@ -45,42 +46,19 @@ pub(super) unsafe fn reset(memory: *mut [u8], image: &MemoryImage) -> io::Result
     // Without a scan all is given back.
     let (found, walked) = scanned.unwrap_or((0, begin));
     for region in regions.iter().take(found) {
-        // SAFETY: the kernel gives regions of `range`, which is mapped and the caller's.
-        unsafe { reset_region(memory, region, image)? };
+        for at in (region.begin as usize - begin..region.end as usize - begin).step_by(page_bytes()) {
+            // SAFETY: the kernel gives regions of `range`, which is mapped and the caller's, in whole pages.
+            let page = unsafe { memory.cast::<u8>().add(at) };
+            match image.page(at) {
+                // SAFETY: as above; the image's pages are elsewhere.
+                Some(bytes) => unsafe { page.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) },
+                // SAFETY: as above.
+                None => unsafe { page.write_bytes(0, page_bytes()) },
+            }
+        }
     }
     // SAFETY: as above.
     unsafe { give_back(memory, walked - begin..memory.len()) }
-}
-
-/// # Safety
-/// As [`reset`]; the region lies within the memory.
-unsafe fn reset_region(memory: *mut [u8], region: &Region, image: &MemoryImage) -> io::Result<()> {
-    let page_bytes = page_bytes();
-    let base = memory.cast::<u8>();
-    let begin = (region.begin as usize - base.addr()) / page_bytes;
-    let end = (region.end as usize - base.addr()) / page_bytes;
-    for index in begin..end {
-        let at = index * page_bytes;
-        let Some(copy) = image.page(index) else {
-            // SAFETY: the page lies within the region.
-            unsafe { base.add(at).write_bytes(0, page_bytes) };
-            continue;
-        };
-        if let Some(copy) = copy.get() {
-            // SAFETY: as above; a copy is as long as a page.
-            unsafe { base.add(at).copy_from_nonoverlapping(copy.as_ptr(), page_bytes) };
-            continue;
-        }
-        // SAFETY: as above.
-        unsafe { give_back(memory, at..at + page_bytes)? };
-        if image.keep() {
-            // SAFETY: as above. The page shows its image again.
-            let pristine = unsafe { std::slice::from_raw_parts(base.add(at), page_bytes) };
-            // Another core may have set it, to the same bytes.
-            let _ = copy.set(pristine.into());
-        }
-    }
-    Ok(())
 }
 
 /// Gives pages back to the kernel. They show their image, or zeros, when they are read again.

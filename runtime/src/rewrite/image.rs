@@ -5,8 +5,9 @@ use crate::memory::ImageBytes;
 use std::ops::Range;
 use wasmparser::{BinaryReaderError, Data, DataKind, Operator};
 
-/// Bakes the first segments: as many as set constant places within a memory of `memory_bytes`, in an image that is not much larger
-/// than they are. Returns their number and the image. The remaining ones are copied when an instance is made, after the image.
+/// Bakes the first segments: as many as set constant places within a memory of `memory_bytes`, in an image that is not much
+/// larger than they are. Returns their number and the image. The remaining ones are copied when an instance is made, after
+/// the image.
 pub(super) fn bake(
     segments: &[Data<'_>],
     memory_bytes: u64,

@@ -8,14 +8,20 @@ use std::io::Write;
 const PAGES: usize = 1024;
 const IMAGE: Range<usize> = 4..12;
 
+/// Each page of the image is full of its number.
+fn file() -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    for page in IMAGE {
+        file.write_all(&vec![page as u8; page_bytes()]).unwrap();
+    }
+    file
+}
+
 struct Mapping(*mut [u8]);
 
 impl Mapping {
     fn new() -> Self {
-        let mut file = tempfile::tempfile().unwrap();
-        for page in IMAGE {
-            file.write_all(&vec![page as u8; page_bytes()]).unwrap();
-        }
+        let file = file();
         let (private, read_write) = (libc::MAP_PRIVATE, libc::PROT_READ | libc::PROT_WRITE);
         // SAFETY: fresh mappings, the second of which replaces a part of the first.
         unsafe {
@@ -81,7 +87,7 @@ impl Drop for Mapping {
 
 fn image() -> MemoryImage {
     let bytes = |pages: usize| (pages * page_bytes()) as u64;
-    let file = tempfile::tempfile().unwrap();
+    let file = file();
     MemoryImage::of_file(&Memories::reserve(1).unwrap(), bytes(IMAGE.start)..bytes(IMAGE.end), file, 0)
         .unwrap()
 }
@@ -89,11 +95,10 @@ fn image() -> MemoryImage {
 #[test]
 fn each_written_page_shows_its_image_again() {
     let (mut mapping, image) = (Mapping::new(), image());
-    let cases: [(&str, Vec<usize>); 7] = [
+    let cases: [(&str, Vec<usize>); 6] = [
         ("nothing was written", vec![]),
         ("zeros", vec![0, 3, 12, 1023]),
         ("the image", vec![4, 7, 11]),
-        ("the image again, which is copied now", vec![4, 7, 8, 11]),
         ("more regions than a scan reports", (0..PAGES).step_by(2).collect()),
         ("more pages than are reset one by one", (0..PAGES).collect()),
         ("both", (0..8).collect()),
@@ -107,8 +112,6 @@ fn each_written_page_shows_its_image_again() {
         assert!(mapping.resident() <= written, "pages were touched that were not written after {what}");
         mapping.assert_is_clean(what);
     }
-    // Without the scan everything was given back.
-    assert!(pagemap().is_none() || image.kept() >= 4, "no copy was made");
 }
 
 #[test]

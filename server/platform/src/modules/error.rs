@@ -12,7 +12,7 @@ pub enum PrepareError {
     /// The module cannot run; the message says why.
     #[error(transparent)]
     Invalid(#[from] ModuleError),
-    /// Too many modules wait to be compiled, on the node or of the namespace, or the system has no room to load the code.
+    /// Too many modules wait to be compiled, on the node or of the namespace.
     #[error("too many modules wait to be compiled; try again soon")]
     Busy,
     /// The artifact cannot be written, or the compiler failed.
@@ -20,7 +20,7 @@ pub enum PrepareError {
     Compile(CompileError),
     /// The artifact cannot be loaded.
     #[error(transparent)]
-    Load(LoadError),
+    Load(#[from] LoadError),
     /// A task panicked, or the node is stopping.
     #[error(transparent)]
     Task(#[from] TaskFailed),
@@ -31,15 +31,6 @@ impl From<CompileError> for PrepareError {
         match error {
             CompileError::Module(error) => Self::Invalid(error),
             error => Self::Compile(error),
-        }
-    }
-}
-
-impl From<LoadError> for PrepareError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::NoRoom(_) => Self::Busy,
-            error => Self::Load(error),
         }
     }
 }

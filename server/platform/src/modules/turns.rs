@@ -1,8 +1,8 @@
 //! Gives turns to compile. One compilation runs at a time, because each uses every compiling thread.
 //!
 //! Namespaces that wait take turns, so many deploys of one namespace delay another's deploy by one compilation at most. A
-//! namespace that compiled for long lately is in debt. If it is in debt when it joins the queue, it waits behind all others.
-//! Several such namespaces delay another's deploy only by the compilation that runs already.
+//! namespace that compiled for long lately is in debt, and waits behind all others. Several such namespaces delay another's
+//! deploy only by the compilation that runs already.
 
 use crate::limits::{
     COMPILE_DEBT_MAX, COMPILE_DEBT_SHARE, COMPILES_WAITING_MAX, COMPILES_WAITING_NAMESPACE_MAX,
@@ -71,14 +71,17 @@ impl State {
     }
 
     /// Takes the place that compiles next out of the queue.
-    fn next(&mut self) -> Option<(Namespace, oneshot::Sender<Turn>)> {
-        for waiting in [&mut self.waiting, &mut self.behind] {
-            if let Some((namespace, next)) = waiting.next() {
-                waiting.done(&namespace);
+    fn next(&mut self, now: Instant) -> Option<(Namespace, oneshot::Sender<Turn>)> {
+        while let Some((namespace, next)) = self.waiting.next() {
+            self.waiting.done(&namespace);
+            if !self.is_in_debt(&namespace, now) {
                 return Some((namespace, next));
             }
+            self.behind.push(&namespace, next);
         }
-        None
+        let (namespace, next) = self.behind.next()?;
+        self.behind.done(&namespace);
+        Some((namespace, next))
     }
 }
 
@@ -128,11 +131,7 @@ impl Place {
                 return mine();
             }
             let (sender, receiver) = oneshot::channel();
-            if state.is_in_debt(&self.namespace, now) {
-                state.behind.push(&self.namespace, sender);
-            } else {
-                state.waiting.push(&self.namespace, sender);
-            }
+            state.waiting.push(&self.namespace, sender);
             receiver
         };
         match next.await {
@@ -163,11 +162,11 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let next = {
             let mut state = self.turns.0.lock();
+            let now = Instant::now();
             if let Some(begun) = self.begun {
-                let now = Instant::now();
                 state.add_debt(&self.namespace, now.duration_since(begun), now);
             }
-            let Some(next) = state.next() else {
+            let Some(next) = state.next(now) else {
                 state.taken = false;
                 return;
             };
