@@ -31,7 +31,8 @@ fn a_home_on_a_file_system_mounted_noexec_stops_the_start_and_is_named() {
         let mounted = home.join(folder);
         fs::create_dir_all(&mounted).unwrap();
         let program = orama(&[]);
-        let script = "shift; exec \"$@\"";
+        // A node that starts all the same would serve without an end.
+        let script = "shift; exec timeout 60 \"$@\"";
         let mut command = with_noexec(&mounted, script, &[program.get_program()]);
         command.args(["serve", "--listen", "127.0.0.1:0", "--workers", "1", "--home"]).arg(&home);
         for (name, value) in program.get_envs() {
