@@ -3,6 +3,8 @@
 use super::*;
 use crate::memory::Memories;
 use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// Pages of the mapping: four of zeros, eight of the image, and zeros again.
 const PAGES: usize = 1024;
@@ -49,6 +51,11 @@ impl Mapping {
 
     /// Pages of the process that only it has.
     fn resident(&self) -> usize {
+        self.sum_of("Anonymous:")
+    }
+
+    /// Pages that the kernel counts under this name.
+    fn sum_of(&self, name: &str) -> usize {
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let range = self.0.cast::<u8>().addr()..self.0.cast::<u8>().addr() + PAGES * page_bytes();
         let (mut inside, mut bytes) = (false, 0);
@@ -57,7 +64,7 @@ impl Mapping {
             let (Some(first), second) = (words.next(), words.next()) else { continue };
             if let Some((begin, _)) = first.split_once('-') {
                 inside = usize::from_str_radix(begin, 16).is_ok_and(|begin| range.contains(&begin));
-            } else if inside && first == "Anonymous:" {
+            } else if inside && first == name {
                 bytes += second.unwrap().parse::<usize>().unwrap() << 10;
             }
         }
@@ -114,16 +121,50 @@ fn each_written_page_shows_its_image_again() {
     }
 }
 
-#[test]
-fn a_page_that_is_not_present_is_reset() {
-    let (mut mapping, image) = (Mapping::new(), image());
-    for page in 0..PAGES / 8 {
-        mapping.write(page);
+/// A swap file, for as long as the value lives. `None` where the test may not make one.
+struct Swap(tempfile::NamedTempFile);
+
+impl Swap {
+    fn new() -> Option<Self> {
+        const BYTES: usize = 16 << 20;
+        let mut file = tempfile::NamedTempFile::new().ok()?;
+        // A swap file has no holes.
+        file.write_all(&vec![0; BYTES]).ok()?;
+        let made = ["mkswap", "swapon"].iter().all(|tool| run(tool, file.path()));
+        made.then_some(Self(file))
     }
-    // Only a machine with swap moves them out; the canaries of the node's tests meet pages that are being moved.
-    // SAFETY: the range is the mapping.
-    let advised = unsafe { libc::madvise(mapping.0.cast(), PAGES * page_bytes(), libc::MADV_PAGEOUT) };
-    assert_eq!(advised, 0);
+}
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        run("swapoff", self.0.path());
+    }
+}
+
+fn run(tool: &str, file: &Path) -> bool {
+    let ran = Command::new(tool).arg(file).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    ran.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_page_that_is_swapped_out_is_reset() {
+    let Some(swap) = Swap::new() else {
+        // Not eprintln!, which the harness captures.
+        let left_out = "left out: a_page_that_is_swapped_out_is_reset needs root, mkswap and swapon";
+        writeln!(std::io::stderr(), "{left_out}").unwrap();
+        return;
+    };
+    let (mut mapping, image) = (Mapping::new(), image());
+    let written = 0..PAGES / 8;
+    let swapped = (0..100).any(|_| {
+        written.clone().for_each(|page| mapping.write(page));
+        // SAFETY: the range is the mapping.
+        let advised = unsafe { libc::madvise(mapping.0.cast(), PAGES * page_bytes(), libc::MADV_PAGEOUT) };
+        assert_eq!(advised, 0);
+        mapping.sum_of("Swap:") > written.len() / 2
+    });
+    assert!(swapped, "the kernel keeps the pages");
     mapping.reset(&image);
-    mapping.assert_is_clean("pages were moved out");
+    mapping.assert_is_clean("pages were swapped out");
+    drop(swap);
 }
