@@ -312,10 +312,18 @@ impl Index {
     fn begin_file(&mut self, cache: &CodeCache) -> io::Result<()> {
         let number = self.files.back().map_or(Some(0), |last| last.number.checked_add(1));
         let number = number.ok_or(io::ErrorKind::QuotaExceeded)?;
-        fs::create_dir_all(&cache.dir)?;
         let mut options = File::options();
         let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let file = Arc::new(options.open(cache.path(number))?);
+        let path = cache.path(number);
+        let file = options.open(&path).or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            // A confined child cannot make the folder, so its parent has.
+            fs::create_dir_all(&cache.dir)?;
+            options.open(&path)
+        })?;
+        let file = Arc::new(file);
         self.files.push_back(CodeFile { number, file, bytes: 0 });
         Ok(())
     }

@@ -261,6 +261,21 @@ fn the_same_module_is_compiled_once() {
 }
 
 #[test]
+fn what_was_compiled_once_is_known_to_the_next_module_also_on_a_new_home() {
+    let Ok(node) = Node::try_start(Options::default()) else { return };
+    node.deploy("first", &unique("echo", "first"), &[]);
+    let known = || {
+        let entries =
+            std::fs::read_dir(node.home.join("data/code")).expect("the compiling process keeps code");
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    let first = known();
+    assert!(first > 0);
+    node.deploy("second", &unique("echo", "second"), &[]);
+    assert_eq!(known(), first, "its functions are the same");
+}
+
+#[test]
 fn a_module_over_the_limit_is_refused_before_and_after_it_is_sent() {
     let Ok(node) = Shared::node() else { return };
     // The announced length alone is enough.

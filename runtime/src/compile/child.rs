@@ -121,6 +121,8 @@ impl Confinement {
     ) -> io::Result<Result<Code, CompileError>> {
         let code_cache = engine.0.code_cache.as_ref().map(|cache| {
             let (dir, key, max_bytes) = cache.settings();
+            // The child may make files in the folder, and not the folder. Without it, it compiles without the cache.
+            let _ = std::fs::create_dir_all(dir);
             CodeCacheOrder { dir: dir.to_owned(), max_bytes, key: *key }
         });
         let order = Order {
