@@ -1,9 +1,9 @@
 //! A home from which no code can be mapped.
 
 use crate::harness::{new_dir, orama, output};
+use orama_test_support::left_out;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -21,9 +21,7 @@ fn a_home_on_a_file_system_mounted_noexec_stops_the_start_and_is_named() {
     let home = new_dir("home");
     let can_mount = with_noexec(&home, "true", &[]).output();
     if !can_mount.is_ok_and(|output| output.status.success()) {
-        // Not eprintln!, which the harness captures.
-        let left_out = "left out: a_home_on_a_file_system_mounted_noexec... needs `unshare`, and a system that lets it mount";
-        writeln!(std::io::stderr(), "{left_out}").unwrap();
+        left_out::say("`unshare`, and a system that lets it mount");
         return;
     }
     // The home itself, or a file system of its own within it.

@@ -36,6 +36,14 @@ pub(crate) fn note(test: &str, tools: &[String]) {
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }
 
+/// Says that the test of this thread is left out, and what it needs.
+pub fn say(needs: &str) {
+    let current = std::thread::current();
+    let test = current.name().unwrap_or("a thread");
+    // Not eprintln!, which the harness captures. Nobody to tell means nothing to do.
+    let _ = writeln!(std::io::stderr(), "left out: {test} needs {needs}");
+}
+
 /// The table of the tests that this run of `cargo test` has left out so far; `None` if it left out none. Removes the notes of
 /// this run and of runs that have ended.
 ///

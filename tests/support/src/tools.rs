@@ -1,7 +1,6 @@
 //! Finds the programs that some tests need, and says so when one is missing.
 
 use crate::left_out;
-use std::io::Write;
 use std::path::PathBuf;
 
 /// The tools that a test needs and that are not installed.
@@ -62,8 +61,7 @@ fn missing(tools: Vec<String>) -> Missing {
         let why: Vec<_> = tools.iter().map(|tool| format!("\n  {tool}: {}", why_missing(tool))).collect();
         panic!("{who} needs {what}, and {REQUIRE}=1 leaves nothing out{}", why.concat());
     }
-    // Not eprintln!, which the harness captures. Nobody to tell means nothing to do.
-    let _ = writeln!(std::io::stderr(), "left out: {who} needs {what}, which is not installed");
+    left_out::say(&format!("{what}, which is not installed"));
     left_out::note(who, &tools);
     Missing { tools }
 }

@@ -1,7 +1,8 @@
-//! A private mapping of a file, as wasmtime makes of a memory.
+//! A private mapping of zeros and of a file, as a slot is.
 
 use super::*;
 use crate::memory::Memories;
+use orama_test_support::left_out;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -71,6 +72,18 @@ impl Mapping {
         bytes / page_bytes()
     }
 
+    /// Writes pages until the kernel has swapped most of them out. Returns whether it has.
+    fn swap_out(&mut self) -> bool {
+        let written = PAGES / 8;
+        (0..100).any(|_| {
+            (0..written).for_each(|page| self.write(page));
+            // SAFETY: the range is the mapping.
+            let advised = unsafe { libc::madvise(self.0.cast(), PAGES * page_bytes(), libc::MADV_PAGEOUT) };
+            assert_eq!(advised, 0);
+            self.sum_of("Swap:") > written / 2
+        })
+    }
+
     fn reset(&mut self, image: &MemoryImage) {
         // SAFETY: the mapping is private, and nothing else uses it.
         unsafe { reset(self.0, image) }.unwrap();
@@ -131,7 +144,9 @@ impl Swap {
         // A swap file has no holes.
         file.write_all(&vec![0; BYTES]).ok()?;
         let made = ["mkswap", "swapon"].iter().all(|tool| run(tool, file.path()));
-        made.then_some(Self(file))
+        let swap = made.then_some(Self(file))?;
+        // A control group may have no swap.
+        Mapping::new().swap_out().then_some(swap)
     }
 }
 
@@ -149,21 +164,11 @@ fn run(tool: &str, file: &Path) -> bool {
 #[test]
 fn a_page_that_is_swapped_out_is_reset() {
     let Some(swap) = Swap::new() else {
-        // Not eprintln!, which the harness captures.
-        let left_out = "left out: a_page_that_is_swapped_out_is_reset needs root, mkswap and swapon";
-        writeln!(std::io::stderr(), "{left_out}").unwrap();
+        left_out::say("root, mkswap, swapon, and a kernel that swaps");
         return;
     };
     let (mut mapping, image) = (Mapping::new(), image());
-    let written = 0..PAGES / 8;
-    let swapped = (0..100).any(|_| {
-        written.clone().for_each(|page| mapping.write(page));
-        // SAFETY: the range is the mapping.
-        let advised = unsafe { libc::madvise(mapping.0.cast(), PAGES * page_bytes(), libc::MADV_PAGEOUT) };
-        assert_eq!(advised, 0);
-        mapping.sum_of("Swap:") > written.len() / 2
-    });
-    assert!(swapped, "the kernel keeps the pages");
+    assert!(mapping.swap_out(), "the kernel keeps the pages");
     mapping.reset(&image);
     mapping.assert_is_clean("pages were swapped out");
     drop(swap);
