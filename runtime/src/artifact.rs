@@ -3,7 +3,8 @@
 
 use crate::engine::Engine;
 use crate::function::WasmHash;
-use crate::memory::{ImageBytes, MemoryImage, page_bytes};
+use crate::mapping::page_bytes;
+use crate::memory::{ImageBytes, MemoryImage};
 use crate::module::LoadedModule;
 use crate::trap;
 use crate::validate::ModuleError;

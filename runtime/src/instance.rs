@@ -5,7 +5,7 @@ use crate::function::{FunctionVersion, WasmHash};
 use crate::guest::GuestState;
 use crate::invocation::{Invocation, Outcome};
 use crate::limits::{RECLAIM_ATTEMPTS, RECLAIM_WAIT};
-use crate::memory::Lease;
+use crate::memory::{Lease, WASM_PAGE_BYTES};
 use crate::module::LoadedModule;
 use crate::names::{FunctionName, Namespace};
 use crate::reclaim::{self, GuestStore};
@@ -14,9 +14,6 @@ use crate::trap;
 use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::{Instance, Memory, Store, UpdateDeadline, WasmBacktrace};
-
-/// A page of WebAssembly's linear memory.
-const PAGE_BYTES: u64 = 64 << 10;
 
 /// Epoch ticks that a guest may run before it yields to others on its core.
 pub(crate) const SLICE_TICKS: u64 = 1;
@@ -138,7 +135,7 @@ async fn take_slot(module: &LoadedModule, store: &mut GuestStore) -> Result<Leas
 /// Grows a guest's memory by the pages that it would request later, within its limits.
 async fn grow(store: &mut Store<GuestState>, memory: Memory, pages: u32) -> wasmtime::Result<()> {
     let held = memory.size(&*store);
-    let most = store.data().function.memory_limit_bytes() as u64 / PAGE_BYTES;
+    let most = store.data().function.memory_limit_bytes() as u64 / WASM_PAGE_BYTES;
     let most = memory.ty(&*store).maximum().map_or(most, |maximum| maximum.min(most));
     let pages = u64::from(pages).min(most.saturating_sub(held));
     if pages > 0 {

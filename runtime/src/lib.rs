@@ -141,6 +141,7 @@ mod instance;
 pub mod invocation;
 pub mod limits;
 mod log;
+mod mapping;
 mod memory;
 mod module;
 pub mod names;

@@ -160,7 +160,8 @@ pub const IMAGE_SMALLEST_BYTES: u64 = 1 << 20;
 /// The size up to which a larger image may be, by the bytes of its data segments.
 pub const IMAGE_PER_DATA: u64 = 2;
 
-/// Stacks that a thread keeps for its next guests. Each has up to 1.3 MB, of which the part that was used is resident.
+/// Stacks that a thread keeps for its next guests, and for other threads'. Each has up to 1.3 MB, of which the part that was used
+/// is resident.
 pub const STACKS_KEPT: usize = 512;
 
 /// Functions, imports, globals and tables' elements of a module that each instance has an entry for. Go hello has 6,000, a 64

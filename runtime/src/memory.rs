@@ -3,11 +3,11 @@
 //! An instance takes a slot, and gives it back when it is dropped. The slot is reset then, so a free slot is always clean. It
 //! keeps the module's image and the pages that the instance wrote, so the module's next instance finds them in place.
 
+use crate::mapping::{self, Mapping, NO_ACCESS, READ_WRITE};
 use crate::shards::Shards;
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
@@ -19,8 +19,9 @@ mod tests;
 
 use image::Source;
 pub(crate) use image::{ImageBytes, MemoryImage};
-pub(crate) use reset::page_bytes;
 
+/// A page of WebAssembly's linear memory.
+pub(crate) const WASM_PAGE_BYTES: u64 = 64 << 10;
 /// Address space reserved for each memory. It covers every 32-bit address, so compiled code needs no bounds checks. A smaller
 /// reservation measured 38% more code and 12% more time.
 pub(crate) const RESERVATION_BYTES: u64 = 4 << 30;
@@ -35,17 +36,12 @@ thread_local! {
 
 /// The slots of an engine.
 pub(crate) struct Memories {
-    base: *mut u8,
+    space: Mapping,
     slots: u32,
     /// Slots that were in use once.
     used: AtomicU32,
     free: Shards<Slot>,
 }
-
-// SAFETY: `base` is an address. What lies there belongs to whoever has the slot.
-unsafe impl Send for Memories {}
-// SAFETY: as above.
-unsafe impl Sync for Memories {}
 
 /// A slot that is clean: its image, where one is mapped, and zeros.
 struct Slot {
@@ -62,20 +58,16 @@ impl Memories {
     /// # Errors
     /// When the process may have no more.
     pub(crate) fn reserve(slots: u32) -> io::Result<Arc<Self>> {
-        let bytes = Self::bytes(slots).ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: a new mapping.
-        let base = unsafe { map(std::ptr::null_mut(), bytes, libc::PROT_NONE, 0, None)? };
-        Ok(Arc::new(Self { base, slots, used: AtomicU32::new(0), free: Shards::default() }))
-    }
-
-    /// Address space of so many slots, and a guard in front of the first.
-    fn bytes(slots: u32) -> Option<usize> {
-        (slots as usize).checked_mul(SLOT_BYTES)?.checked_add(GUARD_BYTES as usize)
+        let bytes = (slots as usize).checked_mul(SLOT_BYTES);
+        // A guard in front of the first, too.
+        let bytes = bytes.and_then(|bytes| bytes.checked_add(GUARD_BYTES as usize));
+        let space = Mapping::new(bytes.ok_or(io::ErrorKind::OutOfMemory)?, NO_ACCESS, None)?;
+        Ok(Arc::new(Self { space, slots, used: AtomicU32::new(0), free: Shards::default() }))
     }
 
     fn address(&self, slot: &Slot) -> *mut u8 {
         // SAFETY: a slot's index is below the number of slots that are reserved.
-        unsafe { self.base.add(GUARD_BYTES as usize + slot.index as usize * SLOT_BYTES) }
+        unsafe { self.space.base().add(GUARD_BYTES as usize + slot.index as usize * SLOT_BYTES) }
     }
 
     /// The number of slots.
@@ -120,17 +112,15 @@ impl Memories {
         // SAFETY: the range lies within the slot, and replaces what this engine has mapped there.
         unsafe {
             let at = self.address(slot).add(range.start);
-            map(at, range.len(), libc::PROT_READ | libc::PROT_WRITE, libc::MAP_FIXED, None)?;
+            mapping::replace(at, range.len(), READ_WRITE, None)
         }
-        Ok(())
     }
 
     /// Gives back a slot whose state is not known. Where it cannot even be mapped anew, nobody gets it again.
     fn scrub_and_give(&self, slot: Slot) {
         // SAFETY: the slot is the caller's.
-        let mapped = unsafe {
-            map(self.address(&slot), RESERVATION_BYTES as usize, libc::PROT_NONE, libc::MAP_FIXED, None)
-        };
+        let mapped =
+            unsafe { mapping::replace(self.address(&slot), RESERVATION_BYTES as usize, NO_ACCESS, None) };
         if mapped.is_ok() {
             self.free.give(Slot { index: slot.index, accessible: 0, image: None });
         }
@@ -153,9 +143,7 @@ impl Memories {
             let at = self.address(slot).add(image.range.start);
             match &image.source {
                 Source::File(pages) => {
-                    let read_write = libc::PROT_READ | libc::PROT_WRITE;
-                    let place = Some((pages.file.as_raw_fd(), pages.offset));
-                    map(at, image.range.len(), read_write, libc::MAP_FIXED, place)?;
+                    mapping::replace(at, image.range.len(), READ_WRITE, Some((&pages.file, pages.offset)))?;
                     slot.image = Some((image.id, image.range.clone()));
                 }
                 Source::Zeros => slot.image = Some((image.id, 0..0)),
@@ -169,54 +157,20 @@ impl Memories {
     /// Makes exactly the first `bytes` of a slot accessible. What becomes so are zeros.
     fn resize(&self, slot: &mut Slot, bytes: usize) -> io::Result<()> {
         let (range, protection) = if bytes > slot.accessible {
-            (slot.accessible..bytes, libc::PROT_READ | libc::PROT_WRITE)
+            (slot.accessible..bytes, READ_WRITE)
         } else {
-            (bytes..slot.accessible, libc::PROT_NONE)
+            (bytes..slot.accessible, NO_ACCESS)
         };
         if bytes as u64 > RESERVATION_BYTES {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         if !range.is_empty() {
             // SAFETY: the range lies within the slot.
-            let result = unsafe {
-                libc::mprotect(self.address(slot).add(range.start).cast(), range.len(), protection)
-            };
-            if result != 0 {
-                return Err(io::Error::last_os_error());
-            }
+            unsafe { mapping::protect(self.address(slot).add(range.start), range.len(), protection)? };
         }
         slot.accessible = bytes;
         Ok(())
     }
-}
-
-impl Drop for Memories {
-    fn drop(&mut self) {
-        if let Some(bytes) = Self::bytes(self.slots) {
-            // SAFETY: this is the whole reservation. All slots are free: each lease has a reference to this value.
-            unsafe { libc::munmap(self.base.cast(), bytes) };
-        }
-    }
-}
-
-/// Maps memory privately, at an address if the flags say so.
-///
-/// # Safety
-/// With `MAP_FIXED`, the range must be the caller's.
-unsafe fn map(
-    at: *mut u8,
-    bytes: usize,
-    protection: i32,
-    flags: i32,
-    file: Option<(i32, u64)>,
-) -> io::Result<*mut u8> {
-    let anonymous = if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
-    let flags = flags | anonymous | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
-    let (descriptor, offset) = file.unwrap_or((-1, 0));
-    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
-    // SAFETY: the caller's guarantee.
-    let mapped = unsafe { libc::mmap(at.cast(), bytes, protection, flags, descriptor, offset) };
-    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(mapped.cast()) }
 }
 
 /// A slot that is taken. Dropping it gives the slot back.
@@ -246,7 +200,7 @@ impl Lease {
     }
 }
 
-// SAFETY: `create` returns memories that are mapped as the trait demands; see `GuestMemory`.
+// SAFETY: `new_memory` returns memories that are mapped as the trait demands; see `GuestMemory`.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::guest::GuestState;
 use crate::limits::{MEMORY_MB, TABLE_MAX_ELEMENTS};
-use crate::memory::MemoryImage;
+use crate::memory::{MemoryImage, WASM_PAGE_BYTES};
 use crate::validate::ModuleError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ impl LoadedModule {
         let missing =
             |name: &str| ModuleError::Compile(wasmtime::Error::msg(format!("{name} is not exported")));
         let needs = module.resources_required();
-        if needs.max_initial_memory_size.unwrap_or(0) > u64::from(MEMORY_MB.max) << 4
+        if needs.max_initial_memory_size.unwrap_or(0) > (u64::from(MEMORY_MB.max) << 20) / WASM_PAGE_BYTES
             || needs.max_initial_table_size.unwrap_or(0) > TABLE_MAX_ELEMENTS as u64
         {
             return Err(ModuleError::Compile(wasmtime::Error::msg("its memory or its table is too large")));

@@ -7,7 +7,7 @@
 //! - **Image.** The node itself keeps what the memory begins with (see `memory`), so the data segments that make it go.
 
 use crate::limits::STRAIGHT_CODE_MAX_BYTES;
-use crate::memory::ImageBytes;
+use crate::memory::{ImageBytes, WASM_PAGE_BYTES};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -22,9 +22,6 @@ mod image;
 mod tests;
 
 use helper::Helper;
-
-/// A page of WebAssembly's linear memory.
-const PAGE_BYTES: u64 = 64 << 10;
 
 const TYPE_SECTION: u8 = 1;
 const FUNCTION_SECTION: u8 = 3;
@@ -106,7 +103,7 @@ impl<'a> Outline<'a> {
                 }
                 Payload::MemorySection(section) => {
                     for memory in section {
-                        outline.memory_bytes = memory?.initial.saturating_mul(PAGE_BYTES);
+                        outline.memory_bytes = memory?.initial.saturating_mul(WASM_PAGE_BYTES);
                     }
                 }
                 Payload::CodeSectionEntry(body) => outline.bodies.push(body),

@@ -1,69 +1,34 @@
 //! The stacks that guests and their host calls run on. A stack outlives its guest: threads keep some for their next one.
 
 use crate::limits::STACKS_KEPT;
-use crate::memory::page_bytes;
+use crate::mapping::{self, Mapping, NO_ACCESS, READ_WRITE, page_bytes};
 use crate::shards::Shards;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use wasmtime::{StackCreator, StackMemory};
 
-/// The stacks of an engine.
+/// The stacks of an engine, all of one size. Each is a mapping with a guard page at the bottom.
 #[derive(Default)]
 pub(crate) struct Stacks(Arc<Shards<Mapping>>);
 
-/// A stack with the guard page in front of it.
-struct Mapping {
-    base: *mut u8,
-    bytes: usize,
-}
-
-// SAFETY: `base` is an address, and the mapping there belongs to this value.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(stack_bytes: usize) -> io::Result<Self> {
-        let bytes = stack_bytes.next_multiple_of(page_bytes()) + page_bytes();
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-        // SAFETY: a new mapping.
-        let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let mapping = Self { base: base.cast(), bytes };
-        let stack = mapping.stack();
-        // SAFETY: the range lies within the mapping.
-        let result = unsafe {
-            libc::mprotect(
-                mapping.base.add(page_bytes()).cast(),
-                stack.len(),
-                libc::PROT_READ | libc::PROT_WRITE,
-            )
-        };
-        if result == 0 { Ok(mapping) } else { Err(io::Error::last_os_error()) }
-    }
-
-    fn stack(&self) -> Range<usize> {
-        self.base.addr() + page_bytes()..self.base.addr() + self.bytes
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new`, and nothing runs on it.
-        unsafe { libc::munmap(self.base.cast(), self.bytes) };
-    }
+fn create(stack_bytes: usize) -> io::Result<Mapping> {
+    let bytes = stack_bytes.next_multiple_of(page_bytes());
+    let mapping = Mapping::new(page_bytes() + bytes, NO_ACCESS, None)?;
+    // SAFETY: the range lies within the mapping.
+    unsafe { mapping::protect(mapping.base().add(page_bytes()), bytes, READ_WRITE)? };
+    Ok(mapping)
 }
 
 // SAFETY: `new_stack` gives mappings of whole pages, with a guard page at the bottom. Stacks that were used before are not zeros;
 // no guest can read its stack.
 unsafe impl StackCreator for Stacks {
     fn new_stack(&self, size: usize, _zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
-        let mapping = match self.0.take(|mapping| mapping.stack().len() >= size) {
+        // Another thread's stack comes before a new one, so there are never more than were in use at once.
+        let kept = self.0.take(|_| true).or_else(|| self.0.take_oldest());
+        let mapping = match kept.filter(|mapping| mapping.bytes() >= page_bytes() + size) {
             Some(mapping) => mapping,
-            None => Mapping::new(size)?,
+            None => create(size)?,
         };
         Ok(Box::new(Stack { mapping: Some(mapping), kept: Arc::clone(&self.0) }))
     }
@@ -76,18 +41,27 @@ struct Stack {
     kept: Arc<Shards<Mapping>>,
 }
 
+impl Stack {
+    /// The guard page and the stack.
+    fn all(&self) -> Range<*mut u8> {
+        self.mapping.as_ref().map_or(std::ptr::null_mut()..std::ptr::null_mut(), |mapping| {
+            mapping.base()..mapping.base().wrapping_add(mapping.bytes())
+        })
+    }
+}
+
 // SAFETY: the mapping lives as long as this value.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
-        self.mapping.as_ref().map_or(std::ptr::null_mut(), |mapping| mapping.base.wrapping_add(mapping.bytes))
+        self.all().end
     }
 
     fn range(&self) -> Range<usize> {
-        self.mapping.as_ref().map_or(0..0, Mapping::stack)
+        self.guard_range().end.addr()..self.top().addr()
     }
 
     fn guard_range(&self) -> Range<*mut u8> {
-        let base = self.mapping.as_ref().map_or(std::ptr::null_mut(), |mapping| mapping.base);
+        let base = self.all().start;
         base..base.wrapping_add(page_bytes())
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn is_resource_error(error: &io::Error) -> bool {
 fn frames(error: &Error) -> String {
     let mut text = String::new();
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return text };
-    // Where a module has names, only the functions that `checkpoints` added have none.
+    // Where a module has names, only the functions that `rewrite` added have none.
     let has_names = backtrace.frames().iter().any(|frame| frame.func_name().is_some());
     let frames = backtrace.frames().iter().skip_while(|frame| has_names && frame.func_name().is_none());
     for (index, frame) in frames.take(FRAMES_SHOWN).enumerate() {

@@ -6,6 +6,7 @@ use crate::limits::{
     BLOCK_DEPTH_MAX, FUNCTION_COMPLEXITY_MAX, INSTANCE_ENTRIES_MAX, MODULE_PROBLEMS_SHOWN,
     TABLE_MAX_ELEMENTS, TYPE_VALUES_MAX,
 };
+use crate::memory::WASM_PAGE_BYTES;
 use crate::trap::printable;
 use std::collections::HashMap;
 use std::fmt;
@@ -361,12 +362,11 @@ impl Outline<'_> {
     }
 
     fn memory_problem(&self, limit_mb: u32) -> Option<String> {
-        const PAGE_BYTES: u64 = 64 << 10;
         // Without imports no host function can access the memory.
         if !self.imports.is_empty() && self.export("memory", ExternalKind::Memory).is_none() {
             return Some("it imports host functions but does not export its memory as \"memory\"".to_owned());
         }
-        let initial_bytes = self.memory_pages.unwrap_or(0).saturating_mul(PAGE_BYTES);
+        let initial_bytes = self.memory_pages.unwrap_or(0).saturating_mul(WASM_PAGE_BYTES);
         (initial_bytes > u64::from(limit_mb) << 20).then(|| {
             format!("it starts with {initial_bytes} bytes of memory, more than its limit of {limit_mb} MB")
         })

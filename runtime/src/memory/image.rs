@@ -1,11 +1,10 @@
 //! What the memory of a module's instances holds at first.
 
-use super::reset::page_bytes;
-use super::{Memories, map};
+use super::Memories;
+use crate::mapping::{Mapping, READ, page_bytes};
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -42,34 +41,19 @@ pub(super) struct FilePages {
     pub(super) file: File,
     pub(super) offset: u64,
     /// The same pages, to read from when a slot is reset.
-    mapped: *mut u8,
-    bytes: usize,
+    mapped: Mapping,
 }
-
-// SAFETY: `mapped` is only read, and its pages never change.
-unsafe impl Send for FilePages {}
-// SAFETY: as above.
-unsafe impl Sync for FilePages {}
 
 impl FilePages {
     fn new(file: File, offset: u64, bytes: usize) -> io::Result<Self> {
-        let place = Some((file.as_raw_fd(), offset));
-        // SAFETY: a new mapping.
-        let mapped = unsafe { map(std::ptr::null_mut(), bytes, libc::PROT_READ, 0, place)? };
-        Ok(Self { file, offset, mapped, bytes })
+        let mapped = Mapping::new(bytes, READ, Some((&file, offset)))?;
+        Ok(Self { file, offset, mapped })
     }
 
     /// The bytes.
-    pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping lives as long as this value. Its file is never changed in place.
-        unsafe { std::slice::from_raw_parts(self.mapped, self.bytes) }
-    }
-}
-
-impl Drop for FilePages {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new`.
-        unsafe { libc::munmap(self.mapped.cast(), self.bytes) };
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping can be read and lives as long as this value. Its file is never changed in place.
+        unsafe { std::slice::from_raw_parts(self.mapped.base(), self.mapped.bytes()) }
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::image::{MemoryImage, Source};
 use crate::limits::{RESET_PAGES, RESET_REGIONS};
+use crate::mapping::page_bytes;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -75,13 +76,6 @@ unsafe fn give_back(memory: *mut [u8], range: Range<usize>) -> io::Result<()> {
         libc::madvise(begin.cast(), range.len(), libc::MADV_DONTNEED)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// The size of the system's pages. The C library knows it from the start of the process, so a confined child can ask.
-pub(crate) fn page_bytes() -> usize {
-    // SAFETY: it has no preconditions.
-    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(bytes).unwrap_or(4096)
 }
 
 /// `struct page_region` of the kernel's interface (linux/fs.h).
