@@ -2,7 +2,7 @@
 //! the order, cascades and replaced rows.
 
 use crate::sqlite::{self, Clock};
-use crate::{Target, ready, texts};
+use crate::{Target, texts};
 use orama_store::database::rqlite::fuzzing::exec;
 use orama_store::replica::fuzzing as replica;
 
@@ -59,7 +59,7 @@ pub fn check(bytes: &[u8]) {
     if log.iter().map(String::len).sum::<usize>() > 200_000 {
         return;
     }
-    if let Err(error) = replica::apply(&mut to, &log) {
+    if let Err(error) = sqlite::unbounded(|| replica::apply(&mut to, &log)) {
         panic!("{error}: {log:#?}");
     }
     let tables = |of| {
@@ -81,14 +81,11 @@ pub fn check(bytes: &[u8]) {
             .ok()
     });
     let largest: i64 = made.max().unwrap_or(0);
-    let sequence = number(&to, "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'counted'");
+    let sequence =
+        sqlite::number(&to, "SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'counted'", ());
     assert!(sequence >= largest, "the id {largest} would be given again, after {sequence}");
     let unsound = "SELECT count(*) FROM pragma_foreign_key_check";
-    assert_eq!(number(&to, unsound), number(&from, unsound));
-}
-
-fn number(of: &rusqlite::Connection, sql: &str) -> i64 {
-    ready(of.query_row(sql, [], |row| row.get(0)))
+    assert_eq!(sqlite::number(&to, unsound, ()), sqlite::number(&from, unsound, ()));
 }
 
 fn seeds() -> Vec<Vec<u8>> {

@@ -2,7 +2,7 @@
 //! numbers are; and, where no random numbers are asked for, the tables that the statement itself makes at the moment of the call.
 
 use crate::sqlite::{self, Clock, NOW_MS};
-use crate::{Target, ready, texts};
+use crate::{Target, texts};
 use orama_store::database::rqlite::fuzzing::{Exec, exec};
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
@@ -118,7 +118,7 @@ fn says_when_run(sql: &str) -> bool {
 fn has_shadow(on: &Connection, exec: &Exec) -> bool {
     exec.maybe_shadows.iter().any(|table| {
         let sql = "SELECT count(*) FROM pragma_table_list WHERE type = 'shadow' AND lower(name) = ?1";
-        ready(on.query_row(sql, params![table], |row| row.get::<_, i64>(0))) > 0
+        sqlite::number(on, sql, params![table]) > 0
     })
 }
 
