@@ -64,7 +64,11 @@ impl Connection {
             if have == self.buffer.len() {
                 self.buffer.resize(2 * have, 0);
             }
-            let read = self.stream.read(&mut self.buffer[have..])?;
+            let read = match self.stream.read(&mut self.buffer[have..]) {
+                // A child of the node in this process has ended.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
             let waited = *waited.get_or_insert_with(|| sent.elapsed());
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -14,6 +14,8 @@ use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+mod snapshots;
+
 /// Ends each file and names the version of its format. A file holds the code, the image of the memory in whole pages, its facts,
 /// the tag, and this mark.
 const MARK: &[u8; 8] = b"orama-a4";
@@ -166,7 +168,9 @@ impl ArtifactStore {
         #[allow(clippy::disallowed_methods)]
         let module = unsafe { wasmtime::Module::deserialize(&engine.0.wasmtime, &code.bytes) };
         let image = MemoryImage::of_bytes(&engine.0.memories, &code.image);
-        LoadedModule::link(engine, &module.map_err(ModuleError::Compile)?, image)
+        let mut loaded = LoadedModule::link(engine, &module.map_err(ModuleError::Compile)?, image)?;
+        loaded.extra_pages = code.extra_pages;
+        Ok(loaded)
     }
 
     /// Maps the artifact if this node wrote it. Removes one that is damaged, forged or refused by the engine.
@@ -226,8 +230,34 @@ impl ArtifactStore {
         if is_authentic { Facts::read(&facts).map(Some) } else { Ok(None) }
     }
 
+    /// Reads a module's code, to be sent to another process; `None` where there is no valid artifact.
+    pub(crate) fn read(&self, engine: &Engine, hash: &WasmHash) -> io::Result<Option<Code>> {
+        let path = self.path(engine, hash);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(with_path(&path, error)),
+        };
+        let Some(facts) = self.verify(engine, hash, &mut file).map_err(|error| with_path(&path, error))?
+        else {
+            return Ok(None);
+        };
+        file.seek(SeekFrom::Start(0)).map_err(|error| with_path(&path, error))?;
+        let mut part = |bytes: u64| {
+            let mut part = Vec::new();
+            (&mut file).take(bytes).read_to_end(&mut part).map_err(|error| with_path(&path, error))?;
+            Ok::<_, io::Error>(part)
+        };
+        let bytes = part(facts.image_offset)?;
+        let image = part(facts.image.end.saturating_sub(facts.image.start))?;
+        let image = ImageBytes { start: facts.image.start, bytes: image };
+        Ok(Some(Code { bytes, image, extra_pages: facts.extra_pages }))
+    }
+
+    /// Removes a module's artifact and its snapshots.
     pub(crate) fn remove(&self, engine: &Engine, hash: &WasmHash) -> io::Result<()> {
-        remove_if_exists(&self.path(engine, hash))
+        remove_if_exists(&self.path(engine, hash))?;
+        self.remove_old_snapshots(engine, hash, 0)
     }
 }
 

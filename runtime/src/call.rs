@@ -123,8 +123,11 @@ impl<'l> Functions<'l> {
                 let mut call = Call { caller, name };
                 Box::new(async move {
                     // Most calls come after the invocation, so it is looked for before a future is made to wait for it.
-                    if WAITS && call.state().slot.is_some() {
-                        arrive(&mut call.caller).await;
+                    if WAITS
+                        && call.state().arrival.is_some()
+                        && let Err(stop) = arrive(&mut call.caller).await
+                    {
+                        return Err(stop.into());
                     }
                     if ALLOCATES && call.state().allocating {
                         return call.fail(within_allocator().into(), failure, bad_pointer);
@@ -236,8 +239,8 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     /// Waits for the invocation. Returns at once when it is there.
-    pub(crate) async fn arrive(&mut self) {
-        arrive(&mut self.caller).await;
+    pub(crate) async fn arrive(&mut self) -> Result<(), Fault> {
+        Ok(arrive(&mut self.caller).await?)
     }
 
     /// The guest's state. Borrowed mutably, because a shared reference to a caller is not `Send`.

@@ -6,10 +6,12 @@
 use crate::artifact::{ArtifactStore, Code, Stored};
 use crate::child::ChildError;
 use crate::engine::Engine;
-use crate::function::WasmHash;
+use crate::function::{FunctionVersion, WasmHash};
 use crate::module::LoadedModule;
 use crate::pages;
 use crate::rewrite::{Rewritten, rewrite};
+use crate::snapshot::make::NoSnapshot;
+use crate::snapshot::{self, SnapshotKey, Start};
 use crate::validate::ModuleError;
 use std::io;
 use std::num::NonZeroUsize;
@@ -128,6 +130,56 @@ impl Compiler {
             Stored::Module(module) => Some(*module),
             Stored::Nothing | Stored::Refused(_) => None,
         })
+    }
+
+    /// What is known of a function's start: from memory, else from the disk. `None` where it was not tried yet. Blocks for
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn find_start(&self, module: &LoadedModule, function: &FunctionVersion) -> io::Result<Option<Start>> {
+        let key = SnapshotKey::of(function);
+        if let Some(known) = module.starts().get(&key) {
+            return Ok(Some(known));
+        }
+        let limit_bytes = function.memory_limit_bytes() as u64;
+        let hash = &function.wasm_hash;
+        let found = self.artifacts.load_snapshot(self.engine(), hash, &key, module, limit_bytes)?;
+        if let Some(start) = &found {
+            module.starts().put(key, start.clone());
+        }
+        Ok(found)
+    }
+
+    /// Makes the snapshot of a function's start and stores it. Blocks for [`SNAPSHOT_PATIENCE`] at most, and runs the program
+    /// where modules are compiled.
+    ///
+    /// # Errors
+    /// [`CompileError`] when nothing became known of the start.
+    pub fn make_start(
+        &self,
+        module: &LoadedModule,
+        function: &FunctionVersion,
+    ) -> Result<Start, CompileError> {
+        let (key, hash) = (SnapshotKey::of(function), &function.wasm_hash);
+        let made = match &self.confinement {
+            _ if !module.can_resume() => Err(NoSnapshot::NotGo),
+            Some(confinement) => {
+                let code = self.artifacts.read(self.engine(), hash).map_err(CompileError::Store)?;
+                let gone = || CompileError::Store(io::ErrorKind::NotFound.into());
+                confinement.make_snapshot(self.engine(), &code.ok_or_else(gone)?, function)?
+            }
+            None => snapshot::make::make(self.engine(), module, &Arc::new(function.clone())),
+        };
+        if made.as_ref().is_err_and(NoSnapshot::may_pass) {
+            let why = made.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let start = Start::Whole(why.into());
+            module.starts().put(key, start.clone());
+            return Ok(start);
+        }
+        self.artifacts.put_snapshot(self.engine(), hash, &key, &made).map_err(CompileError::Store)?;
+        let unfit = || CompileError::Store(io::Error::other("the snapshot just written does not verify"));
+        self.find_start(module, function).map_err(CompileError::Store)?.ok_or_else(unfit)
     }
 
     /// Removes the artifact of a module that no function uses any more.

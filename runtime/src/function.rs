@@ -50,9 +50,11 @@ impl fmt::Debug for WasmHash {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StartMode {
-    /// The node parks guests where it measures a benefit.
+    /// From a snapshot where there can be one. Else the node parks guests where it measures a benefit.
     #[default]
     Auto,
+    /// From a snapshot of the program's start, or with the request where there can be none.
+    Snapshot,
     /// Before the request. The guest is parked at the first call that could tell it about the request.
     Parked,
     /// With the request.
@@ -61,16 +63,29 @@ pub enum StartMode {
 
 impl StartMode {
     /// All modes, as `function.yaml` writes them.
-    pub const NAMES: [&str; 3] = ["auto", "parked", "command"];
+    pub const NAMES: [&str; 4] = ["auto", "snapshot", "parked", "command"];
 
     /// The word in `function.yaml` and in responses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
+            Self::Snapshot => "snapshot",
             Self::Parked => "parked",
             Self::Command => "command",
         }
+    }
+
+    /// Whether guests may wait for their invocations.
+    #[must_use]
+    pub const fn may_park(self) -> bool {
+        matches!(self, Self::Auto | Self::Parked)
+    }
+
+    /// Whether invocations may go on from a snapshot.
+    #[must_use]
+    pub const fn may_resume(self) -> bool {
+        matches!(self, Self::Auto | Self::Snapshot)
     }
 }
 
@@ -85,7 +100,7 @@ impl FromStr for StartMode {
     type Err = UnknownStartMode;
 
     fn from_str(word: &str) -> Result<Self, UnknownStartMode> {
-        [Self::Auto, Self::Parked, Self::Command]
+        [Self::Auto, Self::Snapshot, Self::Parked, Self::Command]
             .into_iter()
             .find(|mode| mode.as_str() == word)
             .ok_or_else(|| UnknownStartMode { word: word.to_owned() })

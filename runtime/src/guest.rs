@@ -7,6 +7,7 @@ use crate::log::LogBuffer;
 use crate::memory::Lease;
 use crate::parking::Slot;
 use crate::services::{GuestMemory, Host, Wait};
+use crate::snapshot::rehearsal::Rehearsal;
 use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc, WasmBacktrace};
@@ -16,10 +17,14 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 /// The store's data: one invocation of one function version.
 pub(crate) struct GuestState {
     pub(crate) function: Arc<FunctionVersion>,
-    /// Empty while `slot` is set.
+    /// Empty while `arrival` is set.
     pub(crate) invocation: Invocation,
-    /// Where a guest that was started without an invocation waits for it.
-    pub(crate) slot: Option<Arc<Slot>>,
+    /// What a guest that was started without an invocation does at the first call that could tell it about one.
+    pub(crate) arrival: Option<Arrival>,
+    /// Set where the guest came from a snapshot.
+    pub(crate) clock: Option<MonotonicClock>,
+    /// Set where the run is compared with another one.
+    pub(crate) rehearsal: Option<Box<Rehearsal>>,
     /// How much of the input the guest has read.
     pub(crate) input_read: usize,
     pub(crate) output: Vec<u8>,
@@ -51,7 +56,9 @@ impl GuestState {
         Self {
             function,
             invocation,
-            slot: None,
+            arrival: None,
+            clock: None,
+            rehearsal: None,
             input_read: 0,
             output: Vec::new(),
             open: [true; 3],
@@ -71,7 +78,7 @@ impl GuestState {
 
     /// The state of a guest that starts before its invocation exists.
     pub(crate) fn starting(function: Arc<FunctionVersion>, host: Arc<Host>, slot: Arc<Slot>) -> Self {
-        Self { slot: Some(slot), ..Self::new(function, Invocation::default(), host) }
+        Self { arrival: Some(Arrival::Parked(slot)), ..Self::new(function, Invocation::default(), host) }
     }
 
     /// Begins an invocation. Its timeout counts from here.
@@ -137,6 +144,36 @@ pub(crate) enum Stop {
     Timeout,
     #[error("no room for the output")]
     NoRoom,
+    /// The start is over, of which a snapshot is made.
+    #[error("the start is over")]
+    Snapshot,
+}
+
+/// How the start of a guest without an invocation ends.
+pub(crate) enum Arrival {
+    /// The guest waits for its invocation.
+    Parked(Arc<Slot>),
+    /// The guest is stopped, and a snapshot is made of it.
+    Snapshot,
+}
+
+/// The monotonic clock of a guest that came from a snapshot: it goes on from the snapshot's time.
+pub(crate) struct MonotonicClock {
+    from_ns: u64,
+    begun: Instant,
+}
+
+impl From<u64> for MonotonicClock {
+    /// A clock that shows this many nanoseconds now.
+    fn from(from_ns: u64) -> Self {
+        Self { from_ns, begun: Instant::now() }
+    }
+}
+
+impl MonotonicClock {
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.from_ns.saturating_add(self.begun.elapsed().as_nanos() as u64)
+    }
 }
 
 /// Enforces the memory limit of a guest's function version.

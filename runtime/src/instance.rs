@@ -5,15 +5,16 @@ use crate::function::{FunctionVersion, WasmHash};
 use crate::guest::GuestState;
 use crate::invocation::{Invocation, Outcome};
 use crate::limits::{RECLAIM_ATTEMPTS, RECLAIM_WAIT};
-use crate::memory::{Lease, WASM_PAGE_BYTES};
+use crate::memory::{Lease, MemoryImage, WASM_PAGE_BYTES};
 use crate::module::LoadedModule;
 use crate::names::{FunctionName, Namespace};
 use crate::reclaim::{self, GuestStore};
 use crate::services::{Host, ThreadScheduler};
+use crate::snapshot::Snapshot;
 use crate::trap;
 use std::sync::Arc;
 use std::time::Instant;
-use wasmtime::{Instance, Memory, Store, UpdateDeadline, WasmBacktrace};
+use wasmtime::{Instance, Memory, ModuleExport, ResourceLimiter, Store, UpdateDeadline, WasmBacktrace};
 
 /// Epoch ticks that a guest may run before it yields to others on its core.
 pub(crate) const SLICE_TICKS: u64 = 1;
@@ -30,19 +31,20 @@ pub struct Ended {
 pub struct SpentInstance(#[expect(dead_code, reason = "held for its destructor")] GuestStore);
 
 impl Engine {
-    /// Runs one invocation in fresh memory.
+    /// Runs one invocation in fresh memory: from a snapshot of the program's start, else from its start.
     ///
     /// The guest runs on the thread that polls the future. It yields through the host's scheduler at the end of each slice of
     /// [`EPOCH_TICK`](crate::limits::EPOCH_TICK). Dropping the future ends the guest.
     pub async fn run(
         &self,
         module: &LoadedModule,
+        snapshot: Option<&Snapshot>,
         function: &Arc<FunctionVersion>,
         invocation: Invocation,
         host: &Arc<Host>,
     ) -> Ended {
         let mut store = self.store(GuestState::new(Arc::clone(function), invocation, Arc::clone(host)));
-        let ended = start(module, &mut store).await;
+        let ended = start(module, snapshot, &mut store).await;
         finish(store, ended)
     }
 
@@ -78,23 +80,73 @@ pub(crate) fn finish(mut store: GuestStore, ended: wasmtime::Result<()>) -> Ende
     Ended { outcome, instance: SpentInstance(store) }
 }
 
-/// Creates the instance and runs its `_start`.
-pub(crate) async fn start(module: &LoadedModule, store: &mut GuestStore) -> wasmtime::Result<()> {
-    let instance = instantiate(module, store).await?;
+/// Creates the instance and runs its `_start`, or goes on from a snapshot of it.
+pub(crate) async fn start(
+    module: &LoadedModule,
+    snapshot: Option<&Snapshot>,
+    store: &mut GuestStore,
+) -> wasmtime::Result<()> {
+    let (instance, function) = prepare(module, snapshot, store).await?;
+    call(&instance, function, store).await
+}
+
+/// Creates an instance from a snapshot or as the module declares it, with the function that it is to call.
+pub(crate) async fn prepare<'m>(
+    module: &'m LoadedModule,
+    snapshot: Option<&Snapshot>,
+    store: &mut GuestStore,
+) -> wasmtime::Result<(Instance, &'m ModuleExport)> {
+    let Some((snapshot, resume)) = snapshot.zip(module.resume.as_ref()) else {
+        return Ok((create(module, store).await?, &module.start));
+    };
+    let instance = instantiate(module, &snapshot.image, store).await?;
     store.data_mut().instantiated = true;
-    if let Some(memory) = &module.memory {
-        let memory = instance.get_module_export(&mut **store, memory).and_then(wasmtime::Extern::into_memory);
-        store.data_mut().memory = memory;
-        if let Some(memory) = memory.filter(|_| module.extra_pages > 0) {
-            grow(store, memory, module.extra_pages).await?;
-        }
+    let memory = exported_memory(module, &instance, store);
+    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the memory is not exported"))?;
+    account(store, memory)?;
+    snapshot.restore(resume, store, &instance, memory)?;
+    Ok((instance, &resume.function))
+}
+
+/// Creates an instance that is ready to start.
+pub(crate) async fn create(module: &LoadedModule, store: &mut GuestStore) -> wasmtime::Result<Instance> {
+    let instance = instantiate(module, &module.image, store).await?;
+    store.data_mut().instantiated = true;
+    let memory = exported_memory(module, &instance, store);
+    if let Some(memory) = memory.filter(|_| module.extra_pages > 0) {
+        grow(store, memory, module.extra_pages).await?;
     }
-    let start = instance
-        .get_module_export(&mut **store, &module.start)
+    Ok(instance)
+}
+
+/// Calls an exported function without parameters and results.
+pub(crate) async fn call(
+    instance: &Instance,
+    function: &ModuleExport,
+    store: &mut GuestStore,
+) -> wasmtime::Result<()> {
+    let function = instance
+        .get_module_export(&mut **store, function)
         .and_then(wasmtime::Extern::into_func)
-        .ok_or_else(|| wasmtime::Error::msg("_start is not exported"))?
+        .ok_or_else(|| wasmtime::Error::msg("the function to start is not exported"))?
         .typed::<(), ()>(&**store)?;
-    start.call_async(&mut **store, ()).await
+    function.call_async(&mut **store, ()).await
+}
+
+/// The memory through which host functions reach the guest.
+fn exported_memory(module: &LoadedModule, instance: &Instance, store: &mut GuestStore) -> Option<Memory> {
+    let memory = instance.get_module_export(&mut **store, module.memory.as_ref()?);
+    let memory = memory.and_then(wasmtime::Extern::into_memory);
+    store.data_mut().memory = memory;
+    memory
+}
+
+/// Counts the memory that a snapshot has and its module does not declare.
+fn account(store: &mut GuestStore, memory: Memory) -> wasmtime::Result<()> {
+    let declared = memory.ty(&**store).minimum() * WASM_PAGE_BYTES;
+    let has = memory.data_size(&**store);
+    let may_have = store.data_mut().limiter.memory_growing(declared as usize, has, None)?;
+    if may_have { Ok(()) } else { Err(wasmtime::Error::msg("no memory for the snapshot of its start")) }
 }
 
 /// All slots for memories are in use.
@@ -103,14 +155,18 @@ pub(crate) async fn start(module: &LoadedModule, store: &mut GuestStore) -> wasm
 pub(crate) struct NoSlot;
 
 /// Creates the instance.
-async fn instantiate(module: &LoadedModule, store: &mut GuestStore) -> wasmtime::Result<Instance> {
-    let slot = take_slot(module, store).await?;
+pub(crate) async fn instantiate(
+    module: &LoadedModule,
+    image: &Arc<MemoryImage>,
+    store: &mut GuestStore,
+) -> wasmtime::Result<Instance> {
+    let slot = take_slot(image, store).await?;
     if !module.has_memory {
         // It occupies its slot all the same.
         store.data_mut().slot_of_no_memory = Some(slot);
         return module.pre.instantiate_async(&mut **store).await;
     }
-    slot.offer(&module.image);
+    slot.offer(image);
     let created = module.pre.instantiate_async(&mut **store).await;
     // The memory comes before all code of the guest, so what is still there is the slot of an instance that failed before.
     Lease::withdraw();
@@ -118,10 +174,10 @@ async fn instantiate(module: &LoadedModule, store: &mut GuestStore) -> wasmtime:
 }
 
 /// Takes a slot. If all are taken while large guests are being dropped, it waits for one of theirs.
-async fn take_slot(module: &LoadedModule, store: &mut GuestStore) -> Result<Lease, NoSlot> {
-    let memories = module.image.memories();
+async fn take_slot(image: &MemoryImage, store: &mut GuestStore) -> Result<Lease, NoSlot> {
+    let memories = image.memories();
     for _ in 0..RECLAIM_ATTEMPTS {
-        if let Some(slot) = memories.take(&module.image) {
+        if let Some(slot) = memories.take(image) {
             return Ok(slot);
         }
         if !reclaim::is_busy() || Instant::now() >= store.data().deadline {

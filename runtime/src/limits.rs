@@ -297,5 +297,23 @@ pub const EXTRA_PAGES_GAIN_MIN: Duration = Duration::from_micros(20);
 /// See [`EXTRA_PAGES_GAIN_MIN`].
 pub const EXTRA_PAGES_GAIN_PERCENT_MIN: u32 = 15;
 
+/// Time for all runs with which the snapshot of a program's start is made and proven. A large web handler takes 20 ms.
+pub const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Runs from the start and from the snapshot that are timed, of which the shortest counts.
+pub const SNAPSHOT_ROUNDS: u32 = 3;
+
+/// A snapshot that saves less of a run than this is not worth its file.
+pub const SNAPSHOT_GAIN_PERCENT_MIN: u32 = 20;
+
+/// Largest part of a memory that a snapshot keeps, from the first page that is not zero to the last. Go up to 1.23 spans 26 MB.
+pub const SNAPSHOT_IMAGE_MAX_BYTES: usize = 64 << 20;
+
+/// Generators of random numbers that are found in a program. Go 1.26 has two.
+pub const SNAPSHOT_RANDOM_STATES_MAX: usize = 16;
+
+/// Snapshots of one module that are loaded, or on the disk. Functions that share a module need one for each environment.
+pub const SNAPSHOTS_OF_MODULE_MAX: usize = 4;
+
 /// How long rows may be kept where a function asks for it (`cache_ttl`). What may be older than an hour belongs into the cache.
 pub const DB_READS_KEPT_MAX: Duration = Duration::from_hours(1);

@@ -126,8 +126,9 @@ impl Memories {
         }
     }
 
-    /// Makes a slot show an image in a memory of `bytes`.
+    /// Makes a slot show an image in a memory of `bytes`, or of the image's own size where that is more.
     fn prepare(&self, slot: &mut Slot, image: &MemoryImage, bytes: usize) -> io::Result<()> {
+        let bytes = bytes.max(image.memory_bytes);
         if slot.image.as_ref().is_some_and(|(id, _)| *id != image.id) {
             self.unmap(slot)?;
         }

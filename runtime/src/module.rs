@@ -4,6 +4,8 @@ use crate::engine::Engine;
 use crate::guest::GuestState;
 use crate::limits::{MEMORY_MB, TABLE_MAX_ELEMENTS};
 use crate::memory::{MemoryImage, WASM_PAGE_BYTES};
+use crate::rewrite::go;
+use crate::snapshot::{Resume, Starts};
 use crate::validate::ModuleError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,9 @@ pub struct LoadedModule {
     /// Pages by which an instance's memory grows before `_start`; see `pages`.
     pub(crate) extra_pages: u32,
     pub(crate) image: Arc<MemoryImage>,
+    /// How an instance goes on from a snapshot of the program's start; `None` where there can be none.
+    pub(crate) resume: Option<Resume>,
+    starts: Starts,
     pub(crate) has_memory: bool,
     image_bytes: usize,
     evicted: AtomicBool,
@@ -45,6 +50,8 @@ impl LoadedModule {
             memory: module.get_export_index("memory"),
             extra_pages: 0,
             image: Arc::new(image),
+            resume: resume(module),
+            starts: Starts::default(),
             has_memory: needs.num_memories > 0,
             image_bytes: code.end as usize - code.start as usize,
             evicted: AtomicBool::new(false),
@@ -60,6 +67,18 @@ impl LoadedModule {
     /// Overrides [`Self::extra_pages`], for measurements.
     pub fn set_extra_pages(&mut self, pages: u32) {
         self.extra_pages = pages;
+    }
+
+    /// Whether the start of the program can be kept.
+    #[must_use]
+    pub fn can_resume(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    /// What is known of its functions' starts.
+    #[must_use]
+    pub fn starts(&self) -> &Starts {
+        &self.starts
     }
 
     /// Marks the code as evicted. Whoever holds it drops it as soon as none of it runs.
@@ -78,4 +97,15 @@ impl LoadedModule {
     pub fn image_bytes(&self) -> usize {
         self.image_bytes
     }
+}
+
+/// The exports that `rewrite` gave a program of Go.
+fn resume(module: &Module) -> Option<Resume> {
+    let global = |index: u32| module.get_export_index(&format!("{}{index}", go::GLOBAL));
+    Some(Resume {
+        function: module.get_export_index(go::RESUME)?,
+        globals: (0..).map_while(global).collect(),
+        random: module.get_export_index(go::RANDOM)?,
+        imported: module.imports().filter(|import| import.ty().func().is_some()).count() as u32,
+    })
 }

@@ -6,7 +6,7 @@
 
 use crate::engine::Engine;
 use crate::function::FunctionVersion;
-use crate::guest::GuestState;
+use crate::guest::{Arrival, GuestState, Stop};
 use crate::instance::{Ended, SLICE_TICKS, finish, start};
 use crate::invocation::{Failure, Invocation};
 use crate::module::LoadedModule;
@@ -61,14 +61,22 @@ impl Slot {
 }
 
 /// Waits for the invocation. Returns at once for a guest that was started for one.
-pub(crate) async fn arrive(caller: &mut Caller<'_, GuestState>) {
-    let Some(slot) = caller.data_mut().slot.take() else { return };
+///
+/// # Errors
+/// [`Stop::Snapshot`] where the guest runs for a snapshot.
+pub(crate) async fn arrive(caller: &mut Caller<'_, GuestState>) -> Result<(), Stop> {
+    let slot = match caller.data_mut().arrival.take() {
+        None => return Ok(()),
+        Some(Arrival::Snapshot) => return Err(Stop::Snapshot),
+        Some(Arrival::Parked(slot)) => slot,
+    };
     let memory_bytes = caller.data().memory.map_or(0, |memory| memory.data_size(&*caller));
     *slot.stage() = Stage::Waiting { memory_bytes };
     let invocation = poll_fn(|_| slot.poll_given()).await;
     caller.data_mut().begin(invocation);
     // The slice of the start has expired.
     caller.as_context_mut().set_epoch_deadline(SLICE_TICKS);
+    Ok(())
 }
 
 type Guest = Pin<Box<dyn Future<Output = (GuestStore, wasmtime::Result<()>)> + Send>>;
@@ -116,7 +124,7 @@ impl Engine {
         let state = GuestState::starting(Arc::clone(function), Arc::clone(host), Arc::clone(&slot));
         let (mut store, module) = (self.store(state), Arc::clone(module));
         let mut guest: Guest = Box::pin(async move {
-            let ended = start(&module, &mut store).await;
+            let ended = start(&module, None, &mut store).await;
             (store, ended)
         });
         let mut start_time = Duration::ZERO;

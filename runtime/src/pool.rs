@@ -10,6 +10,7 @@ use crate::limits::{
 };
 use crate::module::LoadedModule;
 use crate::parking::{NotParked, Parked};
+use crate::snapshot::{Snapshot, SnapshotKey, Start};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,6 +75,11 @@ pub struct Pool {
     pause: Duration,
     /// Parking does not help this function, or is impossible.
     disabled: bool,
+    key: SnapshotKey,
+    /// What the module's starts had changed to when they were last looked at.
+    starts_seen: Option<u64>,
+    /// Behind an `Rc`, so that a core counts for itself who uses it.
+    snapshot: Option<Rc<Arc<Snapshot>>>,
 }
 
 impl Pool {
@@ -86,7 +92,10 @@ impl Pool {
         now: Instant,
     ) -> Self {
         Self {
-            disabled: function.start == StartMode::Command,
+            disabled: !function.start.may_park(),
+            key: SnapshotKey::of(&function),
+            starts_seen: None,
+            snapshot: None,
             function,
             module,
             parked: Vec::new(),
@@ -112,6 +121,23 @@ impl Pool {
     #[must_use]
     pub fn module(&self) -> &Arc<LoadedModule> {
         &self.module
+    }
+
+    /// The snapshot from which the function's invocations go on, if there is one and its start mode allows it. Parked guests
+    /// are dropped when it is first seen.
+    pub fn snapshot(&mut self) -> Option<Rc<Arc<Snapshot>>> {
+        let changes = self.module.starts().changes();
+        if self.starts_seen != Some(changes) && self.function.start.may_resume() {
+            self.starts_seen = Some(changes);
+            self.snapshot = match self.module.starts().get(&self.key) {
+                Some(Start::Snapshot(snapshot)) => Some(Rc::new(snapshot)),
+                Some(Start::Whole(_)) | None => None,
+            };
+            if self.snapshot.is_some() {
+                self.disable();
+            }
+        }
+        self.snapshot.clone()
     }
 
     /// The number of parked guests.

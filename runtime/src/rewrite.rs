@@ -5,6 +5,7 @@
 //!   megabytes of straight code, in which each instruction is a bulk operation. So each bulk operation becomes a call of a
 //!   function that works in chunks, and long straight code calls an empty function now and then.
 //! - **Image.** The node itself keeps what the memory begins with (see `memory`), so the data segments that make it go.
+//! - **Snapshots.** A program of Go exports what it takes to go on from a snapshot of its start (see `go`).
 
 use crate::limits::STRAIGHT_CODE_MAX_BYTES;
 use crate::memory::{ImageBytes, WASM_PAGE_BYTES};
@@ -16,6 +17,7 @@ use wasm_encoder::{
 };
 use wasmparser::{BinaryReaderError, Data, DataKind, FunctionBody, Operator, Parser, Payload, TypeRef};
 
+pub(crate) mod go;
 mod helper;
 mod image;
 #[cfg(test)]
@@ -25,6 +27,8 @@ use helper::Helper;
 
 const TYPE_SECTION: u8 = 1;
 const FUNCTION_SECTION: u8 = 3;
+const GLOBAL_SECTION: u8 = 6;
+const EXPORT_SECTION: u8 = 7;
 const CODE_SECTION: u8 = 10;
 const DATA_SECTION: u8 = 11;
 const DATA_COUNT_SECTION: u8 = 12;
@@ -44,12 +48,15 @@ pub(crate) struct Rewritten<'a> {
 /// When the module is not well-formed.
 pub(crate) fn rewrite(wasm: &[u8]) -> Result<Rewritten<'_>, BinaryReaderError> {
     let outline = Outline::read(wasm)?;
+    let go = go::Shape::of(wasm)?;
     let mut helpers = Helpers::after(outline.functions);
-    let bodies =
-        outline.bodies.iter().map(|body| with_checkpoints(wasm, body, &outline.tables, &mut helpers));
-    let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+    let mut bodies = Vec::with_capacity(outline.bodies.len());
+    for (index, body) in outline.bodies.iter().enumerate() {
+        let drawing = go.as_ref().filter(|go| go.may_draw(index, &wasm[body.range()]));
+        bodies.push(rewrite_body(wasm, body, &outline.tables, drawing, &mut helpers)?);
+    }
     let (baked, image) = image::bake(&outline.segments, outline.memory_bytes)?;
-    if helpers.list.is_empty() && baked == 0 {
+    if helpers.list.is_empty() && baked == 0 && go.is_none() {
         return Ok(Rewritten { wasm: Cow::Borrowed(wasm), image });
     }
     let mut code = CodeSection::new();
@@ -60,7 +67,7 @@ pub(crate) fn rewrite(wasm: &[u8]) -> Result<Rewritten<'_>, BinaryReaderError> {
     for helper in &helpers.list {
         code.function(&helper.function(&lengths));
     }
-    Ok(Rewritten { wasm: Cow::Owned(outline.assemble(wasm, &helpers, &code, baked)), image })
+    Ok(Rewritten { wasm: Cow::Owned(outline.assemble(wasm, &helpers, go.as_ref(), &code, baked)), image })
 }
 
 /// Where a module's parts are.
@@ -118,9 +125,16 @@ impl<'a> Outline<'a> {
         Ok(outline)
     }
 
-    /// The module with the helpers' types and functions, with the code in place of its own, and without the first `baked` data
-    /// segments.
-    fn assemble(&self, wasm: &[u8], helpers: &Helpers, code: &CodeSection, baked: usize) -> Vec<u8> {
+    /// The module with the helpers' types and functions, with what a Go program exports, with the code in place of its own, and
+    /// without the first `baked` data segments.
+    fn assemble(
+        &self,
+        wasm: &[u8],
+        helpers: &Helpers,
+        go: Option<&go::Shape>,
+        code: &CodeSection,
+        baked: usize,
+    ) -> Vec<u8> {
         let mut types = TypeSection::new();
         let mut functions = FunctionSection::new();
         let mut known: Vec<Vec<ValType>> = Vec::new();
@@ -136,24 +150,23 @@ impl<'a> Outline<'a> {
         let mut module = Module::new();
         for (id, range) in &self.sections {
             let own = &wasm[range.clone()];
-            match *id {
-                TYPE_SECTION => {
-                    let data = joined(own, &types);
-                    module.section(&RawSection { id: TYPE_SECTION, data: &data });
-                }
-                FUNCTION_SECTION => {
-                    let data = joined(own, &functions);
-                    module.section(&RawSection { id: FUNCTION_SECTION, data: &data });
-                }
-                CODE_SECTION => {
+            let mut join = |data: Vec<u8>| {
+                module.section(&RawSection { id: *id, data: &data });
+            };
+            match (*id, go) {
+                (TYPE_SECTION, _) => join(joined(own, &types)),
+                (FUNCTION_SECTION, _) => join(joined(own, &functions)),
+                (GLOBAL_SECTION, Some(go)) => join(joined(own, &go.globals())),
+                (EXPORT_SECTION, Some(go)) => join(joined(own, &go.exports())),
+                (CODE_SECTION, _) => {
                     module.section(code);
                 }
-                DATA_SECTION => {
+                (DATA_SECTION, _) => {
                     module.section(&self.data_section(wasm, baked, helpers.name_segments));
                 }
                 // It counts the data segments.
-                DATA_COUNT_SECTION if !helpers.name_segments => {}
-                id => {
+                (DATA_COUNT_SECTION, _) if !helpers.name_segments => {}
+                (id, _) => {
                     module.section(&RawSection { id, data: own });
                 }
             }
@@ -225,15 +238,18 @@ impl Helpers {
     }
 }
 
-/// A function's body with checkpoints; `None` where it needs none.
-fn with_checkpoints(
+/// A function's body with checkpoints, and with notes of random numbers where it may be `drawing` some; `None` where it needs
+/// neither.
+fn rewrite_body(
     wasm: &[u8],
     body: &FunctionBody<'_>,
     tables: &[wasmparser::RefType],
+    drawing: Option<&go::Shape>,
     helpers: &mut Helpers,
 ) -> Result<Option<Vec<u8>>, BinaryReaderError> {
     let range = body.range();
-    if range.len() <= STRAIGHT_CODE_MAX_BYTES && !wasm[range.clone()].contains(&BULK_PREFIX) {
+    let is_short = range.len() <= STRAIGHT_CODE_MAX_BYTES && !wasm[range.clone()].contains(&BULK_PREFIX);
+    if is_short && drawing.is_none() {
         return Ok(None);
     }
     let mut changed = Vec::new();
@@ -246,6 +262,11 @@ fn with_checkpoints(
             changed.extend_from_slice(&wasm[copied..at]);
             helpers.call(Helper::Checkpoint, &mut changed);
             (copied, checked) = (at, at);
+        }
+        if drawing.is_some_and(|go| go.is_draw(&operator)) {
+            changed.extend_from_slice(&wasm[copied..at]);
+            go::Shape::note_draw(&mut changed);
+            copied = at;
         }
         let names_segment = matches!(operator, Operator::MemoryInit { .. } | Operator::DataDrop { .. });
         helpers.name_segments |= names_segment;

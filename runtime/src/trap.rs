@@ -33,7 +33,7 @@ pub(crate) fn classify(error: Error, state: &mut GuestState) -> Result<(), Failu
         // Each language's runtime ends in its own way when memory is refused: by exit code (Go: 2), trap or abort.
         _ if state.limiter.denied => return Err(out_of_memory),
         Some(Stop::Exit(code)) => return Err(Failure::Exit(*code)),
-        Some(Stop::Timeout) | None => {}
+        Some(Stop::Timeout | Stop::Snapshot) | None => {}
     }
     if error.is::<NoSlot>() || (!state.instantiated && is_out_of_resources(&error)) {
         return Err(Failure::Overloaded);

@@ -154,16 +154,22 @@ async fn proc_exit(call: &mut Call<'_>, (code,): (i32,)) -> Result<(), Fault> {
 
 async fn random_get(call: &mut Call<'_>, (buffer, length): (i32, i32)) -> Result<i32, Fault> {
     let (buffer, length) = (buffer as u32, length as u32);
-    let (memory, _) = call.memory()?;
+    let (memory, state) = call.memory()?;
     memory.bytes(buffer, length)?;
+    if let Some(rehearsal) = &mut state.rehearsal {
+        rehearsal.random_calls += 1;
+    }
     let mut done = 0;
     let mut since = Instant::now();
     while done < length {
         let chunk = (length - done).min(HOST_CHUNK_BYTES as u32);
-        let (mut memory, _) = call.memory()?;
+        let (mut memory, state) = call.memory()?;
         let bytes = memory.bytes_mut(buffer + done, chunk)?;
-        getrandom::fill(bytes)
-            .map_err(|error| Error::from(error).context("the system gave no random bytes"))?;
+        match &mut state.rehearsal {
+            Some(rehearsal) => rehearsal.fill(bytes),
+            None => getrandom::fill(bytes)
+                .map_err(|error| Error::from(error).context("the system gave no random bytes"))?,
+        }
         done += chunk;
         call.yield_if_due(&mut since).await?;
     }

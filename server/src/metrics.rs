@@ -56,7 +56,7 @@ pub struct CoreCounters {
     parked: AtomicU64,
     parked_bytes: AtomicU64,
     /// Invocations by how they came to their instance: on demand, parked.
-    starts: [AtomicU64; 2],
+    starts: [AtomicU64; 3],
     websockets: AtomicU64,
     websocket_messages: AtomicU64,
     invocations: [AtomicU64; STATUSES.len()],
@@ -98,9 +98,10 @@ impl CoreCounters {
         load(&self.connections)
     }
 
-    /// An invocation came to its instance, which was parked for it or not.
-    pub fn started(&self, parked: bool) {
-        if let Some(counter) = self.starts.get(usize::from(parked)) {
+    /// An invocation came to its instance, which was parked for it, went on from a snapshot, or neither.
+    pub fn started(&self, parked: bool, from_snapshot: bool) {
+        let start = if parked { 1 } else { 2 * usize::from(from_snapshot) };
+        if let Some(counter) = self.starts.get(start) {
             add(counter, 1);
         }
     }
@@ -233,7 +234,7 @@ impl AllCores {
             "counter",
             "Instances that invocations were given, by how they started.",
         );
-        for (index, start) in ["command", "parked"].into_iter().enumerate() {
+        for (index, start) in ["command", "parked", "snapshot"].into_iter().enumerate() {
             let count = self.sum(&|core| core.starts.get(index).map_or(0, load));
             text.line("orama_starts_total", &[("start", start)], count);
         }

@@ -4,17 +4,24 @@
 //! module, so that nothing of one tenant's module is there when the next one's is compiled.
 
 use super::{CompileError, Generator};
-use crate::artifact::Code;
+use crate::artifact::{ArtifactStore, Code};
 use crate::child::{self, Kind, Limits, Process, Program, frame};
 use crate::code_cache::CodeCache;
 use crate::engine::{Engine, EngineConfig};
+use crate::function::{FunctionVersion, WasmHash};
+use crate::instance::idle_state;
 use crate::limits::{
     COMPILE_CODE_PER_WASM, COMPILE_CODE_SMALLEST_BYTES, COMPILE_DESCRIPTORS, IMAGE_PER_DATA,
-    IMAGE_SMALLEST_BYTES, WASM_MAX_BYTES,
+    IMAGE_SMALLEST_BYTES, SNAPSHOT_IMAGE_MAX_BYTES, WASM_MAX_BYTES,
 };
 use crate::memory::ImageBytes;
+use crate::names::FunctionName;
+use crate::snapshot::Facts;
+use crate::snapshot::make::{Made, NoSnapshot, make};
 use crate::validate::ModuleError;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
@@ -32,6 +39,8 @@ pub const COMPILE_CHILD: Kind = Kind { name: "compile", run: serve };
 const SLOTS: u32 = 2;
 /// Longest order and longest report.
 const MESSAGE_MAX_BYTES: usize = 64 << 10;
+/// Longest part of a compiled module: the largest module's code.
+const CODE_MAX_BYTES: usize = WASM_MAX_BYTES * COMPILE_CODE_PER_WASM;
 /// Added to the nice value of a child.
 const NICENESS: i32 = 10;
 
@@ -58,6 +67,24 @@ struct Order {
     cpu: String,
     threads: NonZeroUsize,
     code_cache: Option<CodeCacheOrder>,
+    work: Work,
+}
+
+/// What follows the order.
+#[derive(Serialize, Deserialize)]
+enum Work {
+    /// The module.
+    Compile,
+    /// A [`Subject`], the code, and the image of its memory, of which these are facts.
+    Snapshot { extra_pages: u32, image_start: u64 },
+}
+
+/// The function whose start is kept.
+#[derive(Serialize, Deserialize)]
+struct Subject<'a> {
+    name: Cow<'a, str>,
+    memory_limit_mb: u32,
+    env: Cow<'a, BTreeMap<String, String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,6 +104,14 @@ enum Report {
         /// Where the image of the memory begins; its bytes follow the code.
         image_start: u64,
     },
+    /// The image of the memory follows.
+    Snapshot { facts: Facts, image_start: u64 },
+    /// There is no snapshot.
+    NoSnapshot {
+        why: String,
+        /// Whether another attempt may succeed.
+        may_pass: bool,
+    },
     /// The module is at fault.
     Module(String),
     /// The child is.
@@ -86,6 +121,24 @@ enum Report {
 impl Confinement {
     /// Compiles a module that was validated. Blocks, for [`Self::time`] at most.
     pub(super) fn compile(&self, engine: &Engine, wasm: &[u8]) -> Result<Code, CompileError> {
+        self.with_child(|socket| self.order_code(socket, engine, wasm))
+    }
+
+    /// Makes the snapshot of a function's start. Blocks, for [`Self::time`] at most.
+    pub(super) fn make_snapshot(
+        &self,
+        engine: &Engine,
+        code: &Code,
+        function: &FunctionVersion,
+    ) -> Result<Result<Made, NoSnapshot>, CompileError> {
+        self.with_child(|socket| self.order_snapshot(socket, engine, code, function))
+    }
+
+    /// Starts a child, talks to it, and ends it. The outer error of `talk` is one of the socket.
+    fn with_child<T>(
+        &self,
+        talk: impl FnOnce(UnixStream) -> io::Result<Result<T, CompileError>>,
+    ) -> Result<T, CompileError> {
         let (socket, theirs) = UnixStream::pair().map_err(CompileError::ChildFailed)?;
         let process = Process::spawn(&self.program, COMPILE_CHILD, "module", theirs)?;
         let (done, is_done) = mpsc::channel::<()>();
@@ -98,13 +151,12 @@ impl Confinement {
                 }
                 late
             });
-            let talked = self.talk(socket, engine, wasm);
+            let talked = talk(socket);
             drop(done);
             (talked, watch.join().unwrap_or(false))
         });
         match talked {
-            Ok(Ok(code)) => Ok(code),
-            Ok(Err(error)) => Err(error),
+            Ok(done) => done,
             Err(error) => {
                 process.kill();
                 Err(self.failure(process.wait(), is_late, error))
@@ -112,27 +164,30 @@ impl Confinement {
         }
     }
 
-    /// Sends the order and reads what comes back. The outer error is one of the socket.
-    fn talk(
-        &self,
-        mut socket: UnixStream,
-        engine: &Engine,
-        wasm: &[u8],
-    ) -> io::Result<Result<Code, CompileError>> {
+    fn order(&self, engine: &Engine, work: Work) -> Order {
         let code_cache = engine.0.code_cache.as_ref().map(|cache| {
             let (dir, key, max_bytes) = cache.settings();
             // The child may make files in the folder, and not the folder. Without it, it compiles without the cache.
             let _ = std::fs::create_dir_all(dir);
             CodeCacheOrder { dir: dir.to_owned(), max_bytes, key: *key }
         });
-        let order = Order {
+        Order {
             memory_mb: self.memory_mb,
             cpu_seconds: self.time.as_secs() * self.threads.get() as u64,
             cpu: self.cpu.clone(),
             threads: self.threads,
             code_cache,
-        };
-        frame::write(&mut socket, &serde_json::to_vec(&order)?)?;
+            work,
+        }
+    }
+
+    fn order_code(
+        &self,
+        mut socket: UnixStream,
+        engine: &Engine,
+        wasm: &[u8],
+    ) -> io::Result<Result<Code, CompileError>> {
+        frame::write(&mut socket, &serde_json::to_vec(&self.order(engine, Work::Compile))?)?;
         frame::write(&mut socket, wasm)?;
         let report = frame::read(&mut socket, MESSAGE_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let (extra_pages, image_start) = match serde_json::from_slice(&report)? {
@@ -149,12 +204,46 @@ impl Confinement {
                 return Ok(Err(ModuleError::Compile(wasmtime::Error::msg(why)).into()));
             }
             Report::Failed(why) => return Ok(Err(CompileError::ChildFailed(io::Error::other(why)))),
+            Report::Snapshot { .. } | Report::NoSnapshot { .. } => {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
         };
         let max = wasm.len().saturating_mul(COMPILE_CODE_PER_WASM).max(COMPILE_CODE_SMALLEST_BYTES);
         let bytes = frame::read(&mut socket, max)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let image_max = wasm.len().saturating_mul(IMAGE_PER_DATA as usize).max(IMAGE_SMALLEST_BYTES as usize);
         let image = frame::read(&mut socket, image_max)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(Ok(Code { bytes, image: ImageBytes { start: image_start, bytes: image }, extra_pages }))
+    }
+
+    fn order_snapshot(
+        &self,
+        mut socket: UnixStream,
+        engine: &Engine,
+        code: &Code,
+        function: &FunctionVersion,
+    ) -> io::Result<Result<Result<Made, NoSnapshot>, CompileError>> {
+        let work = Work::Snapshot { extra_pages: code.extra_pages, image_start: code.image.start };
+        frame::write(&mut socket, &serde_json::to_vec(&self.order(engine, work))?)?;
+        let subject = Subject {
+            name: Cow::Borrowed(function.name.as_str()),
+            memory_limit_mb: function.memory_limit_mb,
+            env: Cow::Borrowed(&function.env),
+        };
+        frame::write(&mut socket, &serde_json::to_vec(&subject)?)?;
+        frame::write(&mut socket, &code.bytes)?;
+        frame::write(&mut socket, &code.image.bytes)?;
+        let report = frame::read(&mut socket, MESSAGE_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Ok(match serde_json::from_slice(&report)? {
+            Report::Snapshot { facts, image_start } => {
+                let image = frame::read(&mut socket, SNAPSHOT_IMAGE_MAX_BYTES)?;
+                let bytes = image.ok_or(io::ErrorKind::UnexpectedEof)?;
+                Ok(Made { facts, image: ImageBytes { start: image_start, bytes } })
+            }
+            Report::NoSnapshot { why, may_pass: false } => Err(NoSnapshot::Told(why)),
+            Report::NoSnapshot { why, may_pass: true } => Err(NoSnapshot::Lost(why)),
+            Report::Failed(why) => return Ok(Err(CompileError::ChildFailed(io::Error::other(why)))),
+            Report::Compiled { .. } | Report::Module(_) => return Err(io::ErrorKind::InvalidData.into()),
+        }))
     }
 
     /// Why a child ended before it had sent the code.
@@ -203,6 +292,13 @@ fn answer(socket: &mut UnixStream) -> io::Result<()> {
     // Before there is another thread, and before the module is read.
     let folder = order.code_cache.as_ref().map(|cache| cache.dir.as_path());
     let _held = child::restrict(folder.as_slice());
+    match order.work {
+        Work::Compile => compile(socket, order),
+        Work::Snapshot { extra_pages, image_start } => snapshot(socket, order, extra_pages, image_start),
+    }
+}
+
+fn compile(socket: &mut UnixStream, order: Order) -> io::Result<()> {
     let wasm = frame::read(socket, WASM_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
     let (report, code) = match generator(order) {
         Ok(generator) => match generator.generate(&wasm) {
@@ -222,6 +318,39 @@ fn answer(socket: &mut UnixStream) -> io::Result<()> {
         frame::write(socket, &code.image.bytes)?;
     }
     Ok(())
+}
+
+fn snapshot(socket: &mut UnixStream, order: Order, extra_pages: u32, image_start: u64) -> io::Result<()> {
+    let mut next =
+        || frame::read(socket, CODE_MAX_BYTES)?.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof));
+    let (subject, bytes, image) = (next()?, next()?, next()?);
+    let subject: Subject<'_> = serde_json::from_slice(&subject)?;
+    let code = Code { bytes, image: ImageBytes { start: image_start, bytes: image }, extra_pages };
+    let (report, image) = match snapshot_of(order, &subject, &code) {
+        Ok(Ok(made)) => {
+            (Report::Snapshot { facts: made.facts, image_start: made.image.start }, Some(made.image))
+        }
+        Ok(Err(why)) => (Report::NoSnapshot { why: cut(why.to_string()), may_pass: why.may_pass() }, None),
+        Err(why) => (Report::Failed(cut(why.to_string())), None),
+    };
+    frame::write(socket, &serde_json::to_vec(&report)?)?;
+    image.map_or(Ok(()), |image| frame::write(socket, &image.bytes))
+}
+
+fn snapshot_of(
+    order: Order,
+    subject: &Subject<'_>,
+    code: &Code,
+) -> Result<Result<Made, NoSnapshot>, Box<dyn std::error::Error>> {
+    let generator = generator(order)?;
+    // SAFETY: the parent's engine has compiled it, and this one has the same settings; wasmtime compares them.
+    let module = unsafe { ArtifactStore::load_from_memory(&generator.engine, code) }?;
+    let namespace = idle_state().function.namespace.clone();
+    let mut function =
+        FunctionVersion::new(namespace, FunctionName::new(&*subject.name)?, WasmHash::from_bytes([0; 32]));
+    function.memory_limit_mb = subject.memory_limit_mb;
+    function.env.clone_from(&subject.env);
+    Ok(make(&generator.engine, &module, &Arc::new(function)))
 }
 
 /// A generator of the same code as the parent's would be.

@@ -33,6 +33,8 @@ pub(crate) struct MemoryImage {
     /// The part of the memory that it sets, in whole pages.
     pub(super) range: Range<usize>,
     pub(super) source: Source,
+    /// The size with which a memory begins, where it is more than its module declares.
+    pub(super) memory_bytes: usize,
     memories: Arc<Memories>,
 }
 
@@ -60,7 +62,8 @@ impl FilePages {
 impl MemoryImage {
     fn new(memories: &Arc<Memories>, range: Range<usize>, source: Source) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        Self { id: IDS.fetch_add(1, Ordering::Relaxed), range, source, memories: Arc::clone(memories) }
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        Self { id, range, source, memory_bytes: 0, memories: Arc::clone(memories) }
     }
 
     /// An image in a file, which must not change.
@@ -104,6 +107,12 @@ impl MemoryImage {
     /// An image of which each instance gets a copy.
     pub(super) fn in_this_process(memories: &Arc<Memories>, range: Range<usize>, bytes: Vec<u8>) -> Self {
         Self::new(memories, range, Source::Memory(bytes))
+    }
+
+    /// The same image in memories that begin with so many bytes.
+    pub(crate) fn with_memory(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
+        self
     }
 
     pub(crate) fn memories(&self) -> &Arc<Memories> {

@@ -3,7 +3,7 @@
 use super::{STDIN, errno, errno_of, layout};
 use crate::abi::{OutOfBounds, View, view};
 use crate::call::{Call, Fault, Functions};
-use crate::guest::{GuestState, Stop};
+use crate::guest::{GuestState, MonotonicClock, Stop};
 use crate::limits::POLL_SUBSCRIPTIONS_MAX;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,10 +19,15 @@ fn realtime_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
-fn clock_ns(clock: i32) -> Result<u64, i32> {
+fn clock_ns(clock: i32, state: &mut GuestState) -> Result<u64, i32> {
+    match (clock, &mut state.rehearsal) {
+        (layout::CLOCK_REALTIME, Some(rehearsal)) => return Ok(rehearsal.realtime_ns()),
+        (layout::CLOCK_MONOTONIC, Some(rehearsal)) => return Ok(rehearsal.monotonic_ns()),
+        _ => {}
+    }
     match clock {
         layout::CLOCK_REALTIME => Ok(realtime_ns()),
-        layout::CLOCK_MONOTONIC => Ok(monotonic_ns()),
+        layout::CLOCK_MONOTONIC => Ok(state.clock.as_ref().map_or_else(monotonic_ns, MonotonicClock::now_ns)),
         // A guest shares its thread with others, so it has no CPU time of its own.
         2..=layout::CLOCK_THREAD_CPUTIME => Err(errno::NOTSUP),
         _ => Err(errno::INVAL),
@@ -33,8 +38,8 @@ pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
     functions.add_start_up_sync(
         "clock_res_get",
         |mut caller: Caller<'_, GuestState>, clock: i32, at: i32| {
-            let (mut memory, _) = view(&mut caller)?;
-            Ok::<_, Error>(match clock_ns(clock) {
+            let (mut memory, state) = view(&mut caller)?;
+            Ok::<_, Error>(match clock_ns(clock, state) {
                 Ok(_) => {
                     errno_of(memory.write(at as u32 as u64, &1u64.to_le_bytes()).map(|()| errno::SUCCESS))
                 }
@@ -49,9 +54,9 @@ pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
 async fn clock_time_get(call: &mut Call<'_>, (clock, _precision, at): (i32, i64, i32)) -> Result<i32, Fault> {
     // The monotonic clock says nothing about a request. The time of day does.
     if clock != layout::CLOCK_MONOTONIC {
-        call.arrive().await;
+        call.arrive().await?;
     }
-    let now = match clock_ns(clock) {
+    let now = match clock_ns(clock, call.state()) {
         Ok(now) => now,
         Err(errno) => return Ok(errno),
     };
@@ -71,7 +76,7 @@ struct Subscription {
 fn subscription(
     memory: &View<'_>,
     at: u64,
-    is_open: impl Fn(i32) -> bool,
+    state: &mut GuestState,
 ) -> Result<Result<Subscription, i32>, OutOfBounds> {
     let userdata = memory.u64(at)?;
     let kind = memory.bytes((at + 8) as u32, 1)?.first().copied().unwrap_or_default();
@@ -80,11 +85,11 @@ fn subscription(
         layout::EVENTTYPE_CLOCK => {
             let timeout = memory.u64(at + 24)?;
             let absolute = memory.u16(at + 40)? & layout::SUBSCRIPTION_CLOCK_ABSTIME != 0;
-            clock_ns(id)
+            clock_ns(id, state)
                 .map(|now| Duration::from_nanos(if absolute { timeout.saturating_sub(now) } else { timeout }))
         }
-        layout::EVENTTYPE_FD_READ if id == STDIN && is_open(id) => Ok(Duration::ZERO),
-        layout::EVENTTYPE_FD_WRITE if id != STDIN && is_open(id) => Ok(Duration::ZERO),
+        layout::EVENTTYPE_FD_READ if id == STDIN && state.is_open(id) => Ok(Duration::ZERO),
+        layout::EVENTTYPE_FD_WRITE if id != STDIN && state.is_open(id) => Ok(Duration::ZERO),
         layout::EVENTTYPE_FD_READ | layout::EVENTTYPE_FD_WRITE => Err(errno::BADF),
         _ => return Ok(Err(errno::INVAL)),
     };
@@ -103,14 +108,16 @@ async fn poll_oneoff(
     let (memory, state) = call.memory()?;
     for index in 0..u64::from(count) {
         let at = u64::from(subscriptions_at) + index * layout::SUBSCRIPTION;
-        match subscription(&memory, at, |fd| state.is_open(fd))? {
+        match subscription(&memory, at, state)? {
             Ok(subscription) => subscriptions.push(subscription),
             Err(errno) => return Ok(errno),
         }
     }
     // A subscription with an error is due at once.
     let wait = subscriptions.iter().map(|s| s.wait.unwrap_or_default()).min().unwrap_or_default();
-    if wait > Duration::ZERO {
+    if let Some(rehearsal) = &mut state.rehearsal {
+        rehearsal.wait(wait);
+    } else if wait > Duration::ZERO {
         let left = state.deadline.saturating_duration_since(Instant::now());
         let sleep = state.host.scheduler.sleep(wait.min(left));
         sleep.await;

@@ -87,6 +87,7 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
     let prepared =
         platform.modules.prepare(&new.namespace, new.wasm.clone(), new.settings.memory_limit_mb).await?;
     let storing = Arc::clone(&platform.storing).acquire_owned().await?;
+    let keeping = Arc::clone(&platform);
     blocking(move || {
         let module = ModuleRef { wasm_hash: prepared.wasm_hash, wasm_cid };
         let deployed = store(&platform, new, &module, prepared);
@@ -104,6 +105,12 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
         deployed
     })
     .await
+    .inspect(|deployed| {
+        let (modules, function, notes) =
+            (keeping.modules.clone(), Arc::clone(&deployed.function), Arc::clone(&keeping.start_notes));
+        // Nobody waits for it; until then, invocations begin at the program's start.
+        tokio::spawn(async move { modules.keep_start(function, notes).await });
+    })
 }
 
 /// Checks the disk and the namespace's quotas before the module is compiled in vain. Blocks.

@@ -8,7 +8,7 @@ use error::is_no_room;
 use loaded::Loaded;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::Namespace;
-use orama_runtime::{CompileError, Compiler, LoadedModule};
+use orama_runtime::{CompileError, Compiler, LoadedModule, Start};
 use orama_store::blob::Blobs;
 use orama_store::blocking::blocking;
 use orama_store::limits::START_CLEANING_MAX;
@@ -23,6 +23,7 @@ use turns::Turns;
 mod counts;
 mod error;
 mod loaded;
+mod starts;
 mod turns;
 
 pub use counts::{LOAD_BUCKETS_US, Totals};
@@ -41,6 +42,8 @@ pub struct Modules {
     loaded: Arc<Loaded<LoadedModule, NotLoaded>>,
     /// Compilations in flight, for invocations and ahead of them.
     compilations: SharedTasks<WasmHash, Result<Arc<LoadedModule>, LoadError>>,
+    /// Snapshots in the making, by module and by what else the start depends on.
+    starts: SharedTasks<(WasmHash, [u8; 32]), Result<Option<Start>, Arc<starts::NotKept>>>,
     /// Modules that arrived on this node since the reconciler last looked.
     arrivals: Arc<Mutex<Vec<ModuleRef>>>,
     /// Permits to fetch a module.
@@ -77,6 +80,7 @@ impl Modules {
             compiler,
             loaded,
             compilations: SharedTasks::default(),
+            starts: SharedTasks::default(),
             arrivals: Arc::default(),
             fetches,
             blobs,
@@ -144,7 +148,10 @@ impl Modules {
                 .ok_or(NotLoaded::NotCompiled)
         });
         match loaded {
-            Ok(module) => Ok(Some(module)),
+            Ok(module) => {
+                self.look_for_start(&module, function);
+                Ok(Some(module))
+            }
             Err(NotLoaded::NotCompiled) => Ok(None),
             Err(NotLoaded::Failed(error)) => Err(error),
         }

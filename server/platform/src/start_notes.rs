@@ -1,5 +1,6 @@
-//! Why functions are started by their requests although they could be parked: what the details of a function say.
+//! How functions start, and why not otherwise: what the details of a function say.
 
+use orama_runtime::Start;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
@@ -18,6 +19,24 @@ impl StartNotes {
             notes.clear();
         }
         notes.insert(version_id.to_owned(), note);
+    }
+
+    /// Notes what is known of a version's start.
+    pub fn put_start(&self, version_id: &str, start: &Start) {
+        self.put(
+            version_id,
+            match start {
+                Start::Snapshot(snapshot) => {
+                    let (resumed, whole) = (snapshot.resumed_time(), snapshot.start_time());
+                    format!(
+                        "starts from a snapshot: {} us instead of {} us",
+                        resumed.as_micros(),
+                        whole.as_micros()
+                    )
+                }
+                Start::Whole(why) => format!("no snapshot of the start: {why}"),
+            },
+        );
     }
 
     /// What was noted of a version.

@@ -14,7 +14,7 @@ use orama_platform::records::{self, Record};
 use orama_runtime::function::FunctionVersion;
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
 use orama_runtime::names::Namespace;
-use orama_runtime::{Ended, LoadedModule};
+use orama_runtime::{Ended, LoadedModule, SnapshotKey};
 use orama_store::clock;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -123,6 +123,7 @@ pub(super) async fn ready(
     let function = Arc::new(FunctionVersion::clone(&function));
     let noted_at = Cell::new(core.shared.modules.age());
     let kept = core.keeper.pool(&function, &module);
+    keep_start(core, &function, &module);
     let FunctionVersion { namespace, name, .. } = &*function;
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: name.clone() });
     let tenant = core.callers.namespace(namespace);
@@ -133,6 +134,19 @@ pub(super) async fn ready(
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
     }
     Ok(ready)
+}
+
+/// Has the function's start kept, unless it is known already. Nobody waits for it.
+fn keep_start(core: &Core, function: &Arc<FunctionVersion>, module: &LoadedModule) {
+    if !function.start.may_resume() {
+        return;
+    }
+    let notes = &core.shared.start_notes;
+    if let Some(start) = module.starts().get(&SnapshotKey::of(function)) {
+        return notes.put_start(&function.id, &start);
+    }
+    let (modules, function, notes) = (core.shared.modules.clone(), Arc::clone(function), Arc::clone(notes));
+    core.shared.backplane.spawn(async move { modules.keep_start(function, notes).await });
 }
 
 /// Asks the registry and, where the caller may, loads the code; none where it has to be made first.
@@ -303,20 +317,20 @@ pub(super) async fn run(
     outcome
 }
 
-/// Runs a function in a guest that waits for it, or else in a new one.
+/// Runs a function from a snapshot of its start, in a guest that waits for it, or else from its start.
 async fn in_instance(core: &Core, ready: &Ready, invocation: Invocation) -> Ended {
     let begun = Instant::now();
     core.turns.enter(&ready.function.namespace, begun).await;
-    let parked = core.keeper.take(&ready.kept, begun);
-    core.counters.started(parked.is_some());
-    match parked {
-        Some(parked) => core.turns.count(parked.run(invocation)).await,
-        None => {
-            core.keeper.make_room(core.running.get(), core.shared.running_max);
-            let guest = core.shared.engine.run(&ready.module, &ready.function, invocation, &core.host);
-            core.turns.count(guest).await
-        }
+    let snapshot = ready.kept.pool.borrow_mut().snapshot();
+    let parked = if snapshot.is_some() { None } else { core.keeper.take(&ready.kept, begun) };
+    core.counters.started(parked.is_some(), snapshot.is_some());
+    if let Some(parked) = parked {
+        return core.turns.count(parked.run(invocation)).await;
     }
+    core.keeper.make_room(core.running.get(), core.shared.running_max);
+    let snapshot = snapshot.as_deref().map(Arc::as_ref);
+    let guest = core.shared.engine.run(&ready.module, snapshot, &ready.function, invocation, &core.host);
+    core.turns.count(guest).await
 }
 
 /// Runs a function, again after a failure as its version says, as long as its caller waits and

@@ -1,0 +1,172 @@
+//! Snapshots of starts on disk, beside the artifacts of their modules and under tags of the same key.
+//!
+//! A file holds the image of the memory in whole pages, its facts as JSON, their length, the tag, and a mark. A start that cannot
+//! be kept has a file too, without an image, so that no restart tries again.
+
+use super::{ArtifactStore, TAG_BYTES, remove_if_exists, with_path, write_atomically};
+use crate::engine::Engine;
+use crate::function::WasmHash;
+use crate::limits::SNAPSHOTS_OF_MODULE_MAX;
+use crate::memory::MemoryImage;
+use crate::module::LoadedModule;
+use crate::snapshot::make::{Made, NoSnapshot};
+use crate::snapshot::{Facts, Snapshot, SnapshotKey, Start};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Ends each file and names the version of its format.
+const MARK: &[u8; 8] = b"orama-s1";
+const EXTENSION: &str = "snapshot";
+const LENGTH_BYTES: usize = size_of::<u32>();
+const TRAILER_BYTES: u64 = (LENGTH_BYTES + TAG_BYTES + MARK.len()) as u64;
+
+/// What a file says of itself.
+#[derive(Serialize, Deserialize)]
+enum Kept {
+    Snapshot { facts: Facts, image: Range<u64> },
+    Whole { why: String },
+}
+
+impl ArtifactStore {
+    /// The beginning of the names of all snapshots of a module.
+    fn snapshot_stem(&self, engine: &Engine, hash: &WasmHash) -> String {
+        let artifact = self.path(engine, hash);
+        format!("{}-", artifact.file_stem().unwrap_or_default().to_string_lossy())
+    }
+
+    fn snapshot_path(&self, engine: &Engine, hash: &WasmHash, key: &SnapshotKey) -> PathBuf {
+        let key = blake3::Hash::from(*key.as_bytes()).to_hex();
+        self.dir.join(format!("{}{}.{EXTENSION}", self.snapshot_stem(engine, hash), &key[..16]))
+    }
+
+    /// The start of a tag, which covers engine, module, function and content.
+    fn snapshot_tag(&self, engine: &Engine, hash: &WasmHash, key: &SnapshotKey) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new_keyed(&self.key.0);
+        hasher.update(MARK).update(engine.compatibility()).update(hash.as_bytes()).update(key.as_bytes());
+        hasher
+    }
+
+    /// Stores a snapshot, or why there is none. Removes the oldest ones of the module where it has too many.
+    pub(crate) fn put_snapshot(
+        &self,
+        engine: &Engine,
+        hash: &WasmHash,
+        key: &SnapshotKey,
+        made: &Result<Made, NoSnapshot>,
+    ) -> io::Result<()> {
+        let (image, kept) = match made {
+            Ok(made) => {
+                let (image, bytes) = made.image.padded();
+                (bytes, Kept::Snapshot { facts: made.facts.clone(), image })
+            }
+            Err(why) => (Vec::new(), Kept::Whole { why: why.to_string() }),
+        };
+        let facts = serde_json::to_vec(&kept)?;
+        let length = (facts.len() as u32).to_le_bytes();
+        let mut tag = self.snapshot_tag(engine, hash, key);
+        let parts: [&[u8]; 3] = [&image, &facts, &length];
+        for part in parts {
+            tag.update(part);
+        }
+        let tag = *tag.finalize().as_bytes();
+        let path = self.snapshot_path(engine, hash, key);
+        write_atomically(&path, &[&image, &facts, &length, &tag, MARK])?;
+        self.remove_old_snapshots(engine, hash, SNAPSHOTS_OF_MODULE_MAX)
+    }
+
+    /// Maps a snapshot that this node wrote, or reads why there is none; `None` where there is no valid file. Removes a file that
+    /// is damaged, forged, or does not fit the module.
+    pub(crate) fn load_snapshot(
+        &self,
+        engine: &Engine,
+        hash: &WasmHash,
+        key: &SnapshotKey,
+        module: &LoadedModule,
+        limit_bytes: u64,
+    ) -> io::Result<Option<Start>> {
+        let path = self.snapshot_path(engine, hash, key);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(with_path(&path, error)),
+        };
+        let kept = self.verified(engine, hash, key, &mut file).map_err(|error| with_path(&path, error))?;
+        let start = match kept {
+            Some(Kept::Whole { why }) => Some(Start::Whole(why.into())),
+            Some(Kept::Snapshot { facts, image }) => {
+                let resume = module.resume.as_ref();
+                let fits = resume.is_some_and(|resume| facts.fits(resume, limit_bytes))
+                    && image.end <= facts.memory_bytes;
+                fits.then(|| map(engine, facts, image, file, &path)).transpose()?
+            }
+            None => None,
+        };
+        if start.is_none() {
+            remove_if_exists(&path)?;
+        }
+        Ok(start)
+    }
+
+    fn verified(
+        &self,
+        engine: &Engine,
+        hash: &WasmHash,
+        key: &SnapshotKey,
+        file: &mut File,
+    ) -> io::Result<Option<Kept>> {
+        let Some(length_at) = file.metadata()?.len().checked_sub(TRAILER_BYTES) else { return Ok(None) };
+        let mut hasher = self.snapshot_tag(engine, hash, key);
+        hasher.update_reader(Read::take(&mut *file, length_at + LENGTH_BYTES as u64))?;
+        let (mut tag, mut mark) = ([0; TAG_BYTES], [0; MARK.len()]);
+        file.read_exact(&mut tag)?;
+        file.read_exact(&mut mark)?;
+        // `blake3::Hash` compares in constant time.
+        if mark != *MARK || hasher.finalize() != blake3::Hash::from(tag) {
+            return Ok(None);
+        }
+        let mut length = [0; LENGTH_BYTES];
+        file.seek(SeekFrom::Start(length_at))?;
+        file.read_exact(&mut length)?;
+        let Some(facts_at) = length_at.checked_sub(u32::from_le_bytes(length).into()) else {
+            return Ok(None);
+        };
+        let mut facts = vec![0; (length_at - facts_at) as usize];
+        file.seek(SeekFrom::Start(facts_at))?;
+        file.read_exact(&mut facts)?;
+        Ok(serde_json::from_slice(&facts).ok())
+    }
+
+    /// Removes all snapshots of a module but the newest.
+    pub(super) fn remove_old_snapshots(
+        &self,
+        engine: &Engine,
+        hash: &WasmHash,
+        keep: usize,
+    ) -> io::Result<()> {
+        let stem = self.snapshot_stem(engine, hash);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(|error| with_path(&self.dir, error))? {
+            let entry = entry.map_err(|error| with_path(&self.dir, error))?;
+            let path = entry.path();
+            let is_one = path.extension().is_some_and(|extension| extension == EXTENSION)
+                && entry.file_name().to_string_lossy().starts_with(&stem);
+            // One that is gone already needs no removal.
+            if let Some(metadata) = is_one.then(|| entry.metadata().ok()).flatten() {
+                found.push((metadata.modified().ok(), path));
+            }
+        }
+        found.sort();
+        let old = found.len().saturating_sub(keep);
+        found.iter().take(old).try_for_each(|(_, path)| remove_if_exists(path))
+    }
+}
+
+fn map(engine: &Engine, facts: Facts, image: Range<u64>, file: File, path: &Path) -> io::Result<Start> {
+    let image = MemoryImage::of_file(&engine.0.memories, image, file, 0);
+    let image = image.map_err(|error| with_path(path, error))?.with_memory(facts.memory_bytes as usize);
+    Ok(Start::Snapshot(Arc::new(Snapshot { facts, image: Arc::new(image) })))
+}

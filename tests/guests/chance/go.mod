@@ -1,0 +1,3 @@
+module example.com/chance
+
+go 1.24
