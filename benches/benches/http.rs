@@ -24,6 +24,8 @@ const CONNECTIONS: usize = 16;
 /// Length of each saturating run, and the number of rounds in which the servers take turns.
 const RUN: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 5;
+/// How long a snapshot may take to be there.
+const SETTLED: Duration = Duration::from_secs(5);
 /// Functions on the node that is restarted.
 const DEPLOYED: usize = 1_000;
 
@@ -32,8 +34,23 @@ fn functions() -> Vec<(&'static str, Vec<u8>)> {
     functions.extend(built(vec![
         ("tinygo-hello", guests::tinygo("hello", &[])),
         ("go-hello", guests::go("hello", &[])),
+        ("go-sdk-hello", guests::go("greet", &[])),
+        ("go-web", guests::go("web", &[])),
+        ("go-web-warmed", guests::go("web", &["warmed"])),
     ]));
     functions
+}
+
+/// Waits until a node knows how a function of Go starts. A build without snapshots never does.
+fn settle(connection: &mut Connection, name: &str, api_key: &str) {
+    let until = Instant::now() + SETTLED;
+    let details = orama_benches::client::get(&format!("/v1/functions/{name}"), api_key);
+    while name.starts_with("go-") && Instant::now() < until {
+        if connection.call(&details).body.windows(10).any(|bytes| bytes == b"start_note") {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn invoke(name: &str, api_key: &str) -> Vec<u8> {
@@ -60,6 +77,7 @@ fn latency(criterion: &mut Criterion) {
     for (name, wasm) in functions() {
         let deployed = connection.call(&orama_benches::client::deploy(name, &api_key, &wasm, "{}")).status;
         assert_eq!(deployed, 201);
+        settle(&mut connection, name, &api_key);
         let request = invoke(name, &api_key);
         assert_eq!(connection.call(&request).status, 200);
         group.bench_function(name, |bencher| bencher.iter(|| connection.call(&request).status));
@@ -109,6 +127,7 @@ fn cpu_beside_bare_http() {
     let api_key = Server::api_key(home.path());
     for (name, wasm) in functions() {
         node.deploy(&api_key, name, &wasm, "{}");
+        settle(&mut Connection::open(node.address), name, &api_key);
         let request = invoke(name, &api_key);
         let (mut ours, mut bares, mut rates) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
@@ -148,6 +167,7 @@ fn builds_side_by_side(builds: &str) {
             .map(|(_, node, home)| {
                 let api_key = Server::api_key(home.path());
                 node.deploy(&api_key, function, &wasm, "{}");
+                settle(&mut Connection::open(node.address), function, &api_key);
                 invoke(function, &api_key)
             })
             .collect();

@@ -18,7 +18,7 @@ mod snapshots;
 
 /// Ends each file and names the version of its format. A file holds the code, the image of the memory in whole pages, its facts,
 /// the tag, and this mark.
-const MARK: &[u8; 8] = b"orama-a4";
+const MARK: &[u8; 8] = b"orama-a5";
 const TAG_BYTES: usize = blake3::OUT_LEN;
 const TRAILER_BYTES: u64 = (Facts::BYTES + TAG_BYTES + MARK.len()) as u64;
 
@@ -319,6 +319,23 @@ fn write_atomically(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     }
 }
 
+/// Pages that are written, or left out, together.
+const SPARSE_PAGES: usize = 16;
+
+/// Writes bytes, and leaves holes for pages of zeros: most of the memory of a program is zeros.
+fn write_sparse(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let page = page_bytes();
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    for run in bytes.chunks(SPARSE_PAGES * page) {
+        if run.len() >= page && is_zero(run) {
+            file.seek(SeekFrom::Current(run.len() as i64))?;
+        } else {
+            file.write_all(run)?;
+        }
+    }
+    Ok(())
+}
+
 fn try_write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut unique = [0; 8];
     getrandom::fill(&mut unique).map_err(io::Error::other)?;
@@ -327,8 +344,11 @@ fn try_write(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.lock()?;
         for part in parts {
-            file.write_all(part)?;
+            write_sparse(&mut file, part)?;
         }
+        // A hole at the end is part of the file, too.
+        let end = file.stream_position()?;
+        file.set_len(end)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         match path.parent() {

@@ -97,6 +97,11 @@ impl GuestState {
         self.wasi.get_or_insert_with(|| Box::new(WasiCtxBuilder::new().build_p1()))
     }
 
+    /// Whether its calls so far have changed something that is kept outside of its memory.
+    pub(crate) fn has_state_outside(&self) -> bool {
+        self.open != [true; 3] || self.wasi.is_some()
+    }
+
     /// Whether the descriptor is a standard stream that the guest has not closed.
     pub(crate) fn is_open(&self, fd: i32) -> bool {
         usize::try_from(fd).is_ok_and(|fd| self.open.get(fd) == Some(&true))

@@ -52,8 +52,8 @@ pub(crate) fn rewrite(wasm: &[u8]) -> Result<Rewritten<'_>, BinaryReaderError> {
     let mut helpers = Helpers::after(outline.functions);
     let mut bodies = Vec::with_capacity(outline.bodies.len());
     for (index, body) in outline.bodies.iter().enumerate() {
-        let drawing = go.as_ref().filter(|go| go.may_draw(index, &wasm[body.range()]));
-        bodies.push(rewrite_body(wasm, body, &outline.tables, drawing, &mut helpers)?);
+        let draws = go.as_ref().map_or(Ok(Vec::new()), |go| go.draws(wasm, index, body))?;
+        bodies.push(rewrite_body(wasm, body, &outline.tables, &draws, &mut helpers)?);
     }
     let (baked, image) = image::bake(&outline.segments, outline.memory_bytes)?;
     if helpers.list.is_empty() && baked == 0 && go.is_none() {
@@ -238,18 +238,17 @@ impl Helpers {
     }
 }
 
-/// A function's body with checkpoints, and with notes of random numbers where it may be `drawing` some; `None` where it needs
-/// neither.
+/// A function's body with checkpoints, and with a note in front of each of its `draws`; `None` where it needs neither.
 fn rewrite_body(
     wasm: &[u8],
     body: &FunctionBody<'_>,
     tables: &[wasmparser::RefType],
-    drawing: Option<&go::Shape>,
+    draws: &[usize],
     helpers: &mut Helpers,
 ) -> Result<Option<Vec<u8>>, BinaryReaderError> {
     let range = body.range();
     let is_short = range.len() <= STRAIGHT_CODE_MAX_BYTES && !wasm[range.clone()].contains(&BULK_PREFIX);
-    if is_short && drawing.is_none() {
+    if is_short && draws.is_empty() {
         return Ok(None);
     }
     let mut changed = Vec::new();
@@ -263,7 +262,7 @@ fn rewrite_body(
             helpers.call(Helper::Checkpoint, &mut changed);
             (copied, checked) = (at, at);
         }
-        if drawing.is_some_and(|go| go.is_draw(&operator)) {
+        if draws.contains(&at) {
             changed.extend_from_slice(&wasm[copied..at]);
             go::Shape::note_draw(&mut changed);
             copied = at;

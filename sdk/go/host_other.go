@@ -11,6 +11,7 @@ func hostGetCallerJWTSubject() uint64                                       { re
 func hostGetCallerClaim(unsafe.Pointer, uint32) uint64                      { return 0 }
 func hostGetRequestID() uint64                                              { return 0 }
 func hostGetEnv(unsafe.Pointer, uint32) uint64                              { return 0 }
+func hostSnapshotPending() int32                                            { return 0 }
 func hostGetSecret(unsafe.Pointer, uint32) uint64                           { return 0 }
 func hostDBQueryV2(unsafe.Pointer, uint32, unsafe.Pointer, uint32) uint64   { return 0 }
 func hostDBExecuteV2(unsafe.Pointer, uint32, unsafe.Pointer, uint32) uint64 { return 0 }

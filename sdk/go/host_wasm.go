@@ -30,6 +30,9 @@ func hostGetRequestID() uint64
 //go:wasmimport env get_env
 func hostGetEnv(a unsafe.Pointer, aSize uint32) uint64
 
+//go:wasmimport env snapshot_pending
+func hostSnapshotPending() int32
+
 //go:wasmimport env get_secret
 func hostGetSecret(a unsafe.Pointer, aSize uint32) uint64
 

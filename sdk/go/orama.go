@@ -48,6 +48,19 @@ func WriteOutput(v any) error {
 	return err
 }
 
+// SnapshotPending reports whether the node runs the start of the program for a snapshot: invocations then go on from here, and
+// what is done before the input is read costs them nothing. It is the place to fill caches that are only worth it then, for
+// example by serving a request to oneself. What the program cannot do without belongs into Init.
+func SnapshotPending() bool {
+	return hostSnapshotPending() != 0
+}
+
+// Init runs prepare before the input is read: it parses templates, compiles regular expressions, loads tables. With standard
+// Go, all that is part of the snapshot from which invocations go on. With TinyGo, each invocation runs it.
+func Init(prepare func()) {
+	prepare()
+}
+
 // Handle is the body of a main function: it decodes the JSON input (an empty input leaves In as it is), calls handler,
 // and writes what it returns as JSON. An error is logged and ends the invocation with exit code 1, upon which the node
 // tries again if function.yaml says so.
@@ -59,6 +72,10 @@ func Handle[In, Out any](handler func(In) (Out, error)) {
 }
 
 func handle[In, Out any](handler func(In) (Out, error)) error {
+	if SnapshotPending() {
+		warm[In]()
+		warm[Out]()
+	}
 	data, err := ReadInput()
 	if err != nil {
 		return failure("reading the input: " + err.Error())
@@ -77,6 +94,15 @@ func handle[In, Out any](handler func(In) (Out, error)) error {
 		return failure("writing the output: " + err.Error())
 	}
 	return nil
+}
+
+// warm has the JSON package learn a type, which takes it longer than most inputs and outputs do.
+func warm[T any]() {
+	// A type with methods of its own may not like its zero value.
+	defer func() { _ = recover() }()
+	var zero, read T
+	_, _ = json.Marshal(zero)
+	_ = json.Unmarshal([]byte("{}"), &read)
 }
 
 // Event is the input of a function that a trigger runs.

@@ -57,6 +57,7 @@ mod secrets;
 mod servers;
 mod services;
 mod shell;
+mod snapshots;
 mod speakers;
 mod survival;
 mod transfer;

@@ -236,5 +236,5 @@ fn a_start_that_nobody_knows_is_refused() {
     let node = Node::of_one_core("");
     let answer = node.try_deploy("f", &guests::wat("echo"), &[("start", "soon")]);
     let text = answer.refusal(422, "INVALID_CONFIG");
-    assert!(text.contains("`start`: start must be one of auto, parked, command, got"), "{text}");
+    assert!(text.contains("`start`: start must be one of auto, snapshot, parked, command, got"), "{text}");
 }

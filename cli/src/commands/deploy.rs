@@ -16,6 +16,11 @@ use serde::Deserialize;
 use serde_json::json;
 use std::fs;
 use std::io::Cursor;
+use std::time::{Duration, Instant};
+
+/// How long the command waits to learn how the function starts, and between two looks.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+const START_PAUSE: Duration = Duration::from_millis(50);
 
 /// The fields of the node's answer that the command shows.
 #[derive(Deserialize)]
@@ -56,6 +61,7 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
     let path = project.module_path();
     let wasm = fs::read(&path).map_err(|error| io("read", &path, error))?;
     let size = wasm.len() as u64;
+    let may_have_snapshot = is_of_go(&wasm) && manifest.start.may_resume();
     let answer = upload(client, &manifest, wasm, json)?;
     if json {
         return output::line(&answer.line()?);
@@ -68,11 +74,36 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
         output::one_line(&function.wasm_cid),
         output::size(size),
     ))?;
+    if may_have_snapshot && let Some(start) = start_of(client, &function) {
+        output::line(&format!("  start       {}", output::one_line(&start)))?;
+    }
     if compiled == Some(false) {
         output::note("the node had compiled this module before and used that code");
     }
     warn(&warnings);
     Ok(())
+}
+
+/// Whether standard Go built a module. It names its build in a section of its own, at the beginning.
+fn is_of_go(wasm: &[u8]) -> bool {
+    const BEGINNING_BYTES: usize = 64;
+    const SECTION: &[u8] = b"go:buildid";
+    let beginning = wasm.get(..BEGINNING_BYTES).unwrap_or(wasm);
+    beginning.windows(SECTION.len()).any(|bytes| bytes == SECTION)
+}
+
+/// How a version starts, which its node finds out right after the deploy; `None` if it takes longer, or cannot be asked.
+fn start_of(client: &Client, function: &FunctionInfo) -> Option<String> {
+    let name = format!("{}@{}", function.name, function.version);
+    let until = Instant::now() + START_PATIENCE;
+    while Instant::now() < until {
+        let answer = client.send(client.request(Method::GET, &["functions", &name])).ok()?;
+        if let Some(note) = answer.json::<FunctionInfo>().ok()?.start_note {
+            return Some(note);
+        }
+        std::thread::sleep(START_PAUSE);
+    }
+    None
 }
 
 /// Uploads a module and its settings.

@@ -5,14 +5,21 @@ use crate::call::{Call, Fault, Functions};
 use crate::guest::GuestState;
 use crate::invocation::Caller;
 use crate::limits::HOST_NAME_MAX_BYTES;
-use wasmtime::Result;
+use wasmtime::{Caller as Guest, Result};
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
     functions.add_bytes("get_caller_wallet", get_caller_wallet)?;
     functions.add_bytes("get_caller_jwt_subject", get_caller_jwt_subject)?;
     functions.add_bytes("get_caller_claim", get_caller_claim)?;
     functions.add_bytes("get_request_id", get_request_id)?;
-    functions.add_bytes("get_env", get_env)
+    functions.add_bytes("get_env", get_env)?;
+    functions
+        .add_start_up_sync("snapshot_pending", |guest: Guest<'_, GuestState>| snapshot_pending(guest.data()))
+}
+
+/// 1 while the start is run for a snapshot: what the program does now, its invocations need not do.
+fn snapshot_pending(state: &GuestState) -> i32 {
+    state.rehearsal.is_some().into()
 }
 
 async fn get_caller_wallet(call: &mut Call<'_>, (): ()) -> Result<i64, Fault> {

@@ -34,6 +34,12 @@ const GLOBALS: [ValType; 8] = [
 const RANDOM_SOURCES: [&str; 5] =
     ["runtime.rand", "runtime.rand32", "runtime.fastrand", "runtime.fastrand64", "runtime.fastrandu"];
 
+/// Packages that hand random numbers on to a program, by the beginnings of their functions' names.
+const RANDOM_PACKAGES: [&str; 3] = ["math_rand", "hash_maphash", "os.nextRandom"];
+
+/// Functions that work on maps.
+const MAP_FUNCTIONS: [&str; 2] = ["runtime.map", "internal_runtime_maps."];
+
 /// Packages whose draws only seed hash tables or the scheduler.
 const RUNTIME_PACKAGES: [&str; 3] = ["runtime.", "internal_", "unique."];
 
@@ -47,6 +53,10 @@ pub(super) struct Shape {
     sources: Vec<u32>,
     /// Functions of the runtime's own packages.
     of_runtime: HashSet<u32>,
+    /// Functions of [`RANDOM_PACKAGES`].
+    of_random: HashSet<u32>,
+    /// [`MAP_FUNCTIONS`]
+    of_maps: HashSet<u32>,
 }
 
 /// Collects what the shape is recognised by, in the order of a module's sections.
@@ -63,6 +73,8 @@ struct Search {
     resume: Option<u32>,
     sources: Vec<u32>,
     of_runtime: HashSet<u32>,
+    of_random: HashSet<u32>,
+    of_maps: HashSet<u32>,
     /// Something was met that no program of Go has.
     is_other: bool,
 }
@@ -109,20 +121,36 @@ impl Shape {
         exports
     }
 
-    /// Whether a function may ask for random numbers and is none of the runtime's. Of all bodies, `index` is its place.
-    pub(super) fn may_draw(&self, index: usize, body: &[u8]) -> bool {
+    /// Where a function asks for random numbers that it does not only seed a map with: the offsets of the calls, in order. Of all
+    /// bodies, `index` is its place.
+    pub(super) fn draws(
+        &self,
+        wasm: &[u8],
+        index: usize,
+        body: &FunctionBody<'_>,
+    ) -> Result<Vec<usize>, BinaryReaderError> {
+        let function = self.imported + index as u32;
+        let bytes = &wasm[body.range()];
         // Most functions contain no such call, not even by chance.
-        let calls = |source: &u32| {
+        let may_call = |source: &u32| {
             let mut call = Vec::new();
             Instruction::Call(*source).encode(&mut call);
-            body.windows(call.len()).any(|window| window == call)
+            bytes.windows(call.len()).any(|window| window == call)
         };
-        !self.of_runtime.contains(&(self.imported + index as u32)) && self.sources.iter().any(calls)
-    }
-
-    /// Whether an instruction asks for a random number.
-    pub(super) fn is_draw(&self, operator: &Operator<'_>) -> bool {
-        matches!(operator, Operator::Call { function_index } if self.sources.contains(function_index))
+        if self.of_runtime.contains(&function) || !self.sources.iter().any(may_call) {
+            return Ok(Vec::new());
+        }
+        let operators =
+            body.get_operators_reader()?.into_iter_with_offsets().collect::<Result<Vec<_>, _>>()?;
+        let calls = |functions: &dyn Fn(&u32) -> bool, operator: &Operator<'_>| matches!(operator, Operator::Call { function_index } if functions(function_index));
+        let is_random = self.of_random.contains(&function);
+        // A map that stays on the stack is seeded by the function that uses it.
+        let has_map = operators.iter().any(|(operator, _)| calls(&|f| self.of_maps.contains(f), operator));
+        let draws = operators.iter().enumerate().filter(|(at, (operator, _))| {
+            calls(&|f| self.sources.contains(f), operator)
+                && (is_random || !has_map || !is_kept_at_once(operators.get(at + 1..).unwrap_or_default()))
+        });
+        Ok(draws.map(|(_, (_, offset))| *offset).collect())
     }
 
     /// Appends the code that notes a draw. It stands in front of the call and leaves the stack as it is.
@@ -195,8 +223,15 @@ impl Search {
             if RANDOM_SOURCES.contains(&naming.name) {
                 self.sources.push(naming.index);
             }
-            if RUNTIME_PACKAGES.iter().any(|package| naming.name.starts_with(package)) {
+            let is_in = |packages: &[&str]| packages.iter().any(|package| naming.name.starts_with(package));
+            if is_in(&RUNTIME_PACKAGES) {
                 self.of_runtime.insert(naming.index);
+            }
+            if is_in(&RANDOM_PACKAGES) {
+                self.of_random.insert(naming.index);
+            }
+            if is_in(&MAP_FUNCTIONS) {
+                self.of_maps.insert(naming.index);
             }
         }
     }
@@ -213,8 +248,34 @@ impl Search {
             imported: self.imported,
             sources: self.sources,
             of_runtime: self.of_runtime,
+            of_random: self.of_random,
+            of_maps: self.of_maps,
         })
     }
+}
+
+/// Whether the result of a call is only stored in memory, as the seed of a map is.
+fn is_kept_at_once(after: &[(Operator<'_>, usize)]) -> bool {
+    let is_address = |operator: &Operator<'_>| {
+        matches!(
+            operator,
+            Operator::GlobalGet { .. }
+                | Operator::LocalGet { .. }
+                | Operator::LocalSet { .. }
+                | Operator::LocalTee { .. }
+                // Where the call was interrupted.
+                | Operator::BrIf { .. }
+                | Operator::End
+                | Operator::I64Const { .. }
+                | Operator::I64Add
+                | Operator::I64ExtendI32U
+                | Operator::I32WrapI64
+        )
+    };
+    let mut operators =
+        after.iter().map(|(operator, _)| operator).skip_while(|operator| is_address(operator));
+    matches!(operators.next(), Some(Operator::I64Load { .. }))
+        && matches!(operators.next(), Some(Operator::I64Store { .. } | Operator::I64Store32 { .. }))
 }
 
 /// The function that a short body without branches calls last.

@@ -270,6 +270,9 @@ impl Maker<'_> {
         let world = store.data().rehearsal.as_ref().ok_or(NoSnapshot::Differs)?;
         let (clock_ns, random_calls, random_bytes) =
             (world.clock_ns(), world.random_calls, world.random_bytes());
+        if store.data().has_state_outside() {
+            return Err(unsuited("it has opened or closed something before it reads its input"));
+        }
         if has_drawn || random_calls > RANDOM_CALLS_OF_GO {
             return Err(NoSnapshot::OwnRandomness);
         }

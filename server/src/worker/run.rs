@@ -11,7 +11,7 @@ use crate::shares::{Kind, NoRoom, Scope};
 use bytes::Bytes;
 use orama_platform::modules::LoadError;
 use orama_platform::records::{self, Record};
-use orama_runtime::function::FunctionVersion;
+use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
 use orama_runtime::names::Namespace;
 use orama_runtime::{Ended, LoadedModule, SnapshotKey};
@@ -138,7 +138,8 @@ pub(super) async fn ready(
 
 /// Has the function's start kept, unless it is known already. Nobody waits for it.
 fn keep_start(core: &Core, function: &Arc<FunctionVersion>, module: &LoadedModule) {
-    if !function.start.may_resume() {
+    let is_wanted = function.start.may_resume() && module.can_resume();
+    if !(is_wanted || function.start == StartMode::Snapshot) {
         return;
     }
     let notes = &core.shared.start_notes;

@@ -2,7 +2,7 @@
 
 use super::{LoadError, Modules};
 use crate::start_notes::StartNotes;
-use orama_runtime::function::FunctionVersion;
+use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::{LoadedModule, SnapshotKey, Start};
 use orama_store::blocking::{TaskFailed, blocking};
 use std::sync::Arc;
@@ -18,6 +18,11 @@ pub(super) enum NotKept {
     Read(#[from] std::io::Error),
     #[error(transparent)]
     Task(#[from] TaskFailed),
+}
+
+/// Whether it is worth a look. Who asks for a snapshot is told why there is none; others are not interested.
+fn may_have_snapshot(module: &LoadedModule, function: &FunctionVersion) -> bool {
+    function.start == StartMode::Snapshot || (function.start.may_resume() && module.can_resume())
 }
 
 impl Modules {
@@ -45,6 +50,9 @@ impl Modules {
         let (this, wanted) = (self.clone(), Arc::clone(&function));
         let module = blocking(move || Ok::<_, NotKept>(this.load(&wanted)?)).await?;
         let Some(module) = module else { return Ok(None) };
+        if !may_have_snapshot(&module, &function) {
+            return Ok(None);
+        }
         if let Some(start) = module.starts().get(&SnapshotKey::of(&function)) {
             return Ok(Some(start));
         }
@@ -60,7 +68,7 @@ impl Modules {
 
     /// Looks for a start that was kept before. A file that cannot be read is no reason not to run the function. Blocks.
     pub(super) fn look_for_start(&self, module: &LoadedModule, function: &FunctionVersion) {
-        if !(module.can_resume() && function.start.may_resume()) {
+        if !may_have_snapshot(module, function) {
             return;
         }
         if let Err(error) = self.compiler.find_start(module, function) {

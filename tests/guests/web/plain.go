@@ -1,0 +1,7 @@
+//go:build !warmed
+
+package main
+
+import "net/http"
+
+func prepare(http.Handler) {}
