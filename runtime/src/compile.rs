@@ -155,8 +155,19 @@ impl Compiler {
     /// where modules are compiled.
     ///
     /// # Errors
-    /// [`CompileError`] when nothing became known of the start.
+    /// [`CompileError`] when a process or the disk failed. Then the start counts as one that cannot be kept, until the module is
+    /// loaded again.
     pub fn make_start(
+        &self,
+        module: &LoadedModule,
+        function: &FunctionVersion,
+    ) -> Result<Start, CompileError> {
+        self.try_make_start(module, function).inspect_err(|error| {
+            module.starts().put(SnapshotKey::of(function), Start::Whole(error.to_string().into()));
+        })
+    }
+
+    fn try_make_start(
         &self,
         module: &LoadedModule,
         function: &FunctionVersion,
@@ -182,7 +193,15 @@ impl Compiler {
         self.find_start(module, function).map_err(CompileError::Store)?.ok_or_else(unfit)
     }
 
-    /// Removes the artifact of a module that no function uses any more.
+    /// Removes the stored snapshots of a module.
+    ///
+    /// # Errors
+    /// When a file exists but cannot be removed.
+    pub fn forget_starts(&self, hash: &WasmHash) -> io::Result<()> {
+        self.artifacts.remove_old_snapshots(self.engine(), hash, 0)
+    }
+
+    /// Removes the artifact and the snapshots of a module that no function uses any more.
     ///
     /// # Errors
     /// When the file exists but cannot be removed.

@@ -309,6 +309,9 @@ pub const SNAPSHOT_GAIN_PERCENT_MIN: u32 = 20;
 /// Largest part of a memory that a snapshot keeps, from the first page that is not zero to the last. Go up to 1.23 spans 26 MB.
 pub const SNAPSHOT_IMAGE_MAX_BYTES: usize = 64 << 20;
 
+/// Pages of a snapshot that are not zero, in bytes: what its file takes of the disk. A web handler has 7 MB.
+pub const SNAPSHOT_SET_MAX_BYTES: usize = 32 << 20;
+
 /// Generators of random numbers that are found in a program. Go 1.26 has two.
 pub const SNAPSHOT_RANDOM_STATES_MAX: usize = 16;
 

@@ -103,6 +103,12 @@ fn each_version_has_the_snapshot_of_its_own_environment() {
         assert_eq!(node.invoke_from_snapshot("chance", "")["kept"], value);
     }
     assert_eq!(node.invoke_from_snapshot("chance@1", "")["kept"], "one");
+    // With a version goes what holds its environment.
+    node.delete("/v1/functions/chance@1").expect(200);
+    let holds_env = |(path, _): &(PathBuf, SystemTime)| {
+        fs::read(path).unwrap().windows(10).any(|bytes| bytes == b"MY_VAR=one")
+    };
+    assert!(!node.snapshots().iter().any(holds_env));
     let random = [(); 2].map(|()| node.invoke_from_snapshot("chance", "")["v2"].to_string());
     assert_ne!(random[0], random[1]);
 }

@@ -141,7 +141,7 @@ impl ArtifactStore {
     }
 
     /// Removes all snapshots of a module but the newest.
-    pub(super) fn remove_old_snapshots(
+    pub(crate) fn remove_old_snapshots(
         &self,
         engine: &Engine,
         hash: &WasmHash,

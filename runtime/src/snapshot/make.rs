@@ -9,7 +9,7 @@ use crate::instance::{call, create, finish, prepare};
 use crate::invocation::{Failure, Invocation, Outcome};
 use crate::limits::{
     SNAPSHOT_GAIN_PERCENT_MIN, SNAPSHOT_IMAGE_MAX_BYTES, SNAPSHOT_PATIENCE, SNAPSHOT_RANDOM_STATES_MAX,
-    SNAPSHOT_ROUNDS,
+    SNAPSHOT_ROUNDS, SNAPSHOT_SET_MAX_BYTES,
 };
 use crate::mapping::page_bytes;
 use crate::memory::{ImageBytes, MemoryImage};
@@ -40,6 +40,7 @@ const RESUMED_BELOW: u64 = 8;
 
 /// Where the counters of a generator of Go stand behind its buffer and its seed: values used, values there, and blocks made.
 const COUNTERS: [usize; 3] = [RANDOM_STATE_BYTES, RANDOM_STATE_BYTES + 4, RANDOM_STATE_BYTES + 8];
+const WORD_BYTES: usize = 8;
 const STATE_BYTES: usize = RANDOM_STATE_BYTES + 12;
 
 /// Why a function has no snapshot.
@@ -61,7 +62,11 @@ pub(crate) enum NoSnapshot {
     Differs,
     #[error("the state of Go's random generator was not found")]
     NoGenerator,
-    #[error("the memory after the start spans more than {} MiB", SNAPSHOT_IMAGE_MAX_BYTES >> 20)]
+    #[error(
+        "after the start, more than {} MiB of the memory are not zero, or they span more than {} MiB",
+        SNAPSHOT_SET_MAX_BYTES >> 20,
+        SNAPSHOT_IMAGE_MAX_BYTES >> 20
+    )]
     TooLarge,
     #[error("a run from the snapshot ends in another way than one from the start")]
     EndsOtherwise,
@@ -152,12 +157,13 @@ fn is_same(a: &Outcome, b: &Outcome) -> bool {
 
 /// The part of the memory that is not zero, from its first page to its last.
 fn image(memory: &[u8]) -> Result<ImageBytes, NoSnapshot> {
-    let is_set = |page: &&[u8]| page.iter().any(|byte| *byte != 0);
     let page = page_bytes();
-    let first = memory.chunks(page).position(|page| is_set(&page)).unwrap_or(0);
-    let last = memory.chunks(page).rposition(|page| is_set(&page)).unwrap_or(0);
+    let is_set = |page: &[u8]| page.iter().any(|byte| *byte != 0);
+    let set = || memory.chunks(page).enumerate().filter(|(_, page)| is_set(page)).map(|(index, _)| index);
+    let first = set().next().unwrap_or(0);
+    let (last, count) = set().fold((0, 0), |(_, count), index| (index, count + 1));
     let (start, end) = (first * page, memory.len().min((last + 1) * page));
-    if end - start > SNAPSHOT_IMAGE_MAX_BYTES {
+    if end - start > SNAPSHOT_IMAGE_MAX_BYTES || count * page > SNAPSHOT_SET_MAX_BYTES {
         return Err(NoSnapshot::TooLarge);
     }
     let bytes = memory.get(start..end).unwrap_or_default().to_vec();
@@ -170,25 +176,19 @@ fn random_states(a: &[u8], b: &[u8]) -> Result<Vec<u32>, NoSnapshot> {
     if a.len() != b.len() {
         return Err(NoSnapshot::Differs);
     }
-    let words = |bytes: &'_ [u8]| -> Vec<u64> {
-        bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect()
-    };
-    let (a_words, b_words) = (words(a), words(b));
     let number = |at: usize| -> Option<u32> { Some(u32::from_le_bytes(*a.get(at..)?.first_chunk()?)) };
     let mut states = Vec::new();
-    let mut at = 0;
+    let mut free_from = 0;
     // The number of words up to here that differ without a break.
     let mut differing = 0;
-    for (index, (a, b)) in a_words.iter().zip(&b_words).enumerate() {
+    for (index, (a, b)) in a.as_chunks::<WORD_BYTES>().0.iter().zip(b.as_chunks().0).enumerate() {
         differing = if a == b { 0 } else { differing + 1 };
-        let Some(start) = ((index + 1) * 8).checked_sub(RANDOM_STATE_BYTES).filter(|start| *start >= at)
-        else {
-            continue;
-        };
+        let start = ((index + 1) * WORD_BYTES).checked_sub(RANDOM_STATE_BYTES);
+        let Some(start) = start.filter(|start| *start >= free_from) else { continue };
         let counters = COUNTERS.map(|offset| number(start + offset).unwrap_or(u32::MAX));
-        if differing * 8 >= RANDOM_STATE_BYTES && is_state(counters) {
+        if differing * WORD_BYTES >= RANDOM_STATE_BYTES && is_state(counters) {
             states.push(start as u32);
-            at = start + STATE_BYTES;
+            free_from = start + STATE_BYTES;
         }
     }
     match states.len() {

@@ -2,7 +2,7 @@
 
 use super::{LoadError, Modules};
 use crate::start_notes::StartNotes;
-use orama_runtime::function::{FunctionVersion, StartMode};
+use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::{LoadedModule, SnapshotKey, Start};
 use orama_store::blocking::{TaskFailed, blocking};
 use std::sync::Arc;
@@ -64,6 +64,13 @@ impl Modules {
             Ok(Some(this.compiler.make_start(&module, &function)?))
         })
         .await
+    }
+
+    /// Removes the stored snapshots of a module. Those that are loaded stay in use.
+    pub fn forget_starts(&self, hash: &WasmHash) {
+        if let Err(error) = self.compiler.forget_starts(hash) {
+            tracing::warn!(%error, "snapshots of a deleted version could not be removed");
+        }
     }
 
     /// Looks for a start that was kept before. A file that cannot be read is no reason not to run the function. Blocks.
