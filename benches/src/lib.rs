@@ -70,7 +70,7 @@ impl Node {
     ) -> Outcome {
         let invocation =
             Invocation { request_id: String::new(), input: input.clone(), caller: None, trigger_depth: 0 };
-        block_on(self.engine.run(module, None, function, invocation, &self.host)).outcome
+        block_on(self.engine.run(module, function, invocation, &self.host)).outcome
     }
 }
 

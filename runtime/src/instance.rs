@@ -31,20 +31,33 @@ pub struct Ended {
 pub struct SpentInstance(#[expect(dead_code, reason = "held for its destructor")] GuestStore);
 
 impl Engine {
-    /// Runs one invocation in fresh memory: from a snapshot of the program's start, else from its start.
+    /// Runs one invocation in fresh memory, from the program's start.
     ///
     /// The guest runs on the thread that polls the future. It yields through the host's scheduler at the end of each slice of
     /// [`EPOCH_TICK`](crate::limits::EPOCH_TICK). Dropping the future ends the guest.
     pub async fn run(
         &self,
         module: &LoadedModule,
-        snapshot: Option<&Snapshot>,
         function: &Arc<FunctionVersion>,
         invocation: Invocation,
         host: &Arc<Host>,
     ) -> Ended {
         let mut store = self.store(GuestState::new(Arc::clone(function), invocation, Arc::clone(host)));
-        let ended = start(module, snapshot, &mut store).await;
+        let ended = start(module, None, &mut store).await;
+        finish(store, ended)
+    }
+
+    /// Like [`Self::run`], from a snapshot of the program's start.
+    pub async fn resume(
+        &self,
+        module: &LoadedModule,
+        snapshot: &Snapshot,
+        function: &Arc<FunctionVersion>,
+        invocation: Invocation,
+        host: &Arc<Host>,
+    ) -> Ended {
+        let mut store = self.store(GuestState::new(Arc::clone(function), invocation, Arc::clone(host)));
+        let ended = start(module, Some(snapshot), &mut store).await;
         finish(store, ended)
     }
 

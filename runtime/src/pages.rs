@@ -94,7 +94,7 @@ impl Engine {
         let host = Arc::new(Host::without_services(Arc::new(ThreadScheduler)));
         let invocation = Invocation { input: INPUT.into(), ..Invocation::default() };
         let begun = Instant::now();
-        let mut run = pin!(self.run(module, None, &function, invocation, &host));
+        let mut run = pin!(self.run(module, &function, invocation, &host));
         let mut context = Context::from_waker(Waker::noop());
         loop {
             // The guest yields each millisecond at the latest, so the time is checked as often.

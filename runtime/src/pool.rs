@@ -78,8 +78,18 @@ pub struct Pool {
     key: SnapshotKey,
     /// What the module's starts had changed to when they were last looked at.
     starts_seen: Option<u64>,
-    /// Behind an `Rc`, so that a core counts for itself who uses it.
-    snapshot: Option<Rc<Arc<Snapshot>>>,
+    snapshot: Option<Rc<SharedSnapshot>>,
+}
+
+/// A snapshot, to be shared on one core, which counts for itself who uses it.
+pub struct SharedSnapshot(Arc<Snapshot>);
+
+impl std::ops::Deref for SharedSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
 }
 
 impl Pool {
@@ -125,12 +135,12 @@ impl Pool {
 
     /// The snapshot from which the function's invocations go on, if there is one and its start mode allows it. Parked guests
     /// are dropped when it is first seen.
-    pub fn snapshot(&mut self) -> Option<Rc<Arc<Snapshot>>> {
+    pub fn snapshot(&mut self) -> Option<Rc<SharedSnapshot>> {
         let changes = self.module.starts().changes();
         if self.starts_seen != Some(changes) && self.function.start.may_resume() {
             self.starts_seen = Some(changes);
             self.snapshot = match self.module.starts().get(&self.key) {
-                Some(Start::Snapshot(snapshot)) => Some(Rc::new(snapshot)),
+                Some(Start::Snapshot(snapshot)) => Some(Rc::new(SharedSnapshot(snapshot))),
                 Some(Start::Whole(_)) | None => None,
             };
             if self.snapshot.is_some() {

@@ -1,8 +1,8 @@
 //! Snapshots: a program's start, run once. Invocations go on from there in copy-on-write memory.
 //!
-//! A program of Go is run up to the first call that could tell it about a request, where parking stops it too (see `parking`). Its
-//! memory and globals are kept in a file beside the module's artifact. An instance that maps the file and calls the loop that
-//! resumes goroutines makes that call once more, and goes on. [`make`] makes and proves a snapshot; it runs in the compiling
+//! A program of Go is run up to the first call that could tell it about a request, where parking stops it too (see `parking`).
+//! Its memory and globals are kept in a file beside the module's artifact. An instance that maps the file and calls the loop
+//! that resumes goroutines makes that call once more, and goes on. [`make`] makes and proves a snapshot; it runs in the compiling
 //! process.
 //!
 //! What must not be the same in two instances is made anew in each: the states of Go's random generator are overwritten, and the
@@ -74,7 +74,7 @@ impl Facts {
     /// Whether an instance of the module can have this state, within a memory of `limit_bytes`.
     pub(crate) fn fits(&self, resume: &Resume, limit_bytes: u64) -> bool {
         let end = |at: &u32| u64::from(*at) + RANDOM_STATE_BYTES as u64;
-        self.memory_bytes % WASM_PAGE_BYTES == 0
+        self.memory_bytes.is_multiple_of(WASM_PAGE_BYTES)
             && self.memory_bytes <= limit_bytes
             && self.globals.len() == resume.globals.len()
             && self.random.len() <= SNAPSHOT_RANDOM_STATES_MAX

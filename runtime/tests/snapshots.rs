@@ -55,7 +55,7 @@ impl Guest {
     fn resume(&self, snapshot: &Snapshot, input: &[u8]) -> Outcome {
         let (host, function) = (host(ThreadScheduler), Arc::new(self.function.clone()));
         let run =
-            node().engine.run(&self.module, Some(snapshot), &function, invocation("request-1", input), &host);
+            node().engine.resume(&self.module, snapshot, &function, invocation("request-1", input), &host);
         block_on(run).outcome
     }
 

@@ -347,7 +347,7 @@ fn snapshot_of(
     let module = unsafe { ArtifactStore::load_from_memory(&generator.engine, code) }?;
     let namespace = idle_state().function.namespace.clone();
     let mut function =
-        FunctionVersion::new(namespace, FunctionName::new(&*subject.name)?, WasmHash::from_bytes([0; 32]));
+        FunctionVersion::new(namespace, FunctionName::new(&subject.name)?, WasmHash::from_bytes([0; 32]));
     function.memory_limit_mb = subject.memory_limit_mb;
     function.env.clone_from(&subject.env);
     Ok(make(&generator.engine, &module, &Arc::new(function)))

@@ -193,7 +193,7 @@ fn random_states(a: &[u8], b: &[u8]) -> Result<Vec<u32>, NoSnapshot> {
     }
     match states.len() {
         0 => Err(NoSnapshot::NoGenerator),
-        ..=SNAPSHOT_RANDOM_STATES_MAX => Ok(states),
+        1..=SNAPSHOT_RANDOM_STATES_MAX => Ok(states),
         _ => Err(NoSnapshot::Unsuited("it has too many random generators".to_owned())),
     }
 }

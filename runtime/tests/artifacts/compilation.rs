@@ -84,7 +84,7 @@ fn wants_pages(declared: u32, wanted: u32) -> Vec<u8> {
 fn tells(compiler: &Compiler, module: &orama_runtime::LoadedModule, memory_mb: u32) -> u32 {
     let function = std::sync::Arc::new(function(memory_mb, 20));
     let host = common::host(orama_runtime::services::ThreadScheduler);
-    let run = compiler.engine().run(module, None, &function, common::invocation("id", b""), &host);
+    let run = compiler.engine().run(module, &function, common::invocation("id", b""), &host);
     u32::from(common::block_on(run).outcome.output[0]) - 48
 }
 

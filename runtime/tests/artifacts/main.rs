@@ -43,7 +43,7 @@ fn echoes(compiler: &Compiler, module: &orama_runtime::LoadedModule) -> bool {
     let function = std::sync::Arc::new(function(64, 20));
     let host = common::host(orama_runtime::services::ThreadScheduler);
     let invocation = common::invocation("id", b"hello");
-    let outcome = common::block_on(compiler.engine().run(module, None, &function, invocation, &host)).outcome;
+    let outcome = common::block_on(compiler.engine().run(module, &function, invocation, &host)).outcome;
     outcome.result == Ok(()) && text(&outcome) == "hello"
 }
 

@@ -49,8 +49,7 @@ impl Node {
     /// Runs on this thread until the guest ends.
     pub fn run(&self, module: &Arc<LoadedModule>, function: FunctionVersion, input: &[u8]) -> Outcome {
         let invocation = invocation("request-1", input);
-        block_on(self.engine.run(module, None, &Arc::new(function), invocation, &host(ThreadScheduler)))
-            .outcome
+        block_on(self.engine.run(module, &Arc::new(function), invocation, &host(ThreadScheduler))).outcome
     }
 
     /// A guest that waits for its invocation.

@@ -10,7 +10,8 @@ use orama_runtime::function::WasmHash;
 use orama_store::limits::START_CLEANING_MAX;
 use orama_store::part::PartError;
 
-/// Removes a module's bytes and code if nothing names it, and otherwise its snapshots, which are made again. A failure is logged: the next start tries again. Blocks.
+/// Removes a module's bytes and code if nothing names it, and otherwise its snapshots, which are made again. A failure is logged:
+/// the next start tries again. Blocks.
 pub fn clean(platform: &Platform, module: &ModuleRef) {
     let cid = module.wasm_cid.as_str();
     let outcome = platform.blobs.holds().unless_held(cid, || -> Result<(), PartError> {

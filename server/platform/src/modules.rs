@@ -8,7 +8,7 @@ use error::is_no_room;
 use loaded::Loaded;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::Namespace;
-use orama_runtime::{CompileError, Compiler, LoadedModule, Start};
+use orama_runtime::{CompileError, Compiler, LoadedModule};
 use orama_store::blob::Blobs;
 use orama_store::blocking::blocking;
 use orama_store::limits::START_CLEANING_MAX;
@@ -43,7 +43,7 @@ pub struct Modules {
     /// Compilations in flight, for invocations and ahead of them.
     compilations: SharedTasks<WasmHash, Result<Arc<LoadedModule>, LoadError>>,
     /// Snapshots in the making, by module and by what else the start depends on.
-    starts: SharedTasks<(WasmHash, [u8; 32]), Result<Option<Start>, Arc<starts::NotKept>>>,
+    starts: SharedTasks<starts::Wanted, starts::Found>,
     /// Modules that arrived on this node since the reconciler last looked.
     arrivals: Arc<Mutex<Vec<ModuleRef>>>,
     /// Permits to fetch a module.

@@ -329,9 +329,14 @@ async fn in_instance(core: &Core, ready: &Ready, invocation: Invocation) -> Ende
         return core.turns.count(parked.run(invocation)).await;
     }
     core.keeper.make_room(core.running.get(), core.shared.running_max);
-    let snapshot = snapshot.as_deref().map(Arc::as_ref);
-    let guest = core.shared.engine.run(&ready.module, snapshot, &ready.function, invocation, &core.host);
-    core.turns.count(guest).await
+    let Ready { module, function, .. } = ready;
+    let engine = &core.shared.engine;
+    match snapshot {
+        Some(snapshot) => {
+            core.turns.count(engine.resume(module, &snapshot, function, invocation, &core.host)).await
+        }
+        None => core.turns.count(engine.run(module, function, invocation, &core.host)).await,
+    }
 }
 
 /// Runs a function, again after a failure as its version says, as long as its caller waits and

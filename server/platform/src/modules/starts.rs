@@ -20,6 +20,12 @@ pub(super) enum NotKept {
     Task(#[from] TaskFailed),
 }
 
+/// A module, and what else a start depends on.
+pub(super) type Wanted = (WasmHash, [u8; 32]);
+
+/// What became known of a start; nothing where there is no turn or no module yet.
+pub(super) type Found = Result<Option<Start>, Arc<NotKept>>;
+
 /// Whether it is worth a look. Who asks for a snapshot is told why there is none; others are not interested.
 fn may_have_snapshot(module: &LoadedModule, function: &FunctionVersion) -> bool {
     function.start == StartMode::Snapshot || (function.start.may_resume() && module.can_resume())
