@@ -13,6 +13,7 @@ use monoio::net::UnixStream;
 use orama_runtime::limits::EPOCH_TICK;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Scheduler, Wait};
+use orama_store::readiness::Readable;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -316,6 +317,27 @@ impl Scheduler for CoreScheduler {
             let _ = work.await;
         })
     }
+}
+
+/// Waits on this core's loop until a socket can be read, or has ended; `false` if the time comes first.
+pub(super) fn readable(socket: std::os::unix::net::UnixStream, until: Instant) -> Readable {
+    Box::pin(async move {
+        // What waits belongs to its thread, as with timers.
+        let (mut done, wait) = tokio::sync::oneshot::channel();
+        monoio::spawn(async move {
+            let result = match UnixStream::from_std(socket) {
+                Ok(socket) => monoio::select! {
+                    readable = socket.readable(false) => readable.map(|()| true),
+                    () = monoio::time::sleep_until(until.into()) => Ok(false),
+                    () = done.closed() => return,
+                },
+                Err(error) => Err(error),
+            };
+            // Who waited may have given up.
+            let _ = done.send(result);
+        });
+        wait.await.unwrap_or_else(|_| Err(io::Error::other("the core has ended")))
+    })
 }
 
 #[cfg(test)]

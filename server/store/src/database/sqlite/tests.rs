@@ -39,7 +39,7 @@ impl Node {
 
     fn with_idle(home: tempfile::TempDir, idle: Duration) -> Self {
         let backplane =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let dir = home.path().join("databases");
         let databases =
             SqliteDatabases::open_with(&dir, backplane.handle().clone(), program(), idle).unwrap();

@@ -112,7 +112,7 @@ fn a_process_is_confined_before_it_reads_a_statement() {
     node.does(&ns, "CREATE TABLE t (x)");
     let id = id_of(&node, &ns);
     let threads = threads_of(id);
-    assert_eq!(threads.len(), DB_READERS_MAX + 2);
+    assert_eq!(threads.len(), DB_READERS_MAX + 1);
     for status in threads {
         assert!(status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"), "{status}");
     }

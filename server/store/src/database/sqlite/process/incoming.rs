@@ -1,0 +1,58 @@
+//! What has arrived of a message of a SQL process.
+
+use super::End;
+use crate::database::sqlite::wire::ANSWER_MAX_BYTES;
+use orama_runtime::child::frame;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use std::os::unix::net::UnixStream;
+
+/// Bytes that are read of a message at first. Most answers are shorter.
+const FIRST_BYTES: usize = 4 << 10;
+
+/// Bytes that are read at once of a longer one: what a socket holds.
+const STEP_BYTES: usize = 256 << 10;
+
+/// A message that arrives on a socket, on which nothing follows it.
+#[derive(Debug, Default)]
+pub(super) struct Incoming(Vec<u8>);
+
+impl Incoming {
+    /// Reads once, without waiting. Returns the message without its header when it is complete; memory grows only with bytes that
+    /// have arrived.
+    ///
+    /// # Errors
+    /// [`End::Nonsense`]; [`End::Died`] at the end of the socket.
+    pub(super) fn read(&mut self, socket: &UnixStream) -> Result<Option<Vec<u8>>, End> {
+        let step = self.missing()?.map_or(FIRST_BYTES, |missing| missing.min(STEP_BYTES));
+        self.0.reserve(step);
+        match recv(socket, spare_capacity(&mut self.0), RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => return Err(End::Died),
+            Ok(_) => {}
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(None),
+            Err(_) => return Err(End::Died),
+        }
+        if self.missing()? != Some(0) {
+            return Ok(None);
+        }
+        let mut message = std::mem::take(&mut self.0);
+        message.drain(..frame::HEADER_BYTES);
+        Ok(Some(message))
+    }
+
+    /// Bytes that have arrived.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Bytes up to the end of the message; `None` before its header is there.
+    fn missing(&self) -> Result<Option<usize>, End> {
+        let Some((header, rest)) = self.0.split_first_chunk() else { return Ok(None) };
+        let length = usize::try_from(u32::from_le_bytes(*header)).unwrap_or(usize::MAX);
+        if length > ANSWER_MAX_BYTES {
+            return Err(End::Nonsense);
+        }
+        length.checked_sub(rest.len()).map(Some).ok_or(End::Nonsense)
+    }
+}
