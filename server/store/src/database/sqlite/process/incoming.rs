@@ -41,9 +41,15 @@ impl Incoming {
         Ok(Some(message))
     }
 
-    /// Bytes that have arrived.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    /// Reads what is there of a socket that has ended. Returns the message if it is complete.
+    pub(super) fn read_rest(&mut self, socket: &UnixStream) -> Option<Vec<u8>> {
+        loop {
+            let before = self.0.len();
+            match self.read(socket) {
+                Ok(None) if self.0.len() > before => {}
+                read => return read.ok().flatten(),
+            }
+        }
     }
 
     /// Bytes up to the end of the message; `None` before its header is there.

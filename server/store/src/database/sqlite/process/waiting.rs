@@ -12,6 +12,26 @@ use tokio::sync::oneshot;
 /// Answers up to so many bytes are decoded where they are read. A core serves others while a longer one is decoded.
 const DECODED_HERE_MAX_BYTES: usize = 1 << 20;
 
+/// Why there is no answer.
+enum Stopped {
+    /// The call has failed.
+    Call(ServiceError),
+    /// The process must end.
+    Process(End),
+}
+
+impl From<ServiceError> for Stopped {
+    fn from(error: ServiceError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<End> for Stopped {
+    fn from(end: End) -> Self {
+        Self::Process(end)
+    }
+}
+
 /// A call in progress. Dropping it cancels the call.
 pub(in crate::database::sqlite) struct Waiting {
     process: Arc<Process>,
@@ -49,57 +69,45 @@ impl Waiting {
         until: Instant,
         backplane: &Handle,
     ) -> Result<BatchOutcome, ServiceError> {
-        let end = match self.message(until, backplane).await? {
-            Ok(message) => match self.decode(message, backplane).await {
-                Ok(outcome) => {
-                    self.is_answered = true;
-                    self.process.release(self.lane);
-                    return Ok(outcome);
-                }
-                Err(end) => end,
-            },
-            Err(end) => end,
-        };
-        // The thread ends the process, and then tells what became of its calls.
-        self.process.fail(end);
-        match by(backplane, until, &mut self.lost).await {
-            Some(error) => Err(error.unwrap_or_else(|_| failed())),
-            None => Err(deadline_exceeded()),
+        match self.answer(until, backplane).await {
+            Ok(outcome) => {
+                self.is_answered = true;
+                self.process.release(self.lane);
+                Ok(outcome)
+            }
+            Err(Stopped::Call(error)) => Err(error),
+            Err(Stopped::Process(end)) => {
+                // The thread ends the process, and then tells what became of its calls.
+                self.process.fail(end);
+                let error = by(backplane, until, &mut self.lost).await;
+                Err(error.map_or_else(deadline_exceeded, |error| error.unwrap_or_else(|_| failed())))
+            }
         }
     }
 
-    /// Waits for the whole answer, or for what ends the process.
-    async fn message(
-        &mut self,
-        until: Instant,
-        backplane: &Handle,
-    ) -> Result<Result<Vec<u8>, End>, ServiceError> {
+    async fn answer(&mut self, until: Instant, backplane: &Handle) -> Result<BatchOutcome, Stopped> {
         loop {
-            let Some(socket) = self.process.lanes.get(self.lane) else { return Err(failed()) };
-            tokio::select! {
+            let Some(socket) = self.process.lanes.get(self.lane) else { return Err(failed().into()) };
+            let is_readable = tokio::select! {
                 biased;
-                is_readable = readable(socket, until, backplane) => match is_readable {
-                    Ok(true) => {}
-                    Ok(false) => return Err(deadline_exceeded()),
-                    Err(error) => {
-                        tracing::error!(%error, "cannot wait for the answer of a SQL process");
-                        return Err(failed());
-                    }
-                },
-                // It may have answered before it ended.
-                error = &mut self.lost => loop {
-                    let before = self.incoming.len();
-                    match self.incoming.read(socket) {
-                        Ok(Some(message)) => return Ok(Ok(message)),
-                        Ok(None) if self.incoming.len() > before => {}
-                        Ok(None) | Err(_) => return Err(error.unwrap_or_else(|_| failed())),
-                    }
-                },
+                is_readable = readable(socket, until, backplane) => is_readable,
+                error = &mut self.lost => {
+                    // It may have answered before it ended.
+                    let error = error.unwrap_or_else(|_| failed());
+                    let Some(message) = self.incoming.read_rest(socket) else { return Err(error.into()) };
+                    return self.decode(message, backplane).await.map_err(|_| error.into());
+                }
+            };
+            match is_readable {
+                Ok(true) => {}
+                Ok(false) => return Err(deadline_exceeded().into()),
+                Err(error) => {
+                    tracing::error!(%error, "cannot wait for the answer of a SQL process");
+                    return Err(failed().into());
+                }
             }
-            match self.incoming.read(socket) {
-                Ok(None) => {}
-                Ok(Some(message)) => return Ok(Ok(message)),
-                Err(end) => return Ok(Err(end)),
+            if let Some(message) = self.incoming.read(socket)? {
+                return Ok(self.decode(message, backplane).await?);
             }
         }
     }
