@@ -94,13 +94,23 @@ struct State {
     /// When the thread wakes up without a message.
     looks_at: Instant,
     used_at: Instant,
-    /// When it was started, until it reports that it serves.
+    /// When it was started, until it serves.
     starting_since: Option<Instant>,
+    /// Whether it has reported that it serves.
+    is_ready: bool,
 }
 
 impl State {
     fn is_idle(&self) -> bool {
         self.phase == Phase::Serving && self.calls.iter().all(Option::is_none)
+    }
+
+    /// It serves. Gives calls that waited for it time to answer that their deadline has passed.
+    fn has_started(&mut self) {
+        if self.starting_since.take().is_some() {
+            let kill_at = Instant::now() + DB_KILL_AFTER;
+            self.calls().for_each(|call| call.kill_at = call.kill_at.max(kill_at));
+        }
     }
 
     fn calls(&mut self) -> impl Iterator<Item = &mut Pending> {
@@ -168,6 +178,7 @@ impl Process {
                 looks_at: now,
                 used_at: now,
                 starting_since: Some(now),
+                is_ready: false,
             }),
             gone: Condvar::new(),
         });
@@ -235,7 +246,7 @@ impl Process {
         let call = state.calls.get_mut(lane).and_then(Option::take);
         state.used_at = Instant::now();
         // One that answers has started, although on a busy machine its word for it may come later.
-        state.starting_since = None;
+        state.has_started();
         drop(state);
         drop(call);
     }
@@ -318,7 +329,7 @@ impl Process {
         let frame = wire::cancel(Cancel { lane: lane as u8, id }).unwrap_or_default();
         let mut unsent = VecDeque::from(frame);
         send_some(&self.control, &mut unsent);
-        // It reads that socket at all times, and there are few calls.
+        // An honest one reads them at all times, and before it does there is one for each lane at most.
         if !unsent.is_empty() && state.phase == Phase::Serving {
             state.phase = Phase::Killing(End::Nonsense);
         }

@@ -2,7 +2,6 @@
 
 use super::End;
 use crate::database::sqlite::wire::ANSWER_MAX_BYTES;
-use orama_runtime::child::frame;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -19,8 +18,8 @@ const STEP_BYTES: usize = 256 << 10;
 pub(super) struct Incoming(Vec<u8>);
 
 impl Incoming {
-    /// Reads once, without waiting. Returns the message without its header when it is complete; memory grows only with bytes that
-    /// have arrived.
+    /// Reads once, without waiting. Returns the message with its header when it is complete; memory grows only with bytes that have
+    /// arrived.
     ///
     /// # Errors
     /// [`End::Nonsense`]; [`End::Died`] at the end of the socket.
@@ -33,12 +32,7 @@ impl Incoming {
             Err(Errno::INTR | Errno::AGAIN) => return Ok(None),
             Err(_) => return Err(End::Died),
         }
-        if self.missing()? != Some(0) {
-            return Ok(None);
-        }
-        let mut message = std::mem::take(&mut self.0);
-        message.drain(..frame::HEADER_BYTES);
-        Ok(Some(message))
+        Ok((self.missing()? == Some(0)).then(|| std::mem::take(&mut self.0)))
     }
 
     /// Reads what is there of a socket that has ended. Returns the message if it is complete.

@@ -3,7 +3,7 @@
 use super::{DB_KILL_AFTER, End, Incoming, Pending, Phase, Process, Start, State, send_some};
 use crate::database::sqlite::wire::{self, Ready};
 use crate::database::sqlite::{PROCESS, deadline_exceeded, layout};
-use orama_runtime::child::{self, ChildError};
+use orama_runtime::child::{self, ChildError, frame};
 use orama_runtime::services::{BatchOutcome, ErrorCode, ServiceError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -117,7 +117,7 @@ impl Process {
         if !control.is_empty()
             && let Some(message) = incoming.read(&self.control)?
         {
-            self.has_started(wire::read_ready(&message).map_err(|_| End::Nonsense)?);
+            self.is_ready(&message)?;
         }
         Ok(())
     }
@@ -195,18 +195,18 @@ impl Process {
         }
     }
 
-    /// After the start: gives calls that waited for it time to answer that their deadline has passed.
-    fn has_started(&self, Ready { files, calls }: Ready) {
+    fn is_ready(&self, message: &[u8]) -> Result<(), End> {
+        let Ready { files, calls } = wire::read_ready(content(message)).map_err(|_| End::Nonsense)?;
         report_confinement(files, calls);
         let mut state = self.state.lock();
-        state.starting_since = None;
-        let kill_at = Instant::now() + DB_KILL_AFTER;
-        state.calls().for_each(|call| call.kill_at = call.kill_at.max(kill_at));
+        state.has_started();
+        // Once.
+        if std::mem::replace(&mut state.is_ready, true) { Err(End::Nonsense) } else { Ok(()) }
     }
 
     /// The outcome in an answer to a call of so many statements.
     pub(super) fn decode(&self, id: u64, statements: usize, message: &[u8]) -> Result<BatchOutcome, End> {
-        let (mut outcome, rows) = wire::read_outcome(message).map_err(|_| End::Nonsense)?;
+        let (mut outcome, rows) = wire::read_outcome(content(message)).map_err(|_| End::Nonsense)?;
         if outcome.id != id {
             return Err(End::Nonsense);
         }
@@ -215,6 +215,11 @@ impl Process {
         }
         outcome.into_batch(rows, statements).ok_or(End::Nonsense)
     }
+}
+
+/// What follows a message's header.
+fn content(message: &[u8]) -> &[u8] {
+    message.get(frame::HEADER_BYTES..).unwrap_or_default()
 }
 
 /// Whether something has arrived on a socket.

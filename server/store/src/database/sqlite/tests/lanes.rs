@@ -26,9 +26,10 @@ fn lie(mut control: UnixStream, _label: &str) -> ExitCode {
     frame::read(&mut control, 4096).unwrap();
     control.write_all(&ready(Ready { files: true, calls: true }).unwrap()).unwrap();
     for (lane, mut socket) in sockets.into_iter().enumerate() {
+        let control = control.try_clone().unwrap();
         std::thread::spawn(move || {
             while let Ok(Some(bytes)) = frame::read(&mut socket, REQUEST_MAX_BYTES) {
-                answer(lane, &mut socket, &read_call(&bytes).unwrap());
+                answer(lane, &mut socket, &control, &read_call(&bytes).unwrap());
             }
         });
     }
@@ -47,7 +48,7 @@ fn truth(lane: usize, id: u64) -> Vec<u8> {
     bytes
 }
 
-fn answer(lane: usize, socket: &mut UnixStream, call: &Call<'_>) {
+fn answer(lane: usize, socket: &mut UnixStream, mut control: &UnixStream, call: &Call<'_>) {
     let truth = |id| truth(lane, id);
     let large = frame::header(LARGE).unwrap();
     let bytes = match call.statements()[0].sql.as_str() {
@@ -62,6 +63,9 @@ fn answer(lane: usize, socket: &mut UnixStream, call: &Call<'_>) {
         "too long" => vec![0xff; 64],
         "half" => [large.as_slice(), &[b'x'; 10]].concat(),
         "half, then dead" => [large.as_slice(), &vec![b'x'; 3 << 20]].concat(),
+        "ready again" => {
+            return control.write_all(&ready(Ready { files: true, calls: true }).unwrap()).unwrap();
+        }
         "closed" => {
             socket.shutdown(Shutdown::Both).unwrap();
             return;
@@ -142,7 +146,8 @@ fn a_call_that_was_given_up_keeps_its_lane_until_the_process_has_answered() {
 #[test]
 fn a_process_that_lies_is_killed_and_its_calls_fail() {
     let (node, ns) = (liars(), namespace());
-    for lie in ["another call", "twice", "no message", "too long", "half, then dead", "closed"] {
+    for lie in ["another call", "twice", "no message", "too long", "half, then dead", "ready again", "closed"]
+    {
         for mode in [BatchMode::Write, READ] {
             let mut other =
                 call(&node, &ns, if mode == READ { BatchMode::Write } else { READ }, "half", PATIENCE);
