@@ -1,11 +1,13 @@
 //! Waits until a socket can be read, on the event loop of whoever waits, so that no other thread is woken.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::time::Instant;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// Whether the socket can be read, or has ended; `false` if the time came first.
@@ -21,6 +23,38 @@ thread_local! {
 /// Lets this thread wait on an event loop of its own, and not on the backplane's.
 pub fn wait_here_with(event_loop: Loop) {
     LOOP.set(Some(event_loop));
+}
+
+/// Whether this thread has an event loop of its own.
+pub(crate) fn has_loop() -> bool {
+    LOOP.get().is_some()
+}
+
+/// Whether a socket can be read now, or has ended.
+pub(crate) fn is_readable(socket: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(socket, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// Looks again and again for a while whether a socket can be read, or has ended. All that is ready on this thread runs in between.
+pub(crate) async fn is_readable_within(socket: &UnixStream, time: Duration) -> bool {
+    let begun = Instant::now();
+    while !is_readable(socket) {
+        if begun.elapsed() >= time {
+            return false;
+        }
+        let mut has_yielded = false;
+        poll_fn(|cx| {
+            if std::mem::replace(&mut has_yielded, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+    true
 }
 
 /// Waits until a socket can be read, or has ended. Returns `false` if the time comes first.

@@ -7,6 +7,7 @@ use super::lanes::{self, LANES};
 use super::layout;
 use super::wire::{self, Cancel, Outcome, REQUEST_MAX_BYTES, Ready};
 use crate::limits::{DB_HEAP_MAX_BYTES, DB_PROCESS_LIMITS};
+use crate::readiness::is_readable;
 use orama_runtime::child::{self, Held, Kind, frame};
 use orama_runtime::services::{BatchOutcome, StatementResult};
 use parking_lot::{Condvar, Mutex};
@@ -138,17 +139,24 @@ impl Process {
         let mut requests = BufReader::new(socket);
         // What cannot be read any more has ended; the control socket tells the process.
         while let Ok(Some(bytes)) = frame::read(&mut requests, REQUEST_MAX_BYTES) {
+            let begun = Instant::now();
             let call = wire::read_call(&bytes)?;
             // A deadline so far away is none.
-            let deadline = Instant::now().checked_add(call.left).ok_or(io::ErrorKind::InvalidData)?;
+            let deadline = begun.checked_add(call.left).ok_or(io::ErrorKind::InvalidData)?;
             let watch = self.begin(lane, call.id, deadline);
-            let (id, access, statements) = (call.id, call.access, call.statements());
+            let (id, access, stays_awake, statements) =
+                (call.id, call.access, call.stays_awake, call.statements());
             drop(bytes);
             let outcome = self.tenant.run(access, &statements, &watch);
             // Its memory is another call's now.
             drop(statements);
-            answer(socket, id, &outcome, watch.take_note())?;
+            let ended = Instant::now();
+            let quick_on = (ended - begun < lanes::AWAKE_FOR_ANSWER).then(lanes::cpu);
+            answer(socket, &Outcome::of(id, quick_on, &outcome, watch.take_note()), &outcome)?;
             self.finish(lane);
+            while stays_awake && ended.elapsed() < lanes::AWAKE_FOR_CALL && !is_readable(socket) {
+                std::hint::spin_loop();
+            }
         }
         Ok(())
     }
@@ -199,7 +207,7 @@ impl Process {
     }
 }
 
-fn answer(mut socket: &UnixStream, id: u64, outcome: &BatchOutcome, note: Option<String>) -> io::Result<()> {
+fn answer(mut socket: &UnixStream, encoded: &Outcome, outcome: &BatchOutcome) -> io::Result<()> {
     let texts = || {
         outcome.results.iter().filter_map(|result| match result {
             StatementResult::Query { rows, .. } => Some(rows.as_bytes()),
@@ -207,7 +215,7 @@ fn answer(mut socket: &UnixStream, id: u64, outcome: &BatchOutcome, note: Option
         })
     };
     let bytes: usize = texts().map(<[u8]>::len).sum();
-    let mut frame = wire::outcome(&Outcome::of(id, outcome, note), bytes)?;
+    let mut frame = wire::outcome(encoded, bytes)?;
     let is_short = bytes <= TOGETHER_MAX_BYTES;
     if is_short {
         texts().for_each(|text| frame.extend_from_slice(text));

@@ -5,12 +5,13 @@
 //! ends the process if a call exceeds its deadline by too much, if the process is idle for too long, or if it violates the
 //! protocol. Calls in progress then fail, and the next call starts another process.
 
-use super::lanes::{self, LANES, lanes_of};
+use super::lanes::{self, AWAKE_FOR_ANSWER, LANES, lanes_of};
 use super::wire::{self, Access, Call, Cancel};
 use crate::limits::DB_KILL_AFTER;
+use crate::readiness::has_loop;
 use orama_runtime::child::{Program, frame};
 use orama_runtime::names::Namespace;
-use orama_runtime::services::{ErrorCode, ServiceError, Statement};
+use orama_runtime::services::{BatchOutcome, ErrorCode, ServiceError, Statement};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -87,10 +88,15 @@ struct Pending {
     turns: Turns,
 }
 
+/// An outcome, and the CPU that it came from if it was quick.
+type Decoded = (BatchOutcome, Option<u32>);
+
 struct State {
     phase: Phase,
     /// The calls on the lanes.
     calls: [Option<Pending>; LANES],
+    /// When the last quick answer came on each lane, and from which CPU.
+    quick: [Option<(Instant, u32)>; LANES],
     /// When the thread wakes up without a message.
     looks_at: Instant,
     used_at: Instant,
@@ -103,6 +109,19 @@ struct State {
 impl State {
     fn is_idle(&self) -> bool {
         self.phase == Phase::Serving && self.calls.iter().all(Option::is_none)
+    }
+
+    /// The lane that the next call takes.
+    fn free_lane(&self, access: Access) -> Option<usize> {
+        lanes_of(access).find(|lane| self.calls[*lane].is_none())
+    }
+
+    /// Whether the last answer on that lane was quick, came just now, and came from another CPU.
+    fn was_quick(&self, access: Access, now: Instant) -> bool {
+        let quick = self.free_lane(access).and_then(|lane| self.quick[lane]);
+        quick.is_some_and(|(at, cpu)| {
+            now.saturating_duration_since(at) < AWAKE_FOR_ANSWER && cpu != lanes::cpu()
+        })
     }
 
     /// It serves. Gives calls that waited for it time to answer that their deadline has passed.
@@ -175,6 +194,7 @@ impl Process {
             state: Mutex::new(State {
                 phase: Phase::Serving,
                 calls: Default::default(),
+                quick: Default::default(),
                 looks_at: now,
                 used_at: now,
                 starting_since: Some(now),
@@ -197,8 +217,9 @@ impl Process {
     ) -> Result<Waiting, NotSent> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let frame = Call::frame(id, access, deadline.saturating_duration_since(now), statements);
-        let frame = frame.map_err(|_| {
+        let stays_awake = has_loop() && self.state.lock().was_quick(access, now);
+        let left = deadline.saturating_duration_since(now);
+        let frame = Call::frame(id, access, stays_awake, left, statements).map_err(|_| {
             let message = "the call's statements and arguments are too large";
             NotSent::Failed(ServiceError::new(ErrorCode::PayloadTooLarge, message))
         })?;
@@ -206,25 +227,22 @@ impl Process {
         if state.phase != Phase::Serving {
             return Err(NotSent::Ended(turns));
         }
-        let lanes = self.lanes.iter().zip(&mut state.calls).enumerate();
-        let mut lanes = lanes.filter(|(lane, (_, call))| call.is_none() && lanes_of(access).contains(lane));
-        let Some((lane, (socket, call))) = lanes.next() else {
-            return Err(NotSent::Failed(ServiceError::new(ErrorCode::Internal, "the database failed")));
-        };
+        let Some(lane) = state.free_lane(access) else { return Err(NotSent::Failed(failed())) };
         let mut unsent = VecDeque::from(frame);
-        send_some(socket, &mut unsent);
+        send_some(&self.lanes[lane], &mut unsent);
         let has_unsent = !unsent.is_empty();
         let (lost, is_lost) = oneshot::channel();
         let (statements, writes) = (statements.len(), access.writes());
         // If it has passed, the process answers so; it also serves other calls.
         let kill_at = deadline.max(now) + DB_KILL_AFTER;
-        *call = Some(Pending { id, kill_at, statements, writes, unsent, abandoned: None, lost, turns });
+        state.calls[lane] =
+            Some(Pending { id, kill_at, statements, writes, unsent, abandoned: None, lost, turns });
         state.used_at = now;
         if has_unsent || kill_at < state.looks_at {
             self.wake();
         }
         drop(state);
-        Ok(Waiting::new(Arc::clone(self), lane, id, statements, is_lost))
+        Ok(Waiting::new(Arc::clone(self), lane, id, statements, stays_awake, is_lost))
     }
 
     /// Cancels a call, of whose answer so much has arrived. The thread reads the rest.
@@ -241,10 +259,12 @@ impl Process {
     }
 
     /// Releases a lane and its turns, after the answer.
-    fn release(&self, lane: usize) {
+    fn release(&self, lane: usize, quick_on: Option<u32>) {
+        let now = Instant::now();
         let mut state = self.state.lock();
+        state.quick[lane] = quick_on.map(|cpu| (now, cpu));
         let call = state.calls.get_mut(lane).and_then(Option::take);
-        state.used_at = Instant::now();
+        state.used_at = now;
         // One that answers has started, although on a busy machine its word for it may come later.
         state.has_started();
         drop(state);
@@ -339,6 +359,10 @@ impl Process {
         // Fails only if the thread is being woken already.
         let _ = rustix::io::write(&self.nudge, &1_u64.to_ne_bytes());
     }
+}
+
+fn failed() -> ServiceError {
+    ServiceError::new(ErrorCode::Internal, "the database failed")
 }
 
 /// Sends what a socket accepts now.

@@ -50,6 +50,8 @@ impl Access {
 pub(super) struct Call<'a> {
     pub(super) id: u64,
     pub(super) access: Access,
+    /// Whether the thread stays awake for the next call.
+    pub(super) stays_awake: bool,
     /// Time until its deadline.
     pub(super) left: Duration,
     #[serde(borrow)]
@@ -78,6 +80,7 @@ impl Call<'_> {
     pub(super) fn frame(
         id: u64,
         access: Access,
+        stays_awake: bool,
         left: Duration,
         statements: &[Statement],
     ) -> io::Result<Vec<u8>> {
@@ -86,7 +89,7 @@ impl Call<'_> {
             sql: &statement.sql,
             args: statement.args.iter().map(Arg::of).collect(),
         });
-        framed(&Call { id, access, left, statements: statements.collect() }, 0)
+        framed(&Call { id, access, stays_awake, left, statements: statements.collect() }, 0)
     }
 
     /// Converts the statements back.
@@ -136,6 +139,8 @@ pub(super) struct Ready {
 pub(super) struct Outcome {
     /// The call's.
     pub(super) id: u64,
+    /// The CPU of the thread, if the call took so little time that the caller can stay awake for the next one.
+    pub(super) quick_on: Option<u32>,
     committed: bool,
     results: Vec<Given>,
     failure: Option<Failure>,
@@ -175,7 +180,7 @@ const CODES: [ErrorCode; 6] = [
 
 impl Outcome {
     /// The outcome of a call without the texts of its rows, which follow the encoded part of the frame in order.
-    pub(super) fn of(id: u64, outcome: &BatchOutcome, note: Option<String>) -> Self {
+    pub(super) fn of(id: u64, quick_on: Option<u32>, outcome: &BatchOutcome, note: Option<String>) -> Self {
         let results = outcome.results.iter().map(|result| match result {
             StatementResult::Exec { rows_affected, last_insert_id } => {
                 Given::Exec { rows_affected: *rows_affected, last_insert_id: *last_insert_id }
@@ -190,7 +195,7 @@ impl Outcome {
             message: bounded(&failure.error.message),
         });
         let note = note.as_deref().map(bounded);
-        Self { id, committed: outcome.committed, results: results.collect(), failure, note }
+        Self { id, quick_on, committed: outcome.committed, results: results.collect(), failure, note }
     }
 
     /// The outcome of a batch of so many statements; `None` if the answer is not valid.
@@ -291,9 +296,10 @@ mod tests {
         let statement = |kind| Statement { kind, sql: "SELECT ?".into(), args: args.clone() };
         let statements = vec![statement(StatementKind::Exec), statement(StatementKind::Query)];
         let access = Access::Write { max_bytes: 1 << 33 };
-        let frame = Call::frame(7, access, Duration::from_millis(1500), &statements).unwrap();
+        let frame = Call::frame(7, access, true, Duration::from_millis(1500), &statements).unwrap();
         let call = read_call(&frame[frame::HEADER_BYTES..]).unwrap();
-        assert_eq!((call.id, call.access, call.left), (7, access, Duration::from_millis(1500)));
+        assert_eq!((call.id, call.access, call.stays_awake), (7, access, true));
+        assert_eq!(call.left, Duration::from_millis(1500));
         assert_eq!(call.statements(), statements);
     }
 
@@ -308,7 +314,7 @@ mod tests {
             failure: Some(BatchFailure { index: Some(2), error }),
         };
         let texts = "[1][{\"a\":\"ä\"}]".as_bytes();
-        let mut bytes = outcome(&Outcome::of(9, &batch, Some("note".into())), texts.len()).unwrap();
+        let mut bytes = outcome(&Outcome::of(9, Some(1), &batch, Some("note".into())), texts.len()).unwrap();
         bytes.extend_from_slice(texts);
         assert_eq!(bytes[..4], u32::try_from(bytes.len() - 4).unwrap().to_le_bytes());
         let (outcome, behind) = read_outcome(&bytes[4..]).unwrap();

@@ -1,10 +1,11 @@
 //! The node's thread for one SQL process: starts it, watches over it, and ends it.
 
-use super::{DB_KILL_AFTER, End, Incoming, Pending, Phase, Process, Start, State, send_some};
+use super::{DB_KILL_AFTER, Decoded, End, Incoming, Pending, Phase, Process, Start, State, send_some};
 use crate::database::sqlite::wire::{self, Ready};
 use crate::database::sqlite::{PROCESS, deadline_exceeded, layout};
+use crate::readiness::is_readable;
 use orama_runtime::child::{self, ChildError, frame};
-use orama_runtime::services::{BatchOutcome, ErrorCode, ServiceError};
+use orama_runtime::services::{ErrorCode, ServiceError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::os::unix::net::UnixStream;
@@ -183,8 +184,8 @@ impl Process {
         let (id, statements) = (call.id, call.statements);
         let Some(message) = incoming.read(socket)? else { return Ok(()) };
         drop(state);
-        self.decode(id, statements, &message)?;
-        self.release(lane);
+        let (_, quick_on) = self.decode(id, statements, &message)?;
+        self.release(lane, quick_on);
         Ok(())
     }
 
@@ -205,7 +206,7 @@ impl Process {
     }
 
     /// The outcome in an answer to a call of so many statements.
-    pub(super) fn decode(&self, id: u64, statements: usize, message: &[u8]) -> Result<BatchOutcome, End> {
+    pub(super) fn decode(&self, id: u64, statements: usize, message: &[u8]) -> Result<Decoded, End> {
         let (mut outcome, rows) = wire::read_outcome(content(message)).map_err(|_| End::Nonsense)?;
         if outcome.id != id {
             return Err(End::Nonsense);
@@ -213,20 +214,14 @@ impl Process {
         if let Some(note) = outcome.note.take() {
             tracing::error!(namespace = %self.namespace, note, "a namespace's database failed");
         }
-        outcome.into_batch(rows, statements).ok_or(End::Nonsense)
+        let quick_on = outcome.quick_on;
+        Ok((outcome.into_batch(rows, statements).ok_or(End::Nonsense)?, quick_on))
     }
 }
 
 /// What follows a message's header.
 fn content(message: &[u8]) -> &[u8] {
     message.get(frame::HEADER_BYTES..).unwrap_or_default()
-}
-
-/// Whether something has arrived on a socket.
-fn is_readable(socket: &UnixStream) -> bool {
-    let mut polled = [PollFd::new(socket, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::IN)
 }
 
 /// The error of a call whose process has exited.

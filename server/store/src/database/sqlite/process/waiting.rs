@@ -1,9 +1,9 @@
 //! Waits for the answer to a call, and reads it.
 
-use super::{End, Incoming, Process};
+use super::{AWAKE_FOR_ANSWER, Decoded, End, Incoming, Process, failed};
 use crate::database::sqlite::{by, deadline_exceeded};
-use crate::readiness::readable;
-use orama_runtime::services::{BatchOutcome, ErrorCode, ServiceError};
+use crate::readiness::{is_readable_within, readable};
+use orama_runtime::services::{BatchOutcome, ServiceError};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::runtime::Handle;
@@ -38,6 +38,8 @@ pub(in crate::database::sqlite) struct Waiting {
     lane: usize,
     id: u64,
     statements: usize,
+    /// Whether this thread stays awake for the answer.
+    stays_awake: bool,
     incoming: Incoming,
     /// Receives the error if the process ends.
     lost: oneshot::Receiver<ServiceError>,
@@ -58,9 +60,19 @@ impl Waiting {
         lane: usize,
         id: u64,
         statements: usize,
+        stays_awake: bool,
         lost: oneshot::Receiver<ServiceError>,
     ) -> Self {
-        Self { process, lane, id, statements, incoming: Incoming::default(), lost, is_answered: false }
+        Self {
+            process,
+            lane,
+            id,
+            statements,
+            stays_awake,
+            incoming: Incoming::default(),
+            lost,
+            is_answered: false,
+        }
     }
 
     /// Waits for the outcome, until a time.
@@ -70,9 +82,9 @@ impl Waiting {
         backplane: &Handle,
     ) -> Result<BatchOutcome, ServiceError> {
         match self.answer(until, backplane).await {
-            Ok(outcome) => {
+            Ok((outcome, quick_on)) => {
                 self.is_answered = true;
-                self.process.release(self.lane);
+                self.process.release(self.lane, quick_on);
                 Ok(outcome)
             }
             Err(Stopped::Call(error)) => Err(error),
@@ -85,12 +97,19 @@ impl Waiting {
         }
     }
 
-    async fn answer(&mut self, until: Instant, backplane: &Handle) -> Result<BatchOutcome, Stopped> {
+    async fn answer(&mut self, until: Instant, backplane: &Handle) -> Result<Decoded, Stopped> {
         loop {
             let Some(socket) = self.process.lanes.get(self.lane) else { return Err(failed().into()) };
+            let stays_awake = std::mem::take(&mut self.stays_awake);
+            let comes = async {
+                match stays_awake && is_readable_within(socket, AWAKE_FOR_ANSWER).await {
+                    true => Ok(true),
+                    false => readable(socket, until, backplane).await,
+                }
+            };
             let is_readable = tokio::select! {
                 biased;
-                is_readable = readable(socket, until, backplane) => is_readable,
+                is_readable = comes => is_readable,
                 error = &mut self.lost => {
                     // It may have answered before it ended.
                     let error = error.unwrap_or_else(|_| failed());
@@ -112,7 +131,7 @@ impl Waiting {
         }
     }
 
-    async fn decode(&self, message: Vec<u8>, backplane: &Handle) -> Result<BatchOutcome, End> {
+    async fn decode(&self, message: Vec<u8>, backplane: &Handle) -> Result<Decoded, End> {
         let (id, statements) = (self.id, self.statements);
         if message.len() <= DECODED_HERE_MAX_BYTES {
             return self.process.decode(id, statements, &message);
@@ -121,8 +140,4 @@ impl Waiting {
         let decoded = backplane.spawn_blocking(move || process.decode(id, statements, &message));
         decoded.await.unwrap_or(Err(End::Nonsense))
     }
-}
-
-fn failed() -> ServiceError {
-    ServiceError::new(ErrorCode::Internal, "the database failed")
 }

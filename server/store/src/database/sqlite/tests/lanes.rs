@@ -43,7 +43,7 @@ fn truth(lane: usize, id: u64) -> Vec<u8> {
     let rows = lane.to_string();
     let results = vec![StatementResult::Query { rows: rows.clone(), row_count: 1 }];
     let batch = BatchOutcome { committed: true, results, failure: None };
-    let mut bytes = outcome(&Outcome::of(id, &batch, None), rows.len()).unwrap();
+    let mut bytes = outcome(&Outcome::of(id, Some(lane as u32), &batch, None), rows.len()).unwrap();
     bytes.extend_from_slice(rows.as_bytes());
     bytes
 }
@@ -235,9 +235,14 @@ fn a_thread_with_an_event_loop_waits_on_it() {
         wait_here_with(here);
         assert_eq!(node.rows(&ns, "SELECT 1 AS x"), r#"[{"x":1}]"#);
         assert_eq!(WAITS.load(Ordering::Relaxed), 1);
+        // Whether they wait or stay awake.
+        for n in 0..500 {
+            assert_eq!(node.rows(&ns, &format!("SELECT {n} AS x")), format!(r#"[{{"x":{n}}}]"#));
+        }
+        let before = WAITS.load(Ordering::Relaxed);
         // A long answer comes in parts.
         assert!(node.rows(&ns, "SELECT hex(zeroblob(2000000)) AS x").len() > 4_000_000);
-        assert!(WAITS.load(Ordering::Relaxed) > 2);
+        assert!(WAITS.load(Ordering::Relaxed) > before + 1);
     };
     std::thread::scope(|scope| scope.spawn(looped).join().unwrap());
 }
