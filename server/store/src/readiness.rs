@@ -37,7 +37,8 @@ pub(crate) fn is_readable(socket: &UnixStream) -> bool {
     poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
-/// Looks again and again for a while whether a socket can be read, or has ended. All that is ready on this thread runs in between.
+/// Looks again and again for a while whether a socket can be read, or has ended. All that is ready on this thread runs in
+/// between.
 pub(crate) async fn is_readable_within(socket: &UnixStream, time: Duration) -> bool {
     let begun = Instant::now();
     while !is_readable(socket) {

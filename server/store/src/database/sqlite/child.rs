@@ -39,8 +39,8 @@ pub const PROCESS: Kind = Kind { name: "sql", run };
 /// Stack of each thread of a lane: SQLite's parser and expressions are bounded to some 1000 levels.
 const STACK_BYTES: usize = 2 << 20;
 
-/// Time for what runs to be interrupted and undone when the node has closed the control socket. What is left then is undone by the next
-/// process, as after a crash.
+/// Time for what runs to be interrupted and undone when the node has closed the control socket. What is left then is undone by
+/// the next process, as after a crash.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest message on the control socket, in bytes: that of the folder's path.

@@ -1,8 +1,8 @@
 //! The sockets between a node and a SQL process, beside the control socket: a lane for each call that can run at once.
 //!
-//! One thread of the process serves one lane, and the caller itself reads the answer. So a call wakes one thread on its way in and
-//! one on its way out, and no other. Waking a thread that sleeps on another CPU costs more than a short query. So where calls follow
-//! each other at once, both sides look for the next message for a moment before they sleep ([`AWAKE_FOR_ANSWER`]).
+//! One thread of the process serves one lane, and the caller itself reads the answer. So a call wakes one thread on its way in
+//! and one on its way out, and no other. Waking a thread that sleeps on another CPU costs more than a short query. So where
+//! calls follow each other at once, both sides look for the next message for a moment before they sleep ([`AWAKE_FOR_ANSWER`]).
 
 use super::wire::Access;
 use crate::limits::DB_READERS_MAX;

@@ -1,9 +1,9 @@
 //! The protocol between a node and a namespace's SQL process.
 //!
-//! Each message is a frame of `orama_runtime::child::frame`. On the control socket, the node sends the folder of the database, then
-//! [`Cancel`]s; the process sends that it is [`Ready`]. On a lane, the node sends a [`Call`], and the next one when the process has
-//! answered with an [`Outcome`]. The texts of a call's rows follow its outcome as they are, so megabytes are not encoded twice. The
-//! node does not trust an answer: a tenant may have taken over the process.
+//! Each message is a frame of `orama_runtime::child::frame`. On the control socket, the node sends the folder of the database,
+//! then [`Cancel`]s; the process sends that it is [`Ready`]. On a lane, the node sends a [`Call`], and the next one when the
+//! process has answered with an [`Outcome`]. The texts of a call's rows follow its outcome as they are, so megabytes are not
+//! encoded twice. The node does not trust an answer: a tenant may have taken over the process.
 
 use orama_runtime::child::frame;
 use orama_runtime::limits::DB_RESULT_MAX_BYTES;

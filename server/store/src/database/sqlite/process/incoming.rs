@@ -18,8 +18,8 @@ const STEP_BYTES: usize = 256 << 10;
 pub(super) struct Incoming(Vec<u8>);
 
 impl Incoming {
-    /// Reads once, without waiting. Returns the message with its header when it is complete; memory grows only with bytes that have
-    /// arrived.
+    /// Reads once, without waiting. Returns the message with its header when it is complete; memory grows only with bytes that
+    /// have arrived.
     ///
     /// # Errors
     /// [`End::Nonsense`]; [`End::Died`] at the end of the socket.
