@@ -296,6 +296,12 @@ impl Process {
         self.id.load(Ordering::Relaxed)
     }
 
+    /// Whether something of an answer waits on a lane.
+    #[cfg(test)]
+    pub(super) fn has_answered(&self, lane: usize) -> bool {
+        crate::readiness::is_readable(&self.lanes[lane])
+    }
+
     /// When it was last used, if it is idle.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state.lock();
