@@ -204,6 +204,7 @@ async fn serve(start: Start, mut inbox: Inbox, ready: &Ready) {
         let handle = OwnedFd::from(start.listener.try_clone()?);
         Ok((TcpListener::from_std(start.listener)?, handle, turns))
     });
+    orama_store::readiness::wait_here_with(scheduler::readable);
     let (listener, handle, turns) = match opened {
         Ok(opened) => opened,
         Err(error) => {

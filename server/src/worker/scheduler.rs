@@ -13,6 +13,7 @@ use monoio::net::UnixStream;
 use orama_runtime::limits::EPOCH_TICK;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{Scheduler, Wait};
+use orama_store::readiness::Readable;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -318,6 +319,27 @@ impl Scheduler for CoreScheduler {
     }
 }
 
+/// Waits on this core's loop until a socket can be read, or has ended; `false` if the time comes first.
+pub(super) fn readable(socket: std::os::unix::net::UnixStream, until: Instant) -> Readable {
+    Box::pin(async move {
+        // What waits belongs to its thread, as with timers.
+        let (mut done, wait) = tokio::sync::oneshot::channel();
+        monoio::spawn(async move {
+            let result = match UnixStream::from_std(socket) {
+                Ok(socket) => monoio::select! {
+                    readable = socket.readable(false) => readable.map(|()| true),
+                    () = monoio::time::sleep_until(until.into()) => Ok(false),
+                    () = done.closed() => return,
+                },
+                Err(error) => Err(error),
+            };
+            // Who waited may have given up.
+            let _ = done.send(result);
+        });
+        wait.await.unwrap_or_else(|_| Err(io::Error::other("the core has ended")))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,5 +378,51 @@ mod tests {
         assert_eq!(served("+c +d +e"), "cde");
         // One that waits already gains nothing by coming anew.
         assert_eq!(served("a b +a +a"), "abaa");
+    }
+
+    type Pair = (std::os::unix::net::UnixStream, std::os::unix::net::UnixStream);
+
+    fn pair() -> Pair {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (ours, theirs)
+    }
+
+    async fn wait_for_sockets() {
+        const LONG: Duration = Duration::from_secs(60);
+        let wait = |(ours, _): &Pair, time| readable(ours.try_clone().unwrap(), Instant::now() + time);
+        let pairs = [pair(), pair()];
+        assert!(!wait(&pairs[0], Duration::from_millis(20)).await.unwrap(), "the time came first");
+        // Many that are given up leave nothing behind.
+        for _ in 0..100 {
+            let mut given_up = wait(&pairs[0], LONG);
+            assert!(poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx))).await.is_pending());
+        }
+        let (mut first, mut second) = (wait(&pairs[0], LONG), wait(&pairs[1], LONG));
+        for wait in [&mut first, &mut second] {
+            assert!(poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await.is_pending());
+        }
+        (&pairs[1].1).write_all(b"x").unwrap();
+        assert!(second.await.unwrap());
+        assert!(wait(&pairs[1], LONG).await.unwrap(), "as long as nothing was taken");
+        assert!(poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await.is_pending());
+        pairs[0].1.shutdown(std::net::Shutdown::Both).unwrap();
+        assert!(first.await.unwrap(), "the end is something to read");
+    }
+
+    #[test]
+    fn a_core_waits_for_sockets_of_others_with_either_driver() {
+        fn on<D>(mut runtime: monoio::Runtime<D>, name: &str)
+        where
+            D: monoio::Driver,
+        {
+            eprintln!("driver: {name}");
+            runtime.block_on(wait_for_sockets());
+        }
+        on(monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap(), "epoll");
+        // Not every machine lets a program use io_uring.
+        if let Ok(runtime) = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().enable_timer().build() {
+            on(runtime, "io_uring");
+        }
     }
 }

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod olric;
 pub mod part;
 pub mod pubsub;
+pub mod readiness;
 pub mod replica;
 pub mod rqlite;
 pub mod settings;

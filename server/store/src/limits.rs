@@ -62,7 +62,7 @@ pub const DB_PROCESS_LIMITS: Limits = Limits {
     memory_bytes: DB_HEAP_MAX_BYTES as u64 + 6 * DB_RESULT_MAX_BYTES as u64,
     // It serves many calls; each is ended by the clock.
     cpu_seconds: None,
-    // Three for each of four connections, and temporary files of sorts and joins.
+    // Four lanes, three for each of four connections, and temporary files of sorts and joins.
     descriptors: 256,
     file_bytes: DB_WRITTEN_MAX_BYTES + DB_WAL_MAX_BYTES,
     // Cores serve all namespaces, and come first.

@@ -14,7 +14,7 @@ use orama_runtime::services::{
     Answer, BatchFailure, BatchMode, BatchOutcome, Database, ErrorCode, ServiceError, Statement,
 };
 use parking_lot::{Mutex, RwLock};
-use process::{Process, Start, Turns};
+use process::{NotSent, Process, Start, Turns, Waiting};
 use std::collections::HashMap;
 use std::fs;
 use std::future::{Future, ready};
@@ -23,10 +23,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::Access;
 
 pub(in crate::database) mod child;
+mod lanes;
 mod layout;
 mod process;
 mod wire;
@@ -218,21 +219,6 @@ impl Database for SqliteDatabases {
     }
 }
 
-/// A call in progress. Dropping it cancels the call.
-struct Waiting {
-    process: Arc<Process>,
-    id: u64,
-    is_answered: bool,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            self.process.abandon(self.id);
-        }
-    }
-}
-
 impl Shared {
     async fn run(
         &self,
@@ -253,15 +239,8 @@ impl Shared {
             .turn(if access.writes() { &tenant.write_turns } else { &tenant.read_turns }, deadline)
             .await?;
         let call = self.turn(&self.calls, deadline).await?;
-        let (mut waiting, outcome) = self.call(&tenant, access, statements, deadline, (turn, call)).await?;
-        let outcome = self.by(deadline + LATE, outcome).await;
-        waiting.is_answered = outcome.is_some();
-        match outcome {
-            Some(Ok(outcome)) => Ok(outcome),
-            // A process that ends answers all its calls.
-            Some(Err(_)) => Err(ServiceError::new(ErrorCode::Internal, "the database failed")),
-            None => Err(deadline_exceeded()),
-        }
+        let waiting = self.call(&tenant, access, statements, deadline, (turn, call)).await?;
+        waiting.outcome(deadline + LATE, &self.backplane).await
     }
 
     /// Sends a call to the namespace's process; starts the process if there is none.
@@ -272,17 +251,14 @@ impl Shared {
         statements: &[Statement],
         deadline: Instant,
         mut turns: Turns,
-    ) -> Result<(Waiting, oneshot::Receiver<BatchOutcome>), ServiceError> {
+    ) -> Result<Waiting, ServiceError> {
         loop {
             let process = self.process(tenant, deadline).await?;
             match process.call(access, statements, deadline, turns) {
-                Ok((id, outcome)) => return Ok((Waiting { process, id, is_answered: false }, outcome)),
-                Err((_, Some(_))) => {
-                    let message = "the call's statements and arguments are too large";
-                    return Err(ServiceError::new(ErrorCode::PayloadTooLarge, message));
-                }
+                Ok(waiting) => return Ok(waiting),
+                Err(NotSent::Failed(error)) => return Err(error),
                 // The process ended meanwhile; the next attempt starts another.
-                Err((back, None)) => turns = back,
+                Err(NotSent::Ended(back)) => turns = back,
             }
         }
     }
@@ -339,24 +315,11 @@ impl Shared {
         if let Ok(turn) = Arc::clone(turns).try_acquire_owned() {
             return Ok(turn);
         }
-        match self.by(deadline, Arc::clone(turns).acquire_owned()).await {
+        match by(&self.backplane, deadline, Arc::clone(turns).acquire_owned()).await {
             Some(turn) => turn.map_err(|_| stopping()),
             None => {
                 Err(ServiceError::unavailable("the database was busy with other calls until the deadline"))
             }
-        }
-    }
-
-    /// Waits for a future until a deadline. Uses the backplane's timers, so it works on any event loop.
-    async fn by<T>(&self, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
-        let sleep = {
-            let _backplane = self.backplane.enter();
-            tokio::time::sleep_until(deadline.into())
-        };
-        tokio::select! {
-            biased;
-            value = future => Some(value),
-            () = sleep => None,
         }
     }
 
@@ -366,6 +329,19 @@ impl Shared {
         }
         let mut tenants = self.tenants.write();
         Arc::clone(tenants.entry(namespace.clone()).or_insert_with(|| Arc::new(Tenant::new(namespace))))
+    }
+}
+
+/// Waits for a future until a deadline. Uses the backplane's timers, so it works on any event loop.
+async fn by<T>(backplane: &Handle, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+    let sleep = {
+        let _backplane = backplane.enter();
+        tokio::time::sleep_until(deadline.into())
+    };
+    tokio::select! {
+        biased;
+        value = future => Some(value),
+        () = sleep => None,
     }
 }
 

@@ -1,17 +1,17 @@
 //! The SQL process of one namespace: runs its batches on a few threads, confined to its folder.
 //!
-//! Whichever thread is free reads the next request and runs it itself, so that a call changes threads only where it enters and
-//! leaves the process. There is one thread more than calls can run at once: it sees the end of the socket, and calls that are
-//! given up, while all others work.
+//! Each thread reads the calls of one lane, runs them, and writes their answers to the same lane, so that a call changes threads
+//! only where it enters and leaves the process. The main thread reads the control socket: which calls are cancelled, and its end.
 
+use super::lanes::{self, LANES};
 use super::layout;
-use super::wire::{self, Access, Answer, Outcome, REQUEST_MAX_BYTES, Request};
-use crate::limits::{DB_HEAP_MAX_BYTES, DB_PROCESS_LIMITS, DB_READERS_MAX};
+use super::wire::{self, Cancel, Outcome, REQUEST_MAX_BYTES, Ready};
+use crate::limits::{DB_HEAP_MAX_BYTES, DB_PROCESS_LIMITS};
+use crate::readiness::is_readable;
 use orama_runtime::child::{self, Held, Kind, frame};
-use orama_runtime::services::{BatchOutcome, Statement, StatementResult};
+use orama_runtime::services::{BatchOutcome, StatementResult};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
-use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::{self, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -36,18 +36,15 @@ mod watch;
 /// The kind of child that a SQL process is.
 pub const PROCESS: Kind = Kind { name: "sql", run };
 
-/// One writes, some read, one waits for the next request.
-const THREADS: usize = 1 + DB_READERS_MAX + 1;
-
-/// Stack of each: SQLite's parser and expressions are bounded to some 1000 levels.
+/// Stack of each thread of a lane: SQLite's parser and expressions are bounded to some 1000 levels.
 const STACK_BYTES: usize = 2 << 20;
 
-/// Time for what runs to be interrupted and undone when the node has closed the socket. What is left then is undone by the next
-/// process, as after a crash.
+/// Time for what runs to be interrupted and undone when the node has closed the control socket. What is left then is undone by
+/// the next process, as after a crash.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Longest path of a folder, in bytes.
-const PATH_MAX_BYTES: usize = 4096;
+/// Longest message on the control socket, in bytes: that of the folder's path.
+const CONTROL_MAX_BYTES: usize = 4096;
 
 /// Rows up to so many bytes leave with the rest of the answer in one write.
 const TOGETHER_MAX_BYTES: usize = 64 << 10;
@@ -55,67 +52,65 @@ const TOGETHER_MAX_BYTES: usize = 64 << 10;
 struct Process {
     tenant: Tenant,
     folder: PathBuf,
-    requests: Mutex<Requests>,
-    answers: Mutex<UnixStream>,
     running: Mutex<Running>,
-    /// Told when a call ends, and when the socket does.
+    /// Notified when a call ends after the control socket has.
     changed: Condvar,
-}
-
-struct Requests {
-    socket: BufReader<UnixStream>,
-    has_ended: bool,
 }
 
 #[derive(Default)]
 struct Running {
-    calls: HashMap<u64, Arc<Watch>>,
+    lanes: [Lane; LANES],
+    /// Whether the node wants nothing more.
     has_ended: bool,
 }
 
-/// A call that was read.
-struct Taken {
-    id: u64,
-    access: Access,
-    statements: Vec<Statement>,
-    watch: Arc<Watch>,
+#[derive(Default)]
+struct Lane {
+    /// The call that runs.
+    call: Option<(u64, Arc<Watch>)>,
+    /// The call that was cancelled last, which may not have been read yet.
+    cancelled: Option<u64>,
 }
 
 fn run(socket: UnixStream, _label: &str) -> ExitCode {
     // A thread that panicked would leave its caller without an answer.
     std::panic::set_hook(Box::new(|_| child::end_now(101)));
-    match serve(socket) {
+    match serve(&socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn serve(mut socket: UnixStream) -> io::Result<()> {
+fn serve(mut control: &UnixStream) -> io::Result<()> {
     DB_PROCESS_LIMITS.apply()?;
-    let Some(folder) = frame::read(&mut socket, PATH_MAX_BYTES)? else { return Ok(()) };
+    let lanes = lanes::receive(control)?;
+    let Some(folder) = frame::read(&mut control, CONTROL_MAX_BYTES)? else { return Ok(()) };
     let folder = PathBuf::from(OsStr::from_bytes(&folder));
     prepare(&folder).map_err(io::Error::other)?;
     let process = Arc::new(Process {
         tenant: Tenant::new(folder.join(layout::FILE)),
         folder,
-        answers: Mutex::new(socket.try_clone()?),
-        requests: Mutex::new(Requests { socket: BufReader::new(socket), has_ended: false }),
         running: Mutex::default(),
         changed: Condvar::new(),
     });
-    let together = Arc::new(Barrier::new(THREADS + 1));
-    for index in 0..THREADS {
+    let together = Arc::new(Barrier::new(LANES + 1));
+    for (lane, socket) in lanes.into_iter().enumerate() {
         let (process, together) = (Arc::clone(&process), Arc::clone(&together));
         let work = move || {
             watch::count_writes_of_this_thread();
             process.confine(&together);
-            process.work();
+            if process.work(lane, &socket).is_err() {
+                child::end_now(1);
+            }
         };
-        std::thread::Builder::new().name(format!("sql-{index}")).stack_size(STACK_BYTES).spawn(work)?;
+        std::thread::Builder::new().name(format!("sql-{lane}")).stack_size(STACK_BYTES).spawn(work)?;
     }
     let Held { files, calls } = process.confine(&together);
-    process.answers.lock().write_all(&wire::answer(&Answer::Ready { files, calls }, 0)?)?;
-    process.wait_for_end();
+    control.write_all(&wire::ready(Ready { files, calls })?)?;
+    while let Ok(Some(bytes)) = frame::read(&mut control, CONTROL_MAX_BYTES) {
+        process.cancel(wire::read_cancel(&bytes)?);
+    }
+    process.end();
     Ok(())
 }
 
@@ -139,99 +134,95 @@ impl Process {
         held
     }
 
-    fn work(&self) {
-        while let Some(Taken { id, access, statements, watch }) = self.take() {
+    /// Serves a lane until its end.
+    fn work(&self, lane: usize, socket: &UnixStream) -> io::Result<()> {
+        let mut requests = BufReader::new(socket);
+        // What cannot be read any more has ended; the control socket tells the process.
+        while let Ok(Some(bytes)) = frame::read(&mut requests, REQUEST_MAX_BYTES) {
+            let begun = Instant::now();
+            let call = wire::read_call(&bytes)?;
+            // A deadline so far away is none.
+            let deadline = begun.checked_add(call.left).ok_or(io::ErrorKind::InvalidData)?;
+            let watch = self.begin(lane, call.id, deadline);
+            let (id, access, stays_awake, statements) =
+                (call.id, call.access, call.stays_awake, call.statements());
+            drop(bytes);
             let outcome = self.tenant.run(access, &statements, &watch);
             // Its memory is another call's now.
             drop(statements);
-            if self.answer(id, &outcome, watch.take_note()).is_err() {
-                child::end_now(1);
+            let ended = Instant::now();
+            let quick_on = (ended - begun < lanes::AWAKE_FOR_ANSWER).then(lanes::cpu);
+            answer(socket, &Outcome::of(id, quick_on, &outcome, watch.take_note()), &outcome)?;
+            self.finish(lane);
+            while stays_awake && ended.elapsed() < lanes::AWAKE_FOR_CALL && !is_readable(socket) {
+                std::hint::spin_loop();
             }
-            self.running.lock().calls.remove(&id);
-            self.changed.notify_all();
-        }
-    }
-
-    /// The next call; `None` at the end of the socket.
-    fn take(&self) -> Option<Taken> {
-        let mut requests = self.requests.lock();
-        while !requests.has_ended {
-            let taken = match frame::read(&mut requests.socket, REQUEST_MAX_BYTES) {
-                Ok(Some(bytes)) => self.receive(&bytes),
-                Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) => Err(error),
-            };
-            match taken {
-                Ok(None) => {}
-                Ok(taken) => return taken,
-                Err(_) => {
-                    requests.has_ended = true;
-                    self.end();
-                }
-            }
-        }
-        None
-    }
-
-    fn receive(&self, bytes: &[u8]) -> io::Result<Option<Taken>> {
-        match wire::read_request(bytes)? {
-            Request::Cancel(id) => {
-                if let Some(watch) = self.running.lock().calls.get(&id) {
-                    watch.abandon();
-                }
-                Ok(None)
-            }
-            Request::Call(call) => {
-                // A deadline so far away is none.
-                let deadline = Instant::now().checked_add(call.left).ok_or(io::ErrorKind::InvalidData)?;
-                let watch = Arc::new(Watch::new(deadline));
-                self.running.lock().calls.insert(call.id, Arc::clone(&watch));
-                let statements = call.statements();
-                Ok(Some(Taken { id: call.id, access: call.access, statements, watch }))
-            }
-        }
-    }
-
-    fn answer(&self, id: u64, outcome: &BatchOutcome, note: Option<String>) -> io::Result<()> {
-        let texts = || {
-            outcome.results.iter().filter_map(|result| match result {
-                StatementResult::Query { rows, .. } => Some(rows.as_bytes()),
-                StatementResult::Exec { .. } => None,
-            })
-        };
-        let bytes: usize = texts().map(<[u8]>::len).sum();
-        let mut frame = wire::answer(&Answer::Outcome(Outcome::of(id, outcome, note)), bytes)?;
-        let is_short = bytes <= TOGETHER_MAX_BYTES;
-        if is_short {
-            texts().for_each(|text| frame.extend_from_slice(text));
-        }
-        let mut answers = self.answers.lock();
-        answers.write_all(&frame)?;
-        if !is_short {
-            texts().try_for_each(|text| answers.write_all(text))?;
         }
         Ok(())
     }
 
-    /// The node wants nothing more.
+    fn begin(&self, lane: usize, id: u64, deadline: Instant) -> Arc<Watch> {
+        let watch = Arc::new(Watch::new(deadline));
+        let mut running = self.running.lock();
+        let has_ended = running.has_ended;
+        if let Some(lane) = running.lanes.get_mut(lane) {
+            if has_ended || lane.cancelled == Some(id) {
+                watch.abandon();
+            }
+            lane.call = Some((id, Arc::clone(&watch)));
+        }
+        watch
+    }
+
+    fn finish(&self, lane: usize) {
+        let mut running = self.running.lock();
+        if let Some(lane) = running.lanes.get_mut(lane) {
+            lane.call = None;
+        }
+        if running.has_ended {
+            self.changed.notify_all();
+        }
+    }
+
+    fn cancel(&self, Cancel { lane, id }: Cancel) {
+        let mut running = self.running.lock();
+        let Some(lane) = running.lanes.get_mut(usize::from(lane)) else { return };
+        lane.cancelled = Some(id);
+        if let Some((_, watch)) = lane.call.as_ref().filter(|(running, _)| *running == id) {
+            watch.abandon();
+        }
+    }
+
+    /// Ends what runs, then closes the database, which brings its log into its file.
     fn end(&self) {
         let mut running = self.running.lock();
         running.has_ended = true;
-        running.calls.values().for_each(|watch| watch.abandon());
-        drop(running);
-        self.changed.notify_all();
-    }
-
-    /// Waits for the end, then closes the database, which brings its log into its file.
-    fn wait_for_end(&self) {
-        let mut running = self.running.lock();
-        while !running.has_ended {
-            self.changed.wait(&mut running);
-        }
+        running.lanes.iter().filter_map(|lane| lane.call.as_ref()).for_each(|(_, watch)| watch.abandon());
         let until = Instant::now() + END_PATIENCE;
-        while !running.calls.is_empty() && !self.changed.wait_until(&mut running, until).timed_out() {}
-        if running.calls.is_empty() {
+        let is_busy = |running: &Running| running.lanes.iter().any(|lane| lane.call.is_some());
+        while is_busy(&running) && !self.changed.wait_until(&mut running, until).timed_out() {}
+        if !is_busy(&running) {
             self.tenant.close();
         }
     }
+}
+
+fn answer(mut socket: &UnixStream, encoded: &Outcome, outcome: &BatchOutcome) -> io::Result<()> {
+    let texts = || {
+        outcome.results.iter().filter_map(|result| match result {
+            StatementResult::Query { rows, .. } => Some(rows.as_bytes()),
+            StatementResult::Exec { .. } => None,
+        })
+    };
+    let bytes: usize = texts().map(<[u8]>::len).sum();
+    let mut frame = wire::outcome(encoded, bytes)?;
+    let is_short = bytes <= TOGETHER_MAX_BYTES;
+    if is_short {
+        texts().for_each(|text| frame.extend_from_slice(text));
+    }
+    socket.write_all(&frame)?;
+    if !is_short {
+        texts().try_for_each(|text| socket.write_all(text))?;
+    }
+    Ok(())
 }

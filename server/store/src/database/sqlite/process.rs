@@ -1,19 +1,22 @@
 //! One namespace's SQL process, as the node sees it.
 //!
-//! The calling thread writes a call to the socket. One thread of the node for each process (`thread.rs`) writes what the socket
-//! does not accept at once, and reads the answers. It ends the process if a call exceeds its deadline by too much, if the process
-//! is idle for too long, or if it violates the protocol. Calls in progress then fail, and the next call starts another process.
+//! The calling thread writes a call to a lane, and reads the answer (`waiting.rs`). One thread of the node for each process
+//! (`thread.rs`) sleeps meanwhile. It writes what a lane does not accept at once, and reads the answers that nobody waits for. It
+//! ends the process if a call exceeds its deadline by too much, if the process is idle for too long, or if it violates the
+//! protocol. Calls in progress then fail, and the next call starts another process.
 
-use super::wire::{self, Access, Call, Request};
+use super::lanes::{self, AWAKE_FOR_ANSWER, LANES, lanes_of};
+use super::wire::{self, Access, Call, Cancel};
 use crate::limits::DB_KILL_AFTER;
+use crate::readiness::has_loop;
 use orama_runtime::child::{Program, frame};
 use orama_runtime::names::Namespace;
-use orama_runtime::services::{BatchOutcome, Statement};
+use orama_runtime::services::{BatchOutcome, ErrorCode, ServiceError, Statement};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
@@ -25,7 +28,12 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+mod incoming;
 mod thread;
+mod waiting;
+
+use incoming::Incoming;
+pub(super) use waiting::Waiting;
 
 /// How long an idle process may take to checkpoint its log and exit. If it is killed, the next process recovers the log.
 const END_PATIENCE: Duration = Duration::from_secs(1);
@@ -53,7 +61,7 @@ enum End {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// The node has closed its end of the socket and kills the process at this time.
+    /// The node has closed its end of the control socket and kills the process at this time.
     Ending(Instant, End),
     /// It was killed and has not exited yet.
     Killing(End),
@@ -64,25 +72,69 @@ enum Phase {
 /// The turns that a call holds: the namespace's and the node's.
 pub(super) type Turns = (OwnedSemaphorePermit, OwnedSemaphorePermit);
 
-/// A call in progress. Its turns are released when the process has answered or exited, even if the caller stopped waiting.
+/// A call in progress. Its lane and its turns are released when the process has answered or exited, even if the caller stopped
+/// waiting.
 struct Pending {
+    id: u64,
     kill_at: Instant,
     statements: usize,
     writes: bool,
-    done: oneshot::Sender<BatchOutcome>,
+    /// Bytes that the lane has not accepted yet.
+    unsent: VecDeque<u8>,
+    /// What the caller had read of the answer when it stopped waiting.
+    abandoned: Option<Incoming>,
+    /// Receives the error if the process ends.
+    lost: oneshot::Sender<ServiceError>,
     turns: Turns,
 }
 
+/// An outcome, and the CPU that it came from if it was quick.
+type Decoded = (BatchOutcome, Option<u32>);
+
 struct State {
     phase: Phase,
-    calls: HashMap<u64, Pending>,
-    /// Bytes that the socket has not accepted yet.
-    outgoing: VecDeque<u8>,
+    /// The calls on the lanes.
+    calls: [Option<Pending>; LANES],
+    /// When the last quick answer came on each lane, and from which CPU.
+    quick: [Option<(Instant, u32)>; LANES],
     /// When the thread wakes up without a message.
     looks_at: Instant,
     used_at: Instant,
-    /// When it was started, until it reports that it serves.
+    /// When it was started, until it serves.
     starting_since: Option<Instant>,
+    /// Whether it has reported that it serves.
+    is_ready: bool,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.phase == Phase::Serving && self.calls.iter().all(Option::is_none)
+    }
+
+    /// The lane that the next call takes.
+    fn free_lane(&self, access: Access) -> Option<usize> {
+        lanes_of(access).find(|lane| self.calls[*lane].is_none())
+    }
+
+    /// Whether the last answer on that lane was quick, came just now, and came from another CPU.
+    fn was_quick(&self, access: Access, now: Instant) -> bool {
+        let quick = self.free_lane(access).and_then(|lane| self.quick[lane]);
+        quick.is_some_and(|(at, cpu)| {
+            now.saturating_duration_since(at) < AWAKE_FOR_ANSWER && cpu != lanes::cpu()
+        })
+    }
+
+    /// It serves. Gives calls that waited for it time to answer that their deadline has passed.
+    fn has_started(&mut self) {
+        if self.starting_since.take().is_some() {
+            let kill_at = Instant::now() + DB_KILL_AFTER;
+            self.calls().for_each(|call| call.kill_at = call.kill_at.max(kill_at));
+        }
+    }
+
+    fn calls(&mut self) -> impl Iterator<Item = &mut Pending> {
+        self.calls.iter_mut().flatten()
+    }
 }
 
 /// A SQL process.
@@ -91,7 +143,8 @@ pub(super) struct Process {
     idle: Duration,
     /// Its process id; 0 before it was started.
     id: AtomicU32,
-    socket: UnixStream,
+    control: UnixStream,
+    lanes: Vec<UnixStream>,
     /// Wakes the thread.
     nudge: OwnedFd,
     next_id: AtomicU64,
@@ -112,76 +165,119 @@ pub(super) struct Start {
     pub(super) _place: OwnedSemaphorePermit,
 }
 
+/// Why a call was not sent.
+pub(super) enum NotSent {
+    /// The process accepts no more calls.
+    Ended(Turns),
+    /// The call has failed.
+    Failed(ServiceError),
+}
+
 impl Process {
     /// Starts a process without waiting for it: calls can be sent at once.
     pub(super) fn start(start: Start) -> io::Result<Arc<Self>> {
-        let (socket, theirs) = UnixStream::pair()?;
-        socket.set_nonblocking(true)?;
+        let (mut control, theirs) = UnixStream::pair()?;
+        let (lanes, their_lanes) = lanes::make()?;
+        lanes::send(&control, &their_lanes)?;
+        let folder = start.dir.join(start.namespace.as_str());
+        frame::write(&mut control, folder.as_os_str().as_bytes())?;
+        control.set_nonblocking(true)?;
         let now = Instant::now();
         let process = Arc::new(Self {
             namespace: start.namespace.clone(),
             idle: start.idle,
             id: AtomicU32::new(0),
-            socket,
+            control,
+            lanes,
             nudge: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             next_id: AtomicU64::new(0),
             state: Mutex::new(State {
                 phase: Phase::Serving,
-                calls: HashMap::new(),
-                outgoing: VecDeque::new(),
+                calls: Default::default(),
+                quick: Default::default(),
                 looks_at: now,
                 used_at: now,
                 starting_since: Some(now),
+                is_ready: false,
             }),
             gone: Condvar::new(),
         });
-        let folder = start.dir.join(start.namespace.as_str());
-        let mut setup = Vec::new();
-        frame::write(&mut setup, folder.as_os_str().as_bytes())?;
-        process.send(&mut process.state.lock(), &setup);
         let this = Arc::clone(&process);
         std::thread::Builder::new().name("sql".into()).spawn(move || this.live(&start, theirs))?;
         Ok(process)
     }
 
-    /// Sends a call. Returns its number and a receiver of its outcome, or the turns if the process accepts no more calls.
+    /// Sends a call on a lane. The turns are the caller's, so one of their lanes is free.
     pub(super) fn call(
-        &self,
+        self: &Arc<Self>,
         access: Access,
         statements: &[Statement],
         deadline: Instant,
         turns: Turns,
-    ) -> Result<(u64, oneshot::Receiver<BatchOutcome>), (Turns, Option<io::Error>)> {
+    ) -> Result<Waiting, NotSent> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        let frame = match Call::frame(id, access, deadline.saturating_duration_since(now), statements) {
-            Ok(frame) => frame,
-            Err(error) => return Err((turns, Some(error))),
-        };
+        let stays_awake = has_loop() && self.state.lock().was_quick(access, now);
+        let left = deadline.saturating_duration_since(now);
+        let frame = Call::frame(id, access, stays_awake, left, statements).map_err(|_| {
+            let message = "the call's statements and arguments are too large";
+            NotSent::Failed(ServiceError::new(ErrorCode::PayloadTooLarge, message))
+        })?;
         let mut state = self.state.lock();
         if state.phase != Phase::Serving {
-            return Err((turns, None));
+            return Err(NotSent::Ended(turns));
         }
-        let (done, outcome) = oneshot::channel();
+        let Some(lane) = state.free_lane(access) else { return Err(NotSent::Failed(failed())) };
+        let mut unsent = VecDeque::from(frame);
+        send_some(&self.lanes[lane], &mut unsent);
+        let has_unsent = !unsent.is_empty();
+        let (lost, is_lost) = oneshot::channel();
+        let (statements, writes) = (statements.len(), access.writes());
         // If it has passed, the process answers so; it also serves other calls.
         let kill_at = deadline.max(now) + DB_KILL_AFTER;
-        let writes = access.writes();
-        state.calls.insert(id, Pending { kill_at, statements: statements.len(), writes, done, turns });
+        state.calls[lane] =
+            Some(Pending { id, kill_at, statements, writes, unsent, abandoned: None, lost, turns });
         state.used_at = now;
-        self.send(&mut state, &frame);
-        self.look_by(&state, kill_at);
-        Ok((id, outcome))
+        if has_unsent || kill_at < state.looks_at {
+            self.wake();
+        }
+        drop(state);
+        Ok(Waiting::new(Arc::clone(self), lane, id, statements, stays_awake, is_lost))
     }
 
-    /// Cancels a call.
-    pub(super) fn abandon(&self, id: u64) {
+    /// Cancels a call, of whose answer so much has arrived. The thread reads the rest.
+    fn abandon(&self, lane: usize, id: u64, arrived: Incoming) {
         let mut state = self.state.lock();
-        let kill_at = Instant::now() + DB_KILL_AFTER;
-        let Some(call) = state.calls.get_mut(&id) else { return };
-        call.kill_at = call.kill_at.min(kill_at);
-        let kill_at = call.kill_at;
-        self.cancel(&mut state, id);
-        self.look_by(&state, kill_at);
+        let Some(call) = state.calls.get_mut(lane).and_then(Option::as_mut) else { return };
+        if call.id != id {
+            return;
+        }
+        call.kill_at = call.kill_at.min(Instant::now() + DB_KILL_AFTER);
+        call.abandoned = Some(arrived);
+        self.cancel(&mut state, lane, id);
+        self.wake();
+    }
+
+    /// Releases a lane and its turns, after the answer.
+    fn release(&self, lane: usize, quick_on: Option<u32>) {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        state.quick[lane] = quick_on.map(|cpu| (now, cpu));
+        let call = state.calls.get_mut(lane).and_then(Option::take);
+        state.used_at = now;
+        // One that answers has started, although on a busy machine its word for it may come later.
+        state.has_started();
+        drop(state);
+        drop(call);
+    }
+
+    /// Has it killed, unless it ends already.
+    fn fail(&self, end: End) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Serving {
+            state.phase = Phase::Killing(end);
+            self.wake();
+        }
     }
 
     /// Whether it accepts calls.
@@ -200,26 +296,30 @@ impl Process {
         self.id.load(Ordering::Relaxed)
     }
 
+    /// Whether something of an answer waits on a lane.
+    #[cfg(test)]
+    pub(super) fn has_answered(&self, lane: usize) -> bool {
+        crate::readiness::is_readable(&self.lanes[lane])
+    }
+
     /// When it was last used, if it is idle.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        (state.phase == Phase::Serving && state.calls.is_empty()).then_some(state.used_at)
+        state.is_idle().then_some(state.used_at)
     }
 
     /// Ends it if it is idle.
     pub(super) fn end_if_idle(&self) {
         let mut state = self.state.lock();
-        if state.phase == Phase::Serving && state.calls.is_empty() {
+        if state.is_idle() {
             self.end(&mut state, Instant::now() + END_PATIENCE, End::Idle);
         }
     }
 
-    /// Interrupts its calls and lets it exit; it is killed at the given time.
+    /// Lets it interrupt its calls and exit; it is killed at the given time.
     pub(super) fn stop(&self, by: Instant) {
         let mut state = self.state.lock();
         if state.phase == Phase::Serving {
-            let ids: Vec<_> = state.calls.keys().copied().collect();
-            ids.into_iter().for_each(|id| self.cancel(&mut state, id));
             self.end(&mut state, by, End::Stopping);
         }
     }
@@ -246,39 +346,18 @@ impl Process {
 
     fn end(&self, state: &mut State, by: Instant, why: End) {
         state.phase = Phase::Ending(by, why);
-        // The process still reads what is in the socket. A call that is not yet in it is cancelled.
-        state.outgoing.clear();
-        let _ = self.socket.shutdown(Shutdown::Write);
+        state.calls().for_each(|call| call.unsent.clear());
+        let _ = self.control.shutdown(Shutdown::Write);
         self.wake();
     }
 
-    fn cancel(&self, state: &mut State, id: u64) {
-        if let Ok(frame) = wire::request(&Request::Cancel(id)) {
-            self.send(state, &frame);
-        }
-    }
-
-    /// Sends what the socket accepts now, and queues the rest.
-    fn send(&self, state: &mut State, mut bytes: &[u8]) {
-        while state.outgoing.is_empty() && !bytes.is_empty() {
-            match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                // The process is exiting; the end of its socket will show that.
-                Err(_) => return,
-            }
-        }
-        if !bytes.is_empty() {
-            state.outgoing.extend(bytes);
-            self.wake();
-        }
-    }
-
-    /// Ensures that the thread wakes up at a time.
-    fn look_by(&self, state: &State, time: Instant) {
-        if time < state.looks_at {
-            self.wake();
+    fn cancel(&self, state: &mut State, lane: usize, id: u64) {
+        let frame = wire::cancel(Cancel { lane: lane as u8, id }).unwrap_or_default();
+        let mut unsent = VecDeque::from(frame);
+        send_some(&self.control, &mut unsent);
+        // An honest one reads them at all times, and before it does there is one for each lane at most.
+        if !unsent.is_empty() && state.phase == Phase::Serving {
+            state.phase = Phase::Killing(End::Nonsense);
         }
     }
 
@@ -286,4 +365,23 @@ impl Process {
         // Fails only if the thread is being woken already.
         let _ = rustix::io::write(&self.nudge, &1_u64.to_ne_bytes());
     }
+}
+
+fn failed() -> ServiceError {
+    ServiceError::new(ErrorCode::Internal, "the database failed")
+}
+
+/// Sends what a socket accepts now.
+fn send_some(socket: &UnixStream, unsent: &mut VecDeque<u8>) {
+    while let (bytes @ [_, ..], _) = unsent.as_slices() {
+        match send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) => drop(unsent.drain(..sent)),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return,
+            // The process is exiting; the end of its socket will show that.
+            Err(_) => break,
+        }
+    }
+    // Frees the memory of a large call.
+    *unsent = VecDeque::new();
 }

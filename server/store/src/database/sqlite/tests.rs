@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use tokio::runtime::Runtime;
 
 mod hostile;
+mod lanes;
 mod processes;
 
 /// Becomes a SQL process of the other tests; see [`Program::of_test`].
@@ -38,11 +39,14 @@ impl Node {
     }
 
     fn with_idle(home: tempfile::TempDir, idle: Duration) -> Self {
+        Self::with_program(home, idle, program())
+    }
+
+    fn with_program(home: tempfile::TempDir, idle: Duration, program: Program) -> Self {
         let backplane =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let dir = home.path().join("databases");
-        let databases =
-            SqliteDatabases::open_with(&dir, backplane.handle().clone(), program(), idle).unwrap();
+        let databases = SqliteDatabases::open_with(&dir, backplane.handle().clone(), program, idle).unwrap();
         Self { databases, home, _backplane: backplane }
     }
 

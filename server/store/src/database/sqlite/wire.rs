@@ -1,7 +1,8 @@
 //! The protocol between a node and a namespace's SQL process.
 //!
-//! Each message is a frame of `orama_runtime::child::frame`. The node's first frame is the folder of the database; [`Request`]s
-//! follow. The process answers with [`Answer`]s. The texts of a call's rows follow its outcome as they are, so megabytes are not
+//! Each message is a frame of `orama_runtime::child::frame`. On the control socket, the node sends the folder of the database,
+//! then [`Cancel`]s; the process sends that it is [`Ready`]. On a lane, the node sends a [`Call`], and the next one when the
+//! process has answered with an [`Outcome`]. The texts of a call's rows follow its outcome as they are, so megabytes are not
 //! encoded twice. The node does not trust an answer: a tenant may have taken over the process.
 
 use orama_runtime::child::frame;
@@ -22,14 +23,11 @@ pub(super) const REQUEST_MAX_BYTES: usize = 512 << 20;
 /// Longest error message, in bytes. SQLite repeats names, which may have a megabyte.
 const MESSAGE_MAX_BYTES: usize = 8 << 10;
 
-/// A request of the node.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request<'a> {
-    /// Run a batch.
-    #[serde(borrow)]
-    Call(Call<'a>),
-    /// Cancel a call.
-    Cancel(u64),
+/// Cancels a call.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Cancel {
+    pub(super) lane: u8,
+    pub(super) id: u64,
 }
 
 /// What a call may do.
@@ -52,6 +50,8 @@ impl Access {
 pub(super) struct Call<'a> {
     pub(super) id: u64,
     pub(super) access: Access,
+    /// Whether the thread stays awake for the next call.
+    pub(super) stays_awake: bool,
     /// Time until its deadline.
     pub(super) left: Duration,
     #[serde(borrow)]
@@ -80,6 +80,7 @@ impl Call<'_> {
     pub(super) fn frame(
         id: u64,
         access: Access,
+        stays_awake: bool,
         left: Duration,
         statements: &[Statement],
     ) -> io::Result<Vec<u8>> {
@@ -88,7 +89,7 @@ impl Call<'_> {
             sql: &statement.sql,
             args: statement.args.iter().map(Arg::of).collect(),
         });
-        request(&Request::Call(Call { id, access, left, statements: statements.collect() }))
+        framed(&Call { id, access, stays_awake, left, statements: statements.collect() }, 0)
     }
 
     /// Converts the statements back.
@@ -124,24 +125,22 @@ impl<'a> Arg<'a> {
     }
 }
 
-/// An answer of the process.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Answer {
-    /// It serves. The fields tell how it is confined.
-    Ready {
-        /// By Landlock.
-        files: bool,
-        /// By seccomp.
-        calls: bool,
-    },
-    /// The result of a call.
-    Outcome(Outcome),
+/// The process serves. The fields tell how it is confined.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Ready {
+    /// By Landlock.
+    pub(super) files: bool,
+    /// By seccomp.
+    pub(super) calls: bool,
 }
 
+/// The result of a call.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Outcome {
-    /// The outcome of the call.
+    /// The call's.
     pub(super) id: u64,
+    /// The CPU of the thread, if the call took so little time that the caller can stay awake for the next one.
+    pub(super) quick_on: Option<u32>,
     committed: bool,
     results: Vec<Given>,
     failure: Option<Failure>,
@@ -181,7 +180,7 @@ const CODES: [ErrorCode; 6] = [
 
 impl Outcome {
     /// The outcome of a call without the texts of its rows, which follow the encoded part of the frame in order.
-    pub(super) fn of(id: u64, outcome: &BatchOutcome, note: Option<String>) -> Self {
+    pub(super) fn of(id: u64, quick_on: Option<u32>, outcome: &BatchOutcome, note: Option<String>) -> Self {
         let results = outcome.results.iter().map(|result| match result {
             StatementResult::Exec { rows_affected, last_insert_id } => {
                 Given::Exec { rows_affected: *rows_affected, last_insert_id: *last_insert_id }
@@ -196,7 +195,7 @@ impl Outcome {
             message: bounded(&failure.error.message),
         });
         let note = note.as_deref().map(bounded);
-        Self { id, committed: outcome.committed, results: results.collect(), failure, note }
+        Self { id, quick_on, committed: outcome.committed, results: results.collect(), failure, note }
     }
 
     /// The outcome of a batch of so many statements; `None` if the answer is not valid.
@@ -237,14 +236,19 @@ fn bounded(text: &str) -> String {
     format!("{}…", &text[..text.floor_char_boundary(MESSAGE_MAX_BYTES)])
 }
 
-/// The frame of a request.
-pub(super) fn request(request: &Request<'_>) -> io::Result<Vec<u8>> {
-    framed(request, 0)
+/// The frame of a cancellation.
+pub(super) fn cancel(cancel: Cancel) -> io::Result<Vec<u8>> {
+    framed(&cancel, 0)
 }
 
-/// The frame of an answer, without the `rows` bytes of rows that follow.
-pub(super) fn answer(answer: &Answer, rows: usize) -> io::Result<Vec<u8>> {
-    framed(answer, rows)
+/// The frame of the process' first message.
+pub(super) fn ready(ready: Ready) -> io::Result<Vec<u8>> {
+    framed(&ready, 0)
+}
+
+/// The frame of an outcome, without the `rows` bytes of rows that follow.
+pub(super) fn outcome(outcome: &Outcome, rows: usize) -> io::Result<Vec<u8>> {
+    framed(outcome, rows)
 }
 
 fn framed(message: &impl Serialize, behind: usize) -> io::Result<Vec<u8>> {
@@ -256,26 +260,29 @@ fn framed(message: &impl Serialize, behind: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes a request.
-pub(super) fn read_request(bytes: &[u8]) -> io::Result<Request<'_>> {
+/// Decodes a call.
+pub(super) fn read_call(bytes: &[u8]) -> io::Result<Call<'_>> {
     postcard::from_bytes(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
-/// Decodes an answer and returns the bytes after it.
-pub(super) fn read_answer(bytes: &[u8]) -> io::Result<(Answer, &[u8])> {
+/// Decodes a cancellation.
+pub(super) fn read_cancel(bytes: &[u8]) -> io::Result<Cancel> {
+    postcard::from_bytes(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Decodes the process' first message.
+pub(super) fn read_ready(bytes: &[u8]) -> io::Result<Ready> {
+    postcard::from_bytes(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Decodes an outcome and returns the bytes after it.
+pub(super) fn read_outcome(bytes: &[u8]) -> io::Result<(Outcome, &[u8])> {
     postcard::take_from_bytes(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(bytes: &[u8]) -> (Outcome, &[u8]) {
-        match read_answer(bytes).unwrap() {
-            (Answer::Outcome(outcome), rows) => (outcome, rows),
-            other => panic!("{other:?}"),
-        }
-    }
 
     #[test]
     fn a_batch_comes_over_as_it_was() {
@@ -289,9 +296,10 @@ mod tests {
         let statement = |kind| Statement { kind, sql: "SELECT ?".into(), args: args.clone() };
         let statements = vec![statement(StatementKind::Exec), statement(StatementKind::Query)];
         let access = Access::Write { max_bytes: 1 << 33 };
-        let frame = Call::frame(7, access, Duration::from_millis(1500), &statements).unwrap();
-        let Request::Call(call) = read_request(&frame[frame::HEADER_BYTES..]).unwrap() else { panic!() };
-        assert_eq!((call.id, call.access, call.left), (7, access, Duration::from_millis(1500)));
+        let frame = Call::frame(7, access, true, Duration::from_millis(1500), &statements).unwrap();
+        let call = read_call(&frame[frame::HEADER_BYTES..]).unwrap();
+        assert_eq!((call.id, call.access, call.stays_awake), (7, access, true));
+        assert_eq!(call.left, Duration::from_millis(1500));
         assert_eq!(call.statements(), statements);
     }
 
@@ -306,23 +314,23 @@ mod tests {
             failure: Some(BatchFailure { index: Some(2), error }),
         };
         let texts = "[1][{\"a\":\"ä\"}]".as_bytes();
-        let outcome = Outcome::of(9, &batch, Some("note".into()));
-        let mut bytes = answer(&Answer::Outcome(outcome), texts.len()).unwrap();
+        let mut bytes = outcome(&Outcome::of(9, Some(1), &batch, Some("note".into())), texts.len()).unwrap();
         bytes.extend_from_slice(texts);
         assert_eq!(bytes[..4], u32::try_from(bytes.len() - 4).unwrap().to_le_bytes());
-        let (outcome, behind) = read(&bytes[4..]);
+        let (outcome, behind) = read_outcome(&bytes[4..]).unwrap();
         let back = outcome.into_batch(behind, 3).unwrap();
         assert_eq!(back.results, batch.results);
         let message = &back.failure.as_ref().unwrap().error.message;
         assert!(message.len() < 10_000 && message.ends_with('…'), "{}", message.len());
-        let refused =
-            |statements, behind: &[u8]| read(&bytes[4..]).0.into_batch(behind, statements).is_none();
+        let refused = |statements, behind: &[u8]| {
+            read_outcome(&bytes[4..]).unwrap().0.into_batch(behind, statements).is_none()
+        };
         assert!(refused(2, texts), "more results than statements");
         assert!(refused(3, &texts[1..]), "less text than announced");
         assert!(refused(3, &[texts, b"x"].concat()), "more text than announced");
         let mut broken = texts.to_vec();
         broken[0] = 0xff;
         assert!(refused(3, &broken), "no UTF-8");
-        assert!(read_answer(b"\xff\xff").is_err());
+        assert!(read_outcome(b"\xff\xff").is_err());
     }
 }

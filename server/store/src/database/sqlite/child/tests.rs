@@ -1,7 +1,8 @@
 use super::*;
 use crate::conformance::database::{exec, query};
+use crate::database::sqlite::wire::Access;
 use crate::limits::{DB_MAX_BYTES, DB_VALUE_MAX_BYTES};
-use orama_runtime::services::{ErrorCode, SqlValue};
+use orama_runtime::services::{ErrorCode, SqlValue, Statement};
 
 struct Stand {
     tenant: Tenant,

@@ -1,13 +1,13 @@
-//! The node's thread for one SQL process: starts it, reads its answers, and ends it.
+//! The node's thread for one SQL process: starts it, watches over it, and ends it.
 
-use super::{DB_KILL_AFTER, End, Pending, Phase, Process, Start};
-use crate::database::sqlite::wire::{self, ANSWER_MAX_BYTES, Answer, Outcome};
-use crate::database::sqlite::{PROCESS, deadline_exceeded, layout, refused};
+use super::{DB_KILL_AFTER, Decoded, End, Incoming, Pending, Phase, Process, Start, State, send_some};
+use crate::database::sqlite::wire::{self, Ready};
+use crate::database::sqlite::{PROCESS, deadline_exceeded, layout};
+use crate::readiness::is_readable;
 use orama_runtime::child::{self, ChildError, frame};
 use orama_runtime::services::{ErrorCode, ServiceError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::os::unix::net::UnixStream;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,9 +19,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(900);
 
 /// How long a process may take to start. On an idle machine it takes some milliseconds.
 const START_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Bytes read from the socket at once.
-const READ_BYTES: usize = 64 << 10;
 
 impl Process {
     /// The thread: starts the process, serves it, and ends it.
@@ -76,58 +73,64 @@ impl Process {
         };
         self.gone.notify_all();
         let now = Instant::now();
-        for Pending { kill_at, writes, done, turns, .. } in calls.into_values() {
+        for Pending { kill_at, writes, lost: done, turns, .. } in calls.into_iter().flatten() {
             drop(turns);
             let is_overdue = *end == End::Overdue && kill_at <= now + DB_KILL_AFTER;
-            let error = if is_overdue { deadline_exceeded() } else { lost(end, writes) };
             // A cancelled call has no receiver.
-            let _ = done.send(refused(error));
+            let _ = done.send(if is_overdue { deadline_exceeded() } else { lost(end, writes) });
         }
     }
 
     fn serve(&self) -> End {
         let mut incoming = Incoming::default();
         loop {
-            let (timeout, has_outgoing) = match self.look() {
-                Ok(look) => look,
+            match self.look().and_then(|(timeout, lanes)| self.wait(&timeout, &lanes, &mut incoming)) {
+                Ok(()) => {}
+                Err(End::Died) => return self.why_it_ended(),
                 Err(end) => return end,
-            };
-            let wanted = if has_outgoing { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-            let mut polled = [PollFd::new(&self.socket, wanted), PollFd::new(&self.nudge, PollFlags::IN)];
-            match poll(&mut polled, Some(&timeout)) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(_) => return End::Nonsense,
-            }
-            let [ready, nudged] = polled.map(|polled| polled.revents());
-            if nudged.contains(PollFlags::IN) {
-                // The value only wakes the thread.
-                let _ = rustix::io::read(&self.nudge, &mut [0; 8]);
-            }
-            if ready.contains(PollFlags::OUT) {
-                self.flush();
-            }
-            if ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
-                && let Err(end) = self.receive(&mut incoming)
-            {
-                return end;
             }
         }
     }
 
-    /// Does what is due. Returns the time until the next wake-up.
-    fn look(&self) -> Result<(Timespec, bool), End> {
+    /// Waits for what is due, and for the control socket and the lanes that were named.
+    fn wait(
+        &self,
+        timeout: &Timespec,
+        lanes: &[(usize, PollFlags)],
+        incoming: &mut Incoming,
+    ) -> Result<(), End> {
+        let mut polled =
+            vec![PollFd::new(&self.control, PollFlags::IN), PollFd::new(&self.nudge, PollFlags::IN)];
+        polled.extend(lanes.iter().map(|(lane, flags)| PollFd::new(&self.lanes[*lane], *flags)));
+        match poll(&mut polled, Some(timeout)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return Err(End::Nonsense),
+        }
+        let ready: Vec<_> = polled.iter().map(PollFd::revents).collect();
+        let [control, nudge, ready @ ..] = ready.as_slice() else { return Err(End::Nonsense) };
+        if !nudge.is_empty() {
+            // The value only wakes the thread.
+            let _ = rustix::io::read(&self.nudge, &mut [0; 8]);
+        }
+        for ((lane, _), _) in lanes.iter().zip(ready).filter(|(_, ready)| !ready.is_empty()) {
+            self.serve_lane(*lane)?;
+        }
+        if !control.is_empty()
+            && let Some(message) = incoming.read(&self.control)?
+        {
+            self.is_ready(&message)?;
+        }
+        Ok(())
+    }
+
+    /// Does what is due. Returns the time until the next wake-up, and which lanes to wait for.
+    fn look(&self) -> Result<(Timespec, Vec<(usize, PollFlags)>), End> {
         let now = Instant::now();
         let mut state = self.state.lock();
-        if state.phase == Phase::Serving && state.calls.is_empty() && now >= state.used_at + self.idle {
+        if state.is_idle() && now >= state.used_at + self.idle {
             self.end(&mut state, now + super::END_PATIENCE, End::Idle);
         }
-        // A busy machine may take long to start it, so deadlines are not enforced before.
-        let first = state.starting_since.map(|since| since + START_PATIENCE);
-        let next_kill = state.calls.values().map(|call| call.kill_at).min();
-        let next_kill = next_kill.map(|at| first.map_or(at, |first| at.max(first)));
-        if next_kill.is_some_and(|at| at <= now) {
-            return Err(End::Overdue);
-        }
+        let next_kill = self.next_kill(&mut state, now)?;
         let at = match &state.phase {
             Phase::Serving => {
                 let is_busy = now < state.used_at + LOOK_EVERY;
@@ -142,34 +145,47 @@ impl Process {
         state.looks_at = at;
         let left = at.saturating_duration_since(now);
         let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        Ok((timeout, !state.outgoing.is_empty()))
+        let lanes = state.calls.iter().enumerate().filter_map(|(lane, call)| {
+            let call = call.as_ref()?;
+            let reads = if call.abandoned.is_some() { PollFlags::IN } else { PollFlags::empty() };
+            let writes = if call.unsent.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            Some((lane, reads | writes)).filter(|(_, flags)| !flags.is_empty())
+        });
+        Ok((timeout, lanes.collect()))
     }
 
-    fn flush(&self) {
-        let mut state = self.state.lock();
-        while let (bytes @ [_, ..], _) = state.outgoing.as_slices() {
-            match send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(sent) => drop(state.outgoing.drain(..sent)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
-                Err(_) => return state.outgoing.clear(),
+    /// When the next call is overdue. One whose answer waits for its caller is not.
+    fn next_kill(&self, state: &mut State, now: Instant) -> Result<Option<Instant>, End> {
+        // A busy machine may take long to start it, so deadlines are not enforced before.
+        let first = state.starting_since.map(|since| since + START_PATIENCE);
+        let mut next: Option<Instant> = None;
+        for (call, socket) in state.calls.iter_mut().zip(&self.lanes) {
+            let Some(call) = call else { continue };
+            let at = first.map_or(call.kill_at, |first| call.kill_at.max(first));
+            if at <= now {
+                if call.abandoned.is_some() || !is_readable(socket) {
+                    return Err(End::Overdue);
+                }
+                call.kill_at = now + LOOK_EVERY;
             }
+            let at = at.max(call.kill_at);
+            next = Some(next.map_or(at, |next| next.min(at)));
         }
-        // Frees the memory of a large call.
-        state.outgoing.shrink_to(READ_BYTES);
+        Ok(next)
     }
 
-    /// Reads answers and passes them to their callers.
-    fn receive(&self, incoming: &mut Incoming) -> Result<(), End> {
-        match recv(&self.socket, &mut *incoming.scratch, RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => return Err(self.why_it_ended()),
-            Ok((_, received)) => incoming.take(received),
-            Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
-            Err(_) => return Err(self.why_it_ended()),
-        }
-        while let Some(message) = incoming.next_message()? {
-            self.deliver(&message)?;
-        }
+    /// Sends what was not sent of a call, and reads the answer of one that nobody waits for.
+    fn serve_lane(&self, lane: usize) -> Result<(), End> {
+        let socket = &self.lanes[lane];
+        let mut state = self.state.lock();
+        let Some(call) = &mut state.calls[lane] else { return Ok(()) };
+        send_some(socket, &mut call.unsent);
+        let Some(incoming) = &mut call.abandoned else { return Ok(()) };
+        let (id, statements) = (call.id, call.statements);
+        let Some(message) = incoming.read(socket)? else { return Ok(()) };
+        drop(state);
+        let (_, quick_on) = self.decode(id, statements, &message)?;
+        self.release(lane, quick_on);
         Ok(())
     }
 
@@ -180,49 +196,32 @@ impl Process {
         }
     }
 
-    fn deliver(&self, message: &[u8]) -> Result<(), End> {
-        let message = message.get(frame::HEADER_BYTES..).unwrap_or_default();
-        let (answer, rows) = wire::read_answer(message).map_err(|_| End::Nonsense)?;
-        let outcome = match answer {
-            Answer::Ready { files, calls } => {
-                report_confinement(files, calls);
-                self.has_started();
-                return Ok(());
-            }
-            Answer::Outcome(outcome) => outcome,
-        };
-        self.deliver_outcome(outcome, rows)
-    }
-
-    /// After the start: gives calls that waited for it time to answer that their deadline has passed.
-    fn has_started(&self) {
+    fn is_ready(&self, message: &[u8]) -> Result<(), End> {
+        let Ready { files, calls } = wire::read_ready(content(message)).map_err(|_| End::Nonsense)?;
+        report_confinement(files, calls);
         let mut state = self.state.lock();
-        state.starting_since = None;
-        let kill_at = Instant::now() + DB_KILL_AFTER;
-        state.calls.values_mut().for_each(|call| call.kill_at = call.kill_at.max(kill_at));
+        state.has_started();
+        // Once.
+        if std::mem::replace(&mut state.is_ready, true) { Err(End::Nonsense) } else { Ok(()) }
     }
 
-    fn deliver_outcome(&self, mut outcome: Outcome, rows: &[u8]) -> Result<(), End> {
+    /// The outcome in an answer to a call of so many statements.
+    pub(super) fn decode(&self, id: u64, statements: usize, message: &[u8]) -> Result<Decoded, End> {
+        let (mut outcome, rows) = wire::read_outcome(content(message)).map_err(|_| End::Nonsense)?;
+        if outcome.id != id {
+            return Err(End::Nonsense);
+        }
         if let Some(note) = outcome.note.take() {
             tracing::error!(namespace = %self.namespace, note, "a namespace's database failed");
         }
-        let (id, statements) = (outcome.id, self.statements_of(outcome.id).ok_or(End::Nonsense)?);
-        let outcome = outcome.into_batch(rows, statements).ok_or(End::Nonsense)?;
-        let mut state = self.state.lock();
-        let Pending { done, turns, .. } = state.calls.remove(&id).ok_or(End::Nonsense)?;
-        state.used_at = Instant::now();
-        // One that answers has started, although on a busy machine its word for it may come later.
-        state.starting_since = None;
-        drop(state);
-        drop(turns);
-        // A cancelled call has no receiver.
-        let _ = done.send(outcome);
-        Ok(())
+        let quick_on = outcome.quick_on;
+        Ok((outcome.into_batch(rows, statements).ok_or(End::Nonsense)?, quick_on))
     }
+}
 
-    fn statements_of(&self, id: u64) -> Option<usize> {
-        self.state.lock().calls.get(&id).map(|call| call.statements)
-    }
+/// What follows a message's header.
+fn content(message: &[u8]) -> &[u8] {
+    message.get(frame::HEADER_BYTES..).unwrap_or_default()
 }
 
 /// The error of a call whose process has exited.
@@ -252,36 +251,4 @@ fn report_confinement(files: bool, calls: bool) {
         seccomp = calls,
         "this kernel cannot fully confine SQL processes: only SQLite's authorizer restricts tenants' SQL to its database"
     );
-}
-
-/// A buffer of received bytes.
-struct Incoming {
-    scratch: Box<[u8]>,
-    bytes: Vec<u8>,
-}
-
-impl Default for Incoming {
-    fn default() -> Self {
-        Self { scratch: vec![0; READ_BYTES].into(), bytes: Vec::new() }
-    }
-}
-
-impl Incoming {
-    fn take(&mut self, received: usize) {
-        self.bytes.extend_from_slice(self.scratch.get(..received).unwrap_or_default());
-    }
-
-    /// Returns the next complete message with its header. Memory grows only with bytes that have arrived.
-    fn next_message(&mut self) -> Result<Option<Vec<u8>>, End> {
-        let Some((header, rest)) = self.bytes.split_first_chunk() else { return Ok(None) };
-        let length = usize::try_from(u32::from_le_bytes(*header)).unwrap_or(usize::MAX);
-        if length > ANSWER_MAX_BYTES {
-            return Err(End::Nonsense);
-        }
-        if rest.len() < length {
-            return Ok(None);
-        }
-        let behind = self.bytes.split_off(frame::HEADER_BYTES + length);
-        Ok(Some(std::mem::replace(&mut self.bytes, behind)))
-    }
 }

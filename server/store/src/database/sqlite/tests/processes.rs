@@ -3,13 +3,13 @@
 use super::*;
 use rustix::process::{Pid, Signal, kill_process};
 
-fn process_of(node: &Node, namespace: &Namespace) -> Arc<Process> {
+pub(super) fn process_of(node: &Node, namespace: &Namespace) -> Arc<Process> {
     let tenant = node.databases.0.tenant(namespace);
     let process = tenant.processes.lock().last().cloned();
     process.expect("a process that was started")
 }
 
-fn id_of(node: &Node, namespace: &Namespace) -> u32 {
+pub(super) fn id_of(node: &Node, namespace: &Namespace) -> u32 {
     process_of(node, namespace).id()
 }
 
@@ -17,7 +17,7 @@ fn is_there(id: u32) -> bool {
     id != 0 && Path::new(&format!("/proc/{id}")).exists()
 }
 
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < until, "{what}");
@@ -25,7 +25,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn kill(id: u32) {
+pub(super) fn kill(id: u32) {
     // It may have ended already.
     let _ = kill_process(Pid::from_raw(id.cast_signed()).unwrap(), Signal::KILL);
 }
@@ -112,7 +112,7 @@ fn a_process_is_confined_before_it_reads_a_statement() {
     node.does(&ns, "CREATE TABLE t (x)");
     let id = id_of(&node, &ns);
     let threads = threads_of(id);
-    assert_eq!(threads.len(), DB_READERS_MAX + 2);
+    assert_eq!(threads.len(), DB_READERS_MAX + 1);
     for status in threads {
         assert!(status.contains("\nSeccomp:\t2\n") && status.contains("\nNoNewPrivs:\t1\n"), "{status}");
     }
