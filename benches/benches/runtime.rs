@@ -5,10 +5,11 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use orama_benches::{Node, built, function, group};
-use orama_runtime::function::WasmHash;
+use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_test_support::guests;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A guest that ends with `proc_exit`, as every Go program does.
@@ -51,6 +52,19 @@ fn run(criterion: &mut Criterion) {
         let module = node.compiler.compile(&wasm).unwrap();
         assert_eq!(node.run(&module, &version, &input).result, Ok(()), "{name}");
         group.bench_function(name, |bencher| bencher.iter(|| node.run(&module, &version, &input)));
+    }
+    let of_go = vec![
+        ("Go hello from a snapshot", guests::go("hello", &[])),
+        ("Go hello with the SDK from a snapshot", guests::go("greet", &[])),
+    ];
+    for (name, wasm) in built(of_go) {
+        let module = node.compiler.compile(&wasm).unwrap();
+        let version =
+            Arc::new(FunctionVersion { wasm_hash: WasmHash::of(&wasm), ..version.as_ref().clone() });
+        let snapshot = node.snapshot(&module, &version);
+        let resume = || node.resume(&module, &snapshot, &version, &input);
+        assert_eq!(resume().result, Ok(()), "{name}");
+        group.bench_function(name, |bencher| bencher.iter(resume));
     }
     group.finish();
 }

@@ -12,7 +12,9 @@ use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::invocation::{Invocation, Outcome};
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::services::{Host, ThreadScheduler};
-use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, LoadedModule};
+use orama_runtime::{
+    ArtifactKey, ArtifactStore, Compiler, Engine, EngineConfig, LoadedModule, Snapshot, Start,
+};
 use orama_test_support::tools::Missing;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -71,6 +73,34 @@ impl Node {
         let invocation =
             Invocation { request_id: String::new(), input: input.clone(), caller: None, trigger_depth: 0 };
         block_on(self.engine.run(module, function, invocation, &self.host)).outcome
+    }
+}
+
+impl Node {
+    /// Makes the snapshot of a program's start.
+    ///
+    /// # Panics
+    /// When there can be none.
+    #[must_use]
+    pub fn snapshot(&self, module: &LoadedModule, function: &FunctionVersion) -> Arc<Snapshot> {
+        match self.compiler.make_start(module, function).expect("a disk that works") {
+            Start::Snapshot(snapshot) => snapshot,
+            Start::Whole(why) => panic!("no snapshot: {why}"),
+        }
+    }
+
+    /// Runs a guest from a snapshot to its end.
+    #[must_use]
+    pub fn resume(
+        &self,
+        module: &LoadedModule,
+        snapshot: &Snapshot,
+        function: &Arc<FunctionVersion>,
+        input: &bytes::Bytes,
+    ) -> Outcome {
+        let invocation =
+            Invocation { request_id: String::new(), input: input.clone(), caller: None, trigger_depth: 0 };
+        block_on(self.engine.resume(module, snapshot, function, invocation, &self.host)).outcome
     }
 }
 

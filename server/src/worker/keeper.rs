@@ -133,11 +133,9 @@ impl Keeper {
     /// Makes room for a guest that has to run now, beside `running` others in `slots`: drops those that have ended, and one that
     /// is parked if that is not enough.
     pub(super) fn make_room(&self, running: usize, slots: usize) {
-        let alive = running + self.totals.guests();
-        if alive + self.spent.borrow().len() > slots {
-            drop(self.spent.take());
-        }
-        if alive > slots {
+        // The guest gets the slot that was used a moment ago, whose pages the processor still has in its cache.
+        drop(self.spent.take());
+        if running + self.totals.guests() > slots {
             self.give_up_one();
         }
     }
