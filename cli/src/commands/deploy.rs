@@ -18,8 +18,8 @@ use std::fs;
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
-/// How long the command waits to learn how the function starts, and between two looks.
-const START_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the command waits to learn how the function starts, and between two looks. An idle node knows after 0.2 s.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 const START_PAUSE: Duration = Duration::from_millis(50);
 
 /// The fields of the node's answer that the command shows.
