@@ -26,6 +26,8 @@ use std::sync::Arc;
 /// In a process under valgrind: the case to run, and the number of invocations.
 const CASE: &str = "ORAMA_BENCH_CASE";
 const TIMES: &str = "ORAMA_BENCH_TIMES";
+/// The home of the node that is asked.
+const HOME: &str = "ORAMA_BENCH_HOME";
 const RECORD: &str = "ORAMA_BENCH_RECORD";
 
 /// Invocations of the two runs of a case.
@@ -78,7 +80,7 @@ const LINES: [Line; 6] = [
     Line {
         name: "request: echo, its record",
         case: "request echo",
-        thread: Some("server/src/records/writer.rs"),
+        thread: Some("platform/src/records/writer.rs"),
         beside: None,
     },
 ];
@@ -110,12 +112,11 @@ fn run(wasm: &[u8], times: u64) {
     }
 }
 
-/// Sends requests, one after the other, to a node with one core in this process.
-fn request(name: &str, times: u64) {
-    let home = tempfile::tempdir().unwrap();
+/// A node with one core in this process.
+fn node(home: &Path) -> orama_server::Node {
     let mut config = Config::load(&Overrides {
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-        home: Some(home.path().to_owned()),
+        home: Some(home.to_owned()),
         workers: Some(NonZeroUsize::MIN),
         ..Overrides::default()
     })
@@ -123,10 +124,23 @@ fn request(name: &str, times: u64) {
     config.instance_slots = SLOTS;
     // valgrind waits in io_uring without letting other threads run.
     config.io_driver = IoDriver::Epoll;
-    let node = orama_server::Node::start(config).unwrap();
-    let api_key = Server::api_key(home.path());
+    // The same code with and without valgrind, which has another processor.
+    config.cpu_level = "baseline".parse().unwrap();
+    orama_server::Node::start(config).unwrap()
+}
+
+/// Deploys a function, without valgrind: a node cannot start its compiling process from there.
+fn prepare(home: &Path, name: &str) {
+    let node = node(home);
+    let deploy = deploy(name, &Server::api_key(home), &guests::wat(name), "{}");
+    assert_eq!(Connection::open(node.local_addr()).call(&deploy).status, 201);
+}
+
+/// Sends requests, one after the other, to a node on a home where the function is deployed.
+fn request(home: &Path, name: &str, times: u64) {
+    let node = node(home);
+    let api_key = Server::api_key(home);
     let mut connection = Connection::open(node.local_addr());
-    assert_eq!(connection.call(&deploy(name, &api_key, &guests::wat(name), "{}")).status, 201);
     let request = post(&format!("/v1/functions/{name}/invoke"), &api_key, INPUT);
     for _ in 0..times {
         assert_eq!(connection.call(&request).status, 200);
@@ -149,7 +163,7 @@ fn run_case(case: &str, times: u64) {
             ),
             times,
         ),
-        "request echo" => request("echo", times),
+        "request echo" => request(Path::new(&std::env::var(HOME).unwrap()), "echo", times),
         other => panic!("there is no case {other:?}"),
     }
 }
@@ -161,11 +175,16 @@ type Thread = (String, u64);
 fn threads_of(case: &str, times: u64) -> Vec<Thread> {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
+    let home = tempfile::tempdir().unwrap();
+    if case.starts_with("request") {
+        prepare(home.path(), "echo");
+    }
     let status = Command::new("valgrind")
         .args(["-q", "--tool=callgrind", "--separate-threads=yes"])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::current_exe().unwrap())
         .env(CASE, case)
+        .env(HOME, home.path())
         .env(TIMES, times.to_string())
         .stdout(Stdio::null())
         .status()
