@@ -69,7 +69,12 @@ fn build(name: &str, tags: &[&str], tool: &'static str, arguments: &[&str]) -> R
     for part in [version(tool, &compiler).as_str(), &tags, &arguments.join(" ")] {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
-    for file in sources(&source) {
+    let mut files = sources(&source);
+    let module = fs::read_to_string(source.join("go.mod")).expect("a guest has a go.mod");
+    if module.contains("sdk/go") {
+        files.extend(sources(&dir().join("../../sdk/go")));
+    }
+    for file in files {
         let text = fs::read(&file).expect("a source that was listed can be read");
         let file_name = file.file_name().expect("a listed file has a name").as_encoded_bytes();
         for part in [file_name, &text] {
