@@ -318,5 +318,11 @@ pub const SNAPSHOT_RANDOM_STATES_MAX: usize = 16;
 /// Snapshots of one module that are loaded, or on the disk. Functions that share a module need one for each environment.
 pub const SNAPSHOTS_OF_MODULE_MAX: usize = 4;
 
+/// Snapshots that a process has loaded: each has a file open and a mapping beside those of its module. Functions beyond run from
+/// their start.
+pub const SNAPSHOTS_LOADED_MAX: u64 = 2048;
+/// The part of the file descriptors for snapshots, one in so many. Modules have half.
+pub const SNAPSHOTS_DESCRIPTORS_SHARE: u64 = 8;
+
 /// How long rows may be kept where a function asks for it (`cache_ttl`). What may be older than an hour belongs into the cache.
 pub const DB_READS_KEPT_MAX: Duration = Duration::from_hours(1);

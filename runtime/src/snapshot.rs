@@ -10,9 +10,12 @@
 
 use crate::function::FunctionVersion;
 use crate::guest::{GuestState, MonotonicClock};
-use crate::limits::{SNAPSHOT_RANDOM_STATES_MAX, SNAPSHOTS_OF_MODULE_MAX};
+use crate::limits::{
+    SNAPSHOT_RANDOM_STATES_MAX, SNAPSHOTS_DESCRIPTORS_SHARE, SNAPSHOTS_LOADED_MAX, SNAPSHOTS_OF_MODULE_MAX,
+};
 use crate::memory::{MemoryImage, WASM_PAGE_BYTES};
 use parking_lot::RwLock;
+use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,6 +99,29 @@ pub(crate) struct Resume {
 pub struct Snapshot {
     pub(crate) facts: Facts,
     pub(crate) image: Arc<MemoryImage>,
+    /// `None` where the image is no file.
+    pub(crate) _place: Option<Place>,
+}
+
+/// The place of a loaded snapshot among those of the process, each of which has a file open. Dropping it frees the place.
+pub(crate) struct Place(());
+
+static PLACES_TAKEN: AtomicU64 = AtomicU64::new(0);
+
+impl Place {
+    /// Takes a place; `None` when as many are taken as the process may have.
+    pub(crate) fn take() -> Option<Self> {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = (files / SNAPSHOTS_DESCRIPTORS_SHARE).min(SNAPSHOTS_LOADED_MAX);
+        let more = |taken: u64| (taken < most).then_some(taken + 1);
+        PLACES_TAKEN.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self(()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        PLACES_TAKEN.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What is known of a function's start.

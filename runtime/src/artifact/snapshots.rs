@@ -10,7 +10,7 @@ use crate::limits::SNAPSHOTS_OF_MODULE_MAX;
 use crate::memory::MemoryImage;
 use crate::module::LoadedModule;
 use crate::snapshot::make::{Made, NoSnapshot};
-use crate::snapshot::{Facts, Snapshot, SnapshotKey, Start};
+use crate::snapshot::{Facts, Place, Snapshot, SnapshotKey, Start};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -166,7 +166,10 @@ impl ArtifactStore {
 }
 
 fn map(engine: &Engine, facts: Facts, image: Range<u64>, file: File, path: &Path) -> io::Result<Start> {
+    let Some(place) = Place::take() else {
+        return Ok(Start::Whole("the node has loaded as many snapshots as its open files allow".into()));
+    };
     let image = MemoryImage::of_file(&engine.0.memories, image, file, 0);
     let image = image.map_err(|error| with_path(path, error))?.with_memory(facts.memory_bytes as usize);
-    Ok(Start::Snapshot(Arc::new(Snapshot { facts, image: Arc::new(image) })))
+    Ok(Start::Snapshot(Arc::new(Snapshot { facts, image: Arc::new(image), _place: Some(place) })))
 }

@@ -127,6 +127,7 @@ pub(crate) fn make(
     let kept = Snapshot {
         facts: facts.clone(),
         image: Arc::new(MemoryImage::of_bytes(&engine.0.memories, &image).with_memory(first.memory.len())),
+        _place: None,
     };
     let (mut whole, mut resumed) = (Duration::MAX, Duration::MAX);
     for _ in 0..SNAPSHOT_ROUNDS {
