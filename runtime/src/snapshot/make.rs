@@ -1,6 +1,6 @@
 //! Makes the snapshot of a program's start, and proves that a run from it ends like one from the start.
 
-use super::rehearsal::Rehearsal;
+use super::rehearsal::{Rehearsal, Seed};
 use super::{Facts, RANDOM_STATE_BYTES, Resume, Snapshot, exported_global};
 use crate::engine::Engine;
 use crate::function::FunctionVersion;
@@ -26,10 +26,6 @@ use wasmtime::{Instance, Memory, Val, WasmBacktrace};
 const INPUT: &[u8] = b"{}";
 /// Go's runtime asks for random bytes once, for its generator's seed.
 const RANDOM_CALLS_OF_GO: u32 = 1;
-/// The seed of the snapshot, and another one.
-const SEED: u64 = 1;
-const OTHER_SEED: u64 = 2;
-
 /// The program counter of a function of Go: its number among the defined functions, after those that Go's linker leaves for
 /// values, and a block within it.
 const GO_FIRST_FUNCTION: u64 = 0x1000;
@@ -77,7 +73,7 @@ pub(crate) enum NoSnapshot {
     /// What another process said.
     #[error("{0}")]
     Told(String),
-    /// The same, where another attempt may succeed.
+    /// What another process or the system said, where another attempt may succeed.
     #[error("{0}")]
     Lost(String),
 }
@@ -113,7 +109,9 @@ pub(crate) fn make(
 ) -> Result<Made, NoSnapshot> {
     let resume = module.resume.as_ref().ok_or(NoSnapshot::NotGo)?;
     let maker = Maker { engine, module, resume, function, until: Instant::now() + SNAPSHOT_PATIENCE };
-    let (first, other) = (maker.take(SEED)?, maker.take(OTHER_SEED)?);
+    // Nobody may know them in advance: the program's hash tables keep the seeds that follow from the first.
+    let (seed, other_seed) = (new_seed()?, new_seed()?);
+    let (first, other) = (maker.take(&seed)?, maker.take(&other_seed)?);
     let random = random_states(&first.memory, &other.memory)?;
     let image = image(&first.memory)?;
     let mut facts = Facts {
@@ -131,9 +129,9 @@ pub(crate) fn make(
     };
     let (mut whole, mut resumed) = (Duration::MAX, Duration::MAX);
     for _ in 0..SNAPSHOT_ROUNDS {
-        let (plain, took) = maker.run(None, Rehearsal::new(SEED))?;
+        let (plain, took) = maker.run(None, Rehearsal::new(&seed))?;
         whole = whole.min(took);
-        let world = Rehearsal::go_on(SEED, first.clock_ns, first.random_bytes);
+        let world = Rehearsal::go_on(&seed, first.clock_ns, first.random_bytes);
         let (from_snapshot, took) = maker.run(Some(&kept), world)?;
         resumed = resumed.min(took);
         if !is_same(&plain, &from_snapshot) {
@@ -146,6 +144,12 @@ pub(crate) fn make(
     facts.start_us = whole.as_micros() as u64;
     facts.resumed_us = resumed.as_micros() as u64;
     Ok(Made { facts, image })
+}
+
+fn new_seed() -> Result<Seed, NoSnapshot> {
+    let mut seed = Seed::default();
+    getrandom::fill(&mut seed).map_err(|error| NoSnapshot::Lost(error.to_string()))?;
+    Ok(seed)
 }
 
 fn is_same(a: &Outcome, b: &Outcome) -> bool {
@@ -239,7 +243,7 @@ impl Maker<'_> {
     }
 
     /// Runs the program until it could learn something about a request.
-    fn take(&self, seed: u64) -> Result<Taken, NoSnapshot> {
+    fn take(&self, seed: &Seed) -> Result<Taken, NoSnapshot> {
         let mut store = self.store(Rehearsal::new(seed));
         store.data_mut().arrival = Some(Arrival::Snapshot);
         let unsuited = |error: wasmtime::Error| NoSnapshot::Unsuited(format!("{error:#}"));

@@ -8,6 +8,9 @@ const BEGIN_NS: u64 = 1_800_000_000_000_000_000;
 const FIRST_NS: u64 = 1_000_000;
 const STEP_NS: u64 = 1_000;
 
+/// What everything random in a rehearsal follows from.
+pub(crate) type Seed = [u8; 32];
+
 /// The clocks and the randomness of a rehearsal.
 pub(crate) struct Rehearsal {
     random: blake3::OutputReader,
@@ -17,14 +20,14 @@ pub(crate) struct Rehearsal {
 }
 
 impl Rehearsal {
-    /// Everything random follows from the seed.
-    pub(crate) fn new(seed: u64) -> Self {
-        let random = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
+    /// The world at the start of a program.
+    pub(crate) fn new(seed: &Seed) -> Self {
+        let random = blake3::Hasher::new_keyed(seed).finalize_xof();
         Self { random, random_calls: 0, clock_ns: FIRST_NS }
     }
 
     /// The same world at the moment of a snapshot.
-    pub(crate) fn go_on(seed: u64, clock_ns: u64, random_bytes: u64) -> Self {
+    pub(crate) fn go_on(seed: &Seed, clock_ns: u64, random_bytes: u64) -> Self {
         let mut this = Self::new(seed);
         this.random.set_position(random_bytes);
         Self { clock_ns, ..this }
