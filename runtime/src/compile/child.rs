@@ -1,7 +1,8 @@
 //! Compiles a module in a child process: both ends of it.
 //!
-//! The parent sends an [`Order`] and the module; the child answers with a [`Report`] and the code. The child is new for each
-//! module, so that nothing of one tenant's module is there when the next one's is compiled.
+//! The parent sends an [`Order`] and the module; the child answers with a [`Report`] and the code. Or the parent sends the code
+//! of a module, and the child answers with a snapshot of its start. The child is new for each order, so that nothing of one
+//! tenant's module is there when the next one's is compiled.
 
 use super::{CompileError, Generator};
 use crate::artifact::{ArtifactStore, Code};
@@ -165,7 +166,9 @@ impl Confinement {
     }
 
     fn order(&self, engine: &Engine, work: Work) -> Order {
-        let code_cache = engine.0.code_cache.as_ref().map(|cache| {
+        // Who runs a program of a tenant and compiles nothing gets no folder.
+        let code_cache = engine.0.code_cache.as_ref().filter(|_| matches!(work, Work::Compile));
+        let code_cache = code_cache.map(|cache| {
             let (dir, key, max_bytes) = cache.settings();
             // The child may make files in the folder, and not the folder. Without it, it compiles without the cache.
             let _ = std::fs::create_dir_all(dir);
@@ -342,23 +345,27 @@ fn snapshot_of(
     subject: &Subject<'_>,
     code: &Code,
 ) -> Result<Result<Made, NoSnapshot>, Box<dyn std::error::Error>> {
-    let generator = generator(order)?;
+    let engine = engine(order)?;
     // SAFETY: the parent's engine has compiled it, and this one has the same settings; wasmtime compares them.
-    let module = unsafe { ArtifactStore::load_from_memory(&generator.engine, code) }?;
+    let module = unsafe { ArtifactStore::load_from_memory(&engine, code) }?;
     let namespace = idle_state().function.namespace.clone();
     let mut function =
         FunctionVersion::new(namespace, FunctionName::new(&subject.name)?, WasmHash::from_bytes([0; 32]));
     function.memory_limit_mb = subject.memory_limit_mb;
     function.env.clone_from(&subject.env);
-    Ok(make(&generator.engine, &module, &Arc::new(function)))
+    Ok(make(&engine, &module, &Arc::new(function)))
 }
 
 /// A generator of the same code as the parent's would be.
 fn generator(order: Order) -> Result<Generator, Box<dyn std::error::Error>> {
+    let threads = order.threads;
+    Ok(Generator::new(engine(order)?, threads)?)
+}
+
+fn engine(order: Order) -> Result<Engine, Box<dyn std::error::Error>> {
     let code_cache =
         order.code_cache.map(|cache| Arc::new(CodeCache::with_key(cache.dir, cache.key, cache.max_bytes)));
-    let engine = Engine::new(&EngineConfig { instance_slots: SLOTS, cpu: order.cpu.parse()?, code_cache })?;
-    Ok(Generator::new(engine, order.threads)?)
+    Ok(Engine::new(&EngineConfig { instance_slots: SLOTS, cpu: order.cpu.parse()?, code_cache })?)
 }
 
 /// Keeps a text within a message.
