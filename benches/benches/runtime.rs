@@ -62,7 +62,7 @@ fn run(criterion: &mut Criterion) {
         let version =
             Arc::new(FunctionVersion { wasm_hash: WasmHash::of(&wasm), ..version.as_ref().clone() });
         let snapshot = node.snapshot(&module, &version);
-        let resume = || node.resume(&module, &snapshot, &version, &input);
+        let resume = || node.run_from(&module, Some(&snapshot), &version, &input);
         assert_eq!(resume().result, Ok(()), "{name}");
         group.bench_function(name, |bencher| bencher.iter(resume));
     }

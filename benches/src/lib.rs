@@ -70,13 +70,23 @@ impl Node {
         function: &Arc<FunctionVersion>,
         input: &bytes::Bytes,
     ) -> Outcome {
+        self.run_from(module, None, function, input)
+    }
+
+    /// Runs a guest to its end, from a snapshot if there is one.
+    #[must_use]
+    pub fn run_from(
+        &self,
+        module: &LoadedModule,
+        snapshot: Option<&Snapshot>,
+        function: &Arc<FunctionVersion>,
+        input: &bytes::Bytes,
+    ) -> Outcome {
         let invocation =
             Invocation { request_id: String::new(), input: input.clone(), caller: None, trigger_depth: 0 };
-        block_on(self.engine.run(module, function, invocation, &self.host)).outcome
+        block_on(self.engine.run_from(module, snapshot, function, invocation, &self.host)).outcome
     }
-}
 
-impl Node {
     /// Makes the snapshot of a program's start.
     ///
     /// # Panics
@@ -87,20 +97,6 @@ impl Node {
             Start::Snapshot(snapshot) => snapshot,
             Start::Whole(why) => panic!("no snapshot: {why}"),
         }
-    }
-
-    /// Runs a guest from a snapshot to its end.
-    #[must_use]
-    pub fn resume(
-        &self,
-        module: &LoadedModule,
-        snapshot: &Snapshot,
-        function: &Arc<FunctionVersion>,
-        input: &bytes::Bytes,
-    ) -> Outcome {
-        let invocation =
-            Invocation { request_id: String::new(), input: input.clone(), caller: None, trigger_depth: 0 };
-        block_on(self.engine.resume(module, snapshot, function, invocation, &self.host)).outcome
     }
 }
 

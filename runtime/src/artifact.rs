@@ -176,11 +176,7 @@ impl ArtifactStore {
     /// Maps the artifact if this node wrote it. Removes one that is damaged, forged or refused by the engine.
     pub(crate) fn load(&self, engine: &Engine, hash: &WasmHash) -> io::Result<Stored> {
         let path = self.path(engine, hash);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Nothing),
-            Err(error) => return Err(with_path(&path, error)),
-        };
+        let Some(mut file) = open_if_exists(&path)? else { return Ok(Stored::Nothing) };
         let Some(facts) = self.verify(engine, hash, &mut file).map_err(|error| with_path(&path, error))?
         else {
             remove_if_exists(&path)?;
@@ -233,11 +229,7 @@ impl ArtifactStore {
     /// Reads a module's code, to be sent to another process; `None` where there is no valid artifact.
     pub(crate) fn read(&self, engine: &Engine, hash: &WasmHash) -> io::Result<Option<Code>> {
         let path = self.path(engine, hash);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(with_path(&path, error)),
-        };
+        let Some(mut file) = open_if_exists(&path)? else { return Ok(None) };
         let Some(facts) = self.verify(engine, hash, &mut file).map_err(|error| with_path(&path, error))?
         else {
             return Ok(None);
@@ -291,6 +283,13 @@ fn with_path(path: &Path, cause: io::Error) -> io::Error {
     io::Error::new(kind, FileError { path: path.to_owned(), cause })
 }
 
+fn open_if_exists(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some).map_err(|error| with_path(path, error)),
+    }
+}
+
 fn remove_if_exists(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(with_path(path, error)),
@@ -319,10 +318,10 @@ fn write_atomically(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     }
 }
 
-/// Pages that are written, or left out, together.
+/// Pages of zeros that are left out together.
 const SPARSE_PAGES: usize = 16;
 
-/// Writes bytes, and leaves holes for pages of zeros: most of the memory of a program is zeros.
+/// Writes bytes, and leaves holes for runs of zeros, which most of a program's memory is.
 fn write_sparse(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     let page = page_bytes();
     let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);

@@ -151,8 +151,8 @@ impl Compiler {
         Ok(found)
     }
 
-    /// Makes the snapshot of a function's start and stores it. Blocks for [`SNAPSHOT_PATIENCE`] at most, and runs the program
-    /// where modules are compiled.
+    /// Makes the snapshot of a function's start and stores it. Runs the program where modules are compiled, and blocks for as
+    /// long as a compilation may take.
     ///
     /// # Errors
     /// [`CompileError`] when a process or the disk failed. Then the start counts as one that cannot be kept, until the module is
@@ -182,9 +182,10 @@ impl Compiler {
             }
             None => snapshot::make::make(self.engine(), module, &Arc::new(function.clone())),
         };
-        if made.as_ref().is_err_and(NoSnapshot::may_pass) {
-            let why = made.as_ref().err().map(ToString::to_string).unwrap_or_default();
-            let start = Start::Whole(why.into());
+        if let Err(why) = &made
+            && why.may_pass()
+        {
+            let start = Start::Whole(why.to_string().into());
             module.starts().put(key, start.clone());
             return Ok(start);
         }

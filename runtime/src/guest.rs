@@ -149,7 +149,7 @@ pub(crate) enum Stop {
     Timeout,
     #[error("no room for the output")]
     NoRoom,
-    /// The start is over, of which a snapshot is made.
+    /// The guest's start is over, and a snapshot is made of it.
     #[error("the start is over")]
     Snapshot,
 }

@@ -42,22 +42,20 @@ impl Engine {
         invocation: Invocation,
         host: &Arc<Host>,
     ) -> Ended {
-        let mut store = self.store(GuestState::new(Arc::clone(function), invocation, Arc::clone(host)));
-        let ended = start(module, None, &mut store).await;
-        finish(store, ended)
+        self.run_from(module, None, function, invocation, host).await
     }
 
-    /// Like [`Self::run`], from a snapshot of the program's start.
-    pub async fn resume(
+    /// Like [`Self::run`], from a snapshot of the program's start if there is one.
+    pub async fn run_from(
         &self,
         module: &LoadedModule,
-        snapshot: &Snapshot,
+        snapshot: Option<&Snapshot>,
         function: &Arc<FunctionVersion>,
         invocation: Invocation,
         host: &Arc<Host>,
     ) -> Ended {
         let mut store = self.store(GuestState::new(Arc::clone(function), invocation, Arc::clone(host)));
-        let ended = start(module, Some(snapshot), &mut store).await;
+        let ended = start(module, snapshot, &mut store).await;
         finish(store, ended)
     }
 

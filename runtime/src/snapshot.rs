@@ -17,7 +17,6 @@ use crate::memory::{MemoryImage, WASM_PAGE_BYTES};
 use parking_lot::RwLock;
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -136,7 +135,8 @@ pub enum Start {
 /// What is known of the starts of a module's functions.
 #[derive(Default)]
 pub struct Starts {
-    known: RwLock<HashMap<SnapshotKey, Start>>,
+    /// In the order in which they became known.
+    known: RwLock<Vec<(SnapshotKey, Start)>>,
     /// Counts the changes.
     changes: AtomicU64,
 }
@@ -151,18 +151,17 @@ impl Starts {
     /// What is known of a start.
     #[must_use]
     pub fn get(&self, key: &SnapshotKey) -> Option<Start> {
-        self.known.read().get(key).cloned()
+        self.known.read().iter().find(|(known, _)| known == key).map(|(_, start)| start.clone())
     }
 
-    /// Notes what a start is. At most [`SNAPSHOTS_OF_MODULE_MAX`] are known; any of the others is forgotten then.
+    /// Notes what a start is. At most [`SNAPSHOTS_OF_MODULE_MAX`] are known; the oldest is forgotten then.
     pub(crate) fn put(&self, key: SnapshotKey, start: Start) {
         let mut known = self.known.write();
-        if known.len() >= SNAPSHOTS_OF_MODULE_MAX
-            && let Some(other) = known.keys().find(|other| **other != key).copied()
-        {
-            known.remove(&other);
+        known.retain(|(other, _)| *other != key);
+        if known.len() >= SNAPSHOTS_OF_MODULE_MAX {
+            known.remove(0);
         }
-        known.insert(key, start);
+        known.push((key, start));
         self.changes.fetch_add(1, Ordering::Release);
     }
 }

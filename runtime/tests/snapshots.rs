@@ -54,8 +54,13 @@ impl Guest {
 
     fn resume(&self, snapshot: &Snapshot, input: &[u8]) -> Outcome {
         let (host, function) = (host(ThreadScheduler), Arc::new(self.function.clone()));
-        let run =
-            node().engine.resume(&self.module, snapshot, &function, invocation("request-1", input), &host);
+        let run = node().engine.run_from(
+            &self.module,
+            Some(snapshot),
+            &function,
+            invocation("request-1", input),
+            &host,
+        );
         block_on(run).outcome
     }
 

@@ -50,7 +50,7 @@ func WriteOutput(v any) error {
 
 // SnapshotPending reports whether the node runs the start of the program for a snapshot: invocations then go on from here, and
 // what is done before the input is read costs them nothing. It is the place to fill caches that are only worth it then, for
-// example by serving a request to oneself. What the program cannot do without belongs into Init.
+// example by serving a request to oneself. What the program cannot do without belongs in Init.
 func SnapshotPending() bool {
 	return hostSnapshotPending() != 0
 }
@@ -96,7 +96,7 @@ func handle[In, Out any](handler func(In) (Out, error)) error {
 	return nil
 }
 
-// warm has the JSON package learn a type, which takes it longer than most inputs and outputs do.
+// warm makes the JSON package learn a type. That takes longer than most inputs and outputs do.
 func warm[T any]() {
 	// A type with methods of its own may not like its zero value.
 	defer func() { _ = recover() }()

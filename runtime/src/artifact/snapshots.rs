@@ -3,7 +3,7 @@
 //! A file holds the image of the memory in whole pages, its facts as JSON, their length, the tag, and a mark. A start that cannot
 //! be kept has a file too, without an image, so that no restart tries again.
 
-use super::{ArtifactStore, TAG_BYTES, remove_if_exists, with_path, write_atomically};
+use super::{ArtifactStore, TAG_BYTES, open_if_exists, remove_if_exists, with_path, write_atomically};
 use crate::engine::Engine;
 use crate::function::WasmHash;
 use crate::limits::SNAPSHOTS_OF_MODULE_MAX;
@@ -89,11 +89,7 @@ impl ArtifactStore {
         limit_bytes: u64,
     ) -> io::Result<Option<Start>> {
         let path = self.snapshot_path(engine, hash, key);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(with_path(&path, error)),
-        };
+        let Some(mut file) = open_if_exists(&path)? else { return Ok(None) };
         let kept = self.verified(engine, hash, key, &mut file).map_err(|error| with_path(&path, error))?;
         let start = match kept {
             Some(Kept::Whole { why }) => Some(Start::Whole(why.into())),

@@ -78,11 +78,21 @@ pub(crate) enum NoSnapshot {
     Lost(String),
 }
 
+/// What wasmtime reports of an instance.
+fn unsuited(error: wasmtime::Error) -> NoSnapshot {
+    NoSnapshot::Unsuited(format!("{error:#}"))
+}
+
 impl NoSnapshot {
     /// Whether another attempt may succeed: the machine was busy, or something failed that is not the program.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Self::TooLong | Self::NoGain | Self::Lost(_))
-            || matches!(self, Self::Failed(Failure::Overloaded | Failure::Internal(_)))
+        matches!(
+            self,
+            Self::TooLong
+                | Self::NoGain
+                | Self::Lost(_)
+                | Self::Failed(Failure::Overloaded | Failure::Internal(_))
+        )
     }
 }
 
@@ -230,7 +240,7 @@ impl Maker<'_> {
     fn run(&self, snapshot: Option<&Snapshot>, world: Rehearsal) -> Result<(Outcome, Duration), NoSnapshot> {
         let mut store = self.store(world);
         let prepared = self.finish_in_time(prepare(self.module, snapshot, &mut store))?;
-        let (instance, function) = prepared.map_err(|error| NoSnapshot::Unsuited(format!("{error:#}")))?;
+        let (instance, function) = prepared.map_err(unsuited)?;
         // Without making the instance: here the image may be copied, where nodes map it.
         let begun = Instant::now();
         let ended = self.finish_in_time(call(&instance, function, &mut store))?;
@@ -246,7 +256,6 @@ impl Maker<'_> {
     fn take(&self, seed: &Seed) -> Result<Taken, NoSnapshot> {
         let mut store = self.store(Rehearsal::new(seed));
         store.data_mut().arrival = Some(Arrival::Snapshot);
-        let unsuited = |error: wasmtime::Error| NoSnapshot::Unsuited(format!("{error:#}"));
         let instance = self.finish_in_time(create(self.module, &mut store))?.map_err(unsuited)?;
         let memory = store.data().memory.ok_or(NoSnapshot::NotGo)?;
         let ended = self.finish_in_time(call(&instance, &self.module.start, &mut store))?;
@@ -269,37 +278,36 @@ impl Maker<'_> {
         memory: Memory,
         error: &wasmtime::Error,
     ) -> Result<Taken, NoSnapshot> {
-        let unsuited = |why: &str| NoSnapshot::Unsuited(why.to_owned());
+        let cannot = |why: &str| NoSnapshot::Unsuited(why.to_owned());
         let random = exported_global(instance, store, &self.resume.random);
         let has_drawn = random.is_ok_and(|random| !matches!(random.get(&mut **store), Val::I32(0)));
         let world = store.data().rehearsal.as_ref().ok_or(NoSnapshot::Differs)?;
         let (clock_ns, random_calls, random_bytes) =
             (world.clock_ns(), world.random_calls, world.random_bytes());
         if store.data().has_state_outside() {
-            return Err(unsuited("it has opened or closed something before it reads its input"));
+            return Err(cannot("it has opened or closed something before it reads its input"));
         }
         if has_drawn || random_calls > RANDOM_CALLS_OF_GO {
             return Err(NoSnapshot::OwnRandomness);
         }
         let mut globals = Vec::with_capacity(self.resume.globals.len());
         for export in &self.resume.globals {
-            let global = exported_global(instance, store, export);
-            let global = global.map_err(|error| NoSnapshot::Unsuited(format!("{error:#}")))?;
+            let global = exported_global(instance, store, export).map_err(unsuited)?;
             globals.push(match global.get(&mut **store) {
                 Val::I32(value) => u64::from(value.cast_unsigned()),
                 Val::I64(value) => value.cast_unsigned(),
-                _ => return Err(unsuited("it has a global of another type")),
+                _ => return Err(cannot("it has a global of another type")),
             });
         }
         let mut bytes = memory.data(&**store).to_vec();
         let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
-        let wrapper = frames.first().ok_or_else(|| unsuited("it was stopped in no function"))?.func_index();
+        let wrapper = frames.first().ok_or_else(|| cannot("it was stopped in no function"))?.func_index();
         let wrapper = wrapper.checked_sub(self.resume.imported);
-        let wrapper = wrapper.ok_or_else(|| unsuited("it was stopped in no function of its own"))?;
+        let wrapper = wrapper.ok_or_else(|| cannot("it was stopped in no function of its own"))?;
         let counter = (GO_FIRST_FUNCTION + u64::from(wrapper)) << GO_BLOCK_BITS;
         let stack = globals.get(STACK_POINTER).and_then(|pointer| pointer.checked_sub(RESUMED_BELOW));
         let place = stack.and_then(|at| bytes.get_mut(at as usize..)?.first_chunk_mut());
-        *place.ok_or_else(|| unsuited("its stack pointer is not within its memory"))? = counter.to_le_bytes();
+        *place.ok_or_else(|| cannot("its stack pointer is not within its memory"))? = counter.to_le_bytes();
         Ok(Taken { memory: bytes, globals, clock_ns, random_bytes })
     }
 

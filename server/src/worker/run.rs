@@ -136,7 +136,7 @@ pub(super) async fn ready(
     Ok(ready)
 }
 
-/// Has the function's start kept, unless it is known already. Nobody waits for it.
+/// Asks for a snapshot of the function's start, unless the node knows of one or why there is none. Nobody waits for it.
 fn keep_start(core: &Core, function: &Arc<FunctionVersion>, module: &LoadedModule) {
     let is_wanted = function.start.may_resume() && module.can_resume();
     if !(is_wanted || function.start == StartMode::Snapshot) {
@@ -329,14 +329,10 @@ async fn in_instance(core: &Core, ready: &Ready, invocation: Invocation) -> Ende
         return core.turns.count(parked.run(invocation)).await;
     }
     core.keeper.make_room(core.running.get(), core.shared.running_max);
+    let snapshot = snapshot.as_deref().map(std::ops::Deref::deref);
     let Ready { module, function, .. } = ready;
-    let engine = &core.shared.engine;
-    match snapshot {
-        Some(snapshot) => {
-            core.turns.count(engine.resume(module, &snapshot, function, invocation, &core.host)).await
-        }
-        None => core.turns.count(engine.run(module, function, invocation, &core.host)).await,
-    }
+    let guest = core.shared.engine.run_from(module, snapshot, function, invocation, &core.host);
+    core.turns.count(guest).await
 }
 
 /// Runs a function, again after a failure as its version says, as long as its caller waits and

@@ -14,8 +14,6 @@ pub(super) enum NotKept {
     Load(#[from] LoadError),
     #[error(transparent)]
     Make(#[from] orama_runtime::CompileError),
-    #[error("its snapshot cannot be read")]
-    Read(#[from] std::io::Error),
     #[error(transparent)]
     Task(#[from] TaskFailed),
 }
@@ -26,7 +24,8 @@ pub(super) type Wanted = (WasmHash, [u8; 32]);
 /// What became known of a start; nothing where there is no turn or no module yet.
 pub(super) type Found = Result<Option<Start>, Arc<NotKept>>;
 
-/// Whether it is worth a look. Who asks for a snapshot is told why there is none; others are not interested.
+/// Whether to look for a snapshot. With `start: snapshot` the node looks in any case, because its author is told why there is
+/// none.
 fn may_have_snapshot(module: &LoadedModule, function: &FunctionVersion) -> bool {
     function.start == StartMode::Snapshot || (function.start.may_resume() && module.can_resume())
 }
