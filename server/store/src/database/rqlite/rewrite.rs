@@ -196,10 +196,7 @@ fn time(edits: &mut Edits<'_>, now: &str) -> Result<TimeParameters, ServiceError
                 if token.kind == TK_VARIABLE {
                     let of_kind = if is_whole { &mut parameters.whole } else { &mut parameters.inner };
                     of_kind.insert(index);
-                } else if is_text && plain(tokens.text(index)) == "now" {
-                    if !is_whole {
-                        return Err(inner_now());
-                    }
+                } else if is_text && is_now(&plain(tokens.text(index)), is_whole)? {
                     edits.replace(index, index, format!("'{now}'"));
                 }
             }
@@ -220,12 +217,26 @@ fn moment_of(word: &str, now: &str) -> String {
     }
 }
 
-/// Only the whole argument is known to mean the time, and not the text.
-fn inner_now() -> ServiceError {
-    ServiceError::invalid(
-        "'now' is available as a whole argument of a function of time, and not as a part of one: the servers of the \
-         database would each have another time here; give the time as an argument",
-    )
+/// Whether a text is the time of the call to a function of time.
+///
+/// # Errors
+/// In a part of an argument it may also mean the text. `'subsec'` in the place of a time is SQLite's short form of
+/// `'now', 'subsec'`.
+fn is_now(text: &str, is_whole: bool) -> Result<bool, ServiceError> {
+    let is = |word: &str| text.eq_ignore_ascii_case(word);
+    if is("subsec") || is("subsecond") {
+        return Err(ServiceError::invalid(
+            "'subsec' in the place of a time is not available: the servers of the database would each have another time \
+             here; write 'now', 'subsec'",
+        ));
+    }
+    if is("now") && !is_whole {
+        return Err(ServiceError::invalid(
+            "'now' is available as a whole argument of a function of time, and not as a part of one: the servers of the \
+             database would each have another time here; give the time as an argument",
+        ));
+    }
+    Ok(is("now"))
 }
 
 /// Replaces random functions. Returns `true` if the statement may change only one row.
@@ -329,11 +340,11 @@ fn bind(
             }
             SqlValue::Real(number) => Value::Real(number),
             SqlValue::Text(text) => {
-                let is_now = text.eq_ignore_ascii_case("now");
-                if is_now && here().any(|index| times.inner.contains(&index)) {
-                    return Err(inner_now());
+                let is_in = |times: &HashSet<usize>| here().any(|index| times.contains(&index));
+                if is_in(&times.inner) {
+                    is_now(&text, false)?;
                 }
-                if is_now && here().any(|index| times.whole.contains(&index)) {
+                if is_in(&times.whole) && is_now(&text, true)? {
                     Value::Text(now.to_owned())
                 } else if crate::rqlite::is_taken_for_blob(&text) {
                     // Sent as bytes, which the server converts to text.

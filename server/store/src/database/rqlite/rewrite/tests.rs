@@ -29,6 +29,10 @@ fn now_is_put_in_as_a_whole_argument_and_refused_as_a_part_of_one() {
             format!("UPDATE t SET a = timediff('2020-01-01', {MOMENT}), b = date(a, 'now')"),
         ),
         ("UPDATE t SET a = strftime('now', b)", "UPDATE t SET a = strftime('now', b)".to_owned()),
+        (
+            "UPDATE t SET a = datetime('now', 'subsec')",
+            format!("UPDATE t SET a = datetime({MOMENT}, 'subsec')"),
+        ),
         ("UPDATE t SET a = date(t.\"now\")", "UPDATE t SET a = date(t.\"now\")".to_owned()),
     ] {
         assert_eq!(rewritten(sql, Vec::new()), Ok(expected));
@@ -45,6 +49,14 @@ fn now_is_put_in_as_a_whole_argument_and_refused_as_a_part_of_one() {
     ] {
         let message = rewritten(sql, args).unwrap_err();
         assert!(message.contains("whole argument"), "{sql}: {message}");
+    }
+    for (sql, args) in [
+        ("UPDATE t SET a = date('subsec')", Vec::new()),
+        ("UPDATE t SET a = strftime('%s', \"SubSecond\", '+1 day')", Vec::new()),
+        ("UPDATE t SET a = unixepoch(?)", vec![SqlValue::Text("subsec".to_owned())]),
+    ] {
+        let message = rewritten(sql, args).unwrap_err();
+        assert!(message.contains("write 'now', 'subsec'"), "{sql}: {message}");
     }
     assert!(
         rewritten("UPDATE t SET a = date(coalesce(b, ?))", vec![SqlValue::Text("2020-01-01".to_owned())])
