@@ -55,6 +55,8 @@ pub struct Built {
     pub took: Duration,
     /// The compiler's output.
     pub warnings: String,
+    /// Whether nodes keep the starts of such programs.
+    pub keeps_starts: bool,
 }
 
 impl Compiler {
@@ -175,7 +177,14 @@ impl Compiler {
         }
         let size_bytes = take_over(&output, &project.module_path(), started)
             .map_err(|error| io("write", &project.module_path(), error))?;
-        Ok(Built { compiler: self.name(), scheduler, size_bytes, took: clock.elapsed(), warnings: said })
+        Ok(Built {
+            compiler: self.name(),
+            scheduler,
+            size_bytes,
+            took: clock.elapsed(),
+            warnings: said,
+            keeps_starts: matches!(self, Self::Go(_)),
+        })
     }
 
     /// Runs the compiler with the chosen scheduler. For `Auto` TinyGo first builds without one, and builds again with one when

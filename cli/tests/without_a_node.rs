@@ -227,6 +227,7 @@ fn builds(compiler: &str, name: &str, how: &str) {
         "{}",
         stdout(&output)
     );
+    let first = output;
     let module = fs::read(place.path("hello/function.wasm")).unwrap();
     assert_names_functions(&module);
     let files = fs::read_dir(place.path("hello")).unwrap().count();
@@ -237,6 +238,9 @@ fn builds(compiler: &str, name: &str, how: &str) {
     let built: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(built["compiler"], name);
     assert_eq!(built["size_bytes"], module.len());
+    let start = built["start"].as_str().unwrap();
+    assert_eq!(start.contains("from a snapshot"), compiler == "go", "{start}");
+    assert!(stdout(&first).ends_with(&format!("{start}\n")), "{}", stdout(&first));
     assert_eq!(fs::read(place.path("hello/function.wasm")).unwrap(), module, "the same code, another module");
 }
 

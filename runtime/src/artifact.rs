@@ -249,7 +249,7 @@ impl ArtifactStore {
     /// Removes a module's artifact and its snapshots.
     pub(crate) fn remove(&self, engine: &Engine, hash: &WasmHash) -> io::Result<()> {
         remove_if_exists(&self.path(engine, hash))?;
-        self.remove_old_snapshots(engine, hash, 0)
+        self.remove_snapshots(engine, hash)
     }
 }
 

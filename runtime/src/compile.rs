@@ -174,7 +174,7 @@ impl Compiler {
     ) -> Result<Start, CompileError> {
         let (key, hash) = (SnapshotKey::of(function), &function.wasm_hash);
         let made = match &self.confinement {
-            _ if !module.can_resume() => Err(NoSnapshot::NotGo),
+            _ if !module.can_resume() => Err(NoSnapshot::NoShape),
             Some(confinement) => {
                 let code = self.artifacts.read(self.engine(), hash).map_err(CompileError::Store)?;
                 let gone = || CompileError::Store(io::ErrorKind::NotFound.into());
@@ -199,7 +199,7 @@ impl Compiler {
     /// # Errors
     /// When a file exists but cannot be removed.
     pub fn forget_starts(&self, hash: &WasmHash) -> io::Result<()> {
-        self.artifacts.remove_old_snapshots(self.engine(), hash, 0)
+        self.artifacts.remove_snapshots(self.engine(), hash)
     }
 
     /// Removes the artifact and the snapshots of a module that no function uses any more.

@@ -6,7 +6,7 @@ use crate::guest::GuestState;
 use crate::invocation::{Invocation, Outcome};
 use crate::limits::{RECLAIM_ATTEMPTS, RECLAIM_WAIT};
 use crate::memory::{Lease, MemoryImage, WASM_PAGE_BYTES};
-use crate::module::LoadedModule;
+use crate::module::{Entry, LoadedModule};
 use crate::names::{FunctionName, Namespace};
 use crate::reclaim::{self, GuestStore};
 use crate::services::{Host, ThreadScheduler};
@@ -91,24 +91,24 @@ pub(crate) fn finish(mut store: GuestStore, ended: wasmtime::Result<()>) -> Ende
     Ended { outcome, instance: SpentInstance(store) }
 }
 
-/// Creates the instance and runs its `_start`, or goes on from a snapshot of it.
+/// Creates the instance and runs it from its start, or from a snapshot of that.
 pub(crate) async fn start(
     module: &LoadedModule,
     snapshot: Option<&Snapshot>,
     store: &mut GuestStore,
 ) -> wasmtime::Result<()> {
-    let (instance, function) = prepare(module, snapshot, store).await?;
-    call(&instance, function, store).await
+    let (instance, entry) = prepare(module, snapshot, store).await?;
+    run_entry(&instance, entry, store).await
 }
 
-/// Creates an instance from a snapshot or as the module declares it, with the function that it is to call.
+/// Creates an instance from a snapshot or as the module declares it, with what its run has to call.
 pub(crate) async fn prepare<'m>(
     module: &'m LoadedModule,
     snapshot: Option<&Snapshot>,
     store: &mut GuestStore,
-) -> wasmtime::Result<(Instance, &'m ModuleExport)> {
+) -> wasmtime::Result<(Instance, &'m Entry)> {
     let Some((snapshot, resume)) = snapshot.zip(module.resume.as_ref()) else {
-        return Ok((create(module, store).await?, &module.start));
+        return Ok((create(module, store).await?, &module.entry));
     };
     let instance = instantiate(module, &snapshot.image, store).await?;
     store.data_mut().instantiated = true;
@@ -116,7 +116,7 @@ pub(crate) async fn prepare<'m>(
     let memory = memory.ok_or_else(|| wasmtime::Error::msg("the memory is not exported"))?;
     account(store, memory)?;
     snapshot.restore(resume, store, &instance, memory)?;
-    Ok((instance, &resume.function))
+    Ok((instance, &resume.entry))
 }
 
 /// Creates an instance that is ready to start.
@@ -128,6 +128,19 @@ pub(crate) async fn create(module: &LoadedModule, store: &mut GuestStore) -> was
         grow(store, memory, module.extra_pages).await?;
     }
     Ok(instance)
+}
+
+/// Runs an instance to its end.
+pub(crate) async fn run_entry(
+    instance: &Instance,
+    entry: &Entry,
+    store: &mut GuestStore,
+) -> wasmtime::Result<()> {
+    call(instance, &entry.first, store).await?;
+    match &entry.then {
+        Some(then) => call(instance, then, store).await,
+        None => Ok(()),
+    }
 }
 
 /// Calls an exported function without parameters and results.

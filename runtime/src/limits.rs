@@ -315,8 +315,12 @@ pub const SNAPSHOT_SET_MAX_BYTES: usize = 32 << 20;
 /// Generators of random numbers that are found in a program. Go 1.26 has two.
 pub const SNAPSHOT_RANDOM_STATES_MAX: usize = 16;
 
-/// Snapshots of one module that are loaded, or on the disk. Functions that share a module need one for each environment.
+/// A namespace's snapshots of one module that are loaded, or on the disk. Functions that share a module need one for each
+/// environment.
 pub const SNAPSHOTS_OF_MODULE_MAX: usize = 4;
+
+/// A namespace's snapshots on the disk: 8 GiB at most, about 1 GB of usual ones. The oldest go, and are made again when needed.
+pub const SNAPSHOTS_OF_NAMESPACE_MAX: usize = 256;
 
 /// Snapshots that a process has loaded: each has a file open and a mapping beside those of its module. Functions beyond run from
 /// their start.
@@ -326,3 +330,5 @@ pub const SNAPSHOTS_DESCRIPTORS_SHARE: u64 = 8;
 
 /// How long rows may be kept where a function asks for it (`cache_ttl`). What may be older than an hour belongs into the cache.
 pub const DB_READS_KEPT_MAX: Duration = Duration::from_hours(1);
+/// The part of those that one namespace may have, one in so many.
+pub const SNAPSHOTS_OWNER_PART: u64 = 4;

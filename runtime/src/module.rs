@@ -4,17 +4,24 @@ use crate::engine::Engine;
 use crate::guest::GuestState;
 use crate::limits::{MEMORY_MB, TABLE_MAX_ELEMENTS};
 use crate::memory::{MemoryImage, WASM_PAGE_BYTES};
-use crate::rewrite::go;
+use crate::rewrite::{go, reactor};
 use crate::snapshot::{Resume, Starts};
 use crate::validate::ModuleError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::{InstancePre, Module, ModuleExport};
 
+/// The functions that a run calls.
+pub(crate) struct Entry {
+    pub(crate) first: ModuleExport,
+    /// Of a reactor, once it is initialized.
+    pub(crate) then: Option<ModuleExport>,
+}
+
 /// Compiled code in memory, shared by every core and every function that runs the same wasm.
 pub struct LoadedModule {
     pub(crate) pre: InstancePre<GuestState>,
-    pub(crate) start: ModuleExport,
+    pub(crate) entry: Entry,
     /// `None` when the module exports no memory. Such a module can call no host function that takes a pointer.
     pub(crate) memory: Option<ModuleExport>,
     /// Pages by which an instance's memory grows before `_start`; see `pages`.
@@ -46,7 +53,7 @@ impl LoadedModule {
         let code = module.image_range();
         Ok(Self {
             pre,
-            start: module.get_export_index("_start").ok_or_else(|| missing("_start"))?,
+            entry: entry(module).ok_or_else(|| missing("_start"))?,
             memory: module.get_export_index("memory"),
             extra_pages: 0,
             image: Arc::new(image),
@@ -99,13 +106,21 @@ impl LoadedModule {
     }
 }
 
-/// The exports that `rewrite` gave a program of Go.
+fn entry(module: &Module) -> Option<Entry> {
+    if let Some(first) = module.get_export_index("_start") {
+        return Some(Entry { first, then: None });
+    }
+    let first = module.get_export_index(reactor::INITIALIZE)?;
+    Some(Entry { first, then: Some(module.get_export_index(reactor::HANDLER)?) })
+}
+
+/// The exports that `rewrite` gave a program of Go, or a reactor.
 fn resume(module: &Module) -> Option<Resume> {
     let global = |index: u32| module.get_export_index(&format!("{}{index}", go::GLOBAL));
     Some(Resume {
-        function: module.get_export_index(go::RESUME)?,
+        entry: Entry { first: module.get_export_index(go::RESUME)?, then: None },
         globals: (0..).map_while(global).collect(),
-        random: module.get_export_index(go::RANDOM)?,
+        random: module.get_export_index(go::RANDOM),
         imported: module.imports().filter(|import| import.ty().func().is_some()).count() as u32,
     })
 }

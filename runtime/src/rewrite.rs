@@ -5,7 +5,8 @@
 //!   megabytes of straight code, in which each instruction is a bulk operation. So each bulk operation becomes a call of a
 //!   function that works in chunks, and long straight code calls an empty function now and then.
 //! - **Image.** The node itself keeps what the memory begins with (see `memory`), so the data segments that make it go.
-//! - **Snapshots.** A program of Go exports what it takes to go on from a snapshot of its start (see `go`).
+//! - **Snapshots.** A program of Go, or a reactor, exports what it takes to go on from a snapshot of its start (see `go` and
+//!   `reactor`).
 
 use crate::limits::STRAIGHT_CODE_MAX_BYTES;
 use crate::memory::{ImageBytes, WASM_PAGE_BYTES};
@@ -13,13 +14,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use wasm_encoder::{
-    CodeSection, DataSection, Encode, FunctionSection, Instruction, Module, RawSection, TypeSection, ValType,
+    CodeSection, DataSection, Encode, ExportSection, FunctionSection, GlobalSection, Instruction, Module,
+    RawSection, TypeSection, ValType,
 };
 use wasmparser::{BinaryReaderError, Data, DataKind, FunctionBody, Operator, Parser, Payload, TypeRef};
 
 pub(crate) mod go;
 mod helper;
 mod image;
+pub(crate) mod reactor;
 #[cfg(test)]
 mod tests;
 
@@ -56,7 +59,13 @@ pub(crate) fn rewrite(wasm: &[u8]) -> Result<Rewritten<'_>, BinaryReaderError> {
         bodies.push(rewrite_body(wasm, body, &outline.tables, &draws, &mut helpers)?);
     }
     let (baked, image) = image::bake(&outline.segments, outline.memory_bytes)?;
-    if helpers.list.is_empty() && baked == 0 && go.is_none() {
+    let exported = match go {
+        // The others would be copied over a snapshot.
+        _ if baked < outline.segments.len() => None,
+        Some(go) => Some(go.exported()),
+        None => reactor::exported(wasm)?,
+    };
+    if helpers.list.is_empty() && baked == 0 && exported.is_none() {
         return Ok(Rewritten { wasm: Cow::Borrowed(wasm), image });
     }
     let mut code = CodeSection::new();
@@ -67,7 +76,16 @@ pub(crate) fn rewrite(wasm: &[u8]) -> Result<Rewritten<'_>, BinaryReaderError> {
     for helper in &helpers.list {
         code.function(&helper.function(&lengths));
     }
-    Ok(Rewritten { wasm: Cow::Owned(outline.assemble(wasm, &helpers, go.as_ref(), &code, baked)), image })
+    Ok(Rewritten {
+        wasm: Cow::Owned(outline.assemble(wasm, &helpers, exported.as_ref(), &code, baked)),
+        image,
+    })
+}
+
+/// What a module exports besides its own, with the globals that it gets for that.
+struct Exported {
+    globals: GlobalSection,
+    exports: ExportSection,
 }
 
 /// Where a module's parts are.
@@ -125,13 +143,13 @@ impl<'a> Outline<'a> {
         Ok(outline)
     }
 
-    /// The module with the helpers' types and functions, with what a Go program exports, with the code in place of its own, and
+    /// The module with the helpers' types and functions, with what it exports besides, with the code in place of its own, and
     /// without the first `baked` data segments.
     fn assemble(
         &self,
         wasm: &[u8],
         helpers: &Helpers,
-        go: Option<&go::Shape>,
+        exported: Option<&Exported>,
         code: &CodeSection,
         baked: usize,
     ) -> Vec<u8> {
@@ -153,11 +171,11 @@ impl<'a> Outline<'a> {
             let mut join = |data: Vec<u8>| {
                 module.section(&RawSection { id: *id, data: &data });
             };
-            match (*id, go) {
+            match (*id, exported) {
                 (TYPE_SECTION, _) => join(joined(own, &types)),
                 (FUNCTION_SECTION, _) => join(joined(own, &functions)),
-                (GLOBAL_SECTION, Some(go)) => join(joined(own, &go.globals())),
-                (EXPORT_SECTION, Some(go)) => join(joined(own, &go.exports())),
+                (GLOBAL_SECTION, Some(exported)) => join(joined(own, &exported.globals)),
+                (EXPORT_SECTION, Some(exported)) => join(joined(own, &exported.exports)),
                 (CODE_SECTION, _) => {
                     module.section(code);
                 }

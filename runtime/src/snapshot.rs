@@ -2,8 +2,8 @@
 //!
 //! A program of Go is run up to the first call that could tell it about a request, where parking stops it too (see `parking`).
 //! Its memory and globals are kept in a file beside the module's artifact. An instance that maps the file and calls the loop
-//! that resumes goroutines makes that call once more, and goes on. [`make`] makes and proves a snapshot; it runs in the compiling
-//! process.
+//! that resumes goroutines makes that call once more, and goes on. A reactor is run up to the end of its `_initialize`, and an
+//! instance goes on with its handler. [`make`] makes and proves a snapshot; it runs in the compiling process.
 //!
 //! What must not be the same in two instances is made anew in each: the states of Go's random generator are overwritten, and the
 //! monotonic clock goes on from the snapshot's time.
@@ -12,11 +12,14 @@ use crate::function::FunctionVersion;
 use crate::guest::{GuestState, MonotonicClock};
 use crate::limits::{
     SNAPSHOT_RANDOM_STATES_MAX, SNAPSHOTS_DESCRIPTORS_SHARE, SNAPSHOTS_LOADED_MAX, SNAPSHOTS_OF_MODULE_MAX,
+    SNAPSHOTS_OWNER_PART,
 };
 use crate::memory::{MemoryImage, WASM_PAGE_BYTES};
-use parking_lot::RwLock;
+use crate::module::Entry;
+use parking_lot::{Mutex, RwLock};
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,31 +31,40 @@ pub(crate) mod rehearsal;
 /// Bytes of a generator's state that are filled anew: its buffer of 32 words, and its seed of 4.
 pub(crate) const RANDOM_STATE_BYTES: usize = (32 + 4) * 8;
 
-/// What the start of a function depends on, besides its module.
+/// Whose a start is, and what it depends on besides its module. Two namespaces never share a snapshot: it holds the seeds of a
+/// program's hash tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SnapshotKey([u8; 32]);
+pub struct SnapshotKey {
+    /// Stands for the namespace.
+    pub(crate) owner: u64,
+    start: [u8; 32],
+}
 
 impl SnapshotKey {
-    /// The key of a function: its name (the program's argument), environment and memory limit.
+    /// The key of a function: its namespace, its name (the program's argument), environment and memory limit.
     #[must_use]
     pub fn of(function: &FunctionVersion) -> Self {
+        let namespace = function.namespace.as_str().as_bytes();
         let mut hasher = blake3::Hasher::new();
         let mut add = |bytes: &[u8]| {
             hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
         };
+        add(namespace);
         add(&function.memory_limit_mb.to_le_bytes());
         add(function.name.as_str().as_bytes());
         for (name, value) in &function.env {
             add(name.as_bytes());
             add(value.as_bytes());
         }
-        Self(*hasher.finalize().as_bytes())
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(namespace).as_bytes();
+        let owner = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+        Self { owner, start: *hasher.finalize().as_bytes() }
     }
 
-    /// The 32 bytes.
+    /// The 32 bytes that stand for all of it.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.start
     }
 }
 
@@ -86,10 +98,10 @@ impl Facts {
 
 /// The exports of a module through which an instance goes on from a snapshot.
 pub(crate) struct Resume {
-    pub(crate) function: wasmtime::ModuleExport,
+    pub(crate) entry: Entry,
     pub(crate) globals: Vec<wasmtime::ModuleExport>,
-    /// Not 0 once the program has drawn random numbers of its own.
-    pub(crate) random: wasmtime::ModuleExport,
+    /// Of a program of Go: not 0 once it has drawn random numbers of its own. `None` for a reactor.
+    pub(crate) random: Option<wasmtime::ModuleExport>,
     /// The number of imported functions.
     pub(crate) imported: u32,
 }
@@ -103,23 +115,37 @@ pub struct Snapshot {
 }
 
 /// The place of a loaded snapshot among those of the process, each of which has a file open. Dropping it frees the place.
-pub(crate) struct Place(());
+pub(crate) struct Place {
+    owner: u64,
+}
 
-static PLACES_TAKEN: AtomicU64 = AtomicU64::new(0);
+/// Places taken, by owner.
+static PLACES_TAKEN: Mutex<BTreeMap<u64, u64>> = Mutex::new(BTreeMap::new());
 
 impl Place {
-    /// Takes a place; `None` when as many are taken as the process may have.
-    pub(crate) fn take() -> Option<Self> {
+    /// Takes a place; `None` when the process has as many as its open files allow, or the owner its part of them.
+    pub(crate) fn take(owner: u64) -> Option<Self> {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most = (files / SNAPSHOTS_DESCRIPTORS_SHARE).min(SNAPSHOTS_LOADED_MAX);
-        let more = |taken: u64| (taken < most).then_some(taken + 1);
-        PLACES_TAKEN.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok().map(|_| Self(()))
+        let mut taken = PLACES_TAKEN.lock();
+        let own = taken.get(&owner).copied().unwrap_or(0);
+        let is_free = taken.values().sum::<u64>() < most && own < most.div_ceil(SNAPSHOTS_OWNER_PART);
+        is_free.then(|| {
+            taken.insert(owner, own + 1);
+            Self { owner }
+        })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        PLACES_TAKEN.fetch_sub(1, Ordering::AcqRel);
+        let mut taken = PLACES_TAKEN.lock();
+        if let Some(own) = taken.get_mut(&self.owner) {
+            *own -= 1;
+            if *own == 0 {
+                taken.remove(&self.owner);
+            }
+        }
     }
 }
 
@@ -154,12 +180,15 @@ impl Starts {
         self.known.read().iter().find(|(known, _)| known == key).map(|(_, start)| start.clone())
     }
 
-    /// Notes what a start is. At most [`SNAPSHOTS_OF_MODULE_MAX`] are known; the oldest is forgotten then.
+    /// Notes what a start is. Of each namespace at most [`SNAPSHOTS_OF_MODULE_MAX`] are known; its oldest is forgotten then.
     pub(crate) fn put(&self, key: SnapshotKey, start: Start) {
         let mut known = self.known.write();
         known.retain(|(other, _)| *other != key);
-        if known.len() >= SNAPSHOTS_OF_MODULE_MAX {
-            known.remove(0);
+        let own = || known.iter().enumerate().filter(|(_, (other, _))| other.owner == key.owner);
+        if own().count() >= SNAPSHOTS_OF_MODULE_MAX
+            && let Some((oldest, _)) = own().next()
+        {
+            known.remove(oldest);
         }
         known.push((key, start));
         self.changes.fetch_add(1, Ordering::Release);
@@ -232,4 +261,42 @@ pub(crate) fn exported_global(
         .get_module_export(&mut *store, export)
         .and_then(wasmtime::Extern::into_global)
         .ok_or_else(|| Error::msg("a global of the snapshot is not exported"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::WasmHash;
+    use crate::names::{FunctionName, Namespace};
+
+    fn key(namespace: &str, name: &str) -> SnapshotKey {
+        let (namespace, name) = (Namespace::new(namespace).unwrap(), FunctionName::new(name).unwrap());
+        SnapshotKey::of(&FunctionVersion::new(namespace, name, WasmHash::from_bytes([0; 32])))
+    }
+
+    #[test]
+    fn a_namespace_displaces_only_its_own_starts_of_a_module() {
+        let starts = Starts::default();
+        let why = || Start::Whole("for a test".into());
+        starts.put(key("a", "f"), why());
+        for index in 0..=SNAPSHOTS_OF_MODULE_MAX {
+            starts.put(key("b", &format!("f{index}")), why());
+        }
+        assert!(starts.get(&key("a", "f")).is_some());
+        assert!(starts.get(&key("b", "f0")).is_none(), "the oldest of its own is still known");
+        assert!(starts.get(&key("b", "f1")).is_some());
+        assert!(starts.get(&key("c", "f1")).is_none(), "another namespace's start was found");
+    }
+
+    #[test]
+    fn no_namespace_takes_all_places() {
+        let (mut taken, a, b) = (Vec::new(), key("places-a", "f").owner, key("places-b", "f").owner);
+        while let Some(place) = Place::take(a) {
+            taken.push(place);
+        }
+        let part = taken.len();
+        assert!(part > 0 && Place::take(b).is_some(), "{part}");
+        taken.pop();
+        assert!(Place::take(a).is_some());
+    }
 }

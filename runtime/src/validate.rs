@@ -7,6 +7,7 @@ use crate::limits::{
     TABLE_MAX_ELEMENTS, TYPE_VALUES_MAX,
 };
 use crate::memory::WASM_PAGE_BYTES;
+use crate::rewrite::reactor::{HANDLER, INITIALIZE};
 use crate::trap::printable;
 use std::collections::HashMap;
 use std::fmt;
@@ -338,27 +339,34 @@ impl Outline<'_> {
     }
 
     fn start_problem(&self) -> Option<String> {
-        let Some(index) = self.export("_start", ExternalKind::Func) else {
-            let hint = if self.export("_initialize", ExternalKind::Func).is_some() {
-                " (the module is a reactor: build it as a command)"
-            } else if self.exports.iter().any(|export| export.name == "_start") {
-                " (its export _start is not a function)"
-            } else {
-                ""
-            };
-            return Some(format!(
-                "it does not export the function _start, with the signature () -> (){hint}"
-            ));
+        let function = |name: &str| self.export(name, ExternalKind::Func);
+        if let Some(index) = function("_start") {
+            return self.entry_problem("_start", index);
+        }
+        if let (Some(initialize), Some(handler)) = (function(INITIALIZE), function(HANDLER)) {
+            return self
+                .entry_problem(INITIALIZE, initialize)
+                .or_else(|| self.entry_problem(HANDLER, handler));
+        }
+        let hint = if function(INITIALIZE).is_some() || function(HANDLER).is_some() {
+            " (a reactor exports both _initialize and orama_handle, with the same signature)"
+        } else if self.exports.iter().any(|export| export.name == "_start") {
+            " (its export _start is not a function)"
+        } else {
+            ""
         };
-        let imported: Vec<u32> = self
+        Some(format!("it does not export the function _start, with the signature () -> (){hint}"))
+    }
+
+    fn entry_problem(&self, name: &str, index: u32) -> Option<String> {
+        let imported = self
             .imports
             .iter()
-            .filter_map(|import| if let TypeRef::Func(ty) = import.ty { Some(ty) } else { None })
-            .collect();
-        let type_index = imported.iter().chain(&self.functions).nth(index as usize);
-        let signature = type_index.and_then(|ty| self.signature(*ty))?;
+            .filter_map(|import| if let TypeRef::Func(ty) = import.ty { Some(ty) } else { None });
+        let type_index = imported.chain(self.functions.iter().copied()).nth(index as usize);
+        let signature = type_index.and_then(|ty| self.signature(ty))?;
         let fits = signature.parameters.is_empty() && signature.results.is_empty();
-        (!fits).then(|| format!("_start must have the signature () -> (), not {signature}"))
+        (!fits).then(|| format!("{name} must have the signature () -> (), not {signature}"))
     }
 
     fn memory_problem(&self, limit_mb: u32) -> Option<String> {

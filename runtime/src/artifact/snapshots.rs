@@ -6,7 +6,7 @@
 use super::{ArtifactStore, TAG_BYTES, open_if_exists, remove_if_exists, with_path, write_atomically};
 use crate::engine::Engine;
 use crate::function::WasmHash;
-use crate::limits::SNAPSHOTS_OF_MODULE_MAX;
+use crate::limits::{SNAPSHOTS_OF_MODULE_MAX, SNAPSHOTS_OF_NAMESPACE_MAX};
 use crate::memory::MemoryImage;
 use crate::module::LoadedModule;
 use crate::snapshot::make::{Made, NoSnapshot};
@@ -35,12 +35,18 @@ impl ArtifactStore {
     /// The beginning of the names of all snapshots of a module.
     fn snapshot_stem(&self, engine: &Engine, hash: &WasmHash) -> String {
         let artifact = self.path(engine, hash);
-        format!("{}-", artifact.file_stem().unwrap_or_default().to_string_lossy())
+        artifact.file_stem().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     fn snapshot_path(&self, engine: &Engine, hash: &WasmHash, key: &SnapshotKey) -> PathBuf {
-        let key = blake3::Hash::from(*key.as_bytes()).to_hex();
-        self.dir.join(format!("{}{}.{EXTENSION}", self.snapshot_stem(engine, hash), &key[..16]))
+        let start = blake3::Hash::from(*key.as_bytes()).to_hex();
+        let name = format!(
+            "{}{}{}.{EXTENSION}",
+            self.snapshot_stem(engine, hash),
+            of_owner(key.owner),
+            &start[..16]
+        );
+        self.dir.join(name)
     }
 
     /// The start of a tag, which covers engine, module, function and content.
@@ -50,7 +56,7 @@ impl ArtifactStore {
         hasher
     }
 
-    /// Stores a snapshot, or why there is none. Removes the oldest ones of the module where it has too many.
+    /// Stores a snapshot, or why there is none. Removes the namespace's oldest ones where it has too many.
     pub(crate) fn put_snapshot(
         &self,
         engine: &Engine,
@@ -75,7 +81,10 @@ impl ArtifactStore {
         let tag = *tag.finalize().as_bytes();
         let path = self.snapshot_path(engine, hash, key);
         write_atomically(&path, &[&image, &facts, &length, &tag, MARK])?;
-        self.remove_old_snapshots(engine, hash, SNAPSHOTS_OF_MODULE_MAX)
+        let (stem, owner) = (self.snapshot_stem(engine, hash), of_owner(key.owner));
+        let is_of_module = |name: &str| name.starts_with(&stem) && name.contains(&owner);
+        self.remove_old_snapshots(&is_of_module, SNAPSHOTS_OF_MODULE_MAX)?;
+        self.remove_old_snapshots(&|name| name.contains(&owner), SNAPSHOTS_OF_NAMESPACE_MAX)
     }
 
     /// Maps a snapshot that this node wrote, or reads why there is none; `None` where there is no valid file. Removes a file that
@@ -97,7 +106,7 @@ impl ArtifactStore {
                 let resume = module.resume.as_ref();
                 let fits = resume.is_some_and(|resume| facts.fits(resume, limit_bytes))
                     && image.end <= facts.memory_bytes;
-                fits.then(|| map(engine, facts, image, file, &path)).transpose()?
+                fits.then(|| map(engine, key.owner, facts, image, file, &path)).transpose()?
             }
             None => None,
         };
@@ -136,22 +145,22 @@ impl ArtifactStore {
         Ok(serde_json::from_slice(&facts).ok())
     }
 
-    /// Removes all snapshots of a module but the newest.
-    pub(crate) fn remove_old_snapshots(
-        &self,
-        engine: &Engine,
-        hash: &WasmHash,
-        keep: usize,
-    ) -> io::Result<()> {
+    /// Removes all snapshots of a module.
+    pub(crate) fn remove_snapshots(&self, engine: &Engine, hash: &WasmHash) -> io::Result<()> {
         let stem = self.snapshot_stem(engine, hash);
+        self.remove_old_snapshots(&|name| name.starts_with(&stem), 0)
+    }
+
+    /// Removes all snapshots with such names but the newest.
+    fn remove_old_snapshots(&self, is_one: &dyn Fn(&str) -> bool, keep: usize) -> io::Result<()> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(|error| with_path(&self.dir, error))? {
             let entry = entry.map_err(|error| with_path(&self.dir, error))?;
             let path = entry.path();
-            let is_one = path.extension().is_some_and(|extension| extension == EXTENSION)
-                && entry.file_name().to_string_lossy().starts_with(&stem);
+            let is_meant = path.extension().is_some_and(|extension| extension == EXTENSION)
+                && is_one(&entry.file_name().to_string_lossy());
             // One that is gone already needs no removal.
-            if let Some(metadata) = is_one.then(|| entry.metadata().ok()).flatten() {
+            if let Some(metadata) = is_meant.then(|| entry.metadata().ok()).flatten() {
                 found.push((metadata.modified().ok(), path));
             }
         }
@@ -161,9 +170,23 @@ impl ArtifactStore {
     }
 }
 
-fn map(engine: &Engine, facts: Facts, image: Range<u64>, file: File, path: &Path) -> io::Result<Start> {
-    let Some(place) = Place::take() else {
-        return Ok(Start::Whole("the node has loaded as many snapshots as its open files allow".into()));
+/// The part of the names of a namespace's snapshots.
+fn of_owner(owner: u64) -> String {
+    format!("-{owner:016x}-")
+}
+
+fn map(
+    engine: &Engine,
+    owner: u64,
+    facts: Facts,
+    image: Range<u64>,
+    file: File,
+    path: &Path,
+) -> io::Result<Start> {
+    let Some(place) = Place::take(owner) else {
+        return Ok(Start::Whole(
+            "the node has loaded as many snapshots as it may, or as many of this namespace".into(),
+        ));
     };
     let image = MemoryImage::of_file(&engine.0.memories, image, file, 0);
     let image = image.map_err(|error| with_path(path, error))?.with_memory(facts.memory_bytes as usize);

@@ -4,6 +4,7 @@
 //! a trap ended within an import goes on in another instance with the same memory and globals, when that loop is called. The
 //! loop and the globals are exported for this purpose.
 
+use super::Exported;
 use std::collections::HashSet;
 use wasm_encoder::{ConstExpr, Encode, ExportKind, ExportSection, GlobalSection, GlobalType, Instruction};
 use wasmparser::{
@@ -11,7 +12,7 @@ use wasmparser::{
     ValType,
 };
 
-/// The name under which the loop is exported.
+/// The name under which the function is exported with which an instance goes on: the loop here.
 pub(crate) const RESUME: &str = "orama:resume";
 /// The names of the exported globals begin so; their index follows.
 pub(crate) const GLOBAL: &str = "orama:global:";
@@ -102,23 +103,18 @@ impl Shape {
         Ok(search.found())
     }
 
-    /// The entries that the module's globals get.
-    pub(super) fn globals(&self) -> GlobalSection {
+    /// What the module exports besides, and the global that notes draws.
+    pub(super) fn exported(&self) -> Exported {
         let mut globals = GlobalSection::new();
         let random = GlobalType { val_type: wasm_encoder::ValType::I32, mutable: true, shared: false };
         globals.global(random, &ConstExpr::i32_const(0));
-        globals
-    }
-
-    /// The entries that the module's exports get.
-    pub(super) fn exports(&self) -> ExportSection {
         let mut exports = ExportSection::new();
         exports.export(RESUME, ExportKind::Func, self.resume);
         for index in 0..GLOBALS.len() as u32 {
             exports.export(&format!("{GLOBAL}{index}"), ExportKind::Global, index);
         }
         exports.export(RANDOM, ExportKind::Global, GLOBALS.len() as u32);
-        exports
+        Exported { globals, exports }
     }
 
     /// Where a function asks for random numbers that it does not only seed a map with: the offsets of the calls, in order. Of all

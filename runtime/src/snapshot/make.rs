@@ -5,7 +5,7 @@ use super::{Facts, RANDOM_STATE_BYTES, Resume, Snapshot, exported_global};
 use crate::engine::Engine;
 use crate::function::FunctionVersion;
 use crate::guest::{Arrival, GuestState, Stop};
-use crate::instance::{call, create, finish, prepare};
+use crate::instance::{call, create, finish, prepare, run_entry};
 use crate::invocation::{Failure, Invocation, Outcome};
 use crate::limits::{
     SNAPSHOT_GAIN_PERCENT_MIN, SNAPSHOT_IMAGE_MAX_BYTES, SNAPSHOT_PATIENCE, SNAPSHOT_RANDOM_STATES_MAX,
@@ -16,11 +16,12 @@ use crate::memory::{ImageBytes, MemoryImage};
 use crate::module::LoadedModule;
 use crate::reclaim::GuestStore;
 use crate::services::{Host, ThreadScheduler};
+use crate::trap::printable;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use wasmtime::{Instance, Memory, Val, WasmBacktrace};
+use wasmtime::{FrameInfo, Instance, Memory, Val, WasmBacktrace};
 
 /// The input of a run that is compared: small, and valid for most functions.
 const INPUT: &[u8] = b"{}";
@@ -43,11 +44,13 @@ const STATE_BYTES: usize = RANDOM_STATE_BYTES + 12;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoSnapshot {
     #[error(
-        "the module is not one of the standard Go compiler, or was built without the names of its functions (-ldflags=-s)"
+        "the module is not one of the standard Go compiler, or was built without the names of its functions (-ldflags=-s); nor is it a reactor (_initialize and orama_handle) whose state is all in its memory and in integer globals"
     )]
-    NotGo,
+    NoShape,
     #[error("the function ends without reading its input")]
     Ended,
+    #[error("_initialize asks for what a request may change, in {0}; orama_handle is for that")]
+    AsksEarly(String),
     #[error("the function fails during its start: {0}")]
     Failed(#[source] Failure),
     #[error("the start takes more than {} seconds", SNAPSHOT_PATIENCE.as_secs())]
@@ -117,12 +120,16 @@ pub(crate) fn make(
     module: &LoadedModule,
     function: &Arc<FunctionVersion>,
 ) -> Result<Made, NoSnapshot> {
-    let resume = module.resume.as_ref().ok_or(NoSnapshot::NotGo)?;
+    let resume = module.resume.as_ref().ok_or(NoSnapshot::NoShape)?;
     let maker = Maker { engine, module, resume, function, until: Instant::now() + SNAPSHOT_PATIENCE };
     // Nobody may know them in advance: the program's hash tables keep the seeds that follow from the first.
     let (seed, other_seed) = (new_seed()?, new_seed()?);
     let (first, other) = (maker.take(&seed)?, maker.take(&other_seed)?);
-    let random = random_states(&first.memory, &other.memory)?;
+    let random = match resume.random {
+        Some(_) => random_states(&first.memory, &other.memory)?,
+        None if first.memory == other.memory && first.globals == other.globals => Vec::new(),
+        None => return Err(NoSnapshot::Differs),
+    };
     let image = image(&first.memory)?;
     let mut facts = Facts {
         memory_bytes: first.memory.len() as u64,
@@ -154,6 +161,17 @@ pub(crate) fn make(
     facts.start_us = whole.as_micros() as u64;
     facts.resumed_us = resumed.as_micros() as u64;
     Ok(Made { facts, image })
+}
+
+/// The innermost functions that the program was in, by name.
+fn callers(error: &wasmtime::Error) -> String {
+    const SHOWN: usize = 4;
+    let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
+    let name = |frame: &FrameInfo| match frame.func_name() {
+        Some(name) => printable(name),
+        None => format!("function {}", frame.func_index()),
+    };
+    frames.iter().take(SHOWN).map(name).collect::<Vec<_>>().join(", called by ")
 }
 
 fn new_seed() -> Result<Seed, NoSnapshot> {
@@ -240,10 +258,10 @@ impl Maker<'_> {
     fn run(&self, snapshot: Option<&Snapshot>, world: Rehearsal) -> Result<(Outcome, Duration), NoSnapshot> {
         let mut store = self.store(world);
         let prepared = self.finish_in_time(prepare(self.module, snapshot, &mut store))?;
-        let (instance, function) = prepared.map_err(unsuited)?;
+        let (instance, entry) = prepared.map_err(unsuited)?;
         // Without making the instance: here the image may be copied, where nodes map it.
         let begun = Instant::now();
-        let ended = self.finish_in_time(call(&instance, function, &mut store))?;
+        let ended = self.finish_in_time(run_entry(&instance, entry, &mut store))?;
         let took = begun.elapsed();
         let ended = finish(store, ended);
         match ended.outcome.result {
@@ -252,16 +270,23 @@ impl Maker<'_> {
         }
     }
 
-    /// Runs the program until it could learn something about a request.
+    /// Runs the program until it could learn something about a request; a reactor to the end of its `_initialize`.
     fn take(&self, seed: &Seed) -> Result<Taken, NoSnapshot> {
         let mut store = self.store(Rehearsal::new(seed));
         store.data_mut().arrival = Some(Arrival::Snapshot);
         let instance = self.finish_in_time(create(self.module, &mut store))?.map_err(unsuited)?;
-        let memory = store.data().memory.ok_or(NoSnapshot::NotGo)?;
-        let ended = self.finish_in_time(call(&instance, &self.module.start, &mut store))?;
+        let memory = store.data().memory.ok_or(NoSnapshot::NoShape)?;
+        let ended = self.finish_in_time(call(&instance, &self.module.entry.first, &mut store))?;
+        let is_reactor = self.resume.random.is_none();
         match ended {
+            Ok(()) if is_reactor => self.taken(&mut store, &instance, memory),
             Err(error) if error.downcast_ref::<Stop>() == Some(&Stop::Snapshot) => {
-                self.taken(&mut store, &instance, memory, &error)
+                if is_reactor {
+                    return Err(NoSnapshot::AsksEarly(callers(&error)));
+                }
+                let mut taken = self.taken(&mut store, &instance, memory)?;
+                self.repeat_call(&mut taken, &error)?;
+                Ok(taken)
             }
             ended => Err(match finish(store, ended).outcome.result {
                 Ok(()) => NoSnapshot::Ended,
@@ -270,24 +295,28 @@ impl Maker<'_> {
         }
     }
 
-    /// Reads the state of a program that a trap has stopped, and has it make the call again in which it was stopped.
+    /// Reads the state of a program whose start is over.
     fn taken(
         &self,
         store: &mut GuestStore,
         instance: &Instance,
         memory: Memory,
-        error: &wasmtime::Error,
     ) -> Result<Taken, NoSnapshot> {
         let cannot = |why: &str| NoSnapshot::Unsuited(why.to_owned());
-        let random = exported_global(instance, store, &self.resume.random);
-        let has_drawn = random.is_ok_and(|random| !matches!(random.get(&mut **store), Val::I32(0)));
+        let (has_drawn, calls) = match &self.resume.random {
+            Some(random) => {
+                let random = exported_global(instance, store, random).map_err(unsuited)?;
+                (!matches!(random.get(&mut **store), Val::I32(0)), RANDOM_CALLS_OF_GO)
+            }
+            None => (false, 0),
+        };
         let world = store.data().rehearsal.as_ref().ok_or(NoSnapshot::Differs)?;
         let (clock_ns, random_calls, random_bytes) =
             (world.clock_ns(), world.random_calls, world.random_bytes());
         if store.data().has_state_outside() {
             return Err(cannot("it has opened or closed something before it reads its input"));
         }
-        if has_drawn || random_calls > RANDOM_CALLS_OF_GO {
+        if has_drawn || random_calls > calls {
             return Err(NoSnapshot::OwnRandomness);
         }
         let mut globals = Vec::with_capacity(self.resume.globals.len());
@@ -299,16 +328,22 @@ impl Maker<'_> {
                 _ => return Err(cannot("it has a global of another type")),
             });
         }
-        let mut bytes = memory.data(&**store).to_vec();
+        let memory = memory.data(&**store).to_vec();
+        Ok(Taken { memory, globals, clock_ns, random_bytes })
+    }
+
+    /// Has a program of Go make the call again in which a trap has stopped it.
+    fn repeat_call(&self, taken: &mut Taken, error: &wasmtime::Error) -> Result<(), NoSnapshot> {
+        let cannot = |why: &str| NoSnapshot::Unsuited(why.to_owned());
         let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
         let wrapper = frames.first().ok_or_else(|| cannot("it was stopped in no function"))?.func_index();
         let wrapper = wrapper.checked_sub(self.resume.imported);
         let wrapper = wrapper.ok_or_else(|| cannot("it was stopped in no function of its own"))?;
         let counter = (GO_FIRST_FUNCTION + u64::from(wrapper)) << GO_BLOCK_BITS;
-        let stack = globals.get(STACK_POINTER).and_then(|pointer| pointer.checked_sub(RESUMED_BELOW));
-        let place = stack.and_then(|at| bytes.get_mut(at as usize..)?.first_chunk_mut());
+        let stack = taken.globals.get(STACK_POINTER).and_then(|pointer| pointer.checked_sub(RESUMED_BELOW));
+        let place = stack.and_then(|at| taken.memory.get_mut(at as usize..)?.first_chunk_mut());
         *place.ok_or_else(|| cannot("its stack pointer is not within its memory"))? = counter.to_le_bytes();
-        Ok(Taken { memory: bytes, globals, clock_ns, random_bytes })
+        Ok(())
     }
 
     /// Polls to the end, as long as there is time. Guests yield each millisecond at the latest.

@@ -1,4 +1,4 @@
-;; A reactor: exports _initialize and a handler, but no _start.
+;; A reactor whose handler has another name than orama_handle.
 (module
   (memory (export "memory") 1)
   (func (export "_initialize"))

@@ -398,9 +398,9 @@ fn parameters(tokens: &Tokens<'_>) -> Result<Vec<Vec<usize>>, ServiceError> {
     Ok(uses)
 }
 
-/// Replaces a parameter by a value and keeps the parameter's number.
+/// Replaces a parameter by a value and keeps the parameter's number. A word may stand right before it.
 fn keeping(parameter: &str, value: &str) -> String {
-    format!("iif({parameter} IS NULL, {value}, NULL)")
+    format!("(iif({parameter} IS NULL, {value}, NULL))")
 }
 
 /// A blob literal.

@@ -50,6 +50,10 @@ fn now_is_put_in_as_a_whole_argument_and_refused_as_a_part_of_one() {
         let message = rewritten(sql, args).unwrap_err();
         assert!(message.contains("whole argument"), "{sql}: {message}");
     }
+    assert_eq!(
+        rewritten("INSERT INTO t SELECT?", vec![SqlValue::Real(f64::INFINITY)]),
+        Ok("INSERT INTO t SELECT(iif(? IS NULL, (9e999), NULL))".to_owned())
+    );
     for (sql, args) in [
         ("UPDATE t SET a = date('subsec')", Vec::new()),
         ("UPDATE t SET a = strftime('%s', \"SubSecond\", '+1 day')", Vec::new()),

@@ -1,0 +1,17 @@
+;; A reactor that changes a table in _initialize. The handler writes what the table's function gives: "2".
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (type $digit (func (result i32)))
+  (memory (export "memory") 1)
+  (table $table 1 1 funcref)
+  (elem (i32.const 0) $one)
+  (elem declare func $two)
+  (func $one (result i32) (i32.const 49))
+  (func $two (result i32) (i32.const 50))
+  (func (export "_initialize")
+    (table.set $table (i32.const 0) (ref.func $two)))
+  (func (export "orama_handle")
+    (i32.store8 (i32.const 16) (call_indirect $table (type $digit) (i32.const 0)))
+    (i32.store (i32.const 0) (i32.const 16))
+    (i32.store (i32.const 4) (i32.const 1))
+    (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))
