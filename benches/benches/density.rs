@@ -1,5 +1,5 @@
-//! Many functions on one node: the time of a start, the memory, the cost of a cold function's first call, and the cost of calls
-//! to all functions while their code is loaded and evicted.
+//! Many functions on one node: the time of a start, the memory, the cost of a cold function's first call, the cost of calls to
+//! all functions while their code is loaded and evicted, and the memory of warm functions of Go that share their code.
 //!
 //! `ORAMA_DENSITY_FUNCTIONS=1000` sets the number of functions (10,000 by default). `ORAMA_DENSITY_HOME=PATH` keeps the node's
 //! folder there, so that the next run need not deploy again.
@@ -27,6 +27,8 @@ const FUNCTIONS: usize = 10_000;
 const DEPLOYING: usize = 8;
 /// Starts in each line of the output.
 const STARTS: usize = 15;
+/// Functions of Go that are kept warm.
+const WARM: usize = 1_000;
 /// Functions of each kind whose first call is measured.
 const FIRST_CALLS: usize = 100;
 /// Connections of the load over all functions, and its length.
@@ -329,6 +331,55 @@ fn skewed_calls(deployed: &Deployed) {
     }
 }
 
+/// What a node holds after it has served each of many functions of Go once: they share a module, and each has a snapshot of its
+/// own.
+fn warm_functions() {
+    let Some((_, wasm)) = built(vec![("go-hello", guests::go("hello", &[]))]).pop() else { return };
+    let home = tempfile::tempdir().expect("a folder");
+    let node = Server::start_with(
+        Role::Node,
+        home.path(),
+        &[("ORAMA_RATES_DEPLOYS_PER_NAMESPACE", "off"), ("ORAMA_RATES_DEPLOYS_PER_KEY", "off")],
+    );
+    let api_key = Server::api_key(home.path());
+    let mut connection = Connection::open(node.address);
+    let request = |index: usize| post(&format!("/v1/functions/w{index}/invoke"), &api_key, INPUT);
+    for index in 0..WARM {
+        let answer = connection.call(&deploy(&format!("w{index}"), &api_key, &wasm, "{}"));
+        assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(answer.body));
+    }
+    println!("\n{WARM} functions of Go with one module");
+    let mut kept = 0;
+    for index in 0..WARM {
+        let mut has_note = || {
+            let answer = connection.call(&get(&format!("/v1/functions/w{index}"), &api_key));
+            let text = String::from_utf8_lossy(answer.body).into_owned();
+            text.contains("start_note").then(|| text.contains("starts from a snapshot"))
+        };
+        let found = (0..200).find_map(|_| {
+            let found = has_note();
+            if found.is_none() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            found
+        });
+        kept += usize::from(found == Some(true));
+    }
+    drop(connection);
+    drop(node);
+    let node = Server::start(Role::Node, home.path());
+    let mut connection = Connection::open(node.address);
+    assert_eq!(connection.call(&request(0)).status, 200);
+    println!("{kept} with a snapshot; one served  {}", footprint(&node));
+    for rounds in 1..=2 {
+        for index in 0..WARM {
+            assert_eq!(connection.call(&request(index)).status, 200);
+        }
+        println!("all served, {rounds} times          {}", footprint(&node));
+    }
+    println!("starts from a snapshot: {}", metric(&node, "orama_starts_total{start=\"snapshot\"}"));
+}
+
 fn main() {
     become_role();
     if is_dry_run() {
@@ -340,9 +391,15 @@ fn main() {
     let temporary = tempfile::tempdir().expect("a folder");
     let home =
         std::env::var_os("ORAMA_DENSITY_HOME").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+    let wanted = |part: &str| only.is_empty() || only.split(',').any(|only| only == part);
+    if wanted("warm") {
+        warm_functions();
+    }
+    if only == "warm" {
+        return;
+    }
     let kinds = kinds();
     let deployed = deployed(&home, &kinds, count);
-    let wanted = |part: &str| only.is_empty() || only.split(',').any(|only| only == part);
     if wanted("start") {
         starts(&deployed, &kinds);
     }

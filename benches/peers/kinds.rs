@@ -86,7 +86,11 @@ impl Kind {
     /// Whether the peer runs this function.
     #[must_use]
     pub fn runs(self, function: &Function) -> bool {
-        function.name == "echo" || !matches!(self, Self::Wasmtime | Self::MayMinihttp)
+        match self {
+            Self::Orama | Self::Go => true,
+            Self::Wazero | Self::Workerd => !function.needs_node,
+            Self::Wasmtime | Self::MayMinihttp => function.name == "echo",
+        }
     }
 
     /// Whether the peer runs guests in WebAssembly.
@@ -280,7 +284,7 @@ mod tests {
 
     #[test]
     fn workerd_has_a_socket_and_a_worker_for_each_function() {
-        let function = |name| Function { name, wasm: PathBuf::new(), answer: Vec::new() };
+        let function = |name| Function { name, wasm: PathBuf::new(), answer: Vec::new(), needs_node: false };
         let config = workerd_config(&[function("echo"), function("go-hello")]);
         for name in ["echo", "go-hello"] {
             assert!(config.contains(&format!("service = \"{name}\"")), "{config}");

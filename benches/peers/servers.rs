@@ -17,6 +17,13 @@ use std::time::Duration;
 /// The body of every request.
 const INPUT: &[u8] =
     br#"{"name":"World","path":"/api/v1/hello","headers":{"host":"example.com","accept":"*/*"}}"#;
+/// The answers of the hello functions and of the web handlers.
+const HELLO: &str = r#"{"result":"Hello, World!"}"#;
+const PAGE: &str = concat!(
+    r#"{"status":200,"body":"\u003chtml\u003e\u003cbody\u003e\u003ch1\u003eWorld\u003c/h1\u003e\u003cul\u003e"#,
+    r#"\u003cli\u003ea\u003c/li\u003e\u003cli\u003eb\u003c/li\u003e\u003cli\u003e\u0026lt;c\u0026gt;\u003c/li\u003e"#,
+    r#"\u003c/ul\u003e\u003c/body\u003e\u003c/html\u003e"}"#
+);
 /// Longest wait for a first answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -29,6 +36,8 @@ pub struct Function {
     pub wasm: PathBuf,
     /// The right answer to [`INPUT`].
     pub answer: Vec<u8>,
+    /// Whether the module imports functions of the node.
+    pub needs_node: bool,
 }
 
 /// The functions to compare. A function whose compiler is missing is left out; a line on standard error says so.
@@ -38,12 +47,16 @@ pub struct Function {
 pub fn functions(dir: &Path) -> Result<Vec<Function>, String> {
     let echo = dir.join("echo.wasm");
     fs::write(&echo, guests::wat("echo")).map_err(|error| error.to_string())?;
-    let hello = br#"{"result":"Hello, World!"}"#.to_vec();
-    let mut functions = vec![Function { name: "echo", wasm: echo, answer: INPUT.to_vec() }];
-    for (name, built) in
-        [("tinygo-hello", guests::tinygo("hello", &[])), ("go-hello", guests::go("hello", &[]))]
-    {
-        functions.extend(built.ok().map(|wasm| Function { name, wasm, answer: hello.clone() }));
+    let mut functions =
+        vec![Function { name: "echo", wasm: echo, answer: INPUT.to_vec(), needs_node: false }];
+    for (name, built, answer, needs_node) in [
+        ("tinygo-hello", guests::tinygo("hello", &[]), HELLO, false),
+        ("go-hello", guests::go("hello", &[]), HELLO, false),
+        ("go-sdk-hello", guests::go("greet", &[]), HELLO, true),
+        ("go-web", guests::go("web", &[]), PAGE, false),
+        ("go-web-warmed", guests::go("web", &["warmed"]), PAGE, true),
+    ] {
+        functions.extend(built.ok().map(|wasm| Function { name, wasm, answer: answer.into(), needs_node }));
     }
     Ok(functions)
 }

@@ -252,6 +252,18 @@ pub const DB_STATEMENT_ARGUMENTS_MAX: usize = 32_766;
 /// A longer time of a cache entry is as good as none; clocks and caches can add this much without overflowing.
 pub const CACHE_TTL_MAX: Duration = Duration::from_hours(100 * 366 * 24);
 
+/// Headers of an answer that a function shapes: the contract's 64.
+pub const ANSWER_HEADERS_MAX: usize = 64;
+
+/// Names and values of those headers together, in bytes. Common servers in front of a node take 16 to 64 KiB.
+pub const ANSWER_HEADERS_MAX_BYTES: usize = 16 << 10;
+
+/// The same as JSON: room for escapes.
+pub const ANSWER_HEADERS_JSON_MAX_BYTES: usize = 4 * ANSWER_HEADERS_MAX_BYTES;
+
+/// Bytes of one call of `http_response_write`. There is no limit on their sum.
+pub const ANSWER_WRITE_MAX_BYTES: usize = OUTPUT_MAX_BYTES;
+
 /// Headers that `http_fetch` is handed as JSON, in bytes: room for [`FETCH_HEADERS_MAX_BYTES`] with escapes.
 pub const FETCH_HEADERS_JSON_MAX_BYTES: usize = 4 * FETCH_HEADERS_MAX_BYTES;
 
@@ -315,12 +327,11 @@ pub const SNAPSHOT_SET_MAX_BYTES: usize = 32 << 20;
 /// Generators of random numbers that are found in a program. Go 1.26 has two.
 pub const SNAPSHOT_RANDOM_STATES_MAX: usize = 16;
 
-/// A namespace's snapshots of one module that are loaded, or on the disk. Functions that share a module need one for each
-/// environment.
-pub const SNAPSHOTS_OF_MODULE_MAX: usize = 4;
+/// A namespace's snapshots of one loaded module. Functions that share a module need one for each name and environment.
+pub const SNAPSHOTS_OF_MODULE_MAX: usize = 1024;
 
-/// A namespace's snapshots on the disk: 8 GiB at most, about 1 GB of usual ones. The oldest go, and are made again when needed.
-pub const SNAPSHOTS_OF_NAMESPACE_MAX: usize = 256;
+/// What a namespace's snapshots may take of the disk: some 1,400 of usual ones. The oldest go, and are made again when needed.
+pub const SNAPSHOTS_OF_NAMESPACE_MAX_BYTES: u64 = 4 << 30;
 
 /// Snapshots that a process has loaded: each has a file open and a mapping beside those of its module. Functions beyond run from
 /// their start.
@@ -331,4 +342,4 @@ pub const SNAPSHOTS_DESCRIPTORS_SHARE: u64 = 8;
 /// How long rows may be kept where a function asks for it (`cache_ttl`). What may be older than an hour belongs into the cache.
 pub const DB_READS_KEPT_MAX: Duration = Duration::from_hours(1);
 /// The part of those that one namespace may have, one in so many.
-pub const SNAPSHOTS_OWNER_PART: u64 = 4;
+pub const SNAPSHOTS_OWNER_PART: u64 = 2;

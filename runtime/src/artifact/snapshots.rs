@@ -6,7 +6,7 @@
 use super::{ArtifactStore, TAG_BYTES, open_if_exists, remove_if_exists, with_path, write_atomically};
 use crate::engine::Engine;
 use crate::function::WasmHash;
-use crate::limits::{SNAPSHOTS_OF_MODULE_MAX, SNAPSHOTS_OF_NAMESPACE_MAX};
+use crate::limits::SNAPSHOTS_OF_NAMESPACE_MAX_BYTES;
 use crate::memory::MemoryImage;
 use crate::module::LoadedModule;
 use crate::snapshot::make::{Made, NoSnapshot};
@@ -15,12 +15,15 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Ends each file and names the version of its format.
 const MARK: &[u8; 8] = b"orama-s1";
 const EXTENSION: &str = "snapshot";
+/// The unit in which the system counts what a file takes of the disk.
+const DISK_BLOCK_BYTES: u64 = 512;
 const LENGTH_BYTES: usize = size_of::<u32>();
 const TRAILER_BYTES: u64 = (LENGTH_BYTES + TAG_BYTES + MARK.len()) as u64;
 
@@ -81,10 +84,8 @@ impl ArtifactStore {
         let tag = *tag.finalize().as_bytes();
         let path = self.snapshot_path(engine, hash, key);
         write_atomically(&path, &[&image, &facts, &length, &tag, MARK])?;
-        let (stem, owner) = (self.snapshot_stem(engine, hash), of_owner(key.owner));
-        let is_of_module = |name: &str| name.starts_with(&stem) && name.contains(&owner);
-        self.remove_old_snapshots(&is_of_module, SNAPSHOTS_OF_MODULE_MAX)?;
-        self.remove_old_snapshots(&|name| name.contains(&owner), SNAPSHOTS_OF_NAMESPACE_MAX)
+        let owner = of_owner(key.owner);
+        self.remove_old_snapshots(&|name| name.contains(&owner), SNAPSHOTS_OF_NAMESPACE_MAX_BYTES)
     }
 
     /// Maps a snapshot that this node wrote, or reads why there is none; `None` where there is no valid file. Removes a file that
@@ -151,8 +152,8 @@ impl ArtifactStore {
         self.remove_old_snapshots(&|name| name.starts_with(&stem), 0)
     }
 
-    /// Removes all snapshots with such names but the newest.
-    fn remove_old_snapshots(&self, is_one: &dyn Fn(&str) -> bool, keep: usize) -> io::Result<()> {
+    /// Removes all snapshots with such names but the newest, which may take `keep_bytes` of the disk.
+    fn remove_old_snapshots(&self, is_one: &dyn Fn(&str) -> bool, keep_bytes: u64) -> io::Result<()> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(|error| with_path(&self.dir, error))? {
             let entry = entry.map_err(|error| with_path(&self.dir, error))?;
@@ -161,12 +162,16 @@ impl ArtifactStore {
                 && is_one(&entry.file_name().to_string_lossy());
             // One that is gone already needs no removal.
             if let Some(metadata) = is_meant.then(|| entry.metadata().ok()).flatten() {
-                found.push((metadata.modified().ok(), path));
+                found.push((metadata.modified().ok(), metadata.blocks() * DISK_BLOCK_BYTES, path));
             }
         }
-        found.sort();
-        let old = found.len().saturating_sub(keep);
-        found.iter().take(old).try_for_each(|(_, path)| remove_if_exists(path))
+        found.sort_by(|a, b| b.cmp(a));
+        let mut kept_bytes = 0;
+        let old = found.iter().skip_while(|(_, bytes, _)| {
+            kept_bytes += bytes;
+            kept_bytes <= keep_bytes
+        });
+        old.map(|(_, _, path)| path).try_for_each(|path| remove_if_exists(path))
     }
 }
 
@@ -191,4 +196,36 @@ fn map(
     let image = MemoryImage::of_file(&engine.0.memories, image, file, 0);
     let image = image.map_err(|error| with_path(path, error))?.with_memory(facts.memory_bytes as usize);
     Ok(Start::Snapshot(Arc::new(Snapshot { facts, image: Arc::new(image), _place: Some(place) })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::ArtifactKey;
+
+    #[test]
+    fn the_oldest_snapshots_of_one_namespace_make_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(dir.path(), ArtifactKey([7; blake3::KEY_LEN])).unwrap();
+        let path =
+            |owner: u64, name: &str| dir.path().join(format!("module{}{name}.{EXTENSION}", of_owner(owner)));
+        let write = |path: &Path, age_s: u64| {
+            fs::write(path, vec![1; 64 << 10]).unwrap();
+            let at = std::time::SystemTime::now() - std::time::Duration::from_secs(age_s);
+            File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+        };
+        for (index, name) in ["oldest", "middle", "newest"].iter().enumerate() {
+            write(&path(1, name), 30 - index as u64);
+        }
+        write(&path(2, "another"), 1_000);
+        let own = of_owner(1);
+        let keep = |bytes| store.remove_old_snapshots(&|name| name.contains(&own), bytes).unwrap();
+        keep(200 << 10);
+        assert!(path(1, "oldest").exists());
+        keep(150 << 10);
+        assert!(!path(1, "oldest").exists());
+        assert!(path(1, "middle").exists() && path(2, "another").exists());
+        keep(0);
+        assert!(!path(1, "newest").exists() && path(2, "another").exists());
+    }
 }

@@ -16,8 +16,12 @@ const maxBody = 1 << 20
 func main() {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /echo", answer(func(input []byte) ([]byte, error) { return input, nil }))
-	mux.HandleFunc("POST /tinygo-hello", answer(hello))
-	mux.HandleFunc("POST /go-hello", answer(hello))
+	for _, name := range []string{"tinygo-hello", "go-hello", "go-sdk-hello"} {
+		mux.HandleFunc("POST /"+name, answer(hello))
+	}
+	for _, name := range []string{"go-web", "go-web-warmed"} {
+		mux.HandleFunc("POST /"+name, answer(web()))
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		log.Fatal(err)
