@@ -1,30 +1,89 @@
-//! The credential that a request's headers carry.
+//! The credentials that a request's headers carry.
 
 use crate::error::ApiError;
 use http::{HeaderMap, HeaderName, header};
+use orama_platform::auth::Form;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// The credential of a request: `Authorization: Bearer X` or `X-API-Key: X`; `None` without one.
-///
-/// # Errors
-/// 400 when the headers contradict each other, 401 when one is malformed. The message never repeats a value.
-pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
-    let authorization = single(headers, &header::AUTHORIZATION)?.map(bearer_value).transpose()?;
-    let api_key = single(headers, &API_KEY)?;
-    if api_key.is_some_and(|key| !is_token(key)) {
-        return Err(ApiError::unauthorized("the X-API-Key header holds no API key"));
-    }
-    match (authorization, api_key) {
-        (Some(a), Some(b)) if a != b => Err(ApiError::bad_request(
-            "CONFLICTING_CREDENTIALS",
-            "the Authorization and X-API-Key headers hold different credentials; send one of them",
-        )),
-        (a, b) => Ok(a.or(b)),
+/// What a request sends as its credentials. A token and an API key may come together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent<T> {
+    /// What has the form of a token.
+    pub token: Option<T>,
+    /// What has the form of an API key.
+    pub key: Option<T>,
+    /// Why something else is no credential of this node.
+    pub foreign: Option<&'static str>,
+}
+
+impl<T> Default for Sent<T> {
+    fn default() -> Self {
+        Self { token: None, key: None, foreign: None }
     }
 }
 
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ApiError> {
+/// Two different tokens, or two different API keys.
+pub struct Conflict;
+
+impl From<Conflict> for ApiError {
+    fn from(_: Conflict) -> Self {
+        Self::bad_request(
+            "CONFLICTING_CREDENTIALS",
+            "the request holds different API keys or different tokens; send one of each at most",
+        )
+    }
+}
+
+impl<T: AsRef<str> + PartialEq> Sent<T> {
+    /// Adds a text that was sent as a credential. The same one may come several times.
+    ///
+    /// # Errors
+    /// [`Conflict`]
+    pub fn add(&mut self, text: T) -> Result<(), Conflict> {
+        let known = match Form::of(text.as_ref()) {
+            Form::Token => &mut self.token,
+            Form::Key => &mut self.key,
+            Form::Other => {
+                self.foreign = Some("the credential is unknown: it is neither an API key nor a token");
+                return Ok(());
+            }
+        };
+        match known {
+            Some(known) if *known != text => return Err(Conflict),
+            known => *known = Some(text),
+        }
+        Ok(())
+    }
+
+    /// The same with texts of another type.
+    pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Sent<U> {
+        Sent { token: self.token.map(&mut change), key: self.key.map(change), foreign: self.foreign }
+    }
+}
+
+/// The credentials of a request: `Authorization: Bearer X` and `X-API-Key: X`, of which each may hold a key or a token.
+///
+/// # Errors
+/// 400 when the headers contradict each other. The message never repeats a value.
+pub fn sent(headers: &HeaderMap) -> Result<Sent<&str>, ApiError> {
+    let mut sent = Sent::default();
+    if let Some(value) = single(headers, &header::AUTHORIZATION)? {
+        match bearer_value(value) {
+            Some(text) => sent.add(text)?,
+            None => sent.foreign = Some("the Authorization header must be `Bearer` and a credential"),
+        }
+    }
+    if let Some(value) = single(headers, &API_KEY)? {
+        match text(value).filter(|text| is_token(text)) {
+            Some(text) => sent.add(text)?,
+            None => sent.foreign = Some("the X-API-Key header holds no API key"),
+        }
+    }
+    Ok(sent)
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, ApiError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.any(|other| other != value) {
@@ -33,15 +92,17 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
             format!("the request has several different {name} headers; send one"),
         ));
     }
-    let malformed = || ApiError::unauthorized(format!("the {name} header is not plain ASCII"));
-    value.to_str().map(|text| Some(text.trim())).map_err(|_| malformed())
+    Ok(Some(value.as_bytes()))
 }
 
-fn bearer_value(value: &str) -> Result<&str, ApiError> {
-    let malformed = || ApiError::unauthorized("the Authorization header must be `Bearer` and a credential");
-    let (scheme, token) = value.split_once(' ').ok_or_else(malformed)?;
+fn text(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().map(str::trim)
+}
+
+fn bearer_value(value: &[u8]) -> Option<&str> {
+    let (scheme, token) = text(value)?.split_once(' ')?;
     let token = token.trim_start();
-    if scheme.eq_ignore_ascii_case("bearer") && is_token(token) { Ok(token) } else { Err(malformed()) }
+    (scheme.eq_ignore_ascii_case("bearer") && is_token(token)).then_some(token)
 }
 
 /// RFC 6750's `b64token`, which API keys and JWTs are.

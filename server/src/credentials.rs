@@ -7,12 +7,41 @@ use crate::error::ApiError;
 use crate::limits::{CREDENTIALS_UNKNOWN_MAX, UNKNOWN_KNOWN_FOR};
 use hashlink::LruCache;
 use http::StatusCode;
+use orama_platform::auth::{self, CredentialError};
 use orama_store::clock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The hash of a key or token ([`orama_platform::auth::key_hash`]).
 pub(crate) type KeyHash = [u8; 32];
+
+/// The hash under which a token and an API key that come together are remembered.
+pub(crate) fn hash_of_both(token: &str, key: &str) -> KeyHash {
+    // No credential has a line break, so no other texts have this hash.
+    let mut both = String::with_capacity(token.len() + 1 + key.len());
+    both.extend([token, "\n", key]);
+    auth::key_hash(&both)
+}
+
+/// Why a credential was not accepted.
+#[derive(Debug, Clone)]
+pub(crate) struct NotAccepted {
+    pub(crate) error: ApiError,
+    /// Whether it is no credential of this node at all: see [`CredentialError::is_foreign`].
+    pub(crate) is_foreign: bool,
+}
+
+impl From<CredentialError> for NotAccepted {
+    fn from(error: CredentialError) -> Self {
+        Self { is_foreign: error.is_foreign(), error: error.into() }
+    }
+}
+
+impl From<ApiError> for NotAccepted {
+    fn from(error: ApiError) -> Self {
+        Self { error, is_foreign: false }
+    }
+}
 
 /// What is remembered of credentials. `T` stands for a known one.
 ///
@@ -32,7 +61,7 @@ struct Known<T> {
 }
 
 struct Refusal {
-    error: ApiError,
+    why: NotAccepted,
     until: Instant,
 }
 
@@ -59,7 +88,7 @@ impl<T: Clone> CredentialMemory<T> {
     }
 
     /// What a lookup would return: a known credential or its refusal; `None` when only a lookup can tell.
-    pub(crate) fn find(&mut self, hash: &KeyHash) -> Option<Result<T, ApiError>> {
+    pub(crate) fn find(&mut self, hash: &KeyHash) -> Option<Result<T, NotAccepted>> {
         self.find_at(hash, || clock::now_ms().cast_unsigned() / 1000, Instant::now)
     }
 
@@ -69,14 +98,14 @@ impl<T: Clone> CredentialMemory<T> {
         hash: &KeyHash,
         now_s: impl FnOnce() -> u64,
         now: impl FnOnce() -> Instant,
-    ) -> Option<Result<T, ApiError>> {
+    ) -> Option<Result<T, NotAccepted>> {
         if let Some(known) = self.known.get(hash)
             && (known.expires_s == u64::MAX || now_s() < known.expires_s)
         {
             return Some(Ok(known.credential.clone()));
         }
         let refusal = self.refused.get(hash)?;
-        (now() < refusal.until).then(|| Err(refusal.error.clone()))
+        (now() < refusal.until).then(|| Err(refusal.why.clone()))
     }
 
     /// Remembers a credential that was looked up in `generation`, until the Unix second `expires_s` (`u64::MAX` for one that
@@ -89,10 +118,10 @@ impl<T: Clone> CredentialMemory<T> {
 
     /// Remembers that a lookup in `generation` refused a credential. Only a 401 says something about the credential; any
     /// other error is not remembered.
-    pub(crate) fn keep_refusal(&mut self, generation: u64, hash: KeyHash, error: &ApiError) {
-        if generation == self.generation && error.status == StatusCode::UNAUTHORIZED {
+    pub(crate) fn keep_refusal(&mut self, generation: u64, hash: KeyHash, why: &NotAccepted) {
+        if generation == self.generation && why.error.status == StatusCode::UNAUTHORIZED {
             let until = Instant::now() + UNKNOWN_KNOWN_FOR;
-            self.refused.insert(hash, Refusal { error: error.clone(), until });
+            self.refused.insert(hash, Refusal { why: why.clone(), until });
         }
     }
 }

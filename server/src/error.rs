@@ -7,7 +7,7 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use orama_platform::UsageError;
 use orama_platform::auth::jwt::Refusal;
-use orama_platform::auth::{CredentialError, Forbidden};
+use orama_platform::auth::{CredentialError, DifferentNamespaces, Forbidden};
 use orama_platform::deploy::DeployError;
 use orama_platform::events::EventsError;
 use orama_platform::modules::{LoadError, PrepareError};
@@ -326,6 +326,12 @@ impl From<CredentialError> for ApiError {
             CredentialError::Refused(Refusal::NoKeysYet) => Self::unavailable(error.to_string()),
             error => Self::unauthorized(error.to_string()),
         }
+    }
+}
+
+impl From<DifferentNamespaces> for ApiError {
+    fn from(error: DifferentNamespaces) -> Self {
+        Self::bad_request("CONFLICTING_CREDENTIALS", error.to_string())
     }
 }
 

@@ -13,6 +13,7 @@ mod canaries;
 mod cli;
 mod cli_services;
 mod commands;
+mod credentials;
 mod crowds;
 mod damage;
 mod density;

@@ -17,11 +17,11 @@ mod limits;
 mod opening;
 
 /// An open WebSocket, from the client's side.
-struct Socket(tungstenite::WebSocket<TcpStream>);
+pub struct Socket(tungstenite::WebSocket<TcpStream>);
 
 impl Socket {
     /// Opens one with these headers; the node's answer if it is another.
-    fn try_open(
+    pub fn try_open(
         node: &Node,
         path: &str,
         headers: &[(&'static str, &str)],
@@ -84,7 +84,7 @@ impl Socket {
 
     /// The output of a message that is invoked with success.
     #[track_caller]
-    fn output(&mut self, message: impl Into<Message>) -> Value {
+    pub fn output(&mut self, message: impl Into<Message>) -> Value {
         let answer = self.ask(message);
         assert_eq!(
             (&answer["status"], answer.as_object().unwrap().len()),

@@ -113,9 +113,12 @@ pub struct Forbidden {
 /// Why a credential was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// This node does not know the credential.
+    /// It is an API key, and this node does not know it.
     #[error("the credential is unknown; it may have been deleted")]
     Unknown,
+    /// It is neither an API key nor a token.
+    #[error("the credential is unknown: it is neither an API key nor a token that this node accepts")]
+    NoCredential,
     /// The token is too long.
     #[error("a token may have at most {TOKEN_MAX_BYTES} bytes")]
     TooLong,
@@ -126,6 +129,24 @@ pub enum CredentialError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
 }
+
+impl CredentialError {
+    /// Whether what was sent is no credential of this node at all: neither an API key nor a token that one of its issuers
+    /// signed for it. An app sends such for itself.
+    #[must_use]
+    pub const fn is_foreign(&self) -> bool {
+        match self {
+            Self::NoCredential | Self::TooLong => true,
+            Self::Refused(refusal) => refusal.is_foreign(),
+            Self::Unknown | Self::Registry(_) => false,
+        }
+    }
+}
+
+/// A token and an API key that came together belong to different namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the token and the API key of the request belong to different namespaces")]
+pub struct DifferentNamespaces;
 
 /// A credential that was accepted.
 #[derive(Clone)]
@@ -159,6 +180,23 @@ impl Credential {
     pub fn require(&self, action: Action) -> Result<(), Forbidden> {
         let role = self.role;
         if role.allows(action) { Ok(()) } else { Err(Forbidden { role, action }) }
+    }
+
+    /// What a token and an API key that came together may do: the token says who calls, and the higher role counts.
+    ///
+    /// # Errors
+    /// [`DifferentNamespaces`]
+    pub fn joined(token: &Self, key: &Self) -> Result<Self, DifferentNamespaces> {
+        if token.namespace != key.namespace {
+            return Err(DifferentNamespaces);
+        }
+        Ok(Self {
+            namespace: key.namespace.clone(),
+            // The highest role is the first.
+            role: token.role.min(key.role),
+            key_id: key.key_id.clone(),
+            caller: token.caller.clone(),
+        })
     }
 }
 
@@ -196,6 +234,31 @@ impl fmt::Debug for ApiKey {
 #[must_use]
 pub fn key_hash(key: &str) -> [u8; 32] {
     *blake3::hash(key.as_bytes()).as_bytes()
+}
+
+/// What a text that came as a credential may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// An API key: it begins as every key does, and may be damaged.
+    Key,
+    /// A token: it has the three parts of a JWT.
+    Token,
+    /// Neither.
+    Other,
+}
+
+impl Form {
+    /// The form of a text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        if text.starts_with(KEY_PREFIX) {
+            Self::Key
+        } else if text.bytes().filter(|byte| *byte == b'.').count() == 2 {
+            Self::Token
+        } else {
+            Self::Other
+        }
+    }
 }
 
 /// Whether a text has the form of an API key. Any other text needs no lookup.

@@ -4,7 +4,7 @@ const HASH: KeyHash = [1; 32];
 
 /// The name of a known credential, or the status of a refusal.
 fn found(memory: &mut CredentialMemory<&'static str>) -> Option<Result<&'static str, u16>> {
-    memory.find(&HASH).map(|found| found.map_err(|error| error.status.as_u16()))
+    memory.find(&HASH).map(|found| found.map_err(|why| why.error.status.as_u16()))
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn a_change_of_the_registry_empties_the_memory() {
     registry.fetch_add(1, Ordering::Release);
     let generation = memory.refresh(&registry);
     assert_eq!(found(&mut memory), None);
-    memory.keep_refusal(generation, HASH, &ApiError::unauthorized("no"));
+    memory.keep_refusal(generation, HASH, &ApiError::unauthorized("no").into());
     assert_eq!(found(&mut memory), Some(Err(401)));
     registry.fetch_add(1, Ordering::Release);
     memory.refresh(&registry);
@@ -33,7 +33,7 @@ fn what_was_looked_up_before_a_change_is_not_kept() {
     registry.fetch_add(1, Ordering::Release);
     memory.refresh(&registry);
     memory.keep(before, HASH, "key", u64::MAX);
-    memory.keep_refusal(before, HASH, &ApiError::unauthorized("no"));
+    memory.keep_refusal(before, HASH, &ApiError::unauthorized("no").into());
     assert_eq!(found(&mut memory), None);
 }
 
@@ -49,7 +49,7 @@ fn a_token_is_known_until_the_second_in_which_it_expires() {
 #[test]
 fn a_refusal_is_remembered_for_a_moment() {
     let mut memory = CredentialMemory::<&str>::new(2);
-    memory.keep_refusal(0, HASH, &ApiError::unauthorized("no"));
+    memory.keep_refusal(0, HASH, &ApiError::unauthorized("no").into());
     assert_eq!(found(&mut memory), Some(Err(401)));
     let later = Instant::now() + UNKNOWN_KNOWN_FOR;
     assert!(memory.find_at(&HASH, || 0, || later).is_none());
@@ -59,8 +59,8 @@ fn a_refusal_is_remembered_for_a_moment() {
 fn a_failed_lookup_says_nothing_about_the_credential() {
     let mut memory = CredentialMemory::<&str>::new(2);
     for error in [ApiError::unavailable("later"), ApiError::forbidden("no"), ApiError::internal("broken")] {
-        memory.keep_refusal(0, HASH, &error);
-        assert_eq!(found(&mut memory), None, "{error}");
+        memory.keep_refusal(0, HASH, &error.into());
+        assert_eq!(found(&mut memory), None);
     }
 }
 
@@ -78,7 +78,13 @@ fn the_memory_is_bounded() {
     let left: Vec<_> = (0..10).filter_map(|n| memory.find(&hash(n))).map(Result::unwrap).collect();
     assert_eq!(left, [7, 8, 9], "the least recently used ones were evicted");
     for n in 0..=CREDENTIALS_UNKNOWN_MAX {
-        memory.keep_refusal(0, hash(n + 10), &ApiError::unauthorized("no"));
+        memory.keep_refusal(0, hash(n + 10), &ApiError::unauthorized("no").into());
     }
     assert_eq!(memory.refused.len(), CREDENTIALS_UNKNOWN_MAX);
+}
+
+#[test]
+fn a_pair_has_a_hash_of_its_own() {
+    assert_ne!(hash_of_both("a.b.c", "orama_d"), hash_of_both("a.b.", "corama_d"));
+    assert_ne!(hash_of_both("a.b.c", "orama_d"), auth::key_hash("a.b.corama_d"));
 }

@@ -1,8 +1,8 @@
 //! Authenticates requests and selects the namespace that they act in.
 
 use super::{State as AppState, blocking};
-use crate::bearer::bearer;
-use crate::credentials::CredentialMemory;
+use crate::bearer::{Sent, sent};
+use crate::credentials::{CredentialMemory, NotAccepted};
 use crate::error::ApiError;
 use crate::limits::CREDENTIALS_KNOWN_MAX;
 use axum::extract::{Request, State};
@@ -28,6 +28,26 @@ impl CredentialCache {
         Self { memory, generation, authority }
     }
 
+    /// Whose credentials these are.
+    ///
+    /// # Errors
+    /// 401 without one, and for anything that is no credential of this node; 400 for a token and a key of different namespaces;
+    /// what the lookup reports.
+    pub(super) async fn find_all(&self, sent: &Sent<&str>) -> Result<Arc<Credential>, ApiError> {
+        if let Some(why) = sent.foreign {
+            return Err(ApiError::unauthorized(why));
+        }
+        match (sent.token, sent.key) {
+            (None, None) => Err(ApiError::credential_needed()),
+            (Some(one), None) | (None, Some(one)) => self.find(one).await,
+            (Some(token), Some(key)) => {
+                let (token, key) = (self.find(token).await?, self.find(key).await?);
+                let joined = Credential::joined(&token, &key);
+                joined.map(Arc::new).map_err(ApiError::from)
+            }
+        }
+    }
+
     /// Whose credential a text is.
     ///
     /// # Errors
@@ -40,19 +60,19 @@ impl CredentialCache {
             (memory.refresh(&self.generation), memory.find(&hash))
         };
         if let Some(remembered) = remembered {
-            return remembered;
+            return remembered.map_err(|why| why.error);
         }
         let (authority, text) = (self.authority.clone(), text.to_owned());
-        let found = blocking(move || Ok(authority.find(&text)?)).await;
+        let found = blocking(move || Ok(authority.find(&text).map_err(NotAccepted::from))).await?;
         let mut memory = self.memory.lock();
         match found {
             Ok(known) => {
                 memory.keep(generation, hash, Arc::clone(&known.credential), known.expires_s);
                 Ok(known.credential)
             }
-            Err(error) => {
-                memory.keep_refusal(generation, hash, &error);
-                Err(error)
+            Err(why) => {
+                memory.keep_refusal(generation, hash, &why);
+                Err(why.error)
             }
         }
     }
@@ -68,11 +88,11 @@ pub(super) async fn authenticate(
     if let Some(error) = request.extensions_mut().remove::<ApiError>() {
         return Err(error);
     }
-    let key = bearer(request.headers())?.ok_or_else(ApiError::credential_needed)?;
-    let first = state.credentials.find(key).await?;
+    let sent = sent(request.headers())?;
+    let first = state.credentials.find_all(&sent).await?;
     let _visit = state.app.platform.visitors.enter(&first.namespace);
     // A deletion of the namespace that begins from now on waits for this request. A deletion that began earlier is seen here.
-    let credential = state.credentials.find(key).await?;
+    let credential = state.credentials.find_all(&sent).await?;
     request.extensions_mut().insert(credential);
     Ok(next.run(request).await)
 }

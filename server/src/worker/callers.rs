@@ -4,13 +4,13 @@
 //! A warm request asks nobody: counts of one core are its own, and of the node's buckets it takes some tokens at once.
 
 use super::core::Core;
-use crate::bearer::bearer;
-use crate::credentials::KeyHash;
+use crate::bearer::{Sent, sent};
+use crate::credentials::{KeyHash, NotAccepted, hash_of_both};
 use crate::error::ApiError;
 use crate::shares::{Kind, Meter, NoRoom, Party, PartyId, RateKind, Shares, address_key, fits};
 use hashlink::LruCache;
 use http::HeaderMap;
-use orama_platform::auth::{self, Credential};
+use orama_platform::auth::{self, Credential, Known};
 use orama_runtime::invocation::Caller;
 use orama_runtime::names::Namespace;
 use std::cell::{Cell, RefCell};
@@ -47,6 +47,21 @@ pub(super) struct Identity {
     pub(super) credential: Arc<Credential>,
     pub(super) key: Rc<Local>,
     pub(super) namespace: Rc<Local>,
+}
+
+/// Who sends a request.
+#[derive(Default)]
+pub(super) struct Visitor {
+    /// `None` without a credential of this node.
+    pub(super) identity: Option<Identity>,
+    /// Why something else that came as a credential is none of this node. Public functions ignore it.
+    pub(super) foreign: Option<ApiError>,
+}
+
+impl Visitor {
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        self.identity.as_ref().map(|identity| &*identity.credential)
+    }
 }
 
 /// All parties of a core.
@@ -92,7 +107,6 @@ impl Callers {
         // Cloned, because an `Arc` that cores share makes them contend for its reference count.
         let mut credential = credential.clone();
         credential.caller = credential.caller.map(|caller| Arc::new(Caller::clone(&caller)));
-        self.good.borrow_mut().insert(hash, ());
         let key = self.local(PartyId::Key(hash), Some(&credential.namespace));
         let namespace = self.namespace(&credential.namespace);
         Identity { credential: Arc::new(credential), key, namespace }
@@ -128,19 +142,12 @@ impl Callers {
 }
 
 impl Core {
-    /// Who sent a request with these headers: `None` without a credential.
+    /// Who sent a request with these headers.
     ///
     /// # Errors
-    /// As [`Self::identity_of`].
-    pub(super) async fn identity(
-        &self,
-        headers: &HeaderMap,
-        peer: IpAddr,
-    ) -> Result<Option<Identity>, ApiError> {
-        match bearer(headers)? {
-            Some(text) => self.identity_of(text, self.client(headers, peer)).await.map(Some),
-            None => Ok(None),
-        }
+    /// As [`Self::visitor`].
+    pub(super) async fn visitor_of(&self, headers: &HeaderMap, client: IpAddr) -> Result<Visitor, ApiError> {
+        self.visitor(&sent(headers)?, client).await
     }
 
     /// The address that a request counts for.
@@ -148,50 +155,140 @@ impl Core {
         self.shared.trusted_proxies.client(peer, headers)
     }
 
-    /// Whose credential a text is.
+    /// Whose credentials these are. What is no credential of this node is only noted: whether that matters depends on what is
+    /// asked for.
     ///
     /// # Errors
-    /// 401 for one that is not known, 429 for an address from which too many such came.
-    pub(super) async fn identity_of(&self, text: &str, client: IpAddr) -> Result<Identity, ApiError> {
+    /// 401 for a credential of this node that is not good, 429 for an address from which too many such came, 400 for a token
+    /// and a key of different namespaces.
+    pub(super) async fn visitor<T: AsRef<str>>(
+        &self,
+        sent: &Sent<T>,
+        client: IpAddr,
+    ) -> Result<Visitor, ApiError> {
+        let hash = match (&sent.token, &sent.key) {
+            (None, None) => return Ok(Visitor { identity: None, foreign: foreign(sent) }),
+            (Some(one), None) | (None, Some(one)) => auth::key_hash(one.as_ref()),
+            (Some(token), Some(key)) => hash_of_both(token.as_ref(), key.as_ref()),
+        };
+        let found = {
+            let mut cache = self.cache.borrow_mut();
+            cache.refresh(&self.shared.registry_generation);
+            cache.credentials.find(&hash)
+        };
+        match found {
+            Some(Ok(identity)) => Ok(Visitor { identity: Some(identity), foreign: foreign(sent) }),
+            // Boxed, so that it adds nothing to what a request holds whose credentials are remembered.
+            _ => Box::pin(self.unremembered(sent, client)).await,
+        }
+    }
+
+    /// The same for credentials that this core does not remember as good.
+    async fn unremembered<T: AsRef<str>>(&self, sent: &Sent<T>, client: IpAddr) -> Result<Visitor, ApiError> {
+        let (token, key) = (sent.token.as_ref().map(AsRef::as_ref), sent.key.as_ref().map(AsRef::as_ref));
+        let found = match (token, key) {
+            (Some(token), Some(key)) => self.identity_of_both(token, key, client).await,
+            (token, key) => self.identity_of(token.or(key).unwrap_or_default(), client).await,
+        };
+        match found {
+            Ok(identity) => Ok(Visitor { identity: Some(identity), foreign: foreign(sent) }),
+            Err(NotAccepted { error, is_foreign: false }) => Err(self.failed(error, client)),
+            Err(NotAccepted { error, is_foreign: true }) => {
+                // Beside a token of somebody else, the key counts alone.
+                let identity = match (token, key) {
+                    (Some(_), Some(key)) => {
+                        let found = self.identity_of(key, client).await;
+                        Some(found.map_err(|why| self.failed(why.error, client))?)
+                    }
+                    _ => None,
+                };
+                Ok(Visitor { identity, foreign: Some(error) })
+            }
+        }
+    }
+
+    /// Whose credential a text is.
+    async fn identity_of(&self, text: &str, client: IpAddr) -> Result<Identity, NotAccepted> {
         let hash = auth::key_hash(text);
         let generation = {
             let mut cache = self.cache.borrow_mut();
             let generation = cache.refresh(&self.shared.registry_generation);
-            match cache.credentials.find(&hash) {
-                Some(Ok(identity)) => return Ok(identity),
-                Some(Err(error)) => {
-                    drop(cache);
-                    return Err(self.failed(error, client));
-                }
-                None => generation,
+            if let Some(found) = cache.credentials.find(&hash) {
+                return found;
             }
+            generation
         };
-        if let Err(error) = self.shared.authority.screen(text) {
-            return Err(self.failed(error.into(), client));
-        }
-        if self.callers.good.borrow_mut().get(&hash).is_none() {
-            let address = self.callers.address(client);
-            self.shared.shares.has_token(RateKind::FailedCredentials, &address.party)?;
-        }
-        let (authority, asked) = (self.shared.authority.clone(), text.to_owned());
-        let known = match self.ask(move || authority.find(&asked)).await? {
-            Ok(known) => known,
-            Err(error) => {
-                let error = ApiError::from(error);
-                if error.status == http::StatusCode::UNAUTHORIZED {
-                    self.callers.good.borrow_mut().remove(&hash);
-                }
-                self.cache.borrow_mut().credentials.keep_refusal(generation, hash, &error);
-                return Err(self.failed(error, client));
-            }
-        };
+        let known = self.look_up(generation, hash, text, client).await?;
         let identity = self.callers.recognise(hash, &known.credential);
         self.cache.borrow_mut().credentials.keep(generation, hash, identity.clone(), known.expires_s);
         Ok(identity)
     }
 
+    /// Whose a token and an API key are that came together. The request counts for the key.
+    async fn identity_of_both(
+        &self,
+        token: &str,
+        key: &str,
+        client: IpAddr,
+    ) -> Result<Identity, NotAccepted> {
+        let both = hash_of_both(token, key);
+        let generation = {
+            let mut cache = self.cache.borrow_mut();
+            let generation = cache.refresh(&self.shared.registry_generation);
+            if let Some(Ok(identity)) = cache.credentials.find(&both) {
+                return Ok(identity);
+            }
+            generation
+        };
+        // The token first: where it is somebody else's, its error says so.
+        let token = self.look_up(generation, auth::key_hash(token), token, client).await?;
+        let hash = auth::key_hash(key);
+        let key = self.look_up(generation, hash, key, client).await?;
+        let joined = Credential::joined(&token.credential, &key.credential).map_err(ApiError::from)?;
+        let identity = self.callers.recognise(hash, &joined);
+        let expires_s = token.expires_s.min(key.expires_s);
+        self.cache.borrow_mut().credentials.keep(generation, both, identity.clone(), expires_s);
+        Ok(identity)
+    }
+
+    /// Asks the node's authority for a credential that this core does not remember, and remembers a refusal.
+    async fn look_up(
+        &self,
+        generation: u64,
+        hash: KeyHash,
+        text: &str,
+        client: IpAddr,
+    ) -> Result<Known, NotAccepted> {
+        if let Some(Err(why)) = self.cache.borrow_mut().credentials.find(&hash) {
+            return Err(why);
+        }
+        self.shared.authority.screen(text)?;
+        if self.callers.good.borrow_mut().get(&hash).is_none() {
+            // Looking it up costs more than an address may have that has used up its requests or its guesses.
+            let address = self.callers.address(client);
+            for kind in [RateKind::FailedCredentials, RateKind::Requests] {
+                self.shared.shares.has_token(kind, &address.party).map_err(ApiError::from)?;
+            }
+        }
+        let (authority, asked) = (self.shared.authority.clone(), text.to_owned());
+        match self.ask(move || authority.find(&asked)).await? {
+            Ok(known) => {
+                self.callers.good.borrow_mut().insert(hash, ());
+                Ok(known)
+            }
+            Err(error) => {
+                let why = NotAccepted::from(error);
+                if why.error.status == http::StatusCode::UNAUTHORIZED {
+                    self.callers.good.borrow_mut().remove(&hash);
+                }
+                self.cache.borrow_mut().credentials.keep_refusal(generation, hash, &why);
+                Err(why)
+            }
+        }
+    }
+
     /// Counts a request with a bad credential; the answer to it.
-    fn failed(&self, error: ApiError, client: IpAddr) -> ApiError {
+    pub(super) fn failed(&self, error: ApiError, client: IpAddr) -> ApiError {
         if error.status != http::StatusCode::UNAUTHORIZED {
             return error;
         }
@@ -222,6 +319,10 @@ impl Core {
     pub(super) fn parties(namespace: &Local, address: Option<&Rc<Local>>) -> [Option<Arc<Party>>; 2] {
         [Some(Arc::clone(&namespace.party)), address.map(|local| Arc::clone(&local.party))]
     }
+}
+
+fn foreign<T>(sent: &Sent<T>) -> Option<ApiError> {
+    sent.foreign.map(ApiError::unauthorized)
 }
 
 #[cfg(test)]

@@ -34,7 +34,13 @@ pub(super) async fn forward(
     let unread = |error| Refused { error, body_unread: true };
     let refused = |error| Refused { error, body_unread: false };
     let client = core.client(&parts.headers, peer);
-    let identity = match core.identity(&parts.headers, peer).await {
+    let visitor = core.visitor_of(&parts.headers, client).await;
+    let visitor = visitor.and_then(|visitor| match visitor.foreign {
+        // Each route that takes a credential takes one of this node.
+        Some(foreign) => Err(core.failed(foreign, client)),
+        None => Ok(visitor.identity),
+    });
+    let identity = match visitor {
         Ok(identity) => identity,
         Err(error) => {
             // Paths that need no credential ignore a bad one; the others need not look it up again.

@@ -2,10 +2,9 @@
 //! before.
 
 use super::answer::text_header;
-use super::callers::Identity;
 use super::core::Core;
 use super::invoke::{Caller, namespace, permitted};
-use crate::bearer::bearer;
+use crate::bearer::{Sent, sent};
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Origin, Response};
 use crate::shares::{Kind, Permit};
@@ -59,10 +58,19 @@ impl AllowedOrigins {
     }
 }
 
+/// A credential that is remembered.
+pub(super) struct Secret(Zeroizing<String>);
+
+impl AsRef<str> for Secret {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What an open WebSocket remembers of its request.
 pub(super) struct Opening {
     /// Looked at again for each message, as a request would.
-    pub(super) credential: Option<Zeroizing<String>>,
+    pub(super) sent: Sent<Secret>,
     pub(super) namespace: Namespace,
     /// `name` or `name@version`.
     pub(super) name: String,
@@ -89,17 +97,13 @@ pub(super) async fn open(
     check_origin(&parts.headers, &core.shared.websockets.origins)?;
     let protocols = Protocols::of(&parts.headers)?;
     let query = parts.uri.query();
-    let text = credential(&parts.headers, &protocols, query)?;
+    let sent = credentials(&parts.headers, &protocols, query)?;
     let client = core.client(&parts.headers, peer);
-    let identity = match &text {
-        Some(text) => Some(core.identity_of(text, client).await?),
-        None => None,
-    };
-    let address = core.admit(identity.as_ref(), client)?;
-    let known = identity.as_ref().map(|identity: &Identity| &*identity.credential);
-    let namespace = namespace(known, None, query)?;
-    let ready = permitted(core, known, &namespace, name).await?;
-    let caller = Caller::new(core, &ready, identity.clone(), address, client)?;
+    let visitor = core.visitor(&sent, client).await?;
+    let address = core.admit(visitor.identity.as_ref(), client)?;
+    let namespace = namespace(core, &visitor, client, (None, query))?;
+    let ready = permitted(core, &visitor, client, (&namespace, name)).await?;
+    let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
     let parties = Core::parties(&ready.tenant, caller.address.as_ref());
     let room = core.shared.shares.permit(Kind::BodyBytes, parties.clone());
     let mut place = core.shared.shares.permit(Kind::WebSockets, parties);
@@ -114,11 +118,8 @@ pub(super) async fn open(
     if protocols.orama {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
     }
-    let credential = text.map(|text| Zeroizing::new(text.into_owned()));
-    Ok((
-        response,
-        Box::new(Opening { credential, namespace, name: name.to_owned(), client, _place: place, room }),
-    ))
+    let sent = sent.map(|text| Secret(Zeroizing::new(text.into_owned())));
+    Ok((response, Box::new(Opening { sent, namespace, name: name.to_owned(), client, _place: place, room })))
 }
 
 /// The answer to the handshake's key, if it is a handshake.
@@ -171,7 +172,8 @@ fn check_origin(headers: &HeaderMap, allowed: &AllowedOrigins) -> Result<(), Api
 #[derive(Default)]
 struct Protocols<'a> {
     orama: bool,
-    bearer: Option<&'a str>,
+    /// What came in place of a credential.
+    bearers: Vec<&'a str>,
 }
 
 impl<'a> Protocols<'a> {
@@ -186,8 +188,7 @@ impl<'a> Protocols<'a> {
             })?;
             for word in text.split(',').map(str::trim) {
                 match word.strip_prefix(BEARER) {
-                    Some(token) if found.bearer.is_some_and(|other| other != token) => return Err(conflict()),
-                    Some(token) => found.bearer = Some(token),
+                    Some(token) => found.bearers.push(token),
                     None => found.orama |= word == PROTOCOL,
                 }
             }
@@ -196,35 +197,24 @@ impl<'a> Protocols<'a> {
     }
 }
 
-fn conflict() -> ApiError {
-    ApiError::bad_request(
-        "CONFLICTING_CREDENTIALS",
-        "the request holds different credentials in its headers, its protocols or its query; send one of them",
-    )
-}
-
-/// The request's credential: from the usual headers, the protocols, or the query's `token`.
-fn credential<'a>(
+/// The request's credentials: from the usual headers, the protocols, and the query's `token`.
+fn credentials<'a>(
     headers: &'a HeaderMap,
     protocols: &Protocols<'a>,
     query: Option<&'a str>,
-) -> Result<Option<Cow<'a, str>>, ApiError> {
-    let pairs = query.into_iter().flat_map(|query| query.split('&'));
-    let in_query = pairs.filter_map(|pair| pair.strip_prefix("token=")).map(|token| {
-        percent_encoding::percent_decode_str(token)
-            .decode_utf8()
-            .map_err(|_| ApiError::unauthorized("the token in the query is not UTF-8"))
-    });
-    let in_headers = bearer(headers)?.into_iter().chain(protocols.bearer).map(Cow::Borrowed);
-    let mut found: Option<Cow<'a, str>> = None;
-    for text in in_headers.map(Ok).chain(in_query) {
-        let text = text?;
-        if found.as_ref().is_some_and(|other| *other != text) {
-            return Err(conflict());
-        }
-        found = Some(text);
+) -> Result<Sent<Cow<'a, str>>, ApiError> {
+    let mut sent = sent(headers)?.map(Cow::Borrowed);
+    for text in &protocols.bearers {
+        sent.add(Cow::Borrowed(*text))?;
     }
-    Ok(found)
+    let pairs = query.into_iter().flat_map(|query| query.split('&'));
+    for token in pairs.filter_map(|pair| pair.strip_prefix("token=")) {
+        match percent_encoding::percent_decode_str(token).decode_utf8() {
+            Ok(text) => sent.add(text)?,
+            Err(_) => sent.foreign = Some("the token in the query is not UTF-8"),
+        }
+    }
+    Ok(sent)
 }
 
 #[cfg(test)]

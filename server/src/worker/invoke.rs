@@ -5,7 +5,7 @@
 
 use super::answer::answer;
 use super::cache::Ready;
-use super::callers::{Identity, Local};
+use super::callers::{Identity, Local, Visitor};
 use super::core::Core;
 use super::run::{Access, Cause, Running, ready, run_with_retries};
 use crate::error::ApiError;
@@ -42,13 +42,13 @@ pub(super) async fn invoke(
     (path_namespace, path_name): (Option<&str>, &str),
     (peer, request_id): (IpAddr, &str),
 ) -> Result<Response, Refused> {
-    let identity = core.identity(&parts.headers, peer).await.map_err(before_body)?;
     let client = core.client(&parts.headers, peer);
-    let address = core.admit(identity.as_ref(), client).map_err(before_body)?;
-    let credential = identity.as_ref().map(|identity| &*identity.credential);
-    let namespace = namespace(credential, path_namespace, parts.uri.query()).map_err(before_body)?;
-    let ready = permitted(core, credential, &namespace, path_name).await.map_err(before_body)?;
-    let caller = Caller::new(core, &ready, identity, address, client).map_err(before_body)?;
+    let visitor = core.visitor_of(&parts.headers, client).await.map_err(before_body)?;
+    let address = core.admit(visitor.identity.as_ref(), client).map_err(before_body)?;
+    let namespace = namespace(core, &visitor, client, (path_namespace, parts.uri.query()));
+    let namespace = namespace.map_err(before_body)?;
+    let ready = permitted(core, &visitor, client, (&namespace, path_name)).await.map_err(before_body)?;
+    let caller = Caller::new(core, &ready, visitor.identity, address, client).map_err(before_body)?;
     let limits = BodyLimits { bytes: INPUT_MAX_BYTES, timeout: core.shared.body_timeout };
     let parties = || Core::parties(&ready.tenant, caller.address.as_ref());
     let permit = core.shared.shares.permit(Kind::BodyBytes, parties());
@@ -104,13 +104,28 @@ impl Caller {
 /// 401 or 403 where it is not allowed, 404 where it is and there is no such function.
 pub(super) async fn permitted(
     core: &Rc<Core>,
-    credential: Option<&Credential>,
-    namespace: &Namespace,
-    path_name: &str,
+    visitor: &Visitor,
+    client: IpAddr,
+    (namespace, path_name): (&Namespace, &str),
 ) -> Result<Rc<Ready>, ApiError> {
+    let credential = visitor.credential();
     let may = credential.map_or(Ok(false), |credential| may_invoke(credential, namespace))?;
-    let access = if may { Access::All } else { Access::Public { has_credential: credential.is_some() } };
-    Ok(ready(core, namespace, path_name, access).await?)
+    // Whoever sends what is no credential of this node, reaches what is open to everybody.
+    let access = match (may, &visitor.foreign) {
+        (true, None) => Access::All,
+        (_, foreign) => Access::Public { has_credential: credential.is_some() && foreign.is_none() },
+    };
+    let ready = ready(core, namespace, path_name, access).await;
+    ready.map_err(|error| unless_foreign(core, visitor, client, error.into()))
+}
+
+/// The error for who sent something that is no credential of this node: that is then what is wrong, and counts as a failed
+/// attempt.
+fn unless_foreign(core: &Core, visitor: &Visitor, client: IpAddr, error: ApiError) -> ApiError {
+    match &visitor.foreign {
+        Some(foreign) if error.status == StatusCode::UNAUTHORIZED => core.failed(foreign.clone(), client),
+        _ => error,
+    }
 }
 
 pub(super) fn not_yours(has_credential: bool) -> ApiError {
@@ -126,9 +141,10 @@ pub(super) fn not_yours(has_credential: bool) -> ApiError {
 /// # Errors
 /// 400 for a name that cannot be one, 401 where nothing says which.
 pub(super) fn namespace(
-    credential: Option<&Credential>,
-    path_namespace: Option<&str>,
-    query: Option<&str>,
+    core: &Core,
+    visitor: &Visitor,
+    client: IpAddr,
+    (path_namespace, query): (Option<&str>, Option<&str>),
 ) -> Result<Namespace, ApiError> {
     let given = match path_namespace {
         Some(namespace) => Some(Namespace::new(namespace)?),
@@ -139,10 +155,10 @@ pub(super) fn namespace(
             }
         }
     };
-    match (given, credential) {
+    match (given, visitor.credential()) {
         (Some(namespace), _) => Ok(namespace),
         (None, Some(credential)) => Ok(credential.namespace.clone()),
-        (None, None) => Err(ApiError::credential_needed()),
+        (None, None) => Err(unless_foreign(core, visitor, client, ApiError::credential_needed())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Looks credentials up: API keys in the registry, tokens by their signatures.
 
 use super::jwt::Tokens;
-use super::{Credential, CredentialError, key_hash, looks_like_key};
+use super::{Credential, CredentialError, Form, key_hash, looks_like_key};
 use crate::limits::TOKEN_MAX_BYTES;
 use crate::registry::Registry;
 use std::sync::Arc;
@@ -32,13 +32,15 @@ impl Authority {
     /// Refuses texts that do not have the form of a credential, without a lookup.
     ///
     /// # Errors
-    /// [`CredentialError::Unknown`], [`CredentialError::TooLong`]
+    /// [`CredentialError::Unknown`], [`CredentialError::NoCredential`], [`CredentialError::TooLong`]
     pub fn screen(&self, text: &str) -> Result<(), CredentialError> {
-        let may_be_token = self.tokens.is_some() && text.bytes().filter(|byte| *byte == b'.').count() == 2;
-        if looks_like_key(text) || (may_be_token && text.len() <= TOKEN_MAX_BYTES) {
-            return Ok(());
+        match Form::of(text) {
+            Form::Key if looks_like_key(text) => Ok(()),
+            Form::Key => Err(CredentialError::Unknown),
+            Form::Token if self.tokens.is_some() && text.len() <= TOKEN_MAX_BYTES => Ok(()),
+            Form::Token if self.tokens.is_some() => Err(CredentialError::TooLong),
+            Form::Token | Form::Other => Err(CredentialError::NoCredential),
         }
-        Err(if may_be_token { CredentialError::TooLong } else { CredentialError::Unknown })
     }
 
     /// Looks a credential up. Blocks.
@@ -50,7 +52,7 @@ impl Authority {
             let credential = self.registry.credential(&key_hash(text))?.ok_or(CredentialError::Unknown)?;
             return Ok(Known { credential, expires_s: u64::MAX });
         }
-        let tokens = self.tokens.as_ref().ok_or(CredentialError::Unknown)?;
+        let tokens = self.tokens.as_ref().ok_or(CredentialError::NoCredential)?;
         let (credential, expires_s) = tokens.verify(text, &self.registry)?;
         Ok(Known { credential: Arc::new(credential), expires_s })
     }

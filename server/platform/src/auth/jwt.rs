@@ -127,6 +127,25 @@ impl Tokens {
 }
 
 impl Refusal {
+    /// Whether the token is not this node's: none of its issuers signed it, or it is for another audience.
+    #[must_use]
+    pub const fn is_foreign(&self) -> bool {
+        match self {
+            Self::Malformed
+            | Self::Algorithm
+            | Self::UnknownKey
+            | Self::Signature
+            | Self::Issuer
+            | Self::Audience => true,
+            Self::Expired
+            | Self::NotYet
+            | Self::Claim(_)
+            | Self::OtherNamespace
+            | Self::NoKeysYet
+            | Self::NoNamespace => false,
+        }
+    }
+
     /// How many checks a token passed before it was refused.
     const fn rank(&self) -> u8 {
         match self {

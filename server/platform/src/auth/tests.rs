@@ -35,3 +35,39 @@ fn each_role_may_do_what_is_documented() {
     }
     assert_eq!(Role::parse("root"), None);
 }
+
+#[test]
+fn a_text_is_a_key_a_token_or_neither() {
+    let key = ApiKey::generate().unwrap();
+    for (text, form) in [
+        (key.reveal(), Form::Key),
+        ("orama_", Form::Key),
+        ("orama_a.b.c", Form::Key),
+        ("a.b.c", Form::Token),
+        ("..", Form::Token),
+        ("a.b", Form::Other),
+        ("a.b.c.d", Form::Other),
+        ("Orama_x", Form::Other),
+        ("", Form::Other),
+    ] {
+        assert_eq!(Form::of(text), form, "{text}");
+    }
+}
+
+#[test]
+fn of_a_token_and_a_key_the_token_says_who_and_the_higher_role_what() {
+    let credential = |namespace: &str, role, wallet: Option<&str>| Credential {
+        namespace: Namespace::new(namespace).unwrap(),
+        role,
+        key_id: if wallet.is_none() { "k-1".to_owned() } else { String::new() },
+        caller: wallet.map(|wallet| Arc::new(Caller { wallet: wallet.to_owned(), ..Caller::default() })),
+    };
+    let token = credential("shop", Role::Invoke, Some("0xa"));
+    for role in [Role::Operator, Role::Admin, Role::Deploy, Role::Invoke] {
+        let joined = Credential::joined(&token, &credential("shop", role, None)).unwrap();
+        assert_eq!((joined.role, joined.key_id.as_str()), (role, "k-1"));
+        assert_eq!((joined.namespace.as_str(), joined.caller.unwrap().wallet.as_str()), ("shop", "0xa"));
+    }
+    let other = credential("blog", Role::Operator, None);
+    assert_eq!(Credential::joined(&token, &other).unwrap_err(), DifferentNamespaces);
+}

@@ -14,9 +14,15 @@ async fn without_a_known_credential_it_is_401() {
             assert_eq!(node.send(request).await.error(), (401, "UNAUTHORIZED".into()), "{path}");
         }
     }
-    let both = Request::get("/v1/functions").header("x-api-key", "one").header("authorization", "Bearer two");
-    let answer = node.send(both.body(Body::empty()).unwrap()).await;
-    assert_eq!(answer.error(), (400, "CONFLICTING_CREDENTIALS".into()));
+    for (one, two, told) in [
+        ("orama_one", "Bearer orama_two", (400, "CONFLICTING_CREDENTIALS")),
+        (node.key.reveal(), "Basic dXNlcjpwYXNz", (401, "UNAUTHORIZED")),
+        (node.key.reveal(), "Bearer a.b.c", (401, "UNAUTHORIZED")),
+    ] {
+        let both = Request::get("/v1/functions").header("x-api-key", one).header("authorization", two);
+        let answer = node.send(both.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.error(), (told.0, told.1.into()), "{two}");
+    }
 }
 
 #[tokio::test]

@@ -10,34 +10,45 @@ fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
     headers
 }
 
-fn find(lines: &[(HeaderName, &str)], query: Option<&str>) -> Result<Option<String>, &'static str> {
+type Found = Result<(Option<String>, Option<String>, bool), &'static str>;
+
+/// The token, the key, and whether there was something else.
+fn find(lines: &[(HeaderName, &str)], query: Option<&str>) -> Found {
     let headers = headers(lines);
     let protocols = Protocols::of(&headers).map_err(|error| error.code)?;
-    let found = credential(&headers, &protocols, query).map_err(|error| error.code)?;
-    Ok(found.map(Cow::into_owned))
+    let found = credentials(&headers, &protocols, query).map_err(|error| error.code)?;
+    let found = found.map(Cow::into_owned);
+    Ok((found.token, found.key, found.foreign.is_some()))
 }
 
 #[test]
-fn a_credential_comes_from_one_of_three_places() {
-    let authorization = (http::header::AUTHORIZATION, "Bearer abc");
-    let protocol = (SEC_WEBSOCKET_PROTOCOL, "orama, bearer.abc");
-    let abc = Ok(Some("abc".to_owned()));
-    assert_eq!(find(&[], None), Ok(None));
-    assert_eq!(find(&[(SEC_WEBSOCKET_PROTOCOL, "orama")], Some("namespace=a")), Ok(None));
-    assert_eq!(find(std::slice::from_ref(&authorization), None), abc);
-    assert_eq!(find(&[(HeaderName::from_static("x-api-key"), "abc")], None), abc);
-    assert_eq!(find(std::slice::from_ref(&protocol), None), abc);
-    assert_eq!(find(&[(SEC_WEBSOCKET_PROTOCOL, "bearer.abc"), (SEC_WEBSOCKET_PROTOCOL, "orama")], None), abc);
-    assert_eq!(find(&[], Some("token=abc")), abc);
-    assert_eq!(find(&[], Some("namespace=a&token=%61bc")), abc);
-    assert_eq!(find(&[authorization.clone(), protocol.clone()], Some("token=abc")), abc);
+fn credentials_come_from_three_places() {
+    let authorization = (http::header::AUTHORIZATION, "Bearer orama_a");
+    let protocol = (SEC_WEBSOCKET_PROTOCOL, "orama, bearer.orama_a");
+    let none: Found = Ok((None, None, false));
+    let key: Found = Ok((None, Some("orama_a".to_owned()), false));
+    assert_eq!(find(&[], None), none);
+    assert_eq!(find(&[(SEC_WEBSOCKET_PROTOCOL, "orama")], Some("namespace=a")), none);
+    assert_eq!(find(std::slice::from_ref(&authorization), None), key);
+    assert_eq!(find(&[(HeaderName::from_static("x-api-key"), "orama_a")], None), key);
+    assert_eq!(find(std::slice::from_ref(&protocol), None), key);
+    let twice = [(SEC_WEBSOCKET_PROTOCOL, "bearer.orama_a"), (SEC_WEBSOCKET_PROTOCOL, "orama")];
+    assert_eq!(find(&twice, None), key);
+    assert_eq!(find(&[], Some("token=orama_a")), key);
+    assert_eq!(find(&[], Some("namespace=a&token=orama%5F%61")), key);
+    assert_eq!(find(&[authorization.clone(), protocol.clone()], Some("token=orama_a")), key);
+    let both: Found = Ok((Some("a.b.c".to_owned()), Some("orama_a".to_owned()), false));
+    assert_eq!(find(std::slice::from_ref(&authorization), Some("token=a.b.c")), both);
+    assert_eq!(find(&[(SEC_WEBSOCKET_PROTOCOL, "bearer.a.b.c, bearer.orama_a")], None), both);
     let conflict = Err("CONFLICTING_CREDENTIALS");
-    assert_eq!(find(std::slice::from_ref(&authorization), Some("token=xyz")), conflict);
-    assert_eq!(find(std::slice::from_ref(&protocol), Some("token=xyz")), conflict);
-    assert_eq!(find(&[authorization, (SEC_WEBSOCKET_PROTOCOL, "bearer.xyz")], None), conflict);
-    assert_eq!(find(&[(SEC_WEBSOCKET_PROTOCOL, "bearer.abc, bearer.xyz")], None), conflict);
-    assert_eq!(find(&[], Some("token=abc&token=xyz")), conflict);
-    assert_eq!(find(&[], Some("token=%ff")), Err("UNAUTHORIZED"));
+    assert_eq!(find(std::slice::from_ref(&authorization), Some("token=orama_b")), conflict);
+    assert_eq!(find(std::slice::from_ref(&protocol), Some("token=orama_b")), conflict);
+    assert_eq!(find(&[authorization, (SEC_WEBSOCKET_PROTOCOL, "bearer.orama_b")], None), conflict);
+    assert_eq!(find(&[(SEC_WEBSOCKET_PROTOCOL, "bearer.orama_a, bearer.orama_b")], None), conflict);
+    assert_eq!(find(&[], Some("token=a.b.c&token=x.y.z")), conflict);
+    for foreign in ["token=%ff", "token=abc"] {
+        assert_eq!(find(&[], Some(foreign)), Ok((None, None, true)), "{foreign}");
+    }
 }
 
 #[test]

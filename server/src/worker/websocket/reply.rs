@@ -110,14 +110,11 @@ async fn invoke(
     message: Bytes,
     request_id: &str,
 ) -> Result<(Outcome, Duration), ApiError> {
-    let identity = match &opening.credential {
-        Some(text) => Some(core.identity_of(text, opening.client).await?),
-        None => None,
-    };
-    let address = core.admit(identity.as_ref(), opening.client)?;
-    let credential = identity.as_ref().map(|identity| &*identity.credential);
-    let ready = permitted(core, credential, &opening.namespace, &opening.name).await?;
-    let caller = Caller::new(core, &ready, identity, address, opening.client)?;
+    let client = opening.client;
+    let visitor = core.visitor(&opening.sent, client).await?;
+    let address = core.admit(visitor.identity.as_ref(), client)?;
+    let ready = permitted(core, &visitor, client, (&opening.namespace, &opening.name)).await?;
+    let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
     let running = Running::enter(core, &ready, caller.address.as_ref())?;
     let cause = Cause {
         trigger_type: "websocket",
