@@ -108,8 +108,10 @@ impl ApiError {
 
     /// 404: no such path.
     #[must_use]
-    pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing at this path")
+    pub fn not_found(path: &str) -> Self {
+        let has_empty_segment = path.len() > 1 && (path.ends_with('/') || path.contains("//"));
+        let hint = has_empty_segment.then_some("paths have no slash at their end, and no two in a row");
+        Self { hint, ..Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing at this path") }
     }
 
     /// 404: no such function, or no such version of it.

@@ -120,7 +120,8 @@ pub fn router(app: Arc<App>) -> Router {
     tenants
         .merge(table(of_all()))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
-        .fallback(async || ApiError::not_found())
+        .fallback(async |uri: axum::http::Uri| ApiError::not_found(uri.path()))
+        .layer(from_fn(answer::no_empty_segment))
         .layer(DefaultBodyLimit::max(CONTROL_BODY_MAX_BYTES))
         .layer(from_fn_with_state(state.clone(), answer::count))
         .layer(from_fn(answer::finish))

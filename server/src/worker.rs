@@ -11,6 +11,7 @@ mod handshake;
 mod invoke;
 mod keeper;
 mod memory;
+mod query;
 mod route;
 mod run;
 mod scheduler;

@@ -45,6 +45,7 @@ mod load;
 mod neighbours;
 mod noexec;
 mod parking;
+mod paths;
 mod process;
 mod protocol;
 mod quotas;

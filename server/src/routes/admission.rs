@@ -8,6 +8,9 @@ use orama_platform::auth::Action;
 /// Routes check again, as some of them let a request choose a namespace.
 pub(crate) fn body_action(method: &Method, path: &str) -> Option<Action> {
     let segments: Vec<&str> = path.strip_prefix("/v1/")?.split('/').collect();
+    if segments.contains(&"") {
+        return None;
+    }
     let action = match (method, segments.as_slice()) {
         (&Method::POST, ["pubsub", "publish"]) => Action::Invoke,
         (&Method::POST, ["functions"]) => Action::Deploy,
@@ -40,6 +43,7 @@ mod tests {
             (Method::GET, "/v1/functions", None),
             (Method::DELETE, "/v1/functions/hello", None),
             (Method::POST, "/v1/functions/", None),
+            (Method::POST, "/v1/functions//triggers", None),
             (Method::POST, "/v1/secrets/rotate-key", None),
             (Method::POST, "/v1/functions/a/dead-letters/replay", None),
             (Method::POST, "/elsewhere", None),

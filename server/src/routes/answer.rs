@@ -39,6 +39,12 @@ pub(super) async fn count(State(state): State<AppState>, request: Request, next:
     response
 }
 
+/// 404 for a path with an empty segment, which the table of routes would take for a parameter.
+pub(super) async fn no_empty_segment(request: Request, next: Next) -> Result<Response, ApiError> {
+    let path = request.uri().path();
+    if path.contains("//") { Err(ApiError::not_found(path)) } else { Ok(next.run(request).await) }
+}
+
 /// 405 for a path whose allowed methods are served elsewhere.
 pub(super) async fn only(allow: &'static str) -> Response {
     ([(ALLOW, allow)], ApiError::method_not_allowed()).into_response()

@@ -73,6 +73,9 @@ pub(super) fn unknown_cursor() -> ApiError {
     ApiError::bad_request("INVALID_QUERY", "`after` must be the `next` of the previous page")
 }
 
+/// Characters of a parameter's name that an error repeats.
+const NAME_SHOWN: usize = 64;
+
 /// Refuses a query where none is accepted, because the parameter would be ignored.
 pub(super) struct NoQuery;
 
@@ -82,7 +85,12 @@ impl<S: Sync> FromRequestParts<S> for NoQuery {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         match parts.uri.query() {
             None | Some("") => Ok(Self),
-            Some(_) => Err(ApiError::bad_request("INVALID_QUERY", "this path takes no query parameters")),
+            Some(query) => {
+                let name = query.split(['=', '&']).next().unwrap_or_default();
+                let shown: String = name.chars().take(NAME_SHOWN).collect();
+                let message = format!("unknown query parameter {shown:?}; this path takes none");
+                Err(ApiError::bad_request("INVALID_QUERY", message))
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 use super::answer::text_header;
 use super::core::Core;
 use super::invoke::{Caller, namespace, permitted};
+use super::query;
 use crate::bearer::{Sent, sent};
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Origin, Response};
@@ -97,11 +98,12 @@ pub(super) async fn open(
     check_origin(&parts.headers, &core.shared.websockets.origins)?;
     let protocols = Protocols::of(&parts.headers)?;
     let query = parts.uri.query();
+    let named = query::namespace(None, query, &["token"])?;
     let sent = credentials(&parts.headers, &protocols, query)?;
     let client = core.client(&parts.headers, peer);
     let visitor = core.visitor(&sent, client).await?;
     let address = core.admit(visitor.identity.as_ref(), client)?;
-    let namespace = namespace(core, &visitor, client, (None, query))?;
+    let namespace = namespace(core, &visitor, client, named.as_deref())?;
     let ready = permitted(core, &visitor, client, (&namespace, name)).await?;
     let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
     let parties = Core::parties(&ready.tenant, caller.address.as_ref());

@@ -7,6 +7,7 @@ use super::answer::answer;
 use super::cache::Ready;
 use super::callers::{Identity, Local, Visitor};
 use super::core::Core;
+use super::query;
 use super::run::{Access, Cause, Running, ready, run_with_retries};
 use crate::error::ApiError;
 use crate::http::{BodyLimits, Received, Response, read_body};
@@ -42,11 +43,11 @@ pub(super) async fn invoke(
     (path_namespace, path_name): (Option<&str>, &str),
     (peer, request_id): (IpAddr, &str),
 ) -> Result<Response, Refused> {
+    let named = query::namespace(path_namespace, parts.uri.query(), &[]).map_err(before_body)?;
     let client = core.client(&parts.headers, peer);
     let visitor = core.visitor_of(&parts.headers, client).await.map_err(before_body)?;
     let address = core.admit(visitor.identity.as_ref(), client).map_err(before_body)?;
-    let namespace = namespace(core, &visitor, client, (path_namespace, parts.uri.query()));
-    let namespace = namespace.map_err(before_body)?;
+    let namespace = namespace(core, &visitor, client, named.as_deref()).map_err(before_body)?;
     let ready = permitted(core, &visitor, client, (&namespace, path_name)).await.map_err(before_body)?;
     let caller = Caller::new(core, &ready, visitor.identity, address, client).map_err(before_body)?;
     let limits = BodyLimits { bytes: INPUT_MAX_BYTES, timeout: core.shared.body_timeout };
@@ -136,7 +137,7 @@ pub(super) fn not_yours(has_credential: bool) -> ApiError {
     }
 }
 
-/// The namespace a request is about: the path's or the query's where one is given, else the credential's.
+/// The namespace a request is about: the one that it names, else the credential's.
 ///
 /// # Errors
 /// 400 for a name that cannot be one, 401 where nothing says which.
@@ -144,19 +145,10 @@ pub(super) fn namespace(
     core: &Core,
     visitor: &Visitor,
     client: IpAddr,
-    (path_namespace, query): (Option<&str>, Option<&str>),
+    named: Option<&str>,
 ) -> Result<Namespace, ApiError> {
-    let given = match path_namespace {
-        Some(namespace) => Some(Namespace::new(namespace)?),
-        None => {
-            match query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("namespace="))) {
-                Some(namespace) => Some(Namespace::new(namespace)?),
-                None => None,
-            }
-        }
-    };
-    match (given, visitor.credential()) {
-        (Some(namespace), _) => Ok(namespace),
+    match (named, visitor.credential()) {
+        (Some(named), _) => Ok(Namespace::new(named)?),
         (None, Some(credential)) => Ok(credential.namespace.clone()),
         (None, None) => Err(unless_foreign(core, visitor, client, ApiError::credential_needed())),
     }

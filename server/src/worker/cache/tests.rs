@@ -114,7 +114,7 @@ fn an_unknown_function_is_asked_for_again_after_a_moment_and_after_a_change() {
     let namespace = Namespace::new("a").unwrap();
     let (now, later) = (Instant::now(), Instant::now() + std::time::Duration::from_secs(1));
     let keep = |cache: &mut CoreCache, generation| {
-        cache.keep_unknown_function(generation, (&namespace, "f"), ApiError::not_found(), later);
+        cache.keep_unknown_function(generation, (&namespace, "f"), ApiError::not_found("/"), later);
     };
     let known = |cache: &mut CoreCache, at| {
         cache.unknown_function(&namespace, "f", at).map(|error| error.status.as_u16())
