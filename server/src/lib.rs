@@ -9,6 +9,7 @@ pub mod config;
 mod credentials;
 pub mod error;
 mod http;
+mod json;
 pub mod limits;
 pub mod metrics;
 mod node;
@@ -16,6 +17,7 @@ mod process;
 pub mod routes;
 mod services;
 pub mod shares;
+mod since;
 mod worker;
 
 pub use orama_platform as platform;
@@ -29,6 +31,9 @@ pub const CHILDREN: &[Kind] = &[orama_runtime::COMPILE_CHILD, orama_store::datab
 
 pub use config::{Config, Overrides};
 #[doc(hidden)]
+pub use json::is_one_json_value;
+#[doc(hidden)]
 pub use worker::fuzzing;
 
 pub use node::{Node, StartError, StopSignals};
+pub use since::since;

@@ -132,7 +132,9 @@ fn each_message_is_an_invocation_and_answered_in_order() {
     assert_eq!(socket.output(""), "");
     assert_eq!(socket.output("{\"broken\": "), "{\"broken\": ");
     assert_eq!(socket.output(Message::binary("[true]")), json!([true]));
-    assert_eq!(socket.output(Message::binary(vec![b'x', 0xff, 0])), "x\u{fffd}\0");
+    assert_eq!(socket.output(" 42"), json!(42));
+    let bytes = socket.ask(Message::binary(vec![b'x', 0xff, 0]));
+    assert_eq!((&bytes["output_base64"], bytes.get("output")), (&json!("eP8A"), None), "{bytes}");
 
     // Sent at once, answered one by one.
     let ids: Vec<String> = {
@@ -150,8 +152,8 @@ fn each_message_is_an_invocation_and_answered_in_order() {
     let record = node.record("echo", &ids[100]);
     assert_eq!(record["trigger_type"], "websocket", "{record}");
     assert_eq!((&record["status"], &record["input_size"]), (&json!("success"), &json!(5)), "{record}");
-    assert_eq!(node.metric("orama_websocket_messages_total"), 206.0);
-    assert_eq!(node.metric("orama_invocations_total{status=\"success\"}"), 206.0);
+    assert_eq!(node.metric("orama_websocket_messages_total"), 207.0);
+    assert_eq!(node.metric("orama_invocations_total{status=\"success\"}"), 207.0);
     socket.0.close(None).unwrap();
     assert!(matches!(socket.0.read(), Ok(Message::Close(_))));
     assert!(matches!(socket.0.read(), Err(Error::ConnectionClosed)));

@@ -58,18 +58,9 @@ impl FromStr for Since {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = text.parse() {
-            return Ok(Self(time));
-        }
-        let wrong = || {
-            "expected a time such as 2026-02-23T19:00:00Z, or an age such as 90s, 15m, 2h or 1d".to_owned()
-        };
-        // Without a time zone a day has 24 hours.
-        let ago = jiff::SpanRelativeTo::days_are_24_hours();
-        let span: jiff::Span = text.parse().map_err(|_| wrong())?;
-        let span = span.to_duration(ago).map_err(|_| wrong())?;
-        let time = jiff::Timestamp::now().checked_sub(span.abs()).map_err(|_| wrong())?;
-        Ok(Self(time))
+        orama_server::since(text, jiff::Timestamp::now()).map(Self).ok_or_else(|| {
+            "expected a time such as 2026-02-23T19:00:00Z, Unix seconds, or an age such as 90s, 15m, 2h or 1d".to_owned()
+        })
     }
 }
 
@@ -129,7 +120,8 @@ mod tests {
             let since = text.parse::<Since>().unwrap().0.as_second();
             assert!((0..=2).contains(&(since + seconds - now)), "{text}: {since}");
         }
-        for bad in ["", "yesterday", "15", "15 parsecs"] {
+        assert_eq!("1771873200".parse::<Since>().unwrap().0.as_second(), 1_771_873_200);
+        for bad in ["", "yesterday", "-15", "15 parsecs"] {
             assert!(bad.parse::<Since>().is_err(), "{bad:?} was accepted");
         }
     }

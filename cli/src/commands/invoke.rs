@@ -5,6 +5,8 @@ use crate::args::Target;
 use crate::client::{Answer, Client, INVOKE_TIMEOUT};
 use crate::error::{CliError, Result};
 use crate::output;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use orama_runtime::limits::INPUT_MAX_BYTES;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
@@ -18,7 +20,8 @@ use std::path::Path;
 #[serde(deny_unknown_fields)]
 struct Wrapped {
     request_id: String,
-    output: String,
+    output: Option<String>,
+    output_base64: Option<String>,
     #[serde(rename = "status")]
     _status: String,
     #[serde(rename = "duration_ms")]
@@ -77,10 +80,20 @@ fn input(data: Option<&str>) -> Result<Vec<u8>> {
 /// The function's output. An object with this request's id is the node's wrapping; any other is the function's own.
 fn unwrapped(answer: &Answer) -> Vec<u8> {
     match serde_json::from_slice::<Wrapped>(&answer.body) {
-        Ok(wrapped) if answer.request_id.as_deref() == Some(wrapped.request_id.as_str()) => {
-            wrapped.output.into_bytes()
+        Ok(wrapped) if answer.request_id.as_deref() == Some(wrapped.request_id.as_str()) => wrapped.bytes(),
+        _ => None,
+    }
+    .unwrap_or_else(|| answer.body.clone())
+}
+
+impl Wrapped {
+    /// The bytes that the function wrote; `None` for an object that the node does not make.
+    fn bytes(self) -> Option<Vec<u8>> {
+        match (self.output, self.output_base64) {
+            (Some(text), None) => Some(text.into_bytes()),
+            (None, Some(base64)) => STANDARD.decode(base64).ok(),
+            _ => None,
         }
-        _ => answer.body.clone(),
     }
 }
 
@@ -88,10 +101,13 @@ fn describe(answer: &Answer, body: &[u8]) -> String {
     let duration_ms: Option<f64> = answer.duration_ms.as_ref().and_then(|ms| ms.parse().ok());
     // JSON output stays as the function wrote it. Any other becomes a string.
     let raw: Option<&RawValue> = serde_json::from_slice(body).ok();
-    let output =
-        raw.map_or_else(|| json!(String::from_utf8_lossy(body)).to_string(), |raw| raw.get().to_owned());
+    let output = match (raw, std::str::from_utf8(body)) {
+        (Some(raw), _) => format!("\"output\":{}", raw.get()),
+        (None, Ok(text)) => format!("\"output\":{}", json!(text)),
+        (None, Err(_)) => format!("\"output_base64\":{}", json!(STANDARD.encode(body))),
+    };
     format!(
-        "{{\"request_id\":{},\"status\":\"success\",\"duration_ms\":{},\"output\":{output}}}",
+        "{{\"request_id\":{},\"status\":\"success\",\"duration_ms\":{},{output}}}",
         json!(answer.request_id),
         json!(duration_ms)
     )
@@ -114,9 +130,13 @@ mod tests {
     fn the_nodes_wrapping_is_taken_off_and_the_functions_own_objects_stay() {
         let wrapped = r#"{"request_id":"r-1","output":"plain\n","status":"success","duration_ms":1.25}"#;
         assert_eq!(unwrapped(&answer(wrapped)), b"plain\n");
+        let bytes = r#"{"request_id":"r-1","output_base64":"/wB6","status":"success","duration_ms":1.25}"#;
+        assert_eq!(unwrapped(&answer(bytes)), b"\xff\0z");
         for own in [
             r#"{"request_id":"other","output":"x","status":"success","duration_ms":1}"#,
             r#"{"request_id":"r-1","output":"x","status":"success","duration_ms":1,"more":0}"#,
+            r#"{"request_id":"r-1","output_base64":"?","status":"success","duration_ms":1}"#,
+            r#"{"request_id":"r-1","status":"success","duration_ms":1}"#,
             r#"{"output":"x"}"#,
             "[1]",
         ] {
@@ -132,6 +152,7 @@ mod tests {
             r#"{"request_id":"r-1","status":"success","duration_ms":1.25,"output":{"b": 1.0,"a":2}}"#
         );
         assert!(shown("not json").ends_with(r#""output":"not json"}"#));
+        assert!(describe(&answer(""), b"\xff\0z").ends_with(r#""output_base64":"/wB6"}"#));
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use super::core::Core;
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::Response;
+use crate::json::is_one_json_value;
 use crate::limits::{ANSWER_COUNTED_FROM_BYTES, ENCODED_ON_CORE_MAX_BYTES};
 use crate::shares::{Kind, NoRoom, Party, Permit, Shares};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -19,9 +22,25 @@ const DURATION_MS: HeaderName = HeaderName::from_static("x-duration-ms");
 #[derive(Serialize)]
 struct Wrapped<'a> {
     request_id: &'a str,
-    output: &'a str,
+    #[serde(flatten)]
+    output: Text<'a>,
     status: &'a str,
     duration_ms: f64,
+}
+
+/// Output as a part of JSON: the text, or base64 where it is none.
+#[derive(Debug, Serialize)]
+pub(super) enum Text<'a> {
+    #[serde(rename = "output")]
+    Utf8(&'a str),
+    #[serde(rename = "output_base64")]
+    Base64(String),
+}
+
+impl<'a> Text<'a> {
+    pub(super) fn of(output: &'a [u8]) -> Self {
+        std::str::from_utf8(output).map_or_else(|_| Self::Base64(STANDARD.encode(output)), Self::Utf8)
+    }
 }
 
 /// Bytes of an answer and their share, both as long as the connection needs them.
@@ -87,13 +106,11 @@ pub(super) async fn answer(
     let output = outcome.output;
     // Before it is encoded: those that wait for that hold their output.
     let mut permit = room_for(&core.shared.shares, output.len(), parties)?;
-    let body = match output.first() {
-        Some(b'{' | b'[') => Bytes::from(output),
-        _ if output.len() <= ENCODED_ON_CORE_MAX_BYTES => wrap(&output, duration, request_id)?,
-        _ => {
-            let request_id = request_id.to_owned();
-            core.ask(move || wrap(&output, duration, &request_id)).await??
-        }
+    let body = if output.len() <= ENCODED_ON_CORE_MAX_BYTES {
+        body(output, duration, request_id)?
+    } else {
+        let request_id = request_id.to_owned();
+        core.ask(move || body(output, duration, &request_id)).await??
     };
     if let Some(permit) = &mut permit {
         permit.set(body.len())?;
@@ -108,10 +125,14 @@ pub(super) async fn answer(
     Ok(response)
 }
 
-fn wrap(output: &[u8], duration: Duration, request_id: &str) -> Result<Bytes, ApiError> {
+/// The output as it is where it is one JSON value, else within an object.
+fn body(output: Vec<u8>, duration: Duration, request_id: &str) -> Result<Bytes, ApiError> {
+    if is_one_json_value(&output) {
+        return Ok(Bytes::from(output));
+    }
     let wrapped = Wrapped {
         request_id,
-        output: &String::from_utf8_lossy(output),
+        output: Text::of(&output),
         status: Status::Success.as_str(),
         duration_ms: duration.as_micros() as f64 / 1000.0,
     };

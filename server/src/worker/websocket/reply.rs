@@ -1,6 +1,6 @@
 //! What one message of a WebSocket does, and the text that answers it.
 
-use super::super::answer::{refusal, room_for};
+use super::super::answer::{Text, refusal, room_for};
 use super::super::core::Core;
 use super::super::handshake::Opening;
 use super::super::invoke::{Caller, permitted};
@@ -13,7 +13,6 @@ use http::StatusCode;
 use orama_runtime::invocation::{Outcome, Status};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ struct Body<'a> {
     request_id: &'a str,
     status: &'static str,
     duration_ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
     output: Option<Output<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
@@ -47,19 +46,16 @@ struct Body<'a> {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Output<'a> {
-    Json(&'a RawValue),
-    Text(Cow<'a, str>),
+    Json { output: &'a RawValue },
+    Text(Text<'a>),
 }
 
 impl<'a> Output<'a> {
     fn of(bytes: &'a [u8]) -> Self {
-        // Unlike an answer's whole body, what becomes a part of one must be whole itself.
-        if let Some(b'{' | b'[') = bytes.first()
-            && let Ok(json) = serde_json::from_slice(bytes)
-        {
-            return Self::Json(json);
+        match serde_json::from_slice(bytes) {
+            Ok(output) => Self::Json { output },
+            Err(_) => Self::Text(Text::of(bytes)),
         }
-        Self::Text(String::from_utf8_lossy(bytes))
     }
 }
 
@@ -188,21 +184,15 @@ mod tests {
     fn json_stays_json_and_anything_else_is_a_text() {
         assert_eq!(output(b"{\"a\": [1, \"\xc3\xa4\"]}\n"), json!({ "a": [1, "ä"] }));
         assert_eq!(output(b"[]"), json!([]));
-        for text in [
-            "",
-            "plain",
-            "\"quoted\"",
-            "12",
-            "null",
-            " {}",
-            "{",
-            "{\"a\":1} {\"b\":2}",
-            "[1,]",
-            "line\nbreak\0",
-        ] {
+        for value in ["\"quoted\"", "12", "null", " {}\n", "-0.5"] {
+            assert_eq!(output(value.as_bytes()), serde_json::from_str::<Value>(value).unwrap());
+        }
+        for text in ["", "plain", "{", "{\"a\":1} {\"b\":2}", "[1,]", "line\nbreak\0"] {
             assert_eq!(output(text.as_bytes()), json!(text));
         }
-        assert_eq!(output(b"{\"a\": \"\xff\"}"), json!("{\"a\": \"\u{fffd}\"}"));
+        let reply = answered(&outcome(b"{\"a\": \"\xff\"}", Ok(())), Duration::ZERO, "");
+        let reply: Value = serde_json::from_str(&reply.text).unwrap();
+        assert_eq!((reply.get("output"), &reply["output_base64"]), (None, &json!("eyJhIjogIv8ifQ==")));
         // Numbers keep their digits, and no depth is too deep to be told.
         let reply = answered(&outcome(b"[12345678901234567890123]", Ok(())), Duration::ZERO, "");
         assert!(reply.text.contains("[12345678901234567890123]"), "{}", reply.text);
