@@ -82,8 +82,7 @@ impl Node {
         function: &Arc<FunctionVersion>,
         input: &bytes::Bytes,
     ) -> Outcome {
-        let invocation =
-            Invocation { request_id: String::new(), input: input.clone(), caller: None, trigger_depth: 0 };
+        let invocation = Invocation { input: input.clone(), ..Invocation::default() };
         block_on(self.engine.run_from(module, snapshot, function, invocation, &self.host)).outcome
     }
 

@@ -208,7 +208,7 @@ impl MemoryLimiter {
     }
 
     /// Takes bytes of the node's budget, which are given back when the guest is dropped.
-    fn take(&mut self, bytes: usize) -> bool {
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
         let taken = self.budget.take(&self.function.namespace, bytes);
         if taken {
             self.taken_bytes += bytes;

@@ -1,5 +1,6 @@
 //! One run of a function: its input and its outcome.
 
+use crate::services::Exchange;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub struct Invocation {
     pub caller: Option<Arc<Caller>>,
     /// Number of triggers in the chain that caused it; 0 when no event did.
     pub trigger_depth: u32,
+    /// The HTTP request that it serves; `None` when something else caused it.
+    pub exchange: Option<Arc<dyn Exchange>>,
 }
 
 /// How an invocation ended.

@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
+mod exchange;
 mod memory;
 mod scheduler;
 mod unavailable;
 
+pub use exchange::{AnswerHead, Exchange};
 pub use memory::{GuestMemory, Unbounded};
 pub use scheduler::{Scheduler, ThreadScheduler};
 pub use unavailable::Unavailable;

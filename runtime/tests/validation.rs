@@ -136,7 +136,7 @@ fn entries_of_instances_are_counted() {
 
 #[test]
 fn every_host_function_is_there_under_each_name() {
-    const FUNCTIONS: [(&str, &str); 23] = [
+    const FUNCTIONS: [(&str, &str); 27] = [
         ("get_caller_wallet", "(result i64)"),
         ("get_caller_jwt_subject", "(result i64)"),
         ("get_caller_claim", "(param i32 i32) (result i64)"),
@@ -155,6 +155,10 @@ fn every_host_function_is_there_under_each_name() {
         ("cache_incr", "(param i32 i32) (result i64)"),
         ("cache_incr_by", "(param i32 i32 i64) (result i64)"),
         ("http_fetch", "(param i32 i32 i32 i32 i32 i32 i32 i32) (result i64)"),
+        ("http_request", "(result i64)"),
+        ("set_http_response", "(param i32 i32 i32 i32 i32) (result i32)"),
+        ("http_response_start", "(param i32 i32 i32) (result i32)"),
+        ("http_response_write", "(param i32 i32) (result i32)"),
         ("storage_put", "(param i32 i32) (result i64)"),
         ("storage_get", "(param i32 i32) (result i64)"),
         ("pubsub_publish", "(param i32 i32 i32 i32) (result i32)"),

@@ -25,8 +25,12 @@ func hostCacheIncrBy(unsafe.Pointer, uint32, int64) int64                   { re
 func hostHTTPFetch(unsafe.Pointer, uint32, unsafe.Pointer, uint32, unsafe.Pointer, uint32, unsafe.Pointer, uint32) uint64 {
 	return 0
 }
-func hostStoragePut(unsafe.Pointer, uint32) uint64                           { return 0 }
-func hostStorageGet(unsafe.Pointer, uint32) uint64                           { return 0 }
-func hostPubsubPublish(unsafe.Pointer, uint32, unsafe.Pointer, uint32) int32 { return 0 }
-func hostLogInfo(unsafe.Pointer, uint32)                                     {}
-func hostLogError(unsafe.Pointer, uint32)                                    {}
+func hostStoragePut(unsafe.Pointer, uint32) uint64                                    { return 0 }
+func hostStorageGet(unsafe.Pointer, uint32) uint64                                    { return 0 }
+func hostPubsubPublish(unsafe.Pointer, uint32, unsafe.Pointer, uint32) int32          { return 0 }
+func hostLogInfo(unsafe.Pointer, uint32)                                              {}
+func hostLogError(unsafe.Pointer, uint32)                                             {}
+func hostHTTPRequest() uint64                                                         { return 0 }
+func hostSetHTTPResponse(int32, unsafe.Pointer, uint32, unsafe.Pointer, uint32) int32 { return 0 }
+func hostHTTPResponseStart(int32, unsafe.Pointer, uint32) int32                       { return 0 }
+func hostHTTPResponseWrite(unsafe.Pointer, uint32) int32                              { return 0 }

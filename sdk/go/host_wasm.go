@@ -80,3 +80,15 @@ func hostLogInfo(a unsafe.Pointer, aSize uint32)
 
 //go:wasmimport env log_error
 func hostLogError(a unsafe.Pointer, aSize uint32)
+
+//go:wasmimport env http_request
+func hostHTTPRequest() uint64
+
+//go:wasmimport env set_http_response
+func hostSetHTTPResponse(status int32, a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) int32
+
+//go:wasmimport env http_response_start
+func hostHTTPResponseStart(status int32, a unsafe.Pointer, aSize uint32) int32
+
+//go:wasmimport env http_response_write
+func hostHTTPResponseWrite(a unsafe.Pointer, aSize uint32) int32

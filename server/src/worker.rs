@@ -7,6 +7,7 @@ mod callers;
 mod control;
 mod core;
 mod core_events;
+mod exchange;
 mod handshake;
 mod invoke;
 mod keeper;
@@ -28,7 +29,7 @@ pub(crate) use handshake::AllowedOrigins;
 pub(crate) use websocket::Settings as WebSocketSettings;
 
 use self::core::Core;
-use self::invoke::Refused;
+use self::invoke::{Asked, Refused};
 use self::route::{Route, route};
 use self::scheduler::Turns;
 use crate::config::IoDriver;
@@ -303,10 +304,16 @@ impl Handler for Core {
         };
         self.counters.requested();
         let (parts, body) = request.into_parts();
-        let path = parts.uri.path();
-        let answer = match route(&parts.method, path) {
+        // A function may keep the request.
+        let uri = parts.uri.clone();
+        let answer = match route(&parts.method, uri.path()) {
             Route::Invoke { namespace, name } => {
-                invoke::invoke(self, &parts, body, (namespace, &name), (peer, &request_id)).await
+                let asked = Asked { namespace, name: &name, rest_at: None };
+                invoke::invoke(self, parts, body, asked, (peer, &request_id)).await
+            }
+            Route::Web { namespace, name, rest_at } => {
+                let asked = Asked { namespace: Some(namespace), name: &name, rest_at: Some(rest_at) };
+                invoke::invoke(self, parts, body, asked, (peer, &request_id)).await
             }
             Route::WebSocket(name) => {
                 // Boxed, so that it adds nothing to what each request allocates.

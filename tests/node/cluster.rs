@@ -30,6 +30,7 @@ mod keys;
 mod retries;
 mod secrets;
 mod services;
+mod web;
 mod websocket;
 
 mod several;

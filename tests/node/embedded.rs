@@ -63,4 +63,5 @@ mod snapshots;
 mod speakers;
 mod survival;
 mod transfer;
+mod web;
 mod websocket;

@@ -112,7 +112,66 @@ impl Connection {
         }
     }
 
+    /// The status and the headers of an answer that comes in pieces.
+    #[track_caller]
+    pub fn begun_answer(&mut self) -> Answer {
+        let answer = self.read_head().unwrap_or_else(|error| panic!("no answer: {error}"));
+        assert_eq!(answer.header("transfer-encoding"), Some("chunked"), "{answer:?}");
+        answer
+    }
+
+    /// The next piece of such an answer; an empty one ends it.
+    pub fn piece(&mut self) -> std::io::Result<Vec<u8>> {
+        let line_end = loop {
+            if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
+                break at;
+            }
+            if self.fill()? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        };
+        let line: Vec<u8> = self.buffer.drain(..line_end + 2).collect();
+        let length =
+            std::str::from_utf8(&line[..line_end]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let length = length.unwrap_or_else(|| panic!("no length of a piece: {line:?}"));
+        while self.buffer.len() < length + 2 {
+            if self.fill()? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let mut piece: Vec<u8> = self.buffer.drain(..length + 2).collect();
+        assert_eq!(piece.split_off(length), b"\r\n");
+        Ok(piece)
+    }
+
+    /// All pieces up to the end.
+    pub fn pieces(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        loop {
+            match self.piece()? {
+                piece if piece.is_empty() => return Ok(all),
+                piece => all.extend(piece),
+            }
+        }
+    }
+
     fn read_answer(&mut self, has_body: bool) -> std::io::Result<Answer> {
+        let mut answer = self.read_head()?;
+        assert_eq!(answer.header("transfer-encoding"), None, "the answer is not sent whole: {answer:?}");
+        if has_body && answer.status >= 200 && answer.status != 204 {
+            let length = answer.header("content-length").and_then(|length| length.parse().ok());
+            let length: usize = length.unwrap_or_else(|| panic!("no length: {answer:?}"));
+            while self.buffer.len() < length {
+                if self.fill()? == 0 {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+            }
+            answer.body = self.buffer.drain(..length).collect();
+        }
+        Ok(answer)
+    }
+
+    fn read_head(&mut self) -> std::io::Result<Answer> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
@@ -131,19 +190,7 @@ impl Connection {
             .map(|line| line.split_once(':').unwrap_or_else(|| panic!("no header: {line:?}")))
             .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        assert_eq!(answer.header("transfer-encoding"), None, "answers are sent whole: {answer:?}");
-        if has_body && status >= 200 {
-            let length = answer.header("content-length").and_then(|length| length.parse().ok());
-            let length: usize = length.unwrap_or_else(|| panic!("no length: {answer:?}"));
-            while self.buffer.len() < length {
-                if self.fill()? == 0 {
-                    return Err(ErrorKind::UnexpectedEof.into());
-                }
-            }
-            answer.body = self.buffer.drain(..length).collect();
-        }
-        Ok(answer)
+        Ok(Answer { status, headers, body: Vec::new() })
     }
 
     /// What was read from the socket beyond the answers.

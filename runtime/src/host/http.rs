@@ -1,5 +1,6 @@
 //! `http_fetch`: an HTTP request to the outside. A failure is part of the result and does not go to the log.
 
+use super::headers;
 use super::json::{self, JsonArgument};
 use crate::abi::{bounded, text};
 use crate::call::{Call, Fault, Functions};
@@ -7,13 +8,11 @@ use crate::limits::{
     FETCH_HEADERS_JSON_MAX_BYTES, FETCH_HEADERS_MAX, FETCH_HEADERS_MAX_BYTES, FETCH_REQUEST_MAX_BYTES,
     FETCH_URL_MAX_BYTES, HOST_CHUNK_BYTES, HOST_NAME_MAX_BYTES,
 };
-use crate::services::{ErrorCode, FetchRequest, FetchResponse, ServiceError};
-use crate::trap::printable;
+use crate::services::{FetchRequest, FetchResponse, ServiceError};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::time::Instant;
 use wasmtime::{Error, Result};
@@ -70,40 +69,8 @@ async fn fetch(
     call.ask(answer).await
 }
 
-/// Names and values of an object whose values are strings or arrays of strings. An empty text means no headers. So does
-/// `null`, which Go writes for a nil map.
 fn header_fields(text: &str) -> Result<Vec<(String, String)>, ServiceError> {
-    if text.trim().is_empty() {
-        return Ok(Vec::new());
-    }
-    let given: Option<BTreeMap<String, &RawValue>> = serde_json::from_str(text)
-        .map_err(|error| json::refused("the headers are not a JSON object of strings", &error))?;
-    let mut fields = Vec::new();
-    let mut bytes = 0;
-    for (name, value) in given.into_iter().flatten() {
-        let values: Vec<String> = match value.get().as_bytes().first() {
-            Some(b'[') => serde_json::from_str(value.get()),
-            _ => serde_json::from_str(value.get()).map(|value| vec![value]),
-        }
-        .map_err(|_| {
-            let why = format!("the header {} is neither a string nor an array of strings", printable(&name));
-            ServiceError::invalid(why)
-        })?;
-        for value in values {
-            bytes += name.len() + value.len();
-            fields.push((name.clone(), value));
-        }
-    }
-    let too_large = |what: &str, limit: usize| {
-        Err(ServiceError::new(ErrorCode::PayloadTooLarge, format!("{what}, more than the limit of {limit}")))
-    };
-    if fields.len() > FETCH_HEADERS_MAX {
-        return too_large(&format!("there are {} headers", fields.len()), FETCH_HEADERS_MAX);
-    }
-    if bytes > FETCH_HEADERS_MAX_BYTES {
-        return too_large(&format!("the headers have {bytes} bytes"), FETCH_HEADERS_MAX_BYTES);
-    }
-    Ok(fields)
+    headers::fields(text, FETCH_HEADERS_MAX, FETCH_HEADERS_MAX_BYTES)
 }
 
 /// A header's name in the form that Go's net/http uses: `content-type` becomes `Content-Type`.

@@ -6,12 +6,14 @@
 mod cache;
 mod context;
 mod database;
+mod headers;
 mod http;
 mod json;
 mod log;
 mod pubsub;
 mod secret;
 mod storage;
+mod web;
 
 #[doc(hidden)]
 pub use database::fuzzing;
@@ -32,6 +34,7 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
         database::link(functions)?;
         cache::link(functions)?;
         http::link(functions)?;
+        web::link(functions)?;
         storage::link(functions)?;
         pubsub::link(functions)?;
         log::link(functions)?;

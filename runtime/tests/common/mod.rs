@@ -122,6 +122,7 @@ pub fn invocation(request_id: &str, input: &[u8]) -> Invocation {
             ]),
         })),
         trigger_depth: 0,
+        exchange: None,
     }
 }
 

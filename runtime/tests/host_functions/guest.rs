@@ -3,8 +3,8 @@
 use crate::common::{Turns, block_on, function, invocation, log, node};
 use crate::recorder::Recorder;
 use orama_runtime::LoadedModule;
-use orama_runtime::invocation::{Failure, Outcome};
-use orama_runtime::services::Host;
+use orama_runtime::invocation::{Failure, Invocation, Outcome};
+use orama_runtime::services::{Exchange, Host};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -29,6 +29,14 @@ pub const FUNCTIONS: [(&str, &str, char); 16] = [
     ("pubsub_publish", "ss", 'i'),
 ];
 
+/// Those of the HTTP request that a run serves; `w` is for an int.
+pub const WEB: [(&str, &str, char); 4] = [
+    ("http_request", "", 'b'),
+    ("set_http_response", "wss", 'i'),
+    ("http_response_start", "ws", 'i'),
+    ("http_response_write", "s", 'i'),
+];
+
 /// An allocator that gives one block after the other, behind the input.
 pub const BUMP: &str = r#"(global $next (mut i32) (i32.const 0x2800000))
     (func (export "orama_alloc") (param $size i32) (result i32)
@@ -40,7 +48,7 @@ const INPUT_AT: i32 = 65536;
 const WORDS_BYTES: i32 = 64;
 
 fn shape(function: &str) -> (&'static str, char) {
-    let found = FUNCTIONS.iter().find(|(name, ..)| *name == function);
+    let found = FUNCTIONS.iter().chain(&WEB).find(|(name, ..)| *name == function);
     found.map(|(_, parameters, result)| (*parameters, *result)).unwrap()
 }
 
@@ -53,6 +61,9 @@ pub fn import_and_call(module: &str, function: &str) -> (String, String) {
         if parameter == 's' {
             types.push_str(" i32 i32");
             loads.push_str(&format!("(i32.load (i32.const {at})) (i32.load (i32.const {}))", at + 4));
+        } else if parameter == 'w' {
+            types.push_str(" i32");
+            loads.push_str(&format!("(i32.load (i32.const {at}))"));
         } else {
             types.push_str(" i64");
             loads.push_str(&format!("(i64.load (i32.const {at}))"));
@@ -196,6 +207,14 @@ pub fn run_at_depth(
     invocation.trigger_depth = depth;
     let function = Arc::new(function(128, timeout_seconds));
     block_on(node().engine.run(&module, &function, invocation, host)).outcome.into()
+}
+
+/// Calls a function of [`WEB`] in a run that serves a request, if there is one.
+pub fn call_serving(exchange: Option<Arc<dyn Exchange>>, name: &str, arguments: &[Arg]) -> Got {
+    let module = module(&text("env", name, BUMP));
+    let invocation = Invocation { exchange, ..invocation("request-1", &input(arguments)) };
+    let host = Arc::new(Recorder::default()).host(Turns);
+    block_on(node().engine.run(&module, &Arc::new(function(128, 60)), invocation, &host)).outcome.into()
 }
 
 /// Calls a host function once, imported from `module`, by a guest with a good allocator.

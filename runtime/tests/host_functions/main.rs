@@ -15,3 +15,4 @@ mod http;
 mod oddities;
 mod recorder;
 mod waiting;
+mod web;

@@ -106,11 +106,11 @@ pub(crate) async fn serve_connection<H: Handler>(
             state.knows_interim.set(request.version() >= Version::HTTP_11);
             let has_body = !request.body().is_end_stream();
             let handled = handler.handle(request, peer).await;
-            let (response, taken_over) = response_of(handled, has_body, &state);
+            let (mut response, taken_over) = response_of(handled, has_body, &state);
             if taken_over.is_some() {
                 session.set(taken_over);
             }
-            connections.enter(&state, Phase::Sending);
+            response.body_mut().begin(&connections, &state);
             Ok::<_, Infallible>(response)
         })
     });

@@ -1,6 +1,7 @@
 //! HTTP/1.1 on a core's event loop: connections, their timeouts, and bodies within their limits. Only this module and
 //! `worker` know the event loop, and only this one knows the HTTP library.
 
+mod answer;
 mod body;
 mod connection;
 mod io;
@@ -8,6 +9,7 @@ mod origin;
 mod peer;
 mod timeouts;
 
+pub(crate) use answer::{AnswerBody, Pieces, Writer};
 pub(crate) use body::{Bodies, BodyLimits, Received, read_body};
 pub(crate) use connection::{Handled, Handler, Taken, Then, refuse_connection, serve_connection};
 pub(crate) use io::Socket;
@@ -17,5 +19,5 @@ pub(crate) use timeouts::{Connections, Timeouts};
 /// A request whose body has not been read yet.
 pub(crate) type Request = hyper::Request<hyper::body::Incoming>;
 
-/// An answer; its whole body is at hand.
-pub(crate) type Response = hyper::Response<http_body_util::Full<bytes::Bytes>>;
+/// An answer.
+pub(crate) type Response = hyper::Response<AnswerBody>;

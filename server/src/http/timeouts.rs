@@ -38,6 +38,8 @@ pub(crate) enum Phase {
     Handling,
     /// An answer is on its way to the client.
     Sending,
+    /// An answer is sent as a function writes it, and has limits of its own.
+    Streaming,
     /// It is no longer HTTP; its new owner looks after it.
     Taken,
 }
@@ -95,6 +97,19 @@ impl Drop for OpenSocket {
     }
 }
 
+/// An answer that is sent as it is written. Dropped at its end.
+pub(crate) struct Streaming {
+    connections: Rc<Connections>,
+    state: Rc<ConnectionState>,
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        // What was written last is on its way.
+        self.connections.enter(&self.state, Phase::Sending);
+    }
+}
+
 impl ConnectionState {
     pub(crate) fn verdict(&self) -> Verdict {
         self.verdict.get()
@@ -125,8 +140,8 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the client of a request that is answered has gone. One that has only ended its input still gets its answer.
-    fn is_gone(&self, now: u32) -> bool {
+    /// Whether the client is known to have gone. One that has only ended its input may still be there.
+    fn has_left(&self) -> bool {
         let Some(socket) = self.socket() else { return false };
         if !self.ended.get() {
             match peer::listen(socket) {
@@ -135,9 +150,15 @@ impl ConnectionState {
                 Heard::EndOfInput => self.ended.set(true),
             }
         }
-        if peer::has_failed(socket) {
+        peer::has_failed(socket)
+    }
+
+    /// Whether the client of a request that is answered has gone. One that has only ended its input still gets its answer.
+    fn is_gone(&self, now: u32) -> bool {
+        if self.has_left() {
             return true;
         }
+        let Some(socket) = self.socket().filter(|_| self.ended.get()) else { return false };
         let probed = self.probed_sweep.get();
         let is_due = probed.is_none_or(|probed| now.wrapping_sub(probed) >= PROBE_EVERY_SWEEPS);
         // Nothing may be written into another answer.
@@ -154,6 +175,13 @@ impl ConnectionState {
     pub(super) fn has_taken_some(&self) -> bool {
         let unsent = self.socket().map_or(0, peer::unsent_bytes);
         unsent < self.unsent_bytes.replace(unsent)
+    }
+
+    /// Whether the client has all that a function has written so far.
+    fn waits_for_more(&self) -> bool {
+        self.phase.get() == Phase::Streaming
+            && self.flushed.get()
+            && self.socket().is_none_or(|socket| peer::unsent_bytes(socket) == 0)
     }
 
     /// Has the system throw away what the client does not take; it would keep it for minutes.
@@ -201,6 +229,12 @@ impl Connections {
         }
     }
 
+    /// Begins an answer that is sent as it is written.
+    pub(super) fn stream(self: &Rc<Self>, state: &Rc<ConnectionState>) -> Streaming {
+        self.enter(state, Phase::Streaming);
+        Streaming { connections: Rc::clone(self), state: Rc::clone(state) }
+    }
+
     pub(crate) fn enter(&self, state: &ConnectionState, phase: Phase) {
         state.phase.set(phase);
         state.since_sweep.set(self.sweep.get());
@@ -210,7 +244,7 @@ impl Connections {
     pub(crate) fn bytes_arrived(&self, state: &ConnectionState) {
         match state.phase.get() {
             Phase::Idle => self.enter(state, Phase::Head),
-            Phase::Sending => state.early_bytes.set(true),
+            Phase::Sending | Phase::Streaming => state.early_bytes.set(true),
             Phase::Head | Phase::Handling | Phase::Taken => {}
         }
     }
@@ -218,7 +252,7 @@ impl Connections {
     /// Something is being written, and so many bytes of it were taken by the system.
     pub(super) fn bytes_left(&self, state: &ConnectionState, bytes: usize) {
         state.flushed.set(false);
-        if bytes > 0 && state.phase.get() == Phase::Sending {
+        if bytes > 0 && matches!(state.phase.get(), Phase::Sending | Phase::Streaming) {
             state.since_sweep.set(self.sweep.get());
         }
     }
@@ -269,8 +303,9 @@ impl Connections {
         let waited = now.wrapping_sub(state.since_sweep.get());
         match (state.phase.get(), state.verdict()) {
             (Phase::Handling, Verdict::Go | Verdict::Close) if state.is_gone(now) => Some(Verdict::Drop),
-            (Phase::Sending, Verdict::Go | Verdict::Close) => {
-                if state.has_taken_some() {
+            (Phase::Streaming, Verdict::Go | Verdict::Close) if state.has_left() => Some(Verdict::Drop),
+            (Phase::Sending | Phase::Streaming, Verdict::Go | Verdict::Close) => {
+                if state.has_taken_some() || state.waits_for_more() {
                     state.since_sweep.set(now);
                 } else if waited > self.timeouts.send_s {
                     state.forget_unsent();
@@ -360,6 +395,24 @@ mod tests {
         assert_eq!(state.verdict(), Verdict::Go);
         swept(&connections, 1);
         assert_eq!(state.verdict(), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_stream_may_pause_but_its_client_must_take_what_was_written() {
+        let connections = Rc::new(Connections::new(Timeouts { header_s: 1, idle_s: 1, send_s: 3 }));
+        let state = connections.open();
+        let streaming = connections.stream(&state);
+        connections.flushed(&state);
+        connections.bytes_arrived(&state);
+        swept(&connections, 100);
+        assert_eq!(state.verdict(), Verdict::Go);
+        connections.bytes_left(&state, 1);
+        swept(&connections, 3);
+        assert_eq!(state.verdict(), Verdict::Go);
+        swept(&connections, 1);
+        assert_eq!(state.verdict(), Verdict::Drop);
+        drop(streaming);
+        assert_eq!(state.phase.get(), Phase::Sending);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Which address a request counts for.
 
-use http::HeaderMap;
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr};
 
 const FORWARDED_FOR: http::HeaderName = http::HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: http::HeaderName = http::HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PROTO: http::HeaderName = http::HeaderName::from_static("x-forwarded-proto");
 
 /// What counts as one address: an IPv4 address, or the /64 of an IPv6 one, as that is what one customer is given.
 pub(crate) fn address_key(address: IpAddr) -> IpAddr {
@@ -64,12 +67,39 @@ impl TrustedProxies {
         }
         client
     }
+
+    /// The scheme and the host that a request's client asked for: the request's own, or what a trusted proxy says.
+    pub(crate) fn asked_for(
+        &self,
+        connection: IpAddr,
+        headers: &HeaderMap,
+    ) -> (&'static str, Option<HeaderValue>) {
+        let is_proxy = !self.0.is_empty() && self.contains(connection);
+        let forwarded = |name| headers.get(name).filter(|_| is_proxy);
+        let is_https =
+            forwarded(FORWARDED_PROTO).is_some_and(|scheme| scheme.as_bytes().eq_ignore_ascii_case(b"https"));
+        let host = forwarded(FORWARDED_HOST).or_else(|| headers.get(HOST));
+        (if is_https { "https" } else { "http" }, host.cloned())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+
+    #[test]
+    fn only_trusted_proxies_say_what_the_client_asked_for() {
+        let headers: HeaderMap =
+            [(HOST, "node:6001"), (FORWARDED_HOST, "shop.example"), (FORWARDED_PROTO, "HTTPS")]
+                .map(|(name, value)| (name, HeaderValue::from_static(value)))
+                .into_iter()
+                .collect();
+        let proxies = TrustedProxies::parse(&["10.0.0.0/8".to_owned()]).unwrap();
+        let asked = |from: &str, headers| proxies.asked_for(from.parse().unwrap(), headers);
+        assert_eq!(asked("10.1.2.3", &headers), ("https", Some(HeaderValue::from_static("shop.example"))));
+        assert_eq!(asked("11.1.2.3", &headers), ("http", Some(HeaderValue::from_static("node:6001"))));
+        assert_eq!(asked("10.1.2.3", &HeaderMap::new()), ("http", None));
+    }
 
     fn client(proxies: &[&str], connection: &str, forwarded: &[&'static str]) -> String {
         let proxies: Vec<_> = proxies.iter().map(|&entry| entry.to_owned()).collect();

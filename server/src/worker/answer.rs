@@ -1,8 +1,9 @@
 //! Answers of invocations: how output becomes a body, and what a client that does not take it may hold.
 
 use super::core::Core;
+use super::exchange::{Begun, WholeAnswer};
 use crate::error::{ApiError, REQUEST_ID};
-use crate::http::Response;
+use crate::http::{AnswerBody, Response};
 use crate::json::is_one_json_value;
 use crate::limits::{ANSWER_COUNTED_FROM_BYTES, ENCODED_ON_CORE_MAX_BYTES};
 use crate::shares::{Kind, NoRoom, Party, Permit, Shares};
@@ -10,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use orama_runtime::invocation::{Failure, Outcome, Status};
 use serde::Serialize;
 use std::sync::Arc;
@@ -92,6 +93,15 @@ pub(super) fn room_for(
     Ok(Some(permit))
 }
 
+/// How output becomes a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// JSON, in an object where the output is none.
+    Invoke,
+    /// The output as it is.
+    Web,
+}
+
 /// The answer to an invocation.
 ///
 /// # Errors
@@ -99,36 +109,72 @@ pub(super) fn room_for(
 pub(super) async fn answer(
     core: &Core,
     (outcome, duration): (Outcome, Duration),
+    shaped: Option<WholeAnswer>,
+    form: Form,
     request_id: &str,
     parties: [Option<Arc<Party>>; 2],
 ) -> Result<Response, ApiError> {
     outcome.result.map_err(|failure| refusal(&failure))?;
+    if let Some(WholeAnswer { status, headers, body }) = shaped {
+        let body = held(&core.shared.shares, body, parties)?;
+        return response((status, headers, body.into()), Some(duration), request_id);
+    }
     let output = outcome.output;
     // Before it is encoded: those that wait for that hold their output.
     let mut permit = room_for(&core.shared.shares, output.len(), parties)?;
-    let body = if output.len() <= ENCODED_ON_CORE_MAX_BYTES {
-        body(output, duration, request_id)?
+    let (content_type, body) = if output.len() <= ENCODED_ON_CORE_MAX_BYTES {
+        body(output, form, duration, request_id)?
     } else {
         let request_id = request_id.to_owned();
-        core.ask(move || body(output, duration, &request_id)).await??
+        core.ask(move || body(output, form, duration, &request_id)).await??
     };
     if let Some(permit) = &mut permit {
         permit.set(body.len())?;
     }
-    let mut response = Response::new(hold(body, permit).into());
+    let mut headers = HeaderMap::with_capacity(3);
+    headers.insert(CONTENT_TYPE, content_type);
+    response((StatusCode::OK, headers, hold(body, permit).into()), Some(duration), request_id)
+}
+
+/// The beginning of an answer that its function writes.
+///
+/// # Errors
+/// 500 when the request's id is not a header, which it is.
+pub(super) fn begun_answer(begun: Begun, request_id: &str) -> Result<Response, ApiError> {
+    response((begun.status, begun.headers, begun.body.into()), None, request_id)
+}
+
+fn response(
+    (status, headers, body): (StatusCode, HeaderMap, AnswerBody),
+    duration: Option<Duration>,
+    request_id: &str,
+) -> Result<Response, ApiError> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     let headers = response.headers_mut();
-    headers.reserve(3);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    for (name, value) in [(DURATION_MS, milliseconds(duration)), (REQUEST_ID, request_id.to_owned())] {
-        headers.insert(name, text_header(value)?);
+    if let Some(duration) = duration {
+        headers.insert(DURATION_MS, text_header(milliseconds(duration))?);
     }
+    headers.insert(REQUEST_ID, text_header(request_id.to_owned())?);
     Ok(response)
 }
 
-/// The output as it is where it is one JSON value, else within an object.
-fn body(output: Vec<u8>, duration: Duration, request_id: &str) -> Result<Bytes, ApiError> {
+/// A body and its type.
+fn body(
+    output: Vec<u8>,
+    form: Form,
+    duration: Duration,
+    request_id: &str,
+) -> Result<(HeaderValue, Bytes), ApiError> {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
     if is_one_json_value(&output) {
-        return Ok(Bytes::from(output));
+        return Ok((JSON, Bytes::from(output)));
+    }
+    if form == Form::Web {
+        let is_text = std::str::from_utf8(&output).is_ok();
+        let kind = if is_text { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+        return Ok((HeaderValue::from_static(kind), Bytes::from(output)));
     }
     let wrapped = Wrapped {
         request_id,
@@ -136,7 +182,8 @@ fn body(output: Vec<u8>, duration: Duration, request_id: &str) -> Result<Bytes, 
         status: Status::Success.as_str(),
         duration_ms: duration.as_micros() as f64 / 1000.0,
     };
-    serde_json::to_vec(&wrapped).map(Bytes::from).map_err(ApiError::internal)
+    let wrapped = serde_json::to_vec(&wrapped).map_err(ApiError::internal)?;
+    Ok((JSON, Bytes::from(wrapped)))
 }
 
 /// A duration in milliseconds with three decimals. Every answer has one, and formatting with padding is slow.

@@ -14,7 +14,7 @@ use crate::shares::{Kind, Party, RateKind};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, request};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -78,7 +78,7 @@ pub(super) async fn forward(
     let (mut head, body) = response.map_err(refused)?.into_parts();
     head.headers.insert(REQUEST_ID, id);
     let body = held(&core.shared.shares, body, parties).map_err(refused)?;
-    let mut response = Response::from_parts(head, Full::new(body));
+    let mut response = Response::from_parts(head, body.into());
     if is_unread {
         response.extensions_mut().insert(super::BodyUnread);
     }

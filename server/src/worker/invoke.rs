@@ -3,10 +3,11 @@
 //! Each step costs a stranger more than the one before: who it is, how often it asks, whether it may, whether there is room for
 //! its body, and whether there is room to run.
 
-use super::answer::answer;
+use super::answer::{Form, answer, begun_answer};
 use super::cache::Ready;
 use super::callers::{Identity, Local, Visitor};
 use super::core::Core;
+use super::exchange::{Begun, Visit, WebExchange, hide_credentials};
 use super::query;
 use super::run::{Access, Cause, Running, ready, run_with_retries};
 use crate::error::ApiError;
@@ -15,10 +16,17 @@ use crate::shares::Kind;
 use http::{StatusCode, request};
 use hyper::body::Incoming;
 use orama_platform::auth::{Action, Credential};
+use orama_runtime::invocation::Outcome;
 use orama_runtime::limits::INPUT_MAX_BYTES;
 use orama_runtime::names::Namespace;
+use std::future::{poll_fn, ready as ready_now};
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 /// A failed request, and whether its body was left unread.
 pub(super) struct Refused {
@@ -35,20 +43,33 @@ fn after_body(error: ApiError) -> Refused {
     Refused { error, body_unread: false }
 }
 
-/// Answers an invoke request.
+/// The function that a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The namespace, where the path names one.
+    pub(super) namespace: Option<&'a str>,
+    /// `name` or `name@version`.
+    pub(super) name: &'a str,
+    /// Of a web service: where the function's part of the path begins.
+    pub(super) rest_at: Option<usize>,
+}
+
+/// Answers a request to a function.
 pub(super) async fn invoke(
     core: &Rc<Core>,
-    parts: &request::Parts,
+    mut parts: request::Parts,
     body: Incoming,
-    (path_namespace, path_name): (Option<&str>, &str),
+    asked: Asked<'_>,
     (peer, request_id): (IpAddr, &str),
 ) -> Result<Response, Refused> {
-    let named = query::namespace(path_namespace, parts.uri.query(), &[]).map_err(before_body)?;
+    // A web service's query is its own.
+    let query = parts.uri.query().filter(|_| asked.rest_at.is_none());
+    let named = query::namespace(asked.namespace, query, &[]).map_err(before_body)?;
     let client = core.client(&parts.headers, peer);
     let visitor = core.visitor_of(&parts.headers, client).await.map_err(before_body)?;
     let address = core.admit(visitor.identity.as_ref(), client).map_err(before_body)?;
     let namespace = namespace(core, &visitor, client, named.as_deref()).map_err(before_body)?;
-    let ready = permitted(core, &visitor, client, (&namespace, path_name)).await.map_err(before_body)?;
+    let ready = permitted(core, &visitor, client, (&namespace, asked.name)).await.map_err(before_body)?;
     let caller = Caller::new(core, &ready, visitor.identity, address, client).map_err(before_body)?;
     let limits = BodyLimits { bytes: INPUT_MAX_BYTES, timeout: core.shared.body_timeout };
     let parties = || Core::parties(&ready.tenant, caller.address.as_ref());
@@ -59,14 +80,87 @@ pub(super) async fn invoke(
     // Only now: a client that is slow to send takes nobody's place.
     let running = Running::enter(core, &ready, caller.address.as_ref());
     let running = running.map_err(|error| after_body(error.into()))?;
+    if caller.identity.is_some() {
+        hide_credentials(&mut parts.headers);
+    }
+    let (scheme, host) = core.shared.trusted_proxies.asked_for(peer, &parts.headers);
+    let path = asked.rest_at.map_or(0..0, |at| at..parts.uri.path().len());
+    let visit = Visit { client, scheme, host };
+    let exchange = WebExchange::new(parts, path, visit, Arc::clone(&core.shared.shares), parties());
+    let exchange = Arc::new(exchange);
     let cause = Cause {
         trigger_type: "http",
         trigger_depth: 0,
-        caller: caller.identity.and_then(|identity| identity.credential.caller.clone()),
+        caller: caller.identity.as_ref().and_then(|identity| identity.credential.caller.clone()),
+        exchange: Some(Arc::clone(&exchange)),
     };
-    let ended = run_with_retries(running, bytes, request_id, &cause).await;
-    drop(permit);
-    answer(core, ended, request_id, parties()).await.map_err(after_body)
+    let id = request_id.to_owned();
+    let run = Box::pin(async move {
+        let ended = run_with_retries(running, bytes, &id, &cause).await;
+        drop(permit);
+        ended
+    });
+    let form = if asked.rest_at.is_some() { Form::Web } else { Form::Invoke };
+    match until_answer(run, &exchange).await {
+        Run::Ended(ended) => {
+            let shaped = exchange.take_whole();
+            answer(core, ended, shaped, form, request_id, parties()).await.map_err(after_body)
+        }
+        Run::Began(begun, rest) => {
+            let response = begun_answer(begun, request_id).map_err(after_body)?;
+            monoio::spawn(finish(rest, exchange, request_id.to_owned()));
+            Ok(response)
+        }
+    }
+}
+
+/// A run that has been started.
+type Pending = Pin<Box<dyn Future<Output = (Outcome, Duration)>>>;
+
+/// What a connection waits for.
+enum Run {
+    /// The run is over.
+    Ended((Outcome, Duration)),
+    /// It has begun its answer, and goes on.
+    Began(Begun, Pending),
+}
+
+/// Runs a function until it has ended or begun an answer.
+async fn until_answer(mut run: Pending, exchange: &WebExchange) -> Run {
+    let begun = poll_fn(|cx| match run.as_mut().poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Err(ended)),
+        Poll::Pending => exchange.take_begun().map_or(Poll::Pending, |begun| Poll::Ready(Ok(begun))),
+    });
+    match begun.await {
+        Ok(begun) => Run::Began(begun, run),
+        Err(ended) => match exchange.take_begun() {
+            Some(begun) => Run::Began(begun, Box::pin(ready_now(ended))),
+            None => Run::Ended(ended),
+        },
+    }
+}
+
+/// Runs a function whose answer has begun to its end, or until its client is gone.
+async fn finish(mut run: Pending, exchange: Arc<WebExchange>, request_id: String) {
+    let is_whole = {
+        let mut gone = pin!(exchange.gone());
+        poll_fn(|cx| {
+            if gone.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            // A panic ends this run, not the core and all that it serves.
+            match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
+                Ok(polled) => polled.map(|(outcome, _)| outcome.result.is_ok()),
+                Err(_) => {
+                    tracing::error!(request_id, "a run panicked after its answer began");
+                    Poll::Ready(false)
+                }
+            }
+        })
+        .await
+    };
+    drop(run);
+    exchange.end(is_whole).await;
 }
 
 /// Whom an invocation counts for beside the function's namespace.

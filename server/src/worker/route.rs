@@ -13,6 +13,14 @@ pub(super) enum Route<'a> {
         /// `name` or `name@version`.
         name: Cow<'a, str>,
     },
+    /// Serve a function as a web service, whatever the method.
+    Web {
+        namespace: &'a str,
+        /// `name` or `name@version`.
+        name: Cow<'a, str>,
+        /// Where the function's part of the path begins: with a slash, or at the end.
+        rest_at: usize,
+    },
     /// Open a WebSocket, each of whose messages invokes a function: `name` or `name@version`.
     WebSocket(Cow<'a, str>),
     /// Liveness.
@@ -39,6 +47,13 @@ pub(super) fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
             _ => Route::Control,
         };
     }
+    if let Some((namespace, rest)) = path.strip_prefix("/fn/").and_then(|rest| rest.split_once('/')) {
+        let name = rest.split('/').next().unwrap_or_default();
+        if !namespace.is_empty() && !name.is_empty() {
+            let rest_at = path.len() - (rest.len() - name.len());
+            return Route::Web { namespace, name: decode(name), rest_at };
+        }
+    }
     if let Some((namespace, name)) = path.strip_prefix("/v1/invoke/").and_then(|rest| rest.split_once('/'))
         && is_segment(namespace)
         && is_segment(name)
@@ -64,6 +79,28 @@ mod tests {
 
     fn invoke<'a>(namespace: Option<&'a str>, name: &'a str) -> Route<'a> {
         Route::Invoke { namespace, name: Cow::Borrowed(name) }
+    }
+
+    #[test]
+    fn a_web_path_is_its_functions_from_behind_the_name() {
+        for (path, name, rest) in [
+            ("/fn/shop/hello", "hello", ""),
+            ("/fn/shop/hello/", "hello", "/"),
+            ("/fn/shop/hello@2/a/b", "hello@2", "/a/b"),
+            ("/fn/shop/hello%402//a%2Fb/", "hello@2", "//a%2Fb/"),
+        ] {
+            for method in [Method::GET, Method::POST, Method::HEAD, Method::OPTIONS] {
+                let Route::Web { namespace: "shop", name: found, rest_at } = route(&method, path) else {
+                    panic!("{path}");
+                };
+                assert_eq!((&*found, &path[rest_at..]), (name, rest), "{path}");
+            }
+        }
+        for path in
+            ["/fn", "/fn/", "/fn/shop", "/fn/shop/", "/fn//hello", "/fnx/shop/hello", "/fn/shop//hello"]
+        {
+            assert_eq!(route(&Method::GET, path), Route::Control, "{path}");
+        }
     }
 
     #[test]

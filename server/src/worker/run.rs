@@ -3,6 +3,7 @@
 use super::cache::Ready;
 use super::callers::Local;
 use super::core::Core;
+use super::exchange::WebExchange;
 use super::invoke::not_yours;
 use crate::error::ApiError;
 use crate::limits::{RETRY_PATIENCE, UNKNOWN_KNOWN_FOR};
@@ -14,6 +15,7 @@ use orama_platform::records::{self, Record};
 use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
 use orama_runtime::names::Namespace;
+use orama_runtime::services::Exchange;
 use orama_runtime::{Ended, LoadedModule, SnapshotKey};
 use orama_store::clock;
 use std::cell::Cell;
@@ -195,18 +197,18 @@ fn note_use(core: &Core, ready: &Ready) {
 
 /// Counts an invocation as long as it is under way: for the core, for the namespace, for the client's address where
 /// a stranger calls, and for the function where it bounds its invocations.
-pub(super) struct Running<'a> {
-    core: &'a Rc<Core>,
-    ready: &'a Ready,
+pub(super) struct Running {
+    core: Rc<Core>,
+    ready: Rc<Ready>,
     address: Option<Rc<Local>>,
 }
 
-impl<'a> Running<'a> {
+impl Running {
     /// # Errors
     /// [`NoRoom`] when too many are under way.
     pub(super) fn enter(
-        core: &'a Rc<Core>,
-        ready: &'a Ready,
+        core: &Rc<Core>,
+        ready: &Rc<Ready>,
         address: Option<&Rc<Local>>,
     ) -> Result<Self, NoRoom> {
         let (running, limit) = (core.running.get(), core.shared.running_max);
@@ -221,7 +223,7 @@ impl<'a> Running<'a> {
         if let Some(places) = &ready.places {
             core.shared.shares.take_place(places, ready.function.concurrency)?;
         }
-        let this = Self { core, ready, address: address.cloned() };
+        let this = Self { core: Rc::clone(core), ready: Rc::clone(ready), address: address.cloned() };
         this.count(|running| running + 1);
         Ok(this)
     }
@@ -236,7 +238,7 @@ impl<'a> Running<'a> {
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for Running {
     fn drop(&mut self) {
         self.count(|running| running - 1);
         if let Some(places) = &self.ready.places {
@@ -292,17 +294,19 @@ pub(super) struct Cause {
     pub(super) trigger_depth: u32,
     /// Who called, where a token told it.
     pub(super) caller: Option<Arc<Caller>>,
+    /// The HTTP request that it serves.
+    pub(super) exchange: Option<Arc<WebExchange>>,
 }
 
 /// Runs a function once and records it.
 pub(super) async fn run(
-    running: &Running<'_>,
+    running: &Running,
     input: Bytes,
     request_id: &str,
     cause: &Cause,
     attempt: u32,
 ) -> Outcome {
-    let Running { core, ready, .. } = *running;
+    let Running { core, ready, .. } = running;
     let record = begin_record(ready, &input, request_id, cause, attempt);
     let unfinished = Unfinished { core, begun: Instant::now(), record: Some(record) };
     let invocation = Invocation {
@@ -310,6 +314,7 @@ pub(super) async fn run(
         input,
         caller: cause.caller.clone(),
         trigger_depth: cause.trigger_depth,
+        exchange: cause.exchange.clone().map(|exchange| exchange as Arc<dyn Exchange>),
     };
     let Ended { mut outcome, instance } = in_instance(core, ready, invocation).await;
     unfinished.finish(&mut outcome);
@@ -338,13 +343,13 @@ async fn in_instance(core: &Core, ready: &Ready, invocation: Invocation) -> Ende
 /// Runs a function, again after a failure as its version says, as long as its caller waits and
 /// [`RETRY_PATIENCE`] lasts. Returns the last attempt's outcome, and the time that all took together.
 pub(super) async fn run_with_retries(
-    mut running: Running<'_>,
+    mut running: Running,
     mut input: Bytes,
     request_id: &str,
     cause: &Cause,
 ) -> (Outcome, Duration) {
     let begun = Instant::now();
-    let Running { core, ready, .. } = running;
+    let (core, ready) = (Rc::clone(&running.core), Rc::clone(&running.ready));
     let address = running.address.clone();
     let attempts = 1 + ready.function.retry_count;
     let mut attempt = 1;
@@ -356,7 +361,11 @@ pub(super) async fn run_with_retries(
         let may_retry = match &outcome.result {
             // Another attempt would meet the same crowd.
             Ok(()) | Err(Failure::Overloaded) => false,
-            Err(_) => attempt < attempts && begun.elapsed() + pause < RETRY_PATIENCE,
+            Err(_) => {
+                attempt < attempts
+                    && begun.elapsed() + pause < RETRY_PATIENCE
+                    && cause.exchange.as_ref().is_none_or(|exchange| exchange.may_begin_anew())
+            }
         };
         if !may_retry {
             return (outcome, begun.elapsed());
@@ -364,7 +373,7 @@ pub(super) async fn run_with_retries(
         // Who only waits takes nobody's place.
         drop(running);
         core.host.scheduler.sleep(pause).await;
-        running = match Running::enter(core, ready, address.as_ref()) {
+        running = match Running::enter(&core, &ready, address.as_ref()) {
             Ok(running) => running,
             Err(_) => return (outcome, begun.elapsed()),
         };

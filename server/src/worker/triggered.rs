@@ -92,7 +92,7 @@ async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ra
         Err(error) => return not_ready(error, request_id),
     };
     let Ok(running) = Running::enter(core, &ready, None) else { return Ran::NoRoom };
-    let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None };
+    let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None, exchange: None };
     let outcome = run(&running, event, request_id, &cause, attempt).await;
     core.hand_over_records();
     match outcome.result {

@@ -116,6 +116,7 @@ async fn invoke(
         trigger_type: "websocket",
         trigger_depth: 0,
         caller: caller.identity.and_then(|identity| identity.credential.caller.clone()),
+        exchange: None,
     };
     Ok(run_with_retries(running, message, request_id, &cause).await)
 }
