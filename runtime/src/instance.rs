@@ -83,11 +83,13 @@ pub(crate) fn finish(mut store: GuestStore, ended: wasmtime::Result<()>) -> Ende
         Ok(()) => Ok(()),
         Err(error) => trap::classify(error, state),
     };
-    let outcome = Outcome {
-        output: std::mem::take(&mut state.output),
-        result,
-        messages: std::mem::take(&mut state.logs).finish(),
-    };
+    let output = std::mem::take(&mut state.output);
+    let mut logs = std::mem::take(&mut state.logs);
+    if result.is_err() {
+        logs.push_output(&output);
+    }
+    let log = logs.finish();
+    let outcome = Outcome { output, result, messages: log.messages, panic: log.panic };
     Ended { outcome, instance: SpentInstance(store) }
 }
 

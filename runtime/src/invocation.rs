@@ -162,8 +162,11 @@ pub struct Outcome {
     pub output: Vec<u8>,
     /// `Ok` when the guest returned or exited with 0.
     pub result: Result<(), Failure>,
-    /// Its log messages, in order.
+    /// Its log messages, in order. Those of a failure end with lines of its standard output.
     pub messages: Vec<LogMessage>,
+    /// The last line with which the guest's runtime said that it panicked, of 512 bytes at most. It may hold anything that the
+    /// function knows.
+    pub panic: Option<String>,
 }
 
 impl Outcome {
@@ -171,5 +174,15 @@ impl Outcome {
     #[must_use]
     pub fn status(&self) -> Status {
         self.result.as_ref().map_or_else(Failure::status, |()| Status::Success)
+    }
+
+    /// Why it failed, for those who may read the function's log: with the line of the panic that ended it. `None` for a success.
+    #[must_use]
+    pub fn error(&self) -> Option<String> {
+        let failure = self.result.as_ref().err()?;
+        match (failure, &self.panic) {
+            (Failure::Exit(_) | Failure::Trap(_), Some(panic)) => Some(format!("{failure}; {panic}")),
+            _ => Some(failure.to_string()),
+        }
     }
 }

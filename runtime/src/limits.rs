@@ -85,11 +85,21 @@ pub const ENV_MAX_BYTES: usize = 64 << 10;
 /// Longest log message kept whole, in bytes; a longer one is cut and says so.
 pub const LOG_MESSAGE_MAX_BYTES: usize = 8 << 10;
 
-/// Log messages kept of one invocation; the record counts the ones dropped.
+/// Log messages kept of one invocation: half of them are its first ones and half its last ones. The record counts the others.
 pub const LOG_MESSAGES_MAX: usize = 200;
 
-/// All log messages of one invocation together, in bytes, so that one function cannot flood the store.
+/// All log messages of one invocation together, in bytes, so that one function cannot flood the store. Half of it is for the
+/// first ones, half for the last ones.
 pub const LOG_TOTAL_MAX_BYTES: usize = 64 << 10;
+
+/// Lines of a failed function's standard output that its log gets besides: half of them the first ones, half the last ones.
+pub const LOG_OUTPUT_LINES_MAX: usize = 50;
+
+/// Bytes of a failed function's standard output that its log gets: half from its beginning, half from its end.
+pub const LOG_OUTPUT_MAX_BYTES: usize = 16 << 10;
+
+/// Bytes of a panic's line that an error repeats.
+pub const PANIC_SHOWN_BYTES: usize = 512;
 
 /// Entries of one `iovec` array in `fd_read`/`fd_write`, as POSIX's `IOV_MAX`.
 pub const IOVEC_MAX: u32 = 1024;

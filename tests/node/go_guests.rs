@@ -97,18 +97,25 @@ fn programs_fail_in_their_own_ways() {
             let id = answer.header("x-request-id").unwrap().to_owned();
             (answer.refusal(status, code), messages(&node.record(&misc, &id)).join("\n"))
         };
-        fails(json!({ "do": "exit", "code": 3, "partial": true }), 500, "FUNCTION_EXIT");
+        let (_, log) = fails(json!({ "do": "exit", "code": 3, "partial": true }), 500, "FUNCTION_EXIT");
+        assert_eq!(log, "info: stdout: {\"partial\":");
         fails(json!({ "do": "oom" }), 500, "OUT_OF_MEMORY");
         fails(json!({ "do": "flood" }), 500, "OUTPUT_TOO_LARGE");
         let (message, _) = fails(json!({ "do": "recurse" }), 500, "FUNCTION_TRAP");
         assert!(message.contains("main.recurseForever"), "{message}");
         let panic = json!({ "do": "panic", "text": "on purpose" });
         if compiler == Compiler::Go {
-            let (_, log) = fails(panic, 500, "FUNCTION_EXIT");
+            let (message, log) = fails(panic, 500, "FUNCTION_EXIT");
+            assert_eq!(message, "the function exited with code 2; panic: panicked: on purpose");
             assert!(log.contains("on purpose") && log.contains("main.main"), "{log}");
         } else {
             let (message, log) = fails(panic, 500, "FUNCTION_TRAP");
-            assert!(message.contains("panic"), "{message}");
+            assert!(message.ends_with("; panic: panicked: on purpose"), "{message}");
+            assert!(log.contains("stdout: panic: panicked: on purpose"), "{log}");
+            let panic = json!({ "do": "panic", "text": "on purpose", "partial": true });
+            let (message, log) = fails(panic, 500, "FUNCTION_TRAP");
+            assert!(message.ends_with("; panic: panicked: on purpose"), "{message}");
+            assert!(log.contains("stdout: {\"partial\":"), "{log}");
             assert!(!log.is_empty() || message.contains("runtime"), "{message}\n{log}");
         }
         // The next one is none the worse for it.

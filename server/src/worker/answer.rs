@@ -114,7 +114,9 @@ pub(super) async fn answer(
     request_id: &str,
     parties: [Option<Arc<Party>>; 2],
 ) -> Result<Response, ApiError> {
-    outcome.result.map_err(|failure| refusal(&failure))?;
+    if let Some(error) = refusal(&outcome, &parties) {
+        return Err(error);
+    }
     if let Some(WholeAnswer { status, headers, body }) = shaped {
         let body = held(&core.shared.shares, body, parties)?;
         return response((status, headers, body.into()), Some(duration), request_id);
@@ -200,15 +202,19 @@ pub(super) fn text_header(text: String) -> Result<HeaderValue, ApiError> {
     HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(ApiError::internal)
 }
 
-/// The answer to a failed invocation.
-pub(super) fn refusal(failure: &Failure) -> ApiError {
-    match failure {
-        Failure::Timeout(_) => {
-            ApiError::new(StatusCode::GATEWAY_TIMEOUT, failure.code(), failure.to_string())
-        }
-        Failure::Overloaded => ApiError::overloaded(failure.to_string()),
-        _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failure.code(), failure.to_string()),
-    }
+/// The answer to an invocation that has failed; `None` for a success. Strangers, who count for their address, are not told
+/// what the function said.
+pub(super) fn refusal(outcome: &Outcome, [_, address]: &[Option<Arc<Party>>; 2]) -> Option<ApiError> {
+    let failure = outcome.result.as_ref().err()?;
+    let message = match address {
+        Some(_) => failure.to_string(),
+        None => outcome.error().unwrap_or_default(),
+    };
+    Some(match failure {
+        Failure::Timeout(_) => ApiError::new(StatusCode::GATEWAY_TIMEOUT, failure.code(), message),
+        Failure::Overloaded => ApiError::overloaded(message),
+        _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, failure.code(), message),
+    })
 }
 
 #[cfg(test)]

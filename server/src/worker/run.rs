@@ -259,7 +259,7 @@ impl Unfinished<'_> {
         let duration = self.begun.elapsed();
         if let Some(mut record) = self.record.take() {
             record.status = outcome.status();
-            record.error = outcome.result.as_ref().err().map(ToString::to_string);
+            record.error = outcome.error();
             record.duration_us = duration.as_micros() as u64;
             record.output_size = outcome.output.len() as u64;
             record.messages = std::mem::take(&mut outcome.messages);

@@ -95,11 +95,11 @@ async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ra
     let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None, exchange: None };
     let outcome = run(&running, event, request_id, &cause, attempt).await;
     core.hand_over_records();
-    match outcome.result {
+    match &outcome.result {
         Ok(()) => Ran::Succeeded,
         Err(Failure::Overloaded) => Ran::NoRoom,
-        Err(failure) => Ran::Failed {
-            error: failure.to_string(),
+        Err(_) => Ran::Failed {
+            error: outcome.error().unwrap_or_default(),
             request_id: request_id.to_owned(),
             retry_count: ready.function.retry_count,
             retry_delay: Duration::from_secs(ready.function.retry_delay_seconds.into()),

@@ -86,12 +86,13 @@ async fn encode(
 ) -> Result<Reply, ApiError> {
     let parties = opening.room.parties().clone();
     // Before it is encoded: those that wait for that hold their output.
+    let error = refusal(&outcome, &parties);
     let mut permit = room_for(&core.shared.shares, outcome.output.len(), parties)?;
     let mut reply = if outcome.output.len() <= ENCODED_ON_CORE_MAX_BYTES {
-        answered(&outcome, duration, request_id)
+        answered(&outcome, error.as_ref(), duration, request_id)
     } else {
         let request_id = request_id.to_owned();
-        core.ask(move || answered(&outcome, duration, &request_id)).await?
+        core.ask(move || answered(&outcome, error.as_ref(), duration, &request_id)).await?
     };
     if let Some(permit) = &mut permit {
         permit.set(reply.text.len())?;
@@ -121,18 +122,16 @@ async fn invoke(
     Ok(run_with_retries(running, message, request_id, &cause).await)
 }
 
-fn answered(outcome: &Outcome, duration: Duration, request_id: &str) -> Reply {
-    let failure = outcome.result.as_ref().err();
-    let error = failure.map(refusal);
+fn answered(outcome: &Outcome, error: Option<&ApiError>, duration: Duration, request_id: &str) -> Reply {
     text(&Body {
         request_id,
         status: outcome.status().as_str(),
         duration_ms: milliseconds(duration),
         output: error.is_none().then(|| Output::of(&outcome.output)),
-        error: error.as_ref().map(|error| error.message.as_str()),
-        code: error.as_ref().map(|error| error.code),
-        retryable: error.as_ref().map(ApiError::is_retryable),
-        retry_after: error.as_ref().and_then(|error| error.retry_after_s),
+        error: error.map(|error| error.message.as_str()),
+        code: error.map(|error| error.code),
+        retryable: error.map(ApiError::is_retryable),
+        retry_after: error.and_then(|error| error.retry_after_s),
     })
 }
 
@@ -167,11 +166,15 @@ mod tests {
     use serde_json::{Value, json};
 
     fn outcome(output: &[u8], result: Result<(), Failure>) -> Outcome {
-        Outcome { output: output.to_vec(), result, messages: Vec::new() }
+        Outcome { output: output.to_vec(), result, messages: Vec::new(), panic: Some("panic: x".to_owned()) }
+    }
+
+    fn told(outcome: &Outcome, duration: Duration, request_id: &str) -> Reply {
+        answered(outcome, refusal(outcome, &[None, None]).as_ref(), duration, request_id)
     }
 
     fn output(bytes: &[u8]) -> Value {
-        let reply = answered(&outcome(bytes, Ok(())), Duration::from_micros(1500), "r-1");
+        let reply = told(&outcome(bytes, Ok(())), Duration::from_micros(1500), "r-1");
         let json: Value = serde_json::from_str(&reply.text).unwrap();
         assert_eq!(
             (&json["request_id"], &json["status"], &json["duration_ms"]),
@@ -191,21 +194,21 @@ mod tests {
         for text in ["", "plain", "{", "{\"a\":1} {\"b\":2}", "[1,]", "line\nbreak\0"] {
             assert_eq!(output(text.as_bytes()), json!(text));
         }
-        let reply = answered(&outcome(b"{\"a\": \"\xff\"}", Ok(())), Duration::ZERO, "");
+        let reply = told(&outcome(b"{\"a\": \"\xff\"}", Ok(())), Duration::ZERO, "");
         let reply: Value = serde_json::from_str(&reply.text).unwrap();
         assert_eq!((reply.get("output"), &reply["output_base64"]), (None, &json!("eyJhIjogIv8ifQ==")));
         // Numbers keep their digits, and no depth is too deep to be told.
-        let reply = answered(&outcome(b"[12345678901234567890123]", Ok(())), Duration::ZERO, "");
+        let reply = told(&outcome(b"[12345678901234567890123]", Ok(())), Duration::ZERO, "");
         assert!(reply.text.contains("[12345678901234567890123]"), "{}", reply.text);
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        let reply = answered(&outcome(deep.as_bytes(), Ok(())), Duration::ZERO, "");
+        let reply = told(&outcome(deep.as_bytes(), Ok(())), Duration::ZERO, "");
         assert!(reply.text.contains(&deep));
     }
 
     #[test]
     fn a_failure_has_words_and_a_code_and_no_output() {
         let failed = outcome(b"half", Err(Failure::Timeout(3)));
-        let reply = answered(&failed, Duration::ZERO, "r-2");
+        let reply = told(&failed, Duration::ZERO, "r-2");
         let json: Value = serde_json::from_str(&reply.text).unwrap();
         assert_eq!((&json["status"], &json["code"]), (&json!("timeout"), &json!("TIMEOUT")));
         assert!(json["error"].as_str().unwrap().contains("3 s") && json.get("output").is_none(), "{json}");
