@@ -147,13 +147,19 @@ impl Client {
         struct Refusal {
             error: String,
             code: Option<String>,
+            retryable: Option<bool>,
             request_id: Option<String>,
         }
         let exit = Exit::from_status(status);
+        // 429: too many requests. 503: the node is overloaded or stops. 502 and 504: a proxy has no answer of the node.
+        let mut may_retry = matches!(status, 429 | 502..=504);
         let error = match serde_json::from_slice::<Refusal>(body) {
-            Ok(refusal) => CliError::new(exit, refusal.error)
-                .code(refusal.code)
-                .request_id(refusal.request_id.or(request_id)),
+            Ok(refusal) => {
+                may_retry = refusal.retryable.unwrap_or(may_retry);
+                CliError::new(exit, refusal.error)
+                    .code(refusal.code)
+                    .request_id(refusal.request_id.or(request_id))
+            }
             Err(_) => {
                 let shown: String =
                     String::from_utf8_lossy(body).trim().chars().take(FOREIGN_BODY_SHOWN).collect();
@@ -161,8 +167,7 @@ impl Client {
                 CliError::new(exit, message.trim_end_matches([':', ' '])).request_id(request_id)
             }
         };
-        // 429: too many requests. 503: the node is overloaded or stops. 502 and 504: a proxy has no answer of the node.
-        let error = error.retryable(matches!(status, 429 | 502..=504));
+        let error = error.retryable(may_retry);
         match (exit, status) {
             (Exit::NotAuthorised, _) => error.hint(self.key_hint()),
             (_, 300..=399) => error.hint("redirects are not followed; give the address of the node itself"),
@@ -259,6 +264,10 @@ mod tests {
         {
             assert_eq!(client.refusal(status, b"{}", None).is_retryable(), retryable, "{status}");
         }
+        // The node's own word counts.
+        let told =
+            br#"{"error":"the request did not arrive in time","code":"REQUEST_TIMEOUT","retryable":true}"#;
+        assert!(client.refusal(408, told, None).is_retryable());
     }
 
     #[test]

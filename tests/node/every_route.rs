@@ -215,6 +215,11 @@ fn refused(node: &Node, row: &Row, path: &str, (who, credential): (&str, Option<
     assert!(statuses.contains(&answer.status), "{row}: {} {text}", answer.status);
     assert!(!text.contains(SECRET), "{row}: {text}");
     let code = answer.json()["code"].as_str().unwrap_or_else(|| panic!("{row}: {text}")).to_owned();
+    let json = answer.json();
+    let may_retry = matches!(answer.status, 408 | 429 | 503 | 504);
+    assert_eq!(json["retryable"], may_retry, "{row}: {text}");
+    assert_eq!(json["request_id"].as_str(), answer.header("x-request-id"), "{row}: {text}");
+    assert!(!json["error"].as_str().unwrap_or_default().is_empty(), "{row}: {text}");
     let is_fitting = match answer.status {
         401 => code == "UNAUTHORIZED",
         403 => code == "FORBIDDEN",

@@ -120,3 +120,45 @@ fn a_query_must_name_the_namespace_that_the_path_names() {
     let quotas = node.get("/v1/namespaces/default/quotas?namespace=other");
     assert!(quotas.refusal(400, "INVALID_QUERY").contains("namespace"));
 }
+
+#[test]
+fn every_error_has_the_same_shape() {
+    let Ok(node) = Shared::node() else { return };
+    node.wat("echo");
+    let shape = |answer: Answer, what: &str| {
+        let json = answer.json();
+        assert!(json["retryable"].is_boolean(), "{what}: {json}");
+        let code = json["code"].as_str().unwrap_or_else(|| panic!("{what}: {json}")).to_owned();
+        let status = answer.status;
+        answer.refusal(status, &code);
+    };
+    let mut errors = 0;
+    let form = "multipart/form-data; boundary=b";
+    for path in orama_server::routes::paths() {
+        let path = path.replace("{namespace}", "%ff").replace("{name}", "%ff").replace("{id}", "%ff");
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"] {
+            for (kind, body) in [
+                ("application/json", &b"{"[..]),
+                ("application/json", b"{\"unknown\":1}"),
+                ("text/plain", b"\xff"),
+                (form, b"--b\r\nbroken"),
+                ("multipart/form-data", b"no boundary"),
+            ] {
+                let request = node.request(method, &path).header("content-type", kind).body(body);
+                let answer = request.send();
+                if answer.status >= 400 {
+                    errors += 1;
+                    shape(answer, &format!("{method} {path} {kind}"));
+                }
+            }
+        }
+    }
+    assert!(errors > 500, "{errors}");
+    // Over a limit.
+    let large = vec![b' '; (1 << 20) + 1];
+    for path in ["/v1/keys", "/v1/pubsub/publish", "/v1/functions/echo/invoke"] {
+        let answer = node.request("POST", path).body(&large).send();
+        assert_eq!(answer.status, 413, "{path}");
+        shape(answer, path);
+    }
+}

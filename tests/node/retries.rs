@@ -2,6 +2,8 @@
 
 use crate::harness::{Node, Options, Shared, eventually};
 use crate::http::Answer;
+use crate::shell::Shell;
+use crate::websocket::Socket;
 use orama_test_support::guests;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -38,6 +40,37 @@ fn each_attempt_has_its_record_under_the_requests_id() {
     deploy(&node, "retried-spin", "spin", "1", "0");
     let answer = node.invoke("retried-spin", "").expect(504);
     assert_eq!(attempts(&node, "retried-spin", &id(&answer)), numbered("timeout", &[2, 1]));
+}
+
+#[test]
+fn calls_of_every_kind_are_tried_again() {
+    let Ok(node) = Shared::node() else { return };
+    deploy(&node, "retried-calls", "trap_unreachable", "1", "0");
+    let shell = Shell::of(&node);
+    assert_eq!(shell.code(1, &["function", "invoke", "retried-calls", "--data", ""]), "FUNCTION_TRAP");
+    let mut socket = Socket::open(&node, "retried-calls");
+    assert_eq!(socket.failure(""), "FUNCTION_TRAP");
+    let logs = node.logs("retried-calls", "");
+    let told: Vec<(&str, u64)> = logs["invocations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| (record["trigger_type"].as_str().unwrap(), record["attempt"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(told, [("websocket", 2), ("websocket", 1), ("http", 2), ("http", 1)]);
+}
+
+#[test]
+fn what_a_websocket_has_left_is_not_tried_again() {
+    let Ok(node) = Shared::node() else { return };
+    deploy(&node, "retried-socket", "trap_unreachable", "5", "2");
+    let mut socket = Socket::open(&node, "retried-socket");
+    socket.send("");
+    eventually("the first attempt is over", || node.logs("retried-socket", "")["count"] == 1);
+    drop(socket);
+    // Past the time of the second attempt.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(node.logs("retried-socket", "")["count"], 1);
 }
 
 #[test]

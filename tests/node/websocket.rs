@@ -42,18 +42,18 @@ impl Socket {
 
     /// Opens one to a function with a key.
     #[track_caller]
-    fn open_as(node: &Node, key: &str, name: &str) -> Self {
+    pub fn open_as(node: &Node, key: &str, name: &str) -> Self {
         let path = format!("/v1/functions/{name}/ws");
         Self::try_open(node, &path, &[("authorization", &format!("Bearer {key}"))]).unwrap().0
     }
 
     #[track_caller]
-    fn open(node: &Node, name: &str) -> Self {
+    pub fn open(node: &Node, name: &str) -> Self {
         Self::open_as(node, &node.key(), name)
     }
 
     #[track_caller]
-    fn send(&mut self, message: impl Into<Message>) {
+    pub fn send(&mut self, message: impl Into<Message>) {
         self.0.send(message.into()).unwrap();
     }
 
@@ -96,7 +96,7 @@ impl Socket {
 
     /// The code of a message that fails.
     #[track_caller]
-    fn failure(&mut self, message: impl Into<Message>) -> String {
+    pub fn failure(&mut self, message: impl Into<Message>) -> String {
         let answer = self.ask(message);
         assert_ne!(answer["status"], "success", "{answer}");
         assert!(!answer["error"].as_str().unwrap().is_empty() && answer.get("output").is_none(), "{answer}");
