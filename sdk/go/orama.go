@@ -29,6 +29,7 @@ package orama
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 )
@@ -63,12 +64,37 @@ func Init(prepare func()) {
 
 // Handle is the body of a main function: it decodes the JSON input (an empty input leaves In as it is), calls handler,
 // and writes what it returns as JSON. An error is logged and ends the invocation with exit code 1, upon which the node
-// tries again if function.yaml says so.
+// tries again if function.yaml says so. An error of Error is the answer instead, where an HTTP request caused the run.
 func Handle[In, Out any](handler func(In) (Out, error)) {
 	if err := handle(handler); err != nil {
-		LogError(err.Error())
-		os.Exit(1)
+		Fail(err)
 	}
+}
+
+// Fail ends the program. An error of Error is the answer where an HTTP request caused the run; any other is logged, and fails
+// the run.
+func Fail(err error) {
+	var told *StatusError
+	if errors.As(err, &told) && RespondJSON(told.Status, map[string]string{"error": told.Message}) == nil {
+		os.Exit(0)
+	}
+	LogError(err.Error())
+	os.Exit(1)
+}
+
+// StatusError is an error that a client is told: its status and its message.
+type StatusError struct {
+	// Status is an HTTP status from 400 to 599.
+	Status int
+	// Message is for the client.
+	Message string
+}
+
+func (e *StatusError) Error() string { return e.Message }
+
+// Error returns an error with which Handle answers {"error": message} and the status, and no failure.
+func Error(status int, message string) error {
+	return &StatusError{status, message}
 }
 
 func handle[In, Out any](handler func(In) (Out, error)) error {

@@ -2,6 +2,7 @@
 //! `orama function build` with both compilers.
 
 use crate::harness::{Node, Options, eventually, lock};
+use crate::http::Answer;
 use crate::shell::Shell;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use orama_test_support::{guests, tools};
@@ -319,4 +320,73 @@ fn the_go_sdk_passes_its_own_tests() {
     let output = crate::harness::output(command);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A request to a function under `/fn`.
+fn web(node: &Node, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let request = node.anonymous(method, &format!("/fn/default/{path}"));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+    request.body(body).send()
+}
+
+/// Runs `test` with a node on which an example of the folder was deployed, once for each compiler.
+fn with_example(folder: &str, secret: (&str, &str), test: impl Fn(&Node)) {
+    for compiler in COMPILERS.into_iter().filter(|compiler| tools::require_or_report(compiler).is_ok()) {
+        let Ok(node) = Node::try_start(Options::default()) else { return };
+        let shell = Shell::of(&node);
+        copy(&shell, &["sdk/go", folder]);
+        shell.run(0, &["function", "secrets", "set", secret.0, secret.1]);
+        deploy(&shell, folder, compiler);
+        test(&node);
+    }
+}
+
+#[test]
+fn short_links_are_followed_and_counted() {
+    with_example("examples/shortener", ("SHORTENER_TOKEN", "token"), |node| {
+        let url = "https://example.com/a/long/path?q=1";
+        let put = |token, body| web(node, "PUT", "shortener/docs", &[("x-token", token)], body);
+        put("guess", url).expect(403);
+        assert!(put("token", "ftp://example.com").expect(400).text().contains("http://"));
+        assert_eq!(put("token", url).expect(201).json(), json!({"name": "docs", "url": url}));
+        put("token", "https://example.com/other").expect(409);
+        for _ in 0..3 {
+            let answer = web(node, "GET", "shortener/docs", &[], "").expect(302);
+            assert_eq!((answer.header("location"), answer.body.len()), (Some(url), 0));
+        }
+        assert_eq!(
+            web(node, "GET", "shortener/docs/visits", &[], "").expect(200).json(),
+            json!({"visits": 3})
+        );
+        let missing = web(node, "GET", "shortener/none", &[], "").expect(404);
+        assert_eq!(missing.json(), json!({"error": "no such link"}));
+        web(node, "GET", "shortener", &[], "").expect(404);
+        web(node, "DELETE", "shortener/docs", &[], "").expect(405);
+    });
+}
+
+#[test]
+fn a_signed_delivery_is_taken_once() {
+    with_example("examples/webhook", ("WEBHOOK_SECRET", "It's a Secret to Everybody"), |node| {
+        // The example of GitHub's documentation.
+        let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        let post = |signature, id, body| {
+            let headers =
+                [("x-hub-signature-256", signature), ("x-github-delivery", id), ("x-github-event", "ping")];
+            web(node, "POST", "webhook", &headers, body)
+        };
+        // Signed, and no JSON.
+        assert!(post(signature, "1", "Hello, World!").expect(400).text().contains("not JSON"));
+        post(signature, "1", "Hello, World?").expect(401);
+        post("sha256=nonsense", "1", "{}").expect(401);
+        let (signature, body) = (
+            "sha256=5953c9925783375d303fcdedc048a559b7ecd3e439d806a193269f065a310a45",
+            "{\"zen\":\"Keep it simple.\"}",
+        );
+        for is_new in [true, false, false] {
+            let answer = post(signature, "2", body).expect(202).json();
+            assert_eq!(answer, json!({"id": "2", "new": is_new}));
+        }
+        web(node, "GET", "webhook", &[], "").expect(405);
+    });
 }

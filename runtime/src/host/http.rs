@@ -36,10 +36,11 @@ async fn http_fetch(call: &mut Call<'_>, arguments: Arguments) -> Result<i64, Fa
     call.give(&result).await
 }
 
+/// A fetch that failed, as the guest gets it.
 #[derive(Serialize)]
-struct Failure<'a> {
-    status: u16,
-    error: &'a str,
+pub(super) struct Failure<'a> {
+    pub(super) status: u16,
+    pub(super) error: &'a str,
 }
 
 fn serialize(value: &impl Serialize) -> Result<Vec<u8>> {

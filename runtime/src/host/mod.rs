@@ -3,6 +3,7 @@
 //! A failed call returns its documented failure value. Where that value cannot say what was wrong, the invocation's log
 //! says it in a line of level `error`.
 
+mod absent;
 mod cache;
 mod context;
 mod database;
@@ -38,6 +39,7 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
         storage::link(functions)?;
         pubsub::link(functions)?;
         log::link(functions)?;
+        absent::link(functions)?;
     }
     Ok(())
 }

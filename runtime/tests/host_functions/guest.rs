@@ -37,6 +37,34 @@ pub const WEB: [(&str, &str, char); 4] = [
     ("http_response_write", "s", 'i'),
 ];
 
+/// Those that the node does not have.
+pub const ABSENT: [(&str, &str, char); 24] = [
+    ("push_send", "ss", 'i'),
+    ("push_send_v2", "ss", 'b'),
+    ("push_send_topic", "ss", 'b'),
+    ("turn_credentials", "", 'b'),
+    ("webrtc_admit", "sssl", 'b'),
+    ("webrtc_kick", "ss", 'i'),
+    ("webrtc_mute", "ssw", 'i'),
+    ("anon_fetch", "ssss", 'b'),
+    ("anyone_fetch", "ssss", 'b'),
+    ("capability_mint", "sl", 'b'),
+    ("capability_revoke", "s", 'i'),
+    ("get_caller_capability", "", 'b'),
+    ("get_caller_device_id", "", 'b'),
+    ("storage_fetch_cap_mint", "swl", 'b'),
+    ("get_ws_client_id", "", 'b'),
+    ("get_ws_event", "", 'b'),
+    ("ws_send", "ss", 'i'),
+    ("ws_close", "sws", 'i'),
+    ("ws_pubsub_bridge", "ss", 'i'),
+    ("ws_pubsub_unbridge", "ss", 'i'),
+    ("ws_broadcast", "ss", 'i'),
+    ("ephemeral_state_set", "sssl", 'i'),
+    ("ephemeral_state_clear", "ss", 'i'),
+    ("ephemeral_state_list", "s", 'b'),
+];
+
 /// An allocator that gives one block after the other, behind the input.
 pub const BUMP: &str = r#"(global $next (mut i32) (i32.const 0x2800000))
     (func (export "orama_alloc") (param $size i32) (result i32)
@@ -48,7 +76,7 @@ const INPUT_AT: i32 = 65536;
 const WORDS_BYTES: i32 = 64;
 
 fn shape(function: &str) -> (&'static str, char) {
-    let found = FUNCTIONS.iter().chain(&WEB).find(|(name, ..)| *name == function);
+    let found = FUNCTIONS.iter().chain(&WEB).chain(&ABSENT).find(|(name, ..)| *name == function);
     found.map(|(_, parameters, result)| (*parameters, *result)).unwrap()
 }
 
