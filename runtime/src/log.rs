@@ -26,18 +26,25 @@ pub(crate) fn unix_ms() -> i64 {
 pub(crate) struct LogBuffer {
     first: Vec<LogMessage>,
     first_bytes: usize,
-    /// Whether a message did not fit into `first`. All that follow belong to `last`.
-    first_is_full: bool,
+    /// The unfinished line of standard error.
+    line: Vec<u8>,
+    final_message: Option<String>,
+    /// What most invocations do not have. Each of them makes and moves a buffer, so that it is small.
+    rest: Option<Box<Rest>>,
+}
+
+/// What comes after the first messages.
+#[derive(Default)]
+struct Rest {
+    /// Whether a message did not fit among the first ones. All that follow are among the last ones.
+    first_are_full: bool,
     last: VecDeque<LogMessage>,
     last_bytes: usize,
     /// Messages between the first and the last ones.
     dropped: u64,
-    /// The unfinished line of standard error.
-    line: Vec<u8>,
     panic: PanicLine,
     /// Lines of a failed function's standard output.
     output: Vec<String>,
-    final_message: Option<String>,
 }
 
 /// The log of an invocation that has ended.
@@ -53,18 +60,26 @@ impl LogBuffer {
         let message = cut(message);
         let bytes = message.len();
         let message = LogMessage { level, message, timestamp_ms: unix_ms() };
-        self.first_is_full |= self.first.len() >= HALF_MESSAGES || self.first_bytes + bytes > HALF_BYTES;
-        if !self.first_is_full {
-            self.first_bytes += bytes;
-            self.first.push(message);
-            return;
+        if self.first.len() >= HALF_MESSAGES || self.first_bytes + bytes > HALF_BYTES {
+            self.rest().first_are_full = true;
         }
-        self.last_bytes += bytes;
-        self.last.push_back(message);
-        while self.last.len() > HALF_MESSAGES || self.last_bytes > HALF_BYTES {
-            let Some(gone) = self.last.pop_front() else { break };
-            self.last_bytes -= gone.message.len();
-            self.dropped += 1;
+        match &mut self.rest {
+            Some(rest) if rest.first_are_full => rest.push(message),
+            _ => {
+                self.first_bytes += bytes;
+                self.first.push(message);
+            }
+        }
+    }
+
+    fn rest(&mut self) -> &mut Rest {
+        self.rest.get_or_insert_default()
+    }
+
+    /// Looks for a panic in a line that the guest has written.
+    fn look_at(&mut self, line: &[u8]) {
+        if self.rest.is_some() || panic::begins(line) {
+            self.rest().panic.look_at(line);
         }
     }
 
@@ -76,9 +91,11 @@ impl LogBuffer {
     /// Adds output to standard error. Each line becomes a message of level `error`.
     pub(crate) fn push_stderr(&mut self, bytes: &[u8]) {
         // Lines that later ones of the same call would push out are only counted: a guest may flood its log.
-        let mut uncounted = match self.first_is_full {
-            true => bytes.iter().filter(|byte| **byte == b'\n').count().saturating_sub(HALF_MESSAGES),
-            false => 0,
+        let mut uncounted = match &self.rest {
+            Some(rest) if rest.first_are_full => {
+                bytes.iter().filter(|byte| **byte == b'\n').count().saturating_sub(HALF_MESSAGES)
+            }
+            _ => 0,
         };
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (text, ended) = match piece.split_last() {
@@ -87,8 +104,9 @@ impl LogBuffer {
             };
             if uncounted > 0 && self.line.is_empty() {
                 uncounted -= 1;
-                self.panic.look_at(text);
-                self.dropped += 1;
+                let rest = self.rest();
+                rest.panic.look_at(text);
+                rest.dropped += 1;
                 continue;
             }
             // One byte above the limit, so that `cut` sees that the line is too long.
@@ -103,7 +121,7 @@ impl LogBuffer {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
-        self.panic.look_at(&line);
+        self.look_at(&line);
         self.push(Level::Error, String::from_utf8_lossy(&line).trim_end_matches('\r'));
     }
 
@@ -119,18 +137,19 @@ impl LogBuffer {
             if is_short { (output, None) } else { (&output[..HALF], Some(&output[output.len() - HALF..])) };
         let lines: Vec<&[u8]> =
             begin.split(is_line_end).chain(end.into_iter().flat_map(|end| end.split(is_line_end))).collect();
-        lines.iter().for_each(|line| self.panic.look_at(line));
-        lines.last().into_iter().for_each(|line| self.panic.look_within(line));
+        let rest = self.rest();
+        lines.iter().for_each(|line| rest.panic.look_at(line));
+        lines.last().into_iter().for_each(|line| rest.panic.look_within(line));
         let shown = |line: &&[u8]| cut(&format!("stdout: {}", String::from_utf8_lossy(line)));
         if is_short && lines.len() <= LOG_OUTPUT_LINES_MAX {
-            self.output = lines.iter().map(shown).collect();
+            rest.output = lines.iter().map(shown).collect();
             return;
         }
         let first = lines.len().min(LOG_OUTPUT_LINES_MAX / 2);
         let last = lines.len().saturating_sub(LOG_OUTPUT_LINES_MAX / 2).max(first);
-        self.output = lines[..first].iter().map(shown).collect();
-        self.output.push(format!("stdout: [a part of the {} bytes is left out here]", output.len()));
-        self.output.extend(lines[last..].iter().map(shown));
+        rest.output = lines[..first].iter().map(shown).collect();
+        rest.output.push(format!("stdout: [a part of the {} bytes is left out here]", output.len()));
+        rest.output.extend(lines[last..].iter().map(shown));
     }
 
     /// The first messages, the number of dropped ones, the last messages, the output of a guest that failed, and the runtime's
@@ -140,20 +159,37 @@ impl LogBuffer {
             self.end_line();
         }
         let mut messages = self.first;
-        if self.dropped > 0 {
+        if self.rest.is_none() && self.final_message.is_none() {
+            return FinishedLog { messages, panic: None };
+        }
+        let rest = self.rest.map(|rest| *rest).unwrap_or_default();
+        if rest.dropped > 0 {
             let message = format!(
                 "{} more messages were dropped here: an invocation may log {LOG_MESSAGES_MAX} messages and \
                  {LOG_TOTAL_MAX_BYTES} bytes, half of them its first ones and half its last",
-                self.dropped
+                rest.dropped
             );
             messages.push(LogMessage { level: Level::Error, message, timestamp_ms: unix_ms() });
         }
-        messages.extend(self.last);
-        let output = self.output.into_iter().map(|message| (Level::Info, message));
+        messages.extend(rest.last);
+        let output = rest.output.into_iter().map(|message| (Level::Info, message));
         let added = output.chain(self.final_message.map(|message| (Level::Error, message)));
         // Reads the clock only when there is a message to add.
         messages.extend(added.map(|(level, message)| LogMessage { level, message, timestamp_ms: unix_ms() }));
-        FinishedLog { messages, panic: self.panic.into_text() }
+        FinishedLog { messages, panic: rest.panic.into_text() }
+    }
+}
+
+impl Rest {
+    /// Adds a message to the last ones, and drops those for which there is no room any more.
+    fn push(&mut self, message: LogMessage) {
+        self.last_bytes += message.message.len();
+        self.last.push_back(message);
+        while self.last.len() > HALF_MESSAGES || self.last_bytes > HALF_BYTES {
+            let Some(gone) = self.last.pop_front() else { break };
+            self.last_bytes -= gone.message.len();
+            self.dropped += 1;
+        }
     }
 }
 

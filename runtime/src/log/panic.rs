@@ -8,6 +8,13 @@ const BEGINNINGS: [&[u8]; 3] = [b"panic: ", b"fatal error: ", b"Assertion failed
 const THREAD: &[u8] = b"thread ";
 const IN_THREAD: [&str; 2] = [" panicked at ", " panic: "];
 
+/// Whether a line may be such a line.
+pub(super) fn begins(line: &[u8]) -> bool {
+    // Go indents those that follow another one.
+    let line = line.trim_ascii_start();
+    line.starts_with(THREAD) || BEGINNINGS.iter().any(|beginning| line.starts_with(beginning))
+}
+
 /// The last such line so far.
 #[derive(Default)]
 pub(super) struct PanicLine {
@@ -27,21 +34,17 @@ impl PanicLine {
             }
             return;
         }
-        // Go indents those that follow another one.
-        let line = line.trim_ascii();
-        match line.first() {
-            Some(b'p' | b'f' | b'A') if BEGINNINGS.iter().any(|beginning| line.starts_with(beginning)) => {
-                self.text = Some(shown(line));
-            }
-            Some(b't') if line.starts_with(THREAD) => {
-                let text = shown(line);
-                if IN_THREAD.iter().any(|words| text.contains(words)) {
-                    self.goes_on = text.ends_with(':');
-                    self.text = Some(text);
-                }
-            }
-            _ => {}
+        if !begins(line) {
+            return;
         }
+        let text = shown(line);
+        if line.trim_ascii_start().starts_with(THREAD) {
+            if !IN_THREAD.iter().any(|words| text.contains(words)) {
+                return;
+            }
+            self.goes_on = text.ends_with(':');
+        }
+        self.text = Some(text);
     }
 
     /// Looks for a panic within the last line of an output, where TinyGo writes it behind whatever the guest has written.
