@@ -29,6 +29,12 @@ pub const RECORD_COMMIT_EVERY: Duration = Duration::from_millis(10);
 /// also bounded by the share of request bodies.
 pub const COMPILES_WAITING_MAX: usize = 64;
 
+/// Snapshots that wait for a turn: some minutes of work. Those beyond are made when a core first needs them.
+pub const SNAPSHOTS_WAITING_MAX: usize = 2048;
+
+/// The part of one namespace in [`SNAPSHOTS_WAITING_MAX`].
+pub const SNAPSHOTS_WAITING_NAMESPACE_MAX: usize = 1024;
+
 /// The part of one namespace in [`COMPILES_WAITING_MAX`].
 pub const COMPILES_WAITING_NAMESPACE_MAX: usize = 16;
 

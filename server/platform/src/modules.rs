@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-use turns::Turns;
+use turns::{For, Turns};
 
 mod counts;
 mod error;
@@ -99,7 +99,7 @@ impl Modules {
         wasm: Bytes,
         memory_limit_mb: u32,
     ) -> Result<Prepared, PrepareError> {
-        let place = self.turns.place(namespace).ok_or(PrepareError::Busy)?;
+        let place = self.turns.place(namespace, For::Compilation).ok_or(PrepareError::Busy)?;
         let (this, known) = (self.clone(), wasm.clone());
         let (wasm_hash, is_known) = blocking(move || {
             let wasm_hash = WasmHash::of(&known);
@@ -219,7 +219,7 @@ impl Modules {
     }
 
     async fn make_anew(&self, function: &FunctionVersion) -> Result<Arc<LoadedModule>, LoadError> {
-        let place = self.turns.place(&function.namespace).ok_or(NotYet::Busy)?;
+        let place = self.turns.place(&function.namespace, For::Compilation).ok_or(NotYet::Busy)?;
         // Fetch before the turn, so that no compilation waits for the network. The store keeps the bytes on disk until then.
         {
             let _fetch = self.fetches.acquire().await.map_err(|_| LoadFailure::Task)?;

@@ -133,10 +133,13 @@ impl WebExchange {
     /// Ready when the client of an answer that has begun is gone.
     pub(super) async fn gone(&self) {
         let writer = match &*self.shaped.lock() {
-            Shaped::Writes(_, writer) => writer.clone(),
-            _ => return std::future::pending().await,
+            Shaped::Writes(_, writer) => Some(writer.clone()),
+            _ => None,
         };
-        writer.gone().await;
+        match writer {
+            Some(writer) => writer.gone().await,
+            None => std::future::pending().await,
+        }
     }
 
     fn shape(&self, shaped: Shaped) -> Result<(), ServiceError> {

@@ -1,5 +1,6 @@
 //! Keeps the starts of functions: makes each snapshot once, in the background, in turn with the compilations.
 
+use super::turns::For;
 use super::{LoadError, Modules};
 use crate::start_notes::StartNotes;
 use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
@@ -51,7 +52,7 @@ impl Modules {
     }
 
     async fn find_or_make_start(&self, function: Arc<FunctionVersion>) -> Result<Option<Start>, NotKept> {
-        let Some(place) = self.turns.place(&function.namespace) else { return Ok(None) };
+        let Some(place) = self.turns.place(&function.namespace, For::Snapshot) else { return Ok(None) };
         let (this, wanted) = (self.clone(), Arc::clone(&function));
         let module = blocking(move || Ok::<_, NotKept>(this.load(&wanted)?)).await?;
         let Some(module) = module else { return Ok(None) };

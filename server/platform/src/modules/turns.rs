@@ -2,10 +2,11 @@
 //!
 //! Namespaces that wait take turns, so many deploys of one namespace delay another's deploy by one compilation at most. A
 //! namespace that compiled for long lately is in debt, and waits behind all others. Several such namespaces delay another's
-//! deploy only by the compilation that runs already.
+//! deploy only by the compilation that runs already. Snapshots, for which nobody waits, come behind all compilations.
 
 use crate::limits::{
     COMPILE_DEBT_MAX, COMPILE_DEBT_SHARE, COMPILES_WAITING_MAX, COMPILES_WAITING_NAMESPACE_MAX,
+    SNAPSHOTS_WAITING_MAX, SNAPSHOTS_WAITING_NAMESPACE_MAX,
 };
 use crate::rotation::Rotation;
 use orama_runtime::names::Namespace;
@@ -26,11 +27,49 @@ struct State {
     waiting: Rotation<Namespace, oneshot::Sender<Turn>>,
     /// The places that wait behind those, because their namespace is in debt.
     behind: Rotation<Namespace, oneshot::Sender<Turn>>,
+    /// The places of snapshots, behind all of those.
+    snapshots: Rotation<Namespace, oneshot::Sender<Turn>>,
     debts: HashMap<Namespace, Debt>,
-    /// Places taken, by all namespaces.
-    places: usize,
-    /// Places taken, by each namespace.
-    places_of: HashMap<Namespace, usize>,
+    compilation_places: Places,
+    snapshot_places: Places,
+}
+
+/// Places that are taken.
+#[derive(Default)]
+struct Places {
+    all: usize,
+    of: HashMap<Namespace, usize>,
+}
+
+impl Places {
+    /// Takes one, unless so many are taken by all, or by the namespace.
+    fn take(&mut self, namespace: &Namespace, max: usize, namespace_max: usize) -> bool {
+        let held = self.of.get(namespace).copied().unwrap_or_default();
+        if self.all >= max || held >= namespace_max {
+            return false;
+        }
+        self.all += 1;
+        self.of.insert(namespace.clone(), held + 1);
+        true
+    }
+
+    fn give_back(&mut self, namespace: &Namespace) {
+        self.all -= 1;
+        if let Some(held) = self.of.get_mut(namespace) {
+            *held -= 1;
+            if *held == 0 {
+                self.of.remove(namespace);
+            }
+        }
+    }
+}
+
+/// What a turn is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Compilation,
+    /// Nobody waits for it.
+    Snapshot,
 }
 
 /// The compilation time that a namespace owes. Its share of the time since pays it back.
@@ -52,9 +91,10 @@ impl Default for State {
             taken: false,
             waiting: Rotation::new(usize::MAX),
             behind: Rotation::new(usize::MAX),
+            snapshots: Rotation::new(usize::MAX),
             debts: HashMap::new(),
-            places: 0,
-            places_of: HashMap::new(),
+            compilation_places: Places::default(),
+            snapshot_places: Places::default(),
         }
     }
 }
@@ -79,9 +119,20 @@ impl State {
             }
             self.behind.push(&namespace, next);
         }
-        let (namespace, next) = self.behind.next()?;
-        self.behind.done(&namespace);
-        Some((namespace, next))
+        for queue in [&mut self.behind, &mut self.snapshots] {
+            if let Some((namespace, next)) = queue.next() {
+                queue.done(&namespace);
+                return Some((namespace, next));
+            }
+        }
+        None
+    }
+
+    fn places(&mut self, purpose: For) -> &mut Places {
+        match purpose {
+            For::Compilation => &mut self.compilation_places,
+            For::Snapshot => &mut self.snapshot_places,
+        }
     }
 }
 
@@ -89,6 +140,7 @@ impl State {
 pub(super) struct Place {
     turns: Turns,
     namespace: Namespace,
+    purpose: For,
 }
 
 /// The right to compile. Dropping it passes it to the next place.
@@ -103,19 +155,17 @@ impl Turns {
     /// Whether no compilation runs or waits.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.0.lock();
-        !state.taken && state.places == 0
+        !state.taken && state.compilation_places.all == 0
     }
 
     /// Takes a place for a module of the namespace. `None` if all places, or all of the namespace, are taken.
-    pub(super) fn place(&self, namespace: &Namespace) -> Option<Place> {
-        let mut state = self.0.lock();
-        let held = state.places_of.get(namespace).copied().unwrap_or_default();
-        if state.places >= COMPILES_WAITING_MAX || held >= COMPILES_WAITING_NAMESPACE_MAX {
-            return None;
-        }
-        state.places += 1;
-        state.places_of.insert(namespace.clone(), held + 1);
-        Some(Place { turns: self.clone(), namespace: namespace.clone() })
+    pub(super) fn place(&self, namespace: &Namespace, purpose: For) -> Option<Place> {
+        let (max, namespace_max) = match purpose {
+            For::Compilation => (COMPILES_WAITING_MAX, COMPILES_WAITING_NAMESPACE_MAX),
+            For::Snapshot => (SNAPSHOTS_WAITING_MAX, SNAPSHOTS_WAITING_NAMESPACE_MAX),
+        };
+        let is_taken = self.0.lock().places(purpose).take(namespace, max, namespace_max);
+        is_taken.then(|| Place { turns: self.clone(), namespace: namespace.clone(), purpose })
     }
 }
 
@@ -131,7 +181,10 @@ impl Place {
                 return mine();
             }
             let (sender, receiver) = oneshot::channel();
-            state.waiting.push(&self.namespace, sender);
+            match self.purpose {
+                For::Compilation => state.waiting.push(&self.namespace, sender),
+                For::Snapshot => state.snapshots.push(&self.namespace, sender),
+            };
             receiver
         };
         match next.await {
@@ -147,14 +200,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut state = self.turns.0.lock();
-        state.places -= 1;
-        if let Some(held) = state.places_of.get_mut(&self.namespace) {
-            *held -= 1;
-            if *held == 0 {
-                state.places_of.remove(&self.namespace);
-            }
-        }
+        self.turns.0.lock().places(self.purpose).give_back(&self.namespace);
     }
 }
 
@@ -200,8 +246,8 @@ mod tests {
     fn namespaces_come_in_turns_however_many_modules_one_of_them_brings() {
         let turns = Turns::default();
         let (flood, calm) = (namespace("flood"), namespace("calm"));
-        let places: Vec<_> = (0..10).map(|_| turns.place(&flood).unwrap()).collect();
-        let late = turns.place(&calm).unwrap();
+        let places: Vec<_> = (0..10).map(|_| turns.place(&flood, For::Compilation).unwrap()).collect();
+        let late = turns.place(&calm, For::Compilation).unwrap();
         let first = poll(pin!(places[0].turn())).expect("nobody has the turn");
         let mut waiting: Vec<_> = places[1..].iter().map(|place| Box::pin(place.turn())).collect();
         assert!(waiting.iter_mut().all(|turn| poll(turn.as_mut()).is_none()));
@@ -229,8 +275,8 @@ mod tests {
         let begun = Instant::now();
         turns.0.lock().add_debt(&heavy, Duration::from_secs(60), begun);
         turns.0.lock().add_debt(&light, Duration::from_secs(2), begun);
-        let places: Vec<_> = (0..3).map(|_| turns.place(&heavy).unwrap()).collect();
-        let late: Vec<_> = (0..2).map(|_| turns.place(&light).unwrap()).collect();
+        let places: Vec<_> = (0..3).map(|_| turns.place(&heavy, For::Compilation).unwrap()).collect();
+        let late: Vec<_> = (0..2).map(|_| turns.place(&light, For::Compilation).unwrap()).collect();
         let first = poll(pin!(places[0].turn())).expect("nobody has the turn");
         let mut waiting: Vec<_> = places[1..].iter().map(|place| Box::pin(place.turn())).collect();
         assert!(waiting.iter_mut().all(|turn| poll(turn.as_mut()).is_none()));
@@ -255,17 +301,41 @@ mod tests {
     fn one_namespace_leaves_places_for_others() {
         let turns = Turns::default();
         let flood = namespace("flood");
-        let places: Vec<_> =
-            (0..COMPILES_WAITING_NAMESPACE_MAX).map(|_| turns.place(&flood).unwrap()).collect();
-        assert!(turns.place(&flood).is_none());
-        let other = turns.place(&namespace("other"));
+        let places: Vec<_> = (0..COMPILES_WAITING_NAMESPACE_MAX)
+            .map(|_| turns.place(&flood, For::Compilation).unwrap())
+            .collect();
+        assert!(turns.place(&flood, For::Compilation).is_none());
+        let other = turns.place(&namespace("other"), For::Compilation);
         assert!(other.is_some());
         drop(places);
-        assert!(turns.place(&flood).is_some());
-        let many: Vec<_> =
-            (0..COMPILES_WAITING_MAX).map_while(|n| turns.place(&namespace(&format!("n{n}")))).collect();
+        assert!(turns.place(&flood, For::Compilation).is_some());
+        let many: Vec<_> = (0..COMPILES_WAITING_MAX)
+            .map_while(|n| turns.place(&namespace(&format!("n{n}")), For::Compilation))
+            .collect();
         assert_eq!(many.len(), COMPILES_WAITING_MAX - 1, "one is still taken");
         drop((many, other));
-        assert!(turns.0.lock().places_of.is_empty() && turns.0.lock().places == 0);
+        let state = turns.0.lock();
+        assert!(state.compilation_places.of.is_empty() && state.compilation_places.all == 0);
+    }
+
+    #[test]
+    fn snapshots_take_no_place_of_a_compilation_and_come_behind_all() {
+        let turns = Turns::default();
+        let (many, other) = (namespace("many"), namespace("other"));
+        let snapshots: Vec<_> =
+            (0..=SNAPSHOTS_WAITING_NAMESPACE_MAX).map_while(|_| turns.place(&many, For::Snapshot)).collect();
+        assert_eq!(snapshots.len(), SNAPSHOTS_WAITING_NAMESPACE_MAX);
+        let compilations = [turns.place(&many, For::Compilation), turns.place(&other, For::Compilation)];
+        let compilations = compilations.map(Option::unwrap);
+        let first = poll(pin!(snapshots[0].turn())).expect("nobody has the turn");
+        let mut waiting: Vec<_> = snapshots[1..3].iter().map(|place| Box::pin(place.turn())).collect();
+        assert!(waiting.iter_mut().all(|turn| poll(turn.as_mut()).is_none()));
+        let mut before: Vec<_> = compilations.iter().map(|place| Box::pin(place.turn())).collect();
+        assert!(before.iter_mut().all(|turn| poll(turn.as_mut()).is_none()));
+        let mut latest = first;
+        for turn in before.iter_mut().chain(&mut waiting) {
+            drop(latest);
+            latest = poll(turn.as_mut()).expect("compilations first, then in order");
+        }
     }
 }
