@@ -12,6 +12,7 @@ use crate::limits::{
     EXTRA_PAGES_ROUNDS, MEMORY_MB,
 };
 use crate::module::LoadedModule;
+use crate::reclaim;
 use crate::services::{Host, ThreadScheduler};
 use std::pin::pin;
 use std::sync::Arc;
@@ -93,6 +94,7 @@ impl Engine {
         });
         let host = Arc::new(Host::without_services(Arc::new(ThreadScheduler)));
         let invocation = Invocation { input: INPUT.into(), ..Invocation::default() };
+        reclaim::wait_until_idle();
         let begun = Instant::now();
         let mut run = pin!(self.run(module, &function, invocation, &host));
         let mut context = Context::from_waker(Waker::noop());

@@ -9,11 +9,14 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use wasmtime::Store;
 
 /// The process's thread that drops large guests. It is not the engine's, because a guest would have to count its references,
 /// which all cores share.
 static RECLAIMER: OnceLock<Reclaimer> = OnceLock::new();
+
+const IDLE_LOOK_EVERY: Duration = Duration::from_micros(200);
 
 /// Serving threads have priority when both want a core.
 const RECLAIM_NICENESS: i32 = 10;
@@ -39,6 +42,15 @@ pub(crate) fn start() -> io::Result<()> {
 /// Whether large guests are about to give their slots back.
 pub(crate) fn is_busy() -> bool {
     RECLAIMER.get().is_some_and(|reclaimer| reclaimer.pending.load(Ordering::Acquire) > 0)
+}
+
+/// Waits until large guests have given their slots back. Blocks, for tens of milliseconds.
+///
+/// A process with bounds on its memory runs guests one after the other. The next one may not fit beside the last.
+pub(crate) fn wait_until_idle() {
+    while is_busy() {
+        std::thread::sleep(IDLE_LOOK_EVERY);
+    }
 }
 
 impl Reclaimer {

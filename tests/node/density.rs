@@ -21,7 +21,7 @@ fn call_all(node: &Node, numbers: impl Iterator<Item = usize>) {
     let mut connection = node.connect();
     for n in numbers {
         connection.write(node.invoke_bytes(&name(n), "?"));
-        assert_eq!(said(connection.answer()), format!("{n} ?"));
+        assert_eq!(said(connection.answer()), format!("f{n} ?"));
     }
 }
 
@@ -33,7 +33,7 @@ fn functions_whose_code_was_thrown_out_answer_as_before() {
             let node = &node;
             scope.spawn(move || {
                 for n in (thread..FUNCTIONS).step_by(4) {
-                    node.deploy(&name(n), &speaker(&format!("{n} ")), &[]);
+                    node.deploy(&name(n), &speaker(&format!("f{n} ")), &[]);
                 }
             });
         }
@@ -73,7 +73,7 @@ fn functions_whose_code_was_thrown_out_answer_as_before() {
 fn a_node_without_a_free_descriptor_says_so_and_recovers() {
     let node = Node::start(Options::default());
     for n in 0..4 {
-        node.deploy(&name(n), &speaker(&format!("{n} ")), &[]);
+        node.deploy(&name(n), &speaker(&format!("f{n} ")), &[]);
     }
     node.restart();
     let mut connection = node.connect();
@@ -82,7 +82,7 @@ fn a_node_without_a_free_descriptor_says_so_and_recovers() {
         connection.write(node.invoke_bytes(&name(n), ""));
         connection.answer()
     };
-    assert_eq!(said(call(0)), "0 ");
+    assert_eq!(said(call(0)), "f0 ");
     let limit_files = |to: Rlimit| {
         let pid = Pid::from_raw(node.pid().cast_signed());
         prlimit(pid, Resource::Nofile, to).unwrap()
@@ -96,7 +96,7 @@ fn a_node_without_a_free_descriptor_says_so_and_recovers() {
     }
     limit_files(before);
     for n in 0..4 {
-        assert_eq!(said(call(n)), format!("{n} "));
+        assert_eq!(said(call(n)), format!("f{n} "));
     }
     assert_eq!(node.metric("orama_module_load_failures_total"), 3.0);
     assert_eq!(node.compilations(), 0.0, "the code was not lost");

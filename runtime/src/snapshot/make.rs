@@ -14,7 +14,7 @@ use crate::limits::{
 use crate::mapping::page_bytes;
 use crate::memory::{ImageBytes, MemoryImage};
 use crate::module::LoadedModule;
-use crate::reclaim::GuestStore;
+use crate::reclaim::{self, GuestStore};
 use crate::services::{Host, ThreadScheduler};
 use crate::trap::printable;
 use std::pin::pin;
@@ -247,6 +247,7 @@ struct Maker<'a> {
 
 impl Maker<'_> {
     fn store(&self, rehearsal: Rehearsal) -> GuestStore {
+        reclaim::wait_until_idle();
         let host = Arc::new(Host::without_services(Arc::new(ThreadScheduler)));
         let invocation = Invocation { input: INPUT.into(), ..Invocation::default() };
         let mut state = GuestState::new(Arc::clone(self.function), invocation, host);
