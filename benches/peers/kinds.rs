@@ -88,7 +88,9 @@ impl Kind {
     pub fn runs(self, function: &Function) -> bool {
         match self {
             Self::Orama | Self::Go => true,
-            Self::Wazero | Self::Workerd => !function.needs_node,
+            Self::Wazero => !function.needs_node,
+            // Its worker has no functions for files, which net/http imports.
+            Self::Workerd => !function.needs_node && function.name != "go-web",
             Self::Wasmtime | Self::MayMinihttp => function.name == "echo",
         }
     }
