@@ -55,8 +55,7 @@ func (r *HTTPRequest) Values() url.Values {
 	return values
 }
 
-// CurrentRequest returns the HTTP request that caused this run; false when something else did: a trigger, a WebSocket, the
-// command line of an older node.
+// CurrentRequest returns the HTTP request that caused this run; false when a trigger or a WebSocket did.
 func CurrentRequest() (*HTTPRequest, bool) {
 	data := take(hostHTTPRequest())
 	if len(data) == 0 {

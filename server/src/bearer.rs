@@ -4,7 +4,7 @@ use crate::error::ApiError;
 use http::{HeaderMap, HeaderName, header};
 use orama_platform::auth::Form;
 
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What a request sends as its credentials. A token and an API key may come together.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,22 +1,24 @@
 //! The HTTP request of an invocation, and the answer that its function shapes.
 
 use super::answer::held;
+use super::core::Shared;
+use crate::bearer::API_KEY;
 use crate::http::{Pieces, Writer};
-use crate::shares::{Party, Shares};
+use crate::shares::Party;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use orama_runtime::services::{Answer, AnswerHead, Exchange, ServiceError};
+use orama_store::readiness::give_way;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use std::borrow::Cow;
-use std::future::{poll_fn, ready};
+use std::future::ready;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// Headers of an answer that are the node's: they frame it, belong to one connection, or say what the node says.
 const NOT_SHAPED: [&str; 10] = [
@@ -63,12 +65,14 @@ enum Shaped {
     Over,
 }
 
-/// Who asked, and what for, behind trusted proxies.
-#[derive(Debug, Clone)]
-pub(super) struct Visit {
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sender {
+    /// The other end of the connection: the client, or a proxy.
+    pub(super) peer: IpAddr,
     pub(super) client: IpAddr,
-    pub(super) scheme: &'static str,
-    pub(super) host: Option<HeaderValue>,
+    /// Whether a credential of this node let the client in. The function does not see it: it may be another namespace's.
+    pub(super) has_credential: bool,
 }
 
 /// One request to a function over HTTP, and its answer.
@@ -76,8 +80,8 @@ pub(super) struct WebExchange {
     parts: Parts,
     /// The part of the request's path that is the function's; empty stands for `/`.
     path: Range<usize>,
-    visit: Visit,
-    shares: Arc<Shares>,
+    sender: Sender,
+    node: Arc<Shared>,
     /// For whom its answer counts.
     parties: [Option<Arc<Party>>; 2],
     shaped: Mutex<Shaped>,
@@ -87,11 +91,11 @@ impl WebExchange {
     pub(super) fn new(
         parts: Parts,
         path: Range<usize>,
-        visit: Visit,
-        shares: Arc<Shares>,
+        sender: Sender,
+        node: Arc<Shared>,
         parties: [Option<Arc<Party>>; 2],
     ) -> Self {
-        Self { parts, path, visit, shares, parties, shaped: Mutex::default() }
+        Self { parts, path, sender, node, parties, shaped: Mutex::default() }
     }
 
     /// Forgets what an earlier attempt has shaped. `false` when an answer has begun, so that there can be no other attempt.
@@ -158,16 +162,17 @@ impl WebExchange {
 
 impl Exchange for WebExchange {
     fn request(&self) -> Vec<u8> {
-        let uri = &self.parts.uri;
+        let Parts { uri, headers, .. } = &self.parts;
+        let (scheme, host) = self.node.trusted_proxies.asked_for(self.sender.peer, headers);
         let path = uri.path().get(self.path.clone()).filter(|path| !path.is_empty());
         let request = Request {
             method: self.parts.method.as_str(),
             path: path.unwrap_or("/"),
             query: uri.query().unwrap_or_default(),
-            host: self.visit.host.as_ref().map(text).unwrap_or_default(),
-            scheme: self.visit.scheme,
-            client_ip: self.visit.client,
-            headers: Headers(&self.parts.headers),
+            host: host.map(text).unwrap_or_default(),
+            scheme,
+            client_ip: self.sender.client,
+            headers: Headers { all: headers, hides_credentials: self.sender.has_credential },
         };
         // It consists of texts alone, so nothing fails.
         serde_json::to_vec(&request).unwrap_or_default()
@@ -196,28 +201,16 @@ impl Exchange for WebExchange {
                 return Box::pin(ready(Err(error)));
             }
         };
-        match held(&self.shares, bytes, self.parties.clone()) {
+        match held(&self.node.shares, bytes, self.parties.clone()) {
             Ok(bytes) => Box::pin(async move {
                 let is_there = writer.write(bytes).await;
+                // The connection sends it before the guest goes on.
                 give_way().await;
                 Ok(is_there)
             }),
             Err(error) => Box::pin(ready(Err(ServiceError::unavailable(error.message)))),
         }
     }
-}
-
-/// Lets the connection send what was just written before the guest goes on.
-async fn give_way() {
-    let mut has_given = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_given, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// The status and those headers that a function may set.
@@ -256,13 +249,18 @@ struct Request<'a> {
     headers: Headers<'a>,
 }
 
-struct Headers<'a>(&'a HeaderMap);
+struct Headers<'a> {
+    all: &'a HeaderMap,
+    hides_credentials: bool,
+}
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.keys_len()))?;
-        for name in self.0.keys() {
-            let values: Vec<_> = self.0.get_all(name).iter().map(text).collect();
+        let mut map = serializer.serialize_map(None)?;
+        let is_shown =
+            |name: &&HeaderName| !(self.hides_credentials && (*name == AUTHORIZATION || *name == API_KEY));
+        for name in self.all.keys().filter(is_shown) {
+            let values: Vec<_> = self.all.get_all(name).iter().map(text).collect();
             map.serialize_entry(name.as_str(), &values)?;
         }
         map.end()
@@ -272,10 +270,4 @@ impl Serialize for Headers<'_> {
 /// Bytes that are no UTF-8 become U+FFFD, as JSON can hold nothing else.
 fn text(value: &HeaderValue) -> Cow<'_, str> {
     String::from_utf8_lossy(value.as_bytes())
-}
-
-/// Takes the node's own credential out of what a function sees: it may belong to another namespace.
-pub(super) fn hide_credentials(headers: &mut HeaderMap) {
-    headers.remove(AUTHORIZATION);
-    headers.remove("x-api-key");
 }

@@ -7,7 +7,7 @@ use super::answer::{Form, answer, begun_answer};
 use super::cache::Ready;
 use super::callers::{Identity, Local, Visitor};
 use super::core::Core;
-use super::exchange::{Begun, Visit, WebExchange, hide_credentials};
+use super::exchange::{Begun, Sender, WebExchange};
 use super::query;
 use super::run::{Access, Cause, Running, ready, run_with_retries};
 use crate::error::ApiError;
@@ -57,7 +57,7 @@ pub(super) struct Asked<'a> {
 /// Answers a request to a function.
 pub(super) async fn invoke(
     core: &Rc<Core>,
-    mut parts: request::Parts,
+    parts: request::Parts,
     body: Incoming,
     asked: Asked<'_>,
     (peer, request_id): (IpAddr, &str),
@@ -80,13 +80,9 @@ pub(super) async fn invoke(
     // Only now: a client that is slow to send takes nobody's place.
     let running = Running::enter(core, &ready, caller.address.as_ref());
     let running = running.map_err(|error| after_body(error.into()))?;
-    if caller.identity.is_some() {
-        hide_credentials(&mut parts.headers);
-    }
-    let (scheme, host) = core.shared.trusted_proxies.asked_for(peer, &parts.headers);
     let path = asked.rest_at.map_or(0..0, |at| at..parts.uri.path().len());
-    let visit = Visit { client, scheme, host };
-    let exchange = WebExchange::new(parts, path, visit, Arc::clone(&core.shared.shares), parties());
+    let sender = Sender { peer, client, has_credential: caller.identity.is_some() };
+    let exchange = WebExchange::new(parts, path, sender, Arc::clone(&core.shared), parties());
     let exchange = Arc::new(exchange);
     let cause = Cause {
         trigger_type: "http",

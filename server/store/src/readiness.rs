@@ -45,17 +45,22 @@ pub(crate) async fn is_readable_within(socket: &UnixStream, time: Duration) -> b
         if begun.elapsed() >= time {
             return false;
         }
-        let mut has_yielded = false;
-        poll_fn(|cx| {
-            if std::mem::replace(&mut has_yielded, true) {
-                return Poll::Ready(());
-            }
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        give_way().await;
     }
     true
+}
+
+/// Ready after all that is ready on this thread has run.
+pub async fn give_way() {
+    let mut has_given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Waits until a socket can be read, or has ended. Returns `false` if the time comes first.
