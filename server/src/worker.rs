@@ -17,6 +17,7 @@ mod route;
 mod run;
 mod scheduler;
 mod triggered;
+mod until;
 mod websocket;
 
 #[doc(hidden)]

@@ -10,6 +10,7 @@ use super::core::Core;
 use super::exchange::{Begun, Sender, WebExchange};
 use super::query;
 use super::run::{Access, Cause, Running, ready, run_with_retries};
+use super::until::{Until, until};
 use crate::error::ApiError;
 use crate::http::{BodyLimits, Received, Response, read_body};
 use crate::shares::Kind;
@@ -21,8 +22,7 @@ use orama_runtime::limits::INPUT_MAX_BYTES;
 use orama_runtime::names::Namespace;
 use std::future::{poll_fn, ready as ready_now};
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -137,25 +137,16 @@ async fn until_answer(mut run: Pending, exchange: &WebExchange) -> Run {
 }
 
 /// Runs a function whose answer has begun to its end, or until its client is gone.
-async fn finish(mut run: Pending, exchange: Arc<WebExchange>, request_id: String) {
-    let is_whole = {
-        let mut gone = pin!(exchange.gone());
-        poll_fn(|cx| {
-            if gone.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(true);
-            }
-            // A panic ends this run, not the core and all that it serves.
-            match catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(cx))) {
-                Ok(polled) => polled.map(|(outcome, _)| outcome.result.is_ok()),
-                Err(_) => {
-                    tracing::error!(request_id, "a run panicked after its answer began");
-                    Poll::Ready(false)
-                }
-            }
-        })
-        .await
+async fn finish(run: Pending, exchange: Arc<WebExchange>, request_id: String) {
+    let is_whole = match until(run, exchange.gone()).await {
+        Until::Done((outcome, _)) => outcome.result.is_ok(),
+        // Nobody is there to be told.
+        Until::Ended => true,
+        Until::Panicked => {
+            tracing::error!(request_id, "a run panicked after its answer began");
+            false
+        }
     };
-    drop(run);
     exchange.end(is_whole).await;
 }
 

@@ -2,19 +2,17 @@
 
 use super::core::Core;
 use super::run::{Access, Cause, NotReady, Running, ready, run};
+use super::until::{Until, until};
 use super::{Command, Peer};
 use crate::error::ApiError;
 use orama_platform::events::{Ran, Run, Triggered};
 use orama_platform::modules::LoadError;
 use orama_runtime::invocation::Failure;
 use orama_runtime::limits::{RETRY_COUNT, RETRY_DELAY_SECONDS};
-use std::future::{poll_fn, ready as at_once};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::future::ready as at_once;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -58,31 +56,16 @@ pub(super) async fn serve(core: Rc<Core>, triggered: Triggered, answer: oneshot:
         // Dropping the answer says that nothing ran.
         Err(error) => return error.log(""),
     };
-    let ran = {
-        let mut running = pin!(run_once(&core, triggered, &request_id));
-        let mut stopped = pin!(core.stop.notified());
-        poll_fn(|cx| {
-            if stopped.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            // A panic ends this run, not the core and all that it serves.
-            match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(cx))) {
-                Ok(polled) => polled.map(Some),
-                Err(_) => {
-                    tracing::error!(request_id, "a triggered run panicked");
-                    Poll::Ready(Some(node_failed(
-                        "the node failed to run the function".to_owned(),
-                        &request_id,
-                    )))
-                }
-            }
-        })
-        .await
+    let ran = match until(run_once(&core, triggered, &request_id), core.stop.notified()).await {
+        Until::Done(ran) => ran,
+        Until::Ended => return,
+        Until::Panicked => {
+            tracing::error!(request_id, "a triggered run panicked");
+            node_failed("the node failed to run the function".to_owned(), &request_id)
+        }
     };
-    if let Some(ran) = ran {
-        // The dispatcher may have gone.
-        let _ = answer.send(ran);
-    }
+    // The dispatcher may have gone.
+    let _ = answer.send(ran);
 }
 
 async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ran {
