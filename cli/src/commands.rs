@@ -39,8 +39,9 @@ pub fn run(args: Args) -> Result<()> {
         Command::Import(args) => transfer::import(&args),
         Command::Function(group) => run_function(group.command, group.json),
         Command::Pubsub(group) => {
-            let PubsubCommand::Publish { topic, data, connection } = group.command;
-            pubsub::publish(&connect(&connection)?, &topic, data, group.json)
+            let PubsubCommand::Publish { topic, data, delay, at, connection } = group.command;
+            let when = pubsub::When { delay, at };
+            pubsub::publish(&connect(&connection)?, &topic, data, &when, group.json)
         }
         Command::Namespace(group) => run_namespace(group.command, group.json),
         Command::Keys(group) => run_keys(group.command, group.json),
@@ -98,11 +99,22 @@ fn run_secrets(command: SecretsCommand, json: bool) -> Result<()> {
 fn run_triggers(command: TriggersCommand, json: bool) -> Result<()> {
     use TriggersCommand as T;
     match command {
-        T::Add { function, topic, connection } => {
-            triggers::add(&connect(&connection)?, &function, &topic, json)
+        T::Add { function, topic, schedule, timezone, connection } => {
+            let source = triggers::Source { topic, cron_expression: schedule, timezone };
+            triggers::add(&connect(&connection)?, &function, &source, json)
         }
         T::List { function, limit, connection } => {
             triggers::list(&connect(&connection)?, &function, limit, json)
+        }
+        T::Pause { function, id, connection } => {
+            triggers::enable(&connect(&connection)?, &function, &id, false, json)
+        }
+        T::Resume { function, id, connection } => {
+            triggers::enable(&connect(&connection)?, &function, &id, true, json)
+        }
+        T::Fire { function, id, topic, data, connection } => {
+            let message = triggers::Firing { topic, data };
+            triggers::fire(&connect(&connection)?, &function, &id, message, json)
         }
         T::Delete { function, id, connection } => {
             triggers::delete(&connect(&connection)?, &function, &id, json)

@@ -1,5 +1,6 @@
 //! `function.yaml`: the name, the limits and the environment of a function, checked strictly.
 
+mod triggers;
 mod yaml;
 
 use orama_runtime::function::{StartMode, UnknownStartMode};
@@ -7,13 +8,15 @@ use orama_runtime::limits::{self, Setting};
 use orama_runtime::names::FunctionName;
 use std::collections::BTreeMap;
 use std::fmt;
+pub use triggers::Trigger;
 use yaml::{Entry, Kind, Node};
 
 /// Largest manifest, in bytes: four times the limit of the environment, for comments and quotes.
 pub const MAX_BYTES: usize = 4 * limits::ENV_MAX_BYTES;
 
 /// The keys, for messages.
-const KEYS: &str = "name, public, memory, timeout, retry, start, concurrency, keep_versions and env";
+const KEYS: &str =
+    "name, public, memory, timeout, retry, start, concurrency, keep_versions, triggers and env";
 
 /// A place in the text. Line and column are counted from 1, as in editors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub struct Manifest {
     pub concurrency: u32,
     /// Newest versions that a deploy leaves; 0 leaves all.
     pub keep_versions: u32,
+    /// What runs it beside its callers.
+    pub triggers: Vec<Trigger>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
@@ -82,6 +87,7 @@ impl fmt::Debug for Manifest {
             .field("start", &self.start)
             .field("concurrency", &self.concurrency)
             .field("keep_versions", &self.keep_versions)
+            .field("triggers", &self.triggers)
             .field("env", &self.env.keys())
             .finish()
     }
@@ -109,6 +115,7 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     let mut start = StartMode::default();
     let mut concurrency = limits::CONCURRENCY.default;
     let mut keep_versions = limits::KEEP_VERSIONS.default;
+    let mut triggers = Vec::new();
     let mut env = BTreeMap::new();
     for entry in document.as_ref().map_or(Ok(&[][..]), |node| entries("the manifest", node))? {
         let value = &entry.value;
@@ -121,6 +128,7 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
             "start" => start = start_mode(value)?,
             "concurrency" => concurrency = whole_number(&limits::CONCURRENCY, value)?,
             "keep_versions" => keep_versions = whole_number(&limits::KEEP_VERSIONS, value)?,
+            "triggers" => triggers = triggers::read(value)?,
             "env" => env = environment(value)?,
             _ => return Err(unknown_key(entry, KEYS)),
         }
@@ -138,6 +146,7 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
         start,
         concurrency,
         keep_versions,
+        triggers,
         env,
     })
 }

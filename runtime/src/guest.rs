@@ -49,10 +49,15 @@ pub(crate) struct GuestState {
     wasi: Option<Box<WasiP1Ctx>>,
 }
 
+fn deadline(function: &FunctionVersion, invocation: &Invocation) -> Instant {
+    let own = Instant::now() + function.timeout();
+    invocation.deadline.map_or(own, |callers| callers.min(own))
+}
+
 impl GuestState {
     pub(crate) fn new(function: Arc<FunctionVersion>, invocation: Invocation, host: Arc<Host>) -> Self {
         let limiter = MemoryLimiter::new(&function, &host);
-        let deadline = Instant::now() + function.timeout();
+        let deadline = deadline(&function, &invocation);
         Self {
             function,
             invocation,
@@ -84,7 +89,7 @@ impl GuestState {
     /// Begins an invocation. Its timeout counts from here.
     pub(crate) fn begin(&mut self, invocation: Invocation) {
         self.invocation = invocation;
-        self.deadline = Instant::now() + self.function.timeout();
+        self.deadline = deadline(&self.function, &self.invocation);
     }
 
     /// Ready when other guests of the core have had their turn.

@@ -4,6 +4,7 @@ use crate::services::Exchange;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The caller according to a verified token. Never taken from a plain header.
 #[derive(Clone, Default)]
@@ -27,6 +28,10 @@ pub struct Invocation {
     pub caller: Option<Arc<Caller>>,
     /// Number of triggers in the chain that caused it; 0 when no event did.
     pub trigger_depth: u32,
+    /// Number of calls by other functions in the chain that caused it; 0 when no function did.
+    pub call_depth: u32,
+    /// When it is ended although its own timeout may not have passed: the deadline of the run that called it.
+    pub deadline: Option<Instant>,
     /// The HTTP request that it serves; `None` when something else caused it.
     pub exchange: Option<Arc<dyn Exchange>>,
 }

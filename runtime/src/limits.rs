@@ -67,6 +67,12 @@ pub const NAME_MAX_BYTES: usize = 63;
 /// Largest invocation input (HTTP body), in bytes: the contract's 1 MiB.
 pub const INPUT_MAX_BYTES: usize = 1 << 20;
 
+/// Statements of one `exec_and_publish`: the node adds two of its own to them.
+pub const OUTBOX_STATEMENTS_MAX: usize = DB_STATEMENTS_MAX - 2;
+
+/// Calls of functions by functions in one chain. Each takes an instance until those after it have ended.
+pub const CALL_DEPTH_MAX: u32 = 8;
+
 /// Largest standard output of one invocation, in bytes. Answers are held in memory until they are sent.
 pub const OUTPUT_MAX_BYTES: usize = 8 << 20;
 
@@ -255,6 +261,15 @@ pub const EVENT_MAX_BYTES: usize = INPUT_MAX_BYTES - (4 << 10);
 
 /// Depth of the last event that fires triggers.
 pub const TRIGGER_DEPTH_MAX: u32 = 5;
+
+/// Messages of one `pubsub_publish_batch`, the contract's 100.
+pub const PUBLISH_BATCH_MAX: usize = 100;
+
+/// Largest JSON of one `pubsub_publish_batch`, in bytes. Four of the largest events fit in.
+pub const PUBLISH_BATCH_MAX_BYTES: usize = 4 << 20;
+
+/// Longest time that a message may wait before it is published: the contract's 30 days.
+pub const PUBLISH_DELAY_MAX: Duration = Duration::from_hours(30 * 24);
 
 /// Arguments of one SQL statement: what SQLite takes.
 pub const DB_STATEMENT_ARGUMENTS_MAX: usize = 32_766;

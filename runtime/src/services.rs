@@ -12,11 +12,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
+mod calls;
 mod exchange;
 mod memory;
 mod scheduler;
 mod unavailable;
 
+pub use calls::{CallError, Called, Calls, FunctionCall};
 pub use exchange::{AnswerHead, Exchange};
 pub use memory::{GuestMemory, Unbounded};
 pub use scheduler::{Scheduler, ThreadScheduler};
@@ -44,8 +46,12 @@ pub struct Host {
     pub http: Arc<dyn Http>,
     /// `storage_*`.
     pub storage: Arc<dyn Storage>,
-    /// `pubsub_publish`.
+    /// `pubsub_*` and `function_invoke_async`.
     pub events: Arc<dyn Events>,
+    /// `exec_and_publish`.
+    pub outbox: Arc<dyn Outbox>,
+    /// `function_invoke` and `function_invoke_v2`.
+    pub calls: Arc<dyn Calls>,
     /// The budget of their memory.
     pub memory: Arc<dyn GuestMemory>,
 }
@@ -62,7 +68,9 @@ impl Host {
             secrets: none.clone(),
             http: none.clone(),
             storage: none.clone(),
-            events: none,
+            events: none.clone(),
+            outbox: none.clone(),
+            calls: none,
             memory: Arc::new(Unbounded),
         }
     }
@@ -373,8 +381,67 @@ pub struct Published {
     pub suppressed_triggers: usize,
 }
 
+/// The outcome of a transaction with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxOutcome {
+    /// The transaction's.
+    pub batch: BatchOutcome,
+    /// The message's number among those of the namespace; 0 if nothing was committed.
+    pub seq: i64,
+    /// Whether the message was published already, with the number of triggers that did not fire; `None` if nothing was committed.
+    pub published: Option<Result<usize, ServiceError>>,
+}
+
+impl OutboxOutcome {
+    /// Nothing was done.
+    #[must_use]
+    pub fn refused(error: ServiceError) -> Self {
+        let batch = BatchOutcome { failure: Some(error.into()), ..BatchOutcome::default() };
+        Self { batch, seq: 0, published: None }
+    }
+}
+
+/// Transactions with messages.
+pub trait Outbox: Send + Sync + 'static {
+    /// Runs a batch as [`Database::run`] does in [`BatchMode::Write`], at most [`crate::limits::OUTBOX_STATEMENTS_MAX`] statements,
+    /// and publishes the event if it was committed: both or neither. `{{seq}}` in its data becomes the message's number.
+    fn run(
+        &self,
+        namespace: &Namespace,
+        statements: Vec<Statement>,
+        event: Event,
+        deadline: Instant,
+    ) -> Answer<OutboxOutcome>;
+}
+
+/// A run of a function that nobody waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaterRun {
+    /// `name` or `name@version`, as the guest wrote it: not checked.
+    pub function: String,
+    /// Standard input; at most [`crate::limits::EVENT_MAX_BYTES`].
+    pub payload: Bytes,
+    /// As [`Event::depth`].
+    pub depth: u32,
+}
+
 /// Publishes messages to topics and fires their triggers.
 pub trait Events: Send + Sync + 'static {
-    /// Publishes an event. When it answers, every invocation that the event triggers is durable.
-    fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>>;
+    /// Publishes events: all or none. When it answers, every invocation that they trigger is durable.
+    fn publish(
+        &self,
+        namespace: &Namespace,
+        events: Vec<Event>,
+    ) -> Answer<Result<Vec<Published>, ServiceError>>;
+
+    /// Publishes an event when a time has passed, at most [`crate::limits::PUBLISH_DELAY_MAX`]. When it answers, that is durable.
+    fn publish_later(
+        &self,
+        namespace: &Namespace,
+        event: Event,
+        delay: Duration,
+    ) -> Answer<Result<Published, ServiceError>>;
+
+    /// Runs a function soon, at least once. When it answers, that is durable.
+    fn run_later(&self, namespace: &Namespace, run: LaterRun) -> Answer<Result<(), ServiceError>>;
 }

@@ -25,12 +25,19 @@ func hostCacheIncrBy(unsafe.Pointer, uint32, int64) int64                   { re
 func hostHTTPFetch(unsafe.Pointer, uint32, unsafe.Pointer, uint32, unsafe.Pointer, uint32, unsafe.Pointer, uint32) uint64 {
 	return 0
 }
-func hostStoragePut(unsafe.Pointer, uint32) uint64                                    { return 0 }
-func hostStorageGet(unsafe.Pointer, uint32) uint64                                    { return 0 }
-func hostPubsubPublish(unsafe.Pointer, uint32, unsafe.Pointer, uint32) int32          { return 0 }
-func hostLogInfo(unsafe.Pointer, uint32)                                              {}
-func hostLogError(unsafe.Pointer, uint32)                                             {}
-func hostHTTPRequest() uint64                                                         { return 0 }
-func hostSetHTTPResponse(int32, unsafe.Pointer, uint32, unsafe.Pointer, uint32) int32 { return 0 }
-func hostHTTPResponseStart(int32, unsafe.Pointer, uint32) int32                       { return 0 }
-func hostHTTPResponseWrite(unsafe.Pointer, uint32) int32                              { return 0 }
+func hostStoragePut(unsafe.Pointer, uint32) uint64                                       { return 0 }
+func hostStorageGet(unsafe.Pointer, uint32) uint64                                       { return 0 }
+func hostPubsubPublish(unsafe.Pointer, uint32, unsafe.Pointer, uint32) int32             { return 0 }
+func hostLogInfo(unsafe.Pointer, uint32)                                                 {}
+func hostLogError(unsafe.Pointer, uint32)                                                {}
+func hostHTTPRequest() uint64                                                            { return 0 }
+func hostSetHTTPResponse(int32, unsafe.Pointer, uint32, unsafe.Pointer, uint32) int32    { return 0 }
+func hostHTTPResponseStart(int32, unsafe.Pointer, uint32) int32                          { return 0 }
+func hostHTTPResponseWrite(unsafe.Pointer, uint32) int32                                 { return 0 }
+func hostPubsubPublishBatch(unsafe.Pointer, uint32) int32                                { return 0 }
+func hostPubsubPublishLater(unsafe.Pointer, uint32, unsafe.Pointer, uint32, int64) int32 { return 0 }
+func hostFunctionInvokeV2(unsafe.Pointer, uint32, unsafe.Pointer, uint32) uint64         { return 0 }
+func hostFunctionInvokeAsync(unsafe.Pointer, uint32, unsafe.Pointer, uint32) int32       { return 0 }
+func hostExecAndPublish(unsafe.Pointer, uint32, unsafe.Pointer, uint32, unsafe.Pointer, uint32) uint64 {
+	return 0
+}

@@ -2,8 +2,8 @@ package orama
 
 import "unsafe"
 
-// The host's functions, as docs/FUNCTIONS.md has them. db_query and db_execute are left out: their second versions do the same
-// and say what went wrong.
+// The host's functions, as docs/FUNCTIONS.md has them. db_query, db_execute and function_invoke are left out: their
+// second versions do the same and say what went wrong.
 
 // oramaAlloc gives the host memory for an answer.
 //
@@ -74,6 +74,21 @@ func hostStorageGet(a unsafe.Pointer, aSize uint32) uint64
 
 //go:wasmimport env pubsub_publish
 func hostPubsubPublish(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) int32
+
+//go:wasmimport env pubsub_publish_batch
+func hostPubsubPublishBatch(a unsafe.Pointer, aSize uint32) int32
+
+//go:wasmimport env pubsub_publish_later
+func hostPubsubPublishLater(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32, c int64) int32
+
+//go:wasmimport env exec_and_publish
+func hostExecAndPublish(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32, c unsafe.Pointer, cSize uint32) uint64
+
+//go:wasmimport env function_invoke_v2
+func hostFunctionInvokeV2(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) uint64
+
+//go:wasmimport env function_invoke_async
+func hostFunctionInvokeAsync(a unsafe.Pointer, aSize uint32, b unsafe.Pointer, bSize uint32) int32
 
 //go:wasmimport env log_info
 func hostLogInfo(a unsafe.Pointer, aSize uint32)

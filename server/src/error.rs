@@ -278,6 +278,9 @@ impl From<RegistryError> for ApiError {
             RegistryError::NoVersionsLeft(_) => {
                 Self::new(StatusCode::CONFLICT, "NO_VERSIONS_LEFT", error.to_string())
             }
+            RegistryError::TooManyTriggers(_) | RegistryError::TooManyPatterns(_) => {
+                Self::new(StatusCode::CONFLICT, "TOO_MANY_TRIGGERS", error.to_string())
+            }
             RegistryError::BeingDeleted(_) => {
                 Self::new(StatusCode::CONFLICT, "NAMESPACE_BEING_DELETED", error.to_string())
             }

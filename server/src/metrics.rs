@@ -297,7 +297,7 @@ fn render_records_and_jobs(text: &mut Text, gauges: &Gauges) {
         "Invocation records lost to a full queue or a failing disk.",
         dropped,
     );
-    let JobCounts { waiting, running, delivered, retried, dead } = gauges.jobs;
+    let JobCounts { waiting, running, delivered, retried, dead, later, skipped } = gauges.jobs;
     text.single(
         "orama_event_jobs_waiting",
         "gauge",
@@ -310,6 +310,13 @@ fn render_records_and_jobs(text: &mut Text, gauges: &Gauges) {
     for (result, count) in [("delivered", delivered), ("retried", retried), ("dead", dead)] {
         text.line("orama_event_jobs_total", &[("result", result)], count);
     }
+    text.single("orama_events_later", "gauge", "Messages that wait for their time.", later);
+    text.single(
+        "orama_schedule_slots_skipped_total",
+        "counter",
+        "Slots of schedules left out because the last run went on.",
+        skipped,
+    );
 }
 
 /// Adds to a counter that only this core writes, which saves locking its line.

@@ -160,6 +160,7 @@ impl Node {
             platform.records.clone(),
             config.instance_slots as usize / TRIGGERED_SHARE,
         );
+        shared.services.outboxes.start(platform.databases.may_be_shared());
         spawn_background(&config, &handle, &shared, &platform);
         Ok(node)
     }

@@ -3,9 +3,10 @@
 use crate::shares::Shares;
 use crate::worker::CoreEvents;
 use orama_platform::events::NodeEvents;
+use orama_platform::outbox::Outboxes;
 use orama_platform::secrets::{CoreSecrets, SecretStore};
 use orama_platform::storage::ObjectStorage;
-use orama_runtime::services::{GuestMemory, Host, Scheduler};
+use orama_runtime::services::{Calls, GuestMemory, Host, Scheduler};
 use orama_store::cache::Caches;
 use orama_store::database::Databases;
 use orama_store::database::read_cache::ReadCache;
@@ -22,6 +23,7 @@ pub(crate) struct Services {
     pub(crate) secrets: Arc<SecretStore>,
     pub(crate) http: Egress,
     pub(crate) events: Arc<NodeEvents>,
+    pub(crate) outboxes: Outboxes,
     /// Where they wait for the disk and for others.
     pub(crate) backplane: tokio::runtime::Handle,
 }
@@ -31,6 +33,7 @@ impl Services {
     pub(crate) fn host(
         &self,
         scheduler: Arc<dyn Scheduler>,
+        calls: Arc<dyn Calls>,
         memory: Arc<dyn GuestMemory>,
         shares: &Arc<Shares>,
     ) -> Host {
@@ -41,7 +44,9 @@ impl Services {
             secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),
             events: Arc::new(CoreEvents::new(Arc::clone(&self.events), Arc::clone(shares))),
             http: Arc::new(self.http.clone()),
+            outbox: Arc::new(self.outboxes.clone()),
             scheduler,
+            calls,
             memory,
         }
     }

@@ -4,6 +4,7 @@ mod accept;
 mod answer;
 mod cache;
 mod callers;
+mod calls;
 mod control;
 mod core;
 mod core_events;
@@ -216,6 +217,7 @@ async fn serve(start: Start, mut inbox: Inbox, ready: &Ready) {
         }
     };
     let core = Rc::new(Core::new(start.shared, start.counters, turns));
+    calls::serve_here(&core);
     let connections = Rc::clone(&core.connections);
     monoio::spawn(async move { connections.watch().await });
     monoio::spawn(accept::accept(listener, Rc::clone(&core)));

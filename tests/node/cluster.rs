@@ -15,6 +15,7 @@ mod shell;
 mod speakers;
 
 mod bounds;
+mod calls;
 mod cli_services;
 mod deploy;
 mod descriptors;
@@ -27,7 +28,9 @@ mod invoke;
 mod isolation;
 mod jwt;
 mod keys;
+mod outbox;
 mod retries;
+mod schedules;
 mod secrets;
 mod services;
 mod web;

@@ -9,6 +9,7 @@ const ON_SERVERS: bool = false;
 
 mod access;
 mod bounds;
+mod calls;
 mod canaries;
 mod cli;
 mod cli_services;
@@ -44,6 +45,7 @@ mod lifecycle;
 mod load;
 mod neighbours;
 mod noexec;
+mod outbox;
 mod parking;
 mod paths;
 mod process;
@@ -53,6 +55,7 @@ mod rates;
 mod reference;
 mod restarts;
 mod retries;
+mod schedules;
 mod secrets;
 // Most of it is for `cluster.rs`.
 #[allow(dead_code)]

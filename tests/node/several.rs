@@ -4,4 +4,5 @@ mod changes;
 mod faults;
 mod nodes;
 mod operations;
+mod schedules;
 mod writes;

@@ -2,8 +2,10 @@
 
 use super::{Connection, Id, NodeAccess};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
 use orama_runtime::names::{FunctionName, Namespace, SecretName};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Subcommand)]
 pub enum SecretsCommand {
@@ -63,21 +65,34 @@ Examples:
 
 #[derive(Subcommand)]
 pub enum TriggersCommand {
-    /// Run a function for each message that is published to a topic
-    #[command(after_help = "\
-The function reads {\"topic\", \"data\", \"namespace\", \"trigger_depth\", \"timestamp\"} from standard input. A failed run is \
-retried as `retry` in function.yaml says; after the last attempt the message is kept as a dead letter.
+    /// Run a function for each message that is published to a topic, or by the clock
+    #[command(
+        group(ArgGroup::new("source").required(true).args(["topic", "schedule"])),
+        after_help = "\
+For a message, the function reads {\"topic\", \"data\", \"namespace\", \"trigger_depth\", \"timestamp\"} from standard input; for a \
+schedule, {\"trigger\", \"schedule\", \"scheduled_at\", \"trigger_id\"}. A failed run is retried as `retry` in function.yaml says; \
+after the last attempt the message is kept as a dead letter. Triggers may stand in function.yaml too.
 
 Examples:
   orama function triggers add call-push-handler --topic calls:invite
-  orama pubsub publish calls:invite '{\"calleeId\": \"user123\"}'")]
+  orama pubsub publish calls:invite '{\"calleeId\": \"user123\"}'
+  orama function triggers add audit --topic 'calls:**'
+  orama function triggers add report --schedule '*/5 * * * *'
+  orama function triggers add report --schedule '0 9 * * MON-FRI' --timezone Europe/Berlin"
+    )]
     Add {
         /// The function
         #[arg(value_parser = FunctionName::new)]
         function: FunctionName,
-        /// The topic; a function may have several triggers
+        /// The topic, or a pattern: * stands for anything between two colons, ** for anything
         #[arg(long)]
-        topic: String,
+        topic: Option<String>,
+        /// A cron expression: minute, hour, day of month, month, day of week; or six fields with seconds first
+        #[arg(long, value_name = "CRON")]
+        schedule: Option<String>,
+        /// The time zone of the schedule [default: UTC]
+        #[arg(long, value_name = "ZONE", conflicts_with = "topic")]
+        timezone: Option<String>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -89,6 +104,52 @@ Examples:
         /// The largest number of entries; all of them unless given
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         limit: Option<u32>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Stop a trigger from firing; what waits already still runs
+    #[command(after_help = "\
+Example:
+  orama function triggers pause report 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
+    Pause {
+        /// The function
+        #[arg(value_parser = FunctionName::new)]
+        function: FunctionName,
+        /// The trigger's id, from `triggers list`
+        id: Id,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Let a paused trigger fire again; what was due meanwhile is not made up
+    #[command(after_help = "\
+Example:
+  orama function triggers resume report 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
+    Resume {
+        /// The function
+        #[arg(value_parser = FunctionName::new)]
+        function: FunctionName,
+        /// The trigger's id, from `triggers list`
+        id: Id,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Fire a trigger now, also a paused one
+    #[command(after_help = "\
+Examples:
+  orama function triggers fire report 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10
+  orama function triggers fire call-push-handler 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e11 --data '{\"calleeId\": \"user123\"}'")]
+    Fire {
+        /// The function
+        #[arg(value_parser = FunctionName::new)]
+        function: FunctionName,
+        /// The trigger's id, from `triggers list`
+        id: Id,
+        /// The topic of the message, for a trigger on a pattern
+        #[arg(long)]
+        topic: Option<String>,
+        /// The message: any JSON value, or - to read it from standard input [default: null]
+        #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
+        data: Option<String>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -155,6 +216,7 @@ with a trigger on the topic will run for it.
 Examples:
   orama pubsub publish calls:invite '{\"calleeId\": \"user123\", \"callType\": \"video\"}'
   orama pubsub publish numbers 42
+  orama pubsub publish reminders '{\"user\": 7}' --delay 10m
   orama pubsub publish calls:invite - < invite.json")]
     Publish {
         /// The topic
@@ -162,9 +224,21 @@ Examples:
         /// The message: any JSON value, or - to read it from standard input
         #[arg(value_name = "JSON", allow_hyphen_values = true)]
         data: String,
+        /// Publish it after this time, such as 90s, 10m or 2h; 30 days at most
+        #[arg(long, value_name = "TIME", value_parser = delay)]
+        delay: Option<Duration>,
+        /// Publish it at this time (RFC 3339)
+        #[arg(long, value_name = "TIME", conflicts_with = "delay")]
+        at: Option<Timestamp>,
         #[command(flatten)]
         connection: Connection,
     },
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    let given: SignedDuration =
+        text.parse().map_err(|_| "write a number and a unit, such as 90s, 10m or 2h".to_owned())?;
+    Duration::try_from(given).map_err(|_| "a delay cannot be negative".to_owned())
 }
 
 /// What of a namespace's limits is changed.

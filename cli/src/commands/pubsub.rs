@@ -4,34 +4,58 @@ use super::input::{self, STANDARD_INPUT};
 use crate::client::Client;
 use crate::error::{CliError, Result};
 use crate::output;
+use jiff::Timestamp;
 use orama_runtime::limits::EVENT_MAX_BYTES;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
+use std::time::Duration;
 
 #[derive(Deserialize)]
 struct Published {
     message_id: String,
+    deliver_at: Option<String>,
 }
 
 /// Runs the command.
-pub fn publish(client: &Client, topic: &str, data: String, json: bool) -> Result<()> {
-    let data =
-        if data == STANDARD_INPUT { input::standard_input(EVENT_MAX_BYTES)? } else { data.into_bytes() };
-    let data = message(&data)?;
+pub fn publish(client: &Client, topic: &str, data: String, when: &When, json: bool) -> Result<()> {
+    let data = read(data)?;
+    let when = match (when.delay, when.at) {
+        (Some(delay), _) => format!(",\"delay_ms\":{}", delay.as_millis()),
+        (None, Some(at)) => format!(",\"deliver_at\":\"{at}\""),
+        (None, None) => String::new(),
+    };
     // Not parsed and written again: numbers keep their digits and objects the order of their keys.
-    let body = format!("{{\"topic\":{},\"data\":{}}}", json!(topic), data.get());
+    let body = format!("{{\"topic\":{},\"data\":{}{when}}}", json!(topic), message(&data)?.get());
     let request = client.request(Method::POST, &["pubsub", "publish"]);
     let answer = client.send(request.header(CONTENT_TYPE, "application/json").body(body))?;
     if json {
         return output::line(&answer.line()?);
     }
-    let id = answer.json::<Published>()?.message_id;
-    output::line(&format!("published message {} to {}", output::one_line(&id), output::one_line(topic)))
+    let Published { message_id, deliver_at } = answer.json()?;
+    let (id, topic) = (output::one_line(&message_id), output::one_line(topic));
+    output::line(&match deliver_at {
+        None => format!("published message {id} to {topic}"),
+        Some(at) => format!("message {id} to {topic} waits until {}", output::one_line(&at)),
+    })
 }
 
-fn message(data: &[u8]) -> Result<&RawValue> {
+/// When a message is published; at once without either.
+pub struct When {
+    /// After this time.
+    pub delay: Option<Duration>,
+    /// At this time.
+    pub at: Option<Timestamp>,
+}
+
+/// The text of a message that was given, or that stands on standard input.
+pub fn read(data: String) -> Result<Vec<u8>> {
+    if data == STANDARD_INPUT { input::standard_input(EVENT_MAX_BYTES) } else { Ok(data.into_bytes()) }
+}
+
+/// The JSON in the text of a message.
+pub fn message(data: &[u8]) -> Result<&RawValue> {
     if data.len() > EVENT_MAX_BYTES {
         return Err(CliError::failed(format!(
             "the message is larger than {EVENT_MAX_BYTES} bytes, the most that a message may have"

@@ -1,27 +1,75 @@
-//! `orama function triggers`: sets which topics run a function, and shows and replays the messages on which it failed.
+//! `orama function triggers`: sets which topics and schedules run a function, fires them, and shows and replays the messages on
+//! which it failed.
 
 use super::pages::{List, Listed};
+use super::pubsub;
 use crate::args::Id;
 use crate::client::Client;
 use crate::error::Result;
 use crate::output;
 use orama_runtime::names::FunctionName;
 use reqwest::Method;
-use serde::Deserialize;
+use reqwest::header::CONTENT_TYPE;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+/// What fires a trigger: a topic, or a schedule.
+#[derive(Serialize, Deserialize)]
+pub struct Source {
+    /// The topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+    /// The schedule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cron_expression: Option<String>,
+    /// Its time zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+}
+
+impl Source {
+    /// The source as a table shows it.
+    fn shown(&self) -> String {
+        match (&self.topic, &self.cron_expression, &self.timezone) {
+            (Some(topic), ..) => output::one_line(topic),
+            (None, Some(cron), Some(zone)) => {
+                format!("{} {}", output::one_line(cron), output::one_line(zone))
+            }
+            _ => String::new(),
+        }
+    }
+}
 
 #[derive(Deserialize)]
 struct Added {
     trigger_id: String,
-    topic: String,
+    #[serde(flatten)]
+    source: Source,
 }
 
 #[derive(Deserialize)]
 struct Trigger {
     id: String,
     kind: String,
-    topic: String,
+    #[serde(flatten)]
+    source: Source,
     enabled: bool,
+    next_run_at: Option<String>,
+    last_run_at: Option<String>,
+    last_status: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Fired {
+    message_id: String,
+}
+
+/// The message that a trigger is fired with.
+pub struct Firing {
+    /// Its topic, for a trigger on a pattern.
+    pub topic: Option<String>,
+    /// Its text, or `-`.
+    pub data: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -44,17 +92,51 @@ struct Replayed {
 }
 
 /// Runs `add`.
-pub fn add(client: &Client, function: &FunctionName, topic: &str, json: bool) -> Result<()> {
+pub fn add(client: &Client, function: &FunctionName, source: &Source, json: bool) -> Result<()> {
     let path = ["functions", function.as_str(), "triggers"];
-    let answer = client.send(client.request(Method::POST, &path).json(&json!({ "topic": topic })))?;
+    let answer = client.send(client.request(Method::POST, &path).json(source))?;
     if json {
         return output::line(&answer.line()?);
     }
-    let Added { trigger_id, topic } = answer.json()?;
+    let Added { trigger_id, source } = answer.json()?;
     // 200 instead of 201: the function had this trigger already.
     let done = if answer.status == 200 { "kept" } else { "added" };
-    let (id, topic) = (output::one_line(&trigger_id), output::one_line(&topic));
-    output::line(&format!("{done} trigger {id}: {function} runs for each message to {topic}"))
+    let (id, shown) = (output::one_line(&trigger_id), source.shown());
+    output::line(&match source.topic {
+        Some(_) => format!("{done} trigger {id}: {function} runs for each message to {shown}"),
+        None => format!("{done} trigger {id}: {function} runs by the schedule {shown}"),
+    })
+}
+
+/// Runs `pause` and `resume`.
+pub fn enable(client: &Client, function: &FunctionName, id: &Id, enabled: bool, json: bool) -> Result<()> {
+    let path = ["functions", function.as_str(), "triggers", id.as_str()];
+    let answer = client.send(client.request(Method::PATCH, &path).json(&json!({ "enabled": enabled })))?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    output::line(&format!("{} trigger {id}", if enabled { "resumed" } else { "paused" }))
+}
+
+/// Runs `fire`.
+pub fn fire(client: &Client, function: &FunctionName, id: &Id, message: Firing, json: bool) -> Result<()> {
+    let path = ["functions", function.as_str(), "triggers", id.as_str(), "fire"];
+    let data = message.data.map(pubsub::read).transpose()?;
+    let data = data.as_deref().map(pubsub::message).transpose()?;
+    let mut members = Vec::new();
+    members.extend(message.topic.map(|topic| format!("\"topic\":{}", json!(topic))));
+    members.extend(data.map(|data| format!("\"data\":{}", data.get())));
+    let body = format!("{{{}}}", members.join(","));
+    let request = client.request(Method::POST, &path).header(CONTENT_TYPE, "application/json").body(body);
+    let answer = client.send(request)?;
+    if json {
+        return output::line(&answer.line()?);
+    }
+    let message_id = answer.json::<Fired>()?.message_id;
+    output::line(&format!(
+        "fired trigger {id}: {function} runs for message {}",
+        output::one_line(&message_id)
+    ))
 }
 
 /// Runs `list`.
@@ -67,14 +149,21 @@ pub fn list(client: &Client, function: &FunctionName, limit: Option<u32>, json: 
     }
     let triggers: Vec<Trigger> = list.read()?;
     if triggers.is_empty() {
-        output::note("no triggers; add one with `orama function triggers add <function> --topic <topic>`");
+        output::note(
+            "no triggers; add one with `orama function triggers add <function> --topic <topic>`, or with `--schedule <cron>`",
+        );
         return Ok(());
     }
     let rows = triggers.into_iter().map(|t| {
         let enabled = if t.enabled { "yes" } else { "no" };
-        vec![t.id, t.kind, t.topic, enabled.to_owned()]
+        let last = match (t.last_run_at, t.last_status) {
+            (Some(at), Some(status)) => format!("{at} {status}"),
+            _ => String::new(),
+        };
+        let on = t.source.shown();
+        vec![t.id, t.kind, on, enabled.to_owned(), t.next_run_at.unwrap_or_default(), last]
     });
-    output::line(&output::table(&["ID", "KIND", "TOPIC", "ENABLED"], rows).join("\n"))
+    output::line(&output::table(&["ID", "KIND", "ON", "ENABLED", "NEXT RUN", "LAST RUN"], rows).join("\n"))
 }
 
 /// Runs `delete`.

@@ -1,6 +1,6 @@
 //! Reads YAML into a small tree in which every key and value has its place in the text.
 //!
-//! `function.yaml` needs only mappings and scalars. The reader refuses the rest of YAML: anchors, aliases, tags, several
+//! The reader refuses the rest of YAML: anchors, aliases, tags, several
 //! documents, keys that are not scalars, and duplicate keys.
 
 use super::{ManifestError, Position};
@@ -19,8 +19,8 @@ pub struct Node {
 pub enum Kind {
     /// Text as YAML reads it; `plain` without quotes.
     Scalar { text: String, plain: bool },
-    /// A list. Its items are not kept: no key of a manifest takes a list.
-    List,
+    /// A list.
+    List(Vec<Node>),
     /// A mapping, in the order of the text.
     Map(Vec<Entry>),
 }
@@ -45,7 +45,7 @@ impl Node {
             _ if self.is_null() => "nothing".to_owned(),
             Kind::Scalar { text, plain: true } => format!("{:?}", shorten(text)),
             Kind::Scalar { text, plain: false } => format!("the text {:?}", shorten(text)),
-            Kind::List => "a list".to_owned(),
+            Kind::List(_) => "a list".to_owned(),
             Kind::Map(_) => "a mapping".to_owned(),
         }
     }
@@ -125,12 +125,13 @@ impl<'input> Reader<'input> {
     }
 
     fn list(&mut self, depth: usize) -> Result<Kind, ManifestError> {
+        let mut items = Vec::new();
         loop {
             let (event, at) = self.expect()?;
             if matches!(event, Event::SequenceEnd) {
-                return Ok(Kind::List);
+                return Ok(Kind::List(items));
             }
-            self.node(event, at, depth + 1)?;
+            items.push(self.node(event, at, depth + 1)?);
         }
     }
 

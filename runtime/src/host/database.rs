@@ -1,7 +1,7 @@
 //! `db_*`: SQL on the namespace's database.
 //!
 //! `db_query` and `db_execute` return 0 for a failure and write it to the log, as existing functions expect. The other four
-//! report a failure in their result.
+//! report a failure in their result, and so does `exec_and_publish`, a transaction with a message.
 
 #[doc(hidden)]
 pub mod fuzzing;
@@ -9,12 +9,13 @@ mod reply;
 mod statements;
 
 use super::json::{self, JsonArgument};
+use super::pubsub;
 use crate::abi::{Range, text};
 use crate::call::{Call, Fault, Functions};
 use crate::limits::{DB_ARGUMENTS_MAX_BYTES, DB_SQL_MAX_BYTES};
 use crate::services::{
-    BatchFailure, BatchMode, BatchOutcome, Consistency, ErrorCode, ServiceError, Statement, StatementKind,
-    StatementResult,
+    BatchFailure, BatchMode, BatchOutcome, Consistency, ErrorCode, OutboxOutcome, ServiceError, Statement,
+    StatementKind, StatementResult,
 };
 use wasmtime::Result;
 
@@ -30,7 +31,8 @@ pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
     functions.add_bytes("db_query_v2", db_query_v2)?;
     functions.add_bytes("db_execute_v2", db_execute_v2)?;
     functions.add_bytes("db_transaction", db_transaction)?;
-    functions.add_bytes("db_query_batch", db_query_batch)
+    functions.add_bytes("db_query_batch", db_query_batch)?;
+    functions.add_bytes("exec_and_publish", exec_and_publish)
 }
 
 async fn db_query(call: &mut Call<'_>, sql: Sql) -> Result<i64, Fault> {
@@ -61,6 +63,47 @@ async fn db_transaction(call: &mut Call<'_>, ops: Range) -> Result<i64, Fault> {
 async fn db_query_batch(call: &mut Call<'_>, ops: Range) -> Result<i64, Fault> {
     let (kinds, outcome) = run_batch(call, ops, statements::queries).await?;
     call.give_parts(&reply::query_batch(&kinds, outcome)).await
+}
+
+async fn exec_and_publish(
+    call: &mut Call<'_>,
+    (ops, ops_size, topic, topic_size, data, data_size): (i32, i32, i32, i32, i32, i32),
+) -> Result<i64, Fault> {
+    let ops = JsonArgument {
+        what: "the operation list",
+        range: (ops, ops_size),
+        max_bytes: DB_ARGUMENTS_MAX_BYTES,
+    };
+    let (memory, _) = call.memory()?;
+    // A range outside the memory traps whatever else is wrong, so all ranges are checked first.
+    memory.argument(ops.range)?;
+    memory.argument((topic, topic_size))?;
+    memory.argument((data, data_size))?;
+    let (kinds, outcome) = match json::read(call, ops, statements::with_message).await? {
+        Ok((_, statements)) => {
+            let kinds = statements.iter().map(|statement| statement.kind).collect();
+            let event =
+                pubsub::event(call, (topic, topic_size), (data, data_size), pubsub::value_with_seq).await;
+            let outcome = match Fault::caught(event)? {
+                Ok(event) => {
+                    let state = call.state();
+                    let namespace = &state.function.namespace;
+                    let answer = state.host.outbox.run(namespace, statements, event, state.deadline);
+                    call.wait_for(answer).await?
+                }
+                Err(error) => OutboxOutcome::refused(error),
+            };
+            (kinds, outcome)
+        }
+        Err(failure) => {
+            let batch = BatchOutcome { failure: Some(failure), ..BatchOutcome::default() };
+            (Vec::new(), OutboxOutcome { batch, seq: 0, published: None })
+        }
+    };
+    if let Some(Ok(suppressed)) = &outcome.published {
+        pubsub::note_suppressed(call, *suppressed);
+    }
+    call.give_parts(&reply::with_message(&kinds, outcome)).await
 }
 
 async fn query(call: &mut Call<'_>, sql: Sql) -> Result<String, Fault> {

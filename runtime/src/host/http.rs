@@ -6,19 +6,13 @@ use crate::abi::{bounded, text};
 use crate::call::{Call, Fault, Functions};
 use crate::limits::{
     FETCH_HEADERS_JSON_MAX_BYTES, FETCH_HEADERS_MAX, FETCH_HEADERS_MAX_BYTES, FETCH_REQUEST_MAX_BYTES,
-    FETCH_URL_MAX_BYTES, HOST_CHUNK_BYTES, HOST_NAME_MAX_BYTES,
+    FETCH_URL_MAX_BYTES, HOST_NAME_MAX_BYTES,
 };
 use crate::services::{FetchRequest, FetchResponse, ServiceError};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Instant;
 use wasmtime::{Error, Result};
-
-/// Bytes encoded as base64 at a time: whole groups of three.
-const BASE64_CHUNK_BYTES: usize = HOST_CHUNK_BYTES / 3 * 3;
 
 /// Pointers and lengths of method, URL, headers and body.
 type Arguments = (i32, i32, i32, i32, i32, i32, i32, i32);
@@ -86,7 +80,7 @@ fn canonical(name: &str) -> String {
         .collect()
 }
 
-/// The result for the guest. A long body is escaped or encoded in chunks, between which other guests run.
+/// The result for the guest.
 async fn to_json(call: &mut Call<'_>, response: FetchResponse) -> Result<Vec<u8>, Fault> {
     #[derive(Serialize)]
     struct Head {
@@ -98,26 +92,6 @@ async fn to_json(call: &mut Call<'_>, response: FetchResponse) -> Result<Vec<u8>
         headers.entry(canonical(&name)).or_default().push(value);
     }
     let mut json = serialize(&Head { status: response.status, headers })?;
-    // Reopens the object for the body.
-    json.pop();
-    json.reserve(response.body.len() + response.body.len() / 2 + 64);
-    let mut since = Instant::now();
-    if let Ok(mut text) = std::str::from_utf8(&response.body) {
-        json.extend_from_slice(b",\"body\":\"");
-        while !text.is_empty() {
-            let (chunk, rest) = text.split_at(text.floor_char_boundary(HOST_CHUNK_BYTES));
-            let quoted = serialize(&chunk)?;
-            json.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default());
-            text = rest;
-            call.yield_if_due(&mut since).await?;
-        }
-    } else {
-        json.extend_from_slice(b",\"body_base64\":\"");
-        for chunk in response.body.chunks(BASE64_CHUNK_BYTES) {
-            json.extend_from_slice(BASE64_STANDARD.encode(chunk).as_bytes());
-            call.yield_if_due(&mut since).await?;
-        }
-    }
-    json.extend_from_slice(b"\"}");
+    json::add_bytes(call, &mut json, "body", &response.body).await?;
     Ok(json)
 }

@@ -9,12 +9,18 @@ use crate::call::{Call, Fault};
 use crate::limits::HOST_CHUNK_BYTES;
 use crate::services::{ErrorCode, ServiceError};
 use crate::trap::printable;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use parking_lot::Mutex;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
-use wasmtime::Result;
+use std::time::Instant;
+use wasmtime::{Error, Result};
+
+/// Bytes encoded as base64 at a time: whole groups of three.
+const BASE64_CHUNK_BYTES: usize = HOST_CHUNK_BYTES / 3 * 3;
 
 /// An argument that is JSON text.
 #[derive(Clone, Copy)]
@@ -53,6 +59,38 @@ pub(super) async fn read<T: Send + 'static, E: From<ServiceError> + Send + 'stat
     Ok(parsed.unwrap_or_else(|| {
         Err(ServiceError::new(ErrorCode::Internal, format!("{what} could not be parsed")).into())
     }))
+}
+
+/// Adds bytes to a JSON object, which must have members already: as text under `name`, or as base64 under `name_base64` where they
+/// are no UTF-8. Long ones are written in chunks, between which other guests run.
+pub(super) async fn add_bytes(
+    call: &mut Call<'_>,
+    object: &mut Vec<u8>,
+    name: &str,
+    bytes: &[u8],
+) -> Result<(), Fault> {
+    // Reopens the object.
+    object.pop();
+    object.reserve(bytes.len() + bytes.len() / 2 + 64);
+    let mut since = Instant::now();
+    if let Ok(mut text) = std::str::from_utf8(bytes) {
+        object.extend_from_slice(format!(",\"{name}\":\"").as_bytes());
+        while !text.is_empty() {
+            let (chunk, rest) = text.split_at(text.floor_char_boundary(HOST_CHUNK_BYTES));
+            let quoted = serde_json::to_vec(chunk).map_err(Error::from)?;
+            object.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default());
+            text = rest;
+            call.yield_if_due(&mut since).await?;
+        }
+    } else {
+        object.extend_from_slice(format!(",\"{name}_base64\":\"").as_bytes());
+        for chunk in bytes.chunks(BASE64_CHUNK_BYTES) {
+            object.extend_from_slice(BASE64_STANDARD.encode(chunk).as_bytes());
+            call.yield_if_due(&mut since).await?;
+        }
+    }
+    object.extend_from_slice(b"\"}");
+    Ok(())
 }
 
 /// The error for text that is not the JSON that it should be.

@@ -5,6 +5,7 @@
 
 mod absent;
 mod cache;
+mod calls;
 mod context;
 mod database;
 mod headers;
@@ -38,6 +39,7 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
         web::link(functions)?;
         storage::link(functions)?;
         pubsub::link(functions)?;
+        calls::link(functions)?;
         log::link(functions)?;
         absent::link(functions)?;
     }

@@ -1,9 +1,11 @@
 //! The services of a host without services.
 
 use super::{
-    Answer, BatchFailure, BatchMode, BatchOutcome, Cache, Database, Event, Events, FetchRequest,
-    FetchResponse, Http, Published, SecretValue, Secrets, ServiceError, Statement, Storage,
+    Answer, BatchFailure, BatchMode, BatchOutcome, Cache, CallError, Called, Calls, Database, Event, Events,
+    FetchRequest, FetchResponse, FunctionCall, Http, LaterRun, Outbox, OutboxOutcome, Published, SecretValue,
+    Secrets, ServiceError, Statement, Storage,
 };
+use crate::invocation::Status;
 use crate::names::Namespace;
 use bytes::Bytes;
 use std::future::ready;
@@ -75,7 +77,29 @@ impl Storage for Unavailable {
 }
 
 impl Events for Unavailable {
-    fn publish(&self, _: &Namespace, _: Event) -> Answer<Result<Published, ServiceError>> {
+    fn publish(&self, _: &Namespace, _: Vec<Event>) -> Answer<Result<Vec<Published>, ServiceError>> {
         refuse()
+    }
+
+    fn publish_later(&self, _: &Namespace, _: Event, _: Duration) -> Answer<Result<Published, ServiceError>> {
+        refuse()
+    }
+
+    fn run_later(&self, _: &Namespace, _: LaterRun) -> Answer<Result<(), ServiceError>> {
+        refuse()
+    }
+}
+
+impl Outbox for Unavailable {
+    fn run(&self, _: &Namespace, _: Vec<Statement>, _: Event, _: Instant) -> Answer<OutboxOutcome> {
+        Box::pin(ready(OutboxOutcome::refused(error())))
+    }
+}
+
+impl Calls for Unavailable {
+    fn call(&self, _: FunctionCall) -> Answer<Called> {
+        let ServiceError { code, message } = error();
+        let error = CallError { status: Status::Error, code: code.as_str().to_owned(), message };
+        Box::pin(ready(Called { request_id: String::new(), result: Err(error) }))
     }
 }

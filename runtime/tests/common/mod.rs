@@ -122,6 +122,8 @@ pub fn invocation(request_id: &str, input: &[u8]) -> Invocation {
             ]),
         })),
         trigger_depth: 0,
+        call_depth: 0,
+        deadline: None,
         exchange: None,
     }
 }

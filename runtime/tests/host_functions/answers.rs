@@ -1,13 +1,14 @@
 //! What goes well: each function from each module, what reaches the service, what the guest gets of its answer.
 
 use crate::common::Turns;
-use crate::guest::{Arg, BUMP, FUNCTIONS, call, call_from, good, run_at_depth, s, text};
+use crate::guest::{Arg, BUMP, FUNCTIONS, call, call_from, good, run_at_depth, run_with, s, text};
 use crate::recorder::{Call, Recorder};
 use bytes::Bytes;
+use orama_runtime::invocation::Invocation;
 use orama_runtime::limits::{CACHE_TTL_MAX, STORAGE_MAX_BYTES};
 use orama_runtime::services::{
-    BatchMode, BatchOutcome, Consistency, ErrorCode, Event, FetchRequest, ServiceError, SqlValue, Statement,
-    StatementKind, StatementResult,
+    BatchMode, BatchOutcome, Consistency, ErrorCode, Event, FetchRequest, LaterRun, ServiceError, SqlValue,
+    Statement, StatementKind, StatementResult,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -56,7 +57,28 @@ fn expected_call(function: &str) -> Call {
         "storage_put" => Call::Put("object".into()),
         "storage_get" => Call::Get("bafkreicid".into()),
         "pubsub_publish" => {
-            Call::Publish(Event { topic: "topic".into(), data: r#"{"a":1}"#.into(), depth: 1 })
+            Call::Publish(vec![Event { topic: "topic".into(), data: r#"{"a":1}"#.into(), depth: 1 }])
+        }
+        "pubsub_publish_batch" => Call::Publish(vec![
+            Event { topic: "one".into(), data: r#"{"a":1}"#.into(), depth: 1 },
+            Event { topic: "two".into(), data: r#""/w==""#.into(), depth: 1 },
+        ]),
+        "pubsub_publish_later" => Call::PublishLater(
+            Event { topic: "topic".into(), data: r#"{"a":1}"#.into(), depth: 1 },
+            Duration::from_millis(1500),
+        ),
+        "exec_and_publish" => Call::WithMessage(
+            statement(StatementKind::Exec, "DELETE FROM t", vec![]),
+            Event { topic: "topic".into(), data: r#"{"n":{{seq}}}"#.into(), depth: 1 },
+        ),
+        "function_invoke" | "function_invoke_v2" => Call::Function {
+            function: "callee@2".into(),
+            payload: "input".into(),
+            depth: 1,
+            trigger_depth: 0,
+        },
+        "function_invoke_async" => {
+            Call::RunLater(LaterRun { function: "callee@2".into(), payload: "input".into(), depth: 1 })
         }
         other => panic!("{other}"),
     }
@@ -77,7 +99,15 @@ fn expected_result(function: &str) -> Result<i64, &'static str> {
             r#"{"results":[{"kind":"query","rows":[{"n":9007199254740993}],"error":""}],"failed_index":-1,"error":"","code":""}"#,
         ),
         "cache_set" => Ok(0),
-        "cache_delete" | "pubsub_publish" => Ok(1),
+        "cache_delete" | "pubsub_publish" | "pubsub_publish_batch" | "pubsub_publish_later" => Ok(1),
+        "function_invoke_async" => Ok(1),
+        "exec_and_publish" => Err(
+            r#"{"seq":7,"published":true,"publish_error":"","committed":true,"results":[{"kind":"exec","rows_affected":3,"last_insert_id":-7,"error":""}],"failed_index":-1,"error":"","code":""}"#,
+        ),
+        "function_invoke" => Err("output"),
+        "function_invoke_v2" => {
+            Err(r#"{"status":"success","error":"","code":"","request_id":"r-2","output":"output"}"#)
+        }
         "cache_incr" | "cache_incr_by" => Ok(i64::MIN + 1),
         "http_fetch" => Err(r#"{"status":200,"headers":{},"body":""}"#),
         "storage_put" => Err("bafkreicid"),
@@ -126,6 +156,13 @@ fn each_functions_failure_is_the_documented_one() {
             }
             "db_query_batch" => {
                 json!({"results": [failed_query], "failed_index": 0, "error": why, "code": "UNAVAILABLE"})
+            }
+            "exec_and_publish" => {
+                json!({"seq": 0, "published": false, "publish_error": "", "committed": false, "results": [],
+                    "failed_index": -1, "error": why, "code": "UNAVAILABLE"})
+            }
+            "function_invoke_v2" => {
+                json!({"status": "timeout", "output": "", "error": why, "code": "UNAVAILABLE", "request_id": ""})
             }
             "http_fetch" => json!({"status": 0, "error": why}),
             // What the guest cannot be told is in its log.
@@ -244,7 +281,7 @@ fn an_event_is_one_deeper_than_what_published_it() {
         let got = run_at_depth(depth, &guest, &recorder.host(Turns), &[s("t"), s(" {\"a\": 1e400} ")], 60);
         assert_eq!(got.raw, 1);
         let event = Event { topic: "t".into(), data: " {\"a\": 1e400} ".into(), depth: told };
-        assert_eq!(recorder.calls(), [Call::Publish(event)]);
+        assert_eq!(recorder.calls(), [Call::Publish(vec![event])]);
     }
 }
 
@@ -254,4 +291,19 @@ fn triggers_that_did_not_fire_are_told_in_the_log() {
     let got = call(&recorder, "pubsub_publish", &[s("t"), s("1")]);
     assert_eq!(got.raw, 1);
     assert_eq!(got.log, ["error: pubsub_publish: 2 triggers did not fire: the depth limit of 5 was reached"]);
+}
+
+#[test]
+fn calls_are_so_deep_and_no_deeper() {
+    for (depth, goes) in [(0, true), (7, true), (8, false)] {
+        let recorder = Arc::new(Recorder::default());
+        let guest = text("env", "function_invoke_v2", BUMP);
+        let invocation = |invocation: &mut Invocation| invocation.call_depth = depth;
+        let got = run_with(&guest, &recorder.host(Turns), &[s("f"), s("")], 60, invocation);
+        assert_eq!(recorder.calls().len(), usize::from(goes), "{depth}");
+        if !goes {
+            assert_eq!(got.json()["code"], "INVALID_ARGUMENT");
+            assert!(got.json()["error"].as_str().unwrap().contains("8 deep"), "{}", got.json());
+        }
+    }
 }

@@ -5,7 +5,7 @@ use crate::recorder::Recorder;
 use orama_runtime::limits::{
     CACHE_KEY_MAX_BYTES, CACHE_VALUE_MAX_BYTES, DB_ARGUMENTS_MAX_BYTES, DB_SQL_MAX_BYTES, EVENT_MAX_BYTES,
     FETCH_HEADERS_JSON_MAX_BYTES, FETCH_REQUEST_MAX_BYTES, FETCH_URL_MAX_BYTES, HOST_NAME_MAX_BYTES,
-    SECRET_NAME_MAX_BYTES, STORAGE_MAX_BYTES, TOPIC_MAX_BYTES,
+    INPUT_MAX_BYTES, SECRET_NAME_MAX_BYTES, STORAGE_MAX_BYTES, TOPIC_MAX_BYTES,
 };
 use std::sync::Arc;
 
@@ -27,7 +27,13 @@ fn said(function: &str, got: &Got) -> String {
     assert_eq!(got.result, Ok(()), "{function}");
     let tells = matches!(
         function,
-        "db_query_v2" | "db_execute_v2" | "db_transaction" | "db_query_batch" | "http_fetch"
+        "db_query_v2"
+            | "db_execute_v2"
+            | "db_transaction"
+            | "db_query_batch"
+            | "http_fetch"
+            | "function_invoke_v2"
+            | "exec_and_publish"
     );
     if tells {
         assert_eq!(got.log, Vec::<String>::new(), "{function}");
@@ -107,6 +113,14 @@ fn text_that_is_not_utf8_fails_the_call_and_not_the_guest() {
         ("storage_get", 0, "the content id"),
         ("pubsub_publish", 0, "the topic"),
         ("pubsub_publish", 1, "the data"),
+        ("pubsub_publish_batch", 0, "the messages"),
+        ("pubsub_publish_later", 1, "the data"),
+        ("exec_and_publish", 0, "the operation list"),
+        ("exec_and_publish", 1, "the topic"),
+        ("exec_and_publish", 2, "the data"),
+        ("function_invoke", 0, "the function's name"),
+        ("function_invoke_v2", 0, "the function's name"),
+        ("function_invoke_async", 0, "the function's name"),
     ] {
         for bytes in [&b"\xff"[..], b"\"\xc3\"", b"\xed\xa0\x80", b"a\xf0\x9f\x98"] {
             let mut arguments = good(function);
@@ -131,7 +145,7 @@ fn what_is_longer_than_its_limit_is_refused_with_the_limit() {
     let an_array = |bytes: usize| format!("[{}]", a_string(bytes - 2));
     let an_object = |bytes: usize| format!("{{\"a\":\"\"{}}}", " ".repeat(bytes - 8));
     let text = |bytes: usize| "x".repeat(bytes);
-    let cases: [(&str, usize, usize, OfLength<'_>); 15] = [
+    let cases: [(&str, usize, usize, OfLength<'_>); 20] = [
         ("get_secret", 0, SECRET_NAME_MAX_BYTES, &text),
         ("db_query", 0, DB_SQL_MAX_BYTES, &text),
         ("db_query", 1, DB_ARGUMENTS_MAX_BYTES, &an_array),
@@ -147,6 +161,11 @@ fn what_is_longer_than_its_limit_is_refused_with_the_limit() {
         ("storage_put", 0, STORAGE_MAX_BYTES, &text),
         ("pubsub_publish", 0, TOPIC_MAX_BYTES, &text),
         ("pubsub_publish", 1, EVENT_MAX_BYTES, &a_string),
+        ("pubsub_publish_later", 1, EVENT_MAX_BYTES, &a_string),
+        ("function_invoke", 0, HOST_NAME_MAX_BYTES, &text),
+        ("function_invoke", 1, INPUT_MAX_BYTES, &text),
+        ("function_invoke_v2", 1, INPUT_MAX_BYTES, &text),
+        ("function_invoke_async", 1, EVENT_MAX_BYTES, &text),
     ];
     for (function, index, limit, of_length) in cases {
         let mut arguments = good(function);
@@ -187,4 +206,77 @@ fn published_data_is_one_json_value() {
     for good in ["null", " 5 ", "\"\\ud83d\\ude00\"", "123456789012345678901234567890", &deep] {
         assert_eq!(call(&Arc::default(), "pubsub_publish", &[s("t"), s(good)]).raw, 1, "{good:.40}");
     }
+}
+
+#[test]
+fn a_batch_names_the_message_that_is_wrong() {
+    for (batch, why) in [
+        ("{}", "the messages: invalid type: map"),
+        (
+            r#"[{"topic":"a","data":1},{"topic":"","data":1}]"#,
+            "message 1 (counted from 0): the topic is empty",
+        ),
+        (r#"[{"topic":"a"}]"#, "message 0 (counted from 0): it needs either data or data_base64"),
+        (r#"[{"topic":"a","data":1,"data_base64":""}]"#, "message 0 (counted from 0): it needs either"),
+        (
+            r#"[{"topic":"a","data_base64":"=="}]"#,
+            "message 0 (counted from 0): the field data_base64 must be",
+        ),
+        (
+            r#"[{"topic":"a","data":1,"dta":1}]"#,
+            "message 0 (counted from 0): it is not understood: unknown field",
+        ),
+    ] {
+        let got = refused("pubsub_publish_batch", &[s(batch)]);
+        let said = said("pubsub_publish_batch", &got);
+        assert!(said.starts_with(why), "{batch}: {said}");
+    }
+    let message = r#"{"topic":"a","data":null}"#;
+    let batch = |count: usize| format!("[{}]", vec![message; count].join(","));
+    assert_eq!(call(&Arc::default(), "pubsub_publish_batch", &[s(batch(100))]).raw, 1);
+    let got = refused("pubsub_publish_batch", &[s(batch(101))]);
+    assert_eq!(said("pubsub_publish_batch", &got), "a batch has at most 100 messages, not 101");
+    let long = format!(r#"[{{"topic":"a","data":"{}"}}]"#, "x".repeat(EVENT_MAX_BYTES));
+    let said = said("pubsub_publish_batch", &refused("pubsub_publish_batch", &[s(long)]));
+    assert!(said.contains("message 0") && said.contains("more than the limit"), "{said}");
+}
+
+#[test]
+fn a_delay_is_from_now_to_thirty_days() {
+    let most = 30 * 86_400_000;
+    for delay in [0, most] {
+        let got = call(&Arc::default(), "pubsub_publish_later", &[s("t"), s("1"), Arg::Long(delay)]);
+        assert_eq!(got.raw, 1, "{delay}");
+    }
+    for delay in [-1, most + 1, i64::MIN, i64::MAX] {
+        let got = refused("pubsub_publish_later", &[s("t"), s("1"), Arg::Long(delay)]);
+        let said = said("pubsub_publish_later", &got);
+        assert!(said.contains("30 days") && said.ends_with(&delay.to_string()), "{delay}: {said}");
+    }
+}
+
+#[test]
+fn a_number_in_a_message_stands_where_json_has_one() {
+    let ops = r#"{"ops":[]}"#;
+    for (data, good) in [
+        (r#"{"n":{{seq}}}"#, true),
+        (r#"{"n":"order-{{seq}}","m":{{seq}}}"#, true),
+        ("{{seq}}", true),
+        ("1", true),
+        ("{{seq}", false),
+        ("{{seq}}{{seq}}}", false),
+        ("{{ seq }}", false),
+    ] {
+        let recorder = Arc::new(Recorder::default());
+        let got = call(&recorder, "exec_and_publish", &[s(ops), s("t"), s(data)]);
+        assert_eq!(recorder.calls().len(), usize::from(good), "{data}");
+        assert_eq!(got.json()["error"] == "", good, "{data}: {}", got.json());
+    }
+    let many = |count: usize| {
+        let op = r#"{"kind":"exec","sql":"SELECT 1"}"#;
+        format!(r#"{{"ops":[{}]}}"#, vec![op; count].join(","))
+    };
+    assert_eq!(call(&Arc::default(), "exec_and_publish", &[s(many(98)), s("t"), s("1")]).json()["error"], "");
+    let got = refused("exec_and_publish", &[s(many(99)), s("t"), s("1")]);
+    assert_eq!(got.json()["code"], "TOO_MANY_STATEMENTS");
 }

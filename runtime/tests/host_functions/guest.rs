@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 /// Every host function of a service with its parameters (`s` for a pointer and a length, `l` for a long) and its result
 /// (`b` for bytes, `i` for an int, `l` for a long, `n` for none).
-pub const FUNCTIONS: [(&str, &str, char); 16] = [
+pub const FUNCTIONS: [(&str, &str, char); 22] = [
     ("get_secret", "s", 'b'),
     ("db_query", "ss", 'b'),
     ("db_execute", "ss", 'i'),
@@ -27,6 +27,12 @@ pub const FUNCTIONS: [(&str, &str, char); 16] = [
     ("storage_put", "s", 'b'),
     ("storage_get", "s", 'b'),
     ("pubsub_publish", "ss", 'i'),
+    ("pubsub_publish_batch", "s", 'i'),
+    ("pubsub_publish_later", "ssl", 'i'),
+    ("exec_and_publish", "sss", 'b'),
+    ("function_invoke", "ss", 'b'),
+    ("function_invoke_v2", "ss", 'b'),
+    ("function_invoke_async", "ss", 'i'),
 ];
 
 /// Those of the HTTP request that a run serves; `w` is for an int.
@@ -230,9 +236,20 @@ pub fn run_at_depth(
     arguments: &[Arg],
     timeout_seconds: u32,
 ) -> Got {
+    run_with(text, host, arguments, timeout_seconds, |invocation| invocation.trigger_depth = depth)
+}
+
+/// The same with an invocation that differs in something.
+pub fn run_with(
+    text: &str,
+    host: &Arc<Host>,
+    arguments: &[Arg],
+    timeout_seconds: u32,
+    change: impl FnOnce(&mut Invocation),
+) -> Got {
     let module = module(text);
     let mut invocation = invocation("request-1", &input(arguments));
-    invocation.trigger_depth = depth;
+    change(&mut invocation);
     let function = Arc::new(function(128, timeout_seconds));
     block_on(node().engine.run(&module, &function, invocation, host)).outcome.into()
 }
@@ -267,6 +284,14 @@ pub fn good(function: &str) -> Vec<Arg> {
         "storage_put" => vec![s("object")],
         "storage_get" => vec![s("bafkreicid")],
         "pubsub_publish" => vec![s("topic"), s(r#"{"a":1}"#)],
+        "pubsub_publish_batch" => {
+            vec![s(r#"[{"topic":"one","data":{"a":1}},{"topic":"two","data_base64":"/w=="}]"#)]
+        }
+        "pubsub_publish_later" => vec![s("topic"), s(r#"{"a":1}"#), Arg::Long(1500)],
+        "exec_and_publish" => {
+            vec![s(r#"{"ops":[{"kind":"exec","sql":"DELETE FROM t"}]}"#), s("topic"), s(r#"{"n":{{seq}}}"#)]
+        }
+        "function_invoke" | "function_invoke_v2" | "function_invoke_async" => vec![s("callee@2"), s("input")],
         "get_secret" => vec![s("NAME")],
         _ => vec![s("key")],
     }

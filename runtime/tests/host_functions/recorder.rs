@@ -1,11 +1,12 @@
 //! Services that note what they are asked and answer what a test wants.
 
 use bytes::Bytes;
+use orama_runtime::invocation::Status;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{
-    Answer, BatchFailure, BatchMode, BatchOutcome, Cache, Database, Event, Events, FetchRequest,
-    FetchResponse, Host, Http, Published, Scheduler, SecretValue, Secrets, ServiceError, Statement, Storage,
-    Unbounded,
+    Answer, BatchFailure, BatchMode, BatchOutcome, Cache, CallError, Called, Calls, Database, Event, Events,
+    FetchRequest, FetchResponse, FunctionCall, Host, Http, LaterRun, Outbox, OutboxOutcome, Published,
+    Scheduler, SecretValue, Secrets, ServiceError, Statement, Storage, Unbounded,
 };
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +26,11 @@ pub enum Call {
     Fetch(FetchRequest),
     Put(Bytes),
     Get(String),
-    Publish(Event),
+    Publish(Vec<Event>),
+    PublishLater(Event, Duration),
+    RunLater(LaterRun),
+    WithMessage(Vec<Statement>, Event),
+    Function { function: String, payload: Bytes, depth: u32, trigger_depth: u32 },
 }
 
 /// When a service answers.
@@ -96,6 +101,8 @@ impl Recorder {
             http: self.clone(),
             storage: self.clone(),
             events: self.clone(),
+            calls: self.clone(),
+            outbox: self.clone(),
             memory: Arc::new(Unbounded),
         })
     }
@@ -219,12 +226,75 @@ impl Storage for Recorder {
     }
 }
 
+impl Recorder {
+    fn published(&self) -> Published {
+        Published { message_id: "message-1".to_owned(), suppressed_triggers: self.suppressed_triggers }
+    }
+}
+
 impl Events for Recorder {
-    fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>> {
-        self.note(namespace, Call::Publish(event));
-        self.answer(Published {
-            message_id: "message-1".to_owned(),
-            suppressed_triggers: self.suppressed_triggers,
-        })
+    fn publish(
+        &self,
+        namespace: &Namespace,
+        events: Vec<Event>,
+    ) -> Answer<Result<Vec<Published>, ServiceError>> {
+        let published = events.iter().map(|_| self.published()).collect();
+        self.note(namespace, Call::Publish(events));
+        self.answer(published)
+    }
+
+    fn publish_later(
+        &self,
+        namespace: &Namespace,
+        event: Event,
+        delay: Duration,
+    ) -> Answer<Result<Published, ServiceError>> {
+        self.note(namespace, Call::PublishLater(event, delay));
+        self.answer(self.published())
+    }
+
+    fn run_later(&self, namespace: &Namespace, run: LaterRun) -> Answer<Result<(), ServiceError>> {
+        self.note(namespace, Call::RunLater(run));
+        self.answer(())
+    }
+}
+
+impl Outbox for Recorder {
+    fn run(
+        &self,
+        namespace: &Namespace,
+        statements: Vec<Statement>,
+        event: Event,
+        deadline: Instant,
+    ) -> Answer<OutboxOutcome> {
+        *self.left.lock().unwrap() = Some(deadline.saturating_duration_since(Instant::now()));
+        self.note(namespace, Call::WithMessage(statements, event));
+        let mut outcome = OutboxOutcome {
+            batch: self.outcome.clone(),
+            seq: 7,
+            published: Some(Ok(self.suppressed_triggers)),
+        };
+        if let Some(error) = &self.fail {
+            outcome = OutboxOutcome::refused(error.clone());
+        }
+        self.later(outcome)
+    }
+}
+
+impl Calls for Recorder {
+    fn call(&self, call: FunctionCall) -> Answer<Called> {
+        let FunctionCall { namespace, function, payload, depth, trigger_depth, .. } = call;
+        self.note(&namespace, Call::Function { function, payload, depth, trigger_depth });
+        let result = match &self.fail {
+            None => Ok(Bytes::from_static(b"output")),
+            Some(error) => Err(CallError {
+                status: Status::Timeout,
+                code: error.code.as_str().to_owned(),
+                message: error.message.clone(),
+            }),
+        };
+        // A refusal has no run.
+        let request_id = if result.is_ok() { "r-2".to_owned() } else { String::new() };
+        self.later(Called { request_id, result })
     }
 }

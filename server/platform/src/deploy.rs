@@ -6,7 +6,7 @@ use crate::disk::DiskFull;
 use crate::modules::{PrepareError, Prepared};
 use crate::quotas::Usage;
 use crate::registry::quotas::Deploying;
-use crate::registry::{ModuleRef, NewVersion, RegistryError, VersionSettings};
+use crate::registry::{ModuleRef, NewVersion, RegistryError, Source, VersionSettings};
 use crate::storage::confirm;
 use bytes::Bytes;
 use orama_runtime::function::{FunctionVersion, WasmHash};
@@ -28,6 +28,8 @@ pub struct NewFunction {
     pub wasm: Bytes,
     /// The settings that its author chose.
     pub settings: VersionSettings,
+    /// The triggers of the function's file; `None` leaves those that it has.
+    pub triggers: Option<Vec<Source>>,
 }
 
 /// A version that was deployed.
@@ -142,7 +144,14 @@ fn store(
         wasm_cid: module.wasm_cid.clone(),
         wasm_bytes: new.wasm.len() as u64,
         settings: new.settings,
+        triggers: new.triggers,
     })?;
+    for id in &added.gone_triggers {
+        // They are deleted all the same, and their waiting jobs still run.
+        if let Err(error) = platform.events.remove_trigger(&added.function.namespace, id) {
+            tracing::error!(%error, trigger_id = id, "the waiting jobs of a deleted trigger could not be removed");
+        }
+    }
     for module in &added.dropped {
         clean(platform, module);
     }

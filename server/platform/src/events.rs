@@ -19,21 +19,24 @@ use orama_store::replica::{ReplicaError, Shared};
 use orama_store::sqlite::{Database, Durability, SqliteError};
 use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tally::Tallies;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use triggers::TriggerCache;
 use unknown::UnknownFunctions;
 use writer::{Change, Writer};
 
+mod clock;
 mod dead_letters;
+mod direct;
 mod dispatcher;
 mod publish;
 mod removal;
+mod schedule;
 pub(crate) mod schema;
 mod settler;
 mod store;
@@ -44,8 +47,10 @@ mod turn;
 mod unknown;
 mod writer;
 
+pub use clock::ScheduleState;
 pub use dead_letters::DeadLetter;
-pub use topic::{InvalidTopic, check_topic};
+pub use schedule::{DEFAULT_TIMEZONE, InvalidSchedule, Schedule};
+pub use topic::{InvalidTopic, check_topic, is_pattern, matches};
 
 /// The file's name in the data folder.
 const FILE: &str = "events.db";
@@ -95,8 +100,12 @@ impl From<rusqlite::Error> for EventsError {
 pub struct Triggered {
     /// Its namespace.
     pub namespace: Namespace,
-    /// The function; its newest version runs.
+    /// The function.
     pub function: FunctionName,
+    /// Its version; `None` for the newest.
+    pub version: Option<u32>,
+    /// What causes the run; one of [`crate::records::TRIGGER_TYPES`].
+    pub trigger_type: &'static str,
     /// Its standard input.
     pub event: Bytes,
     /// The depth of the event.
@@ -146,6 +155,10 @@ pub struct JobCounts {
     pub retried: u64,
     /// Jobs that became dead letters since the start.
     pub dead: u64,
+    /// Messages that wait for their time.
+    pub later: u64,
+    /// Slots of schedules left out since the start because the last run went on.
+    pub skipped: u64,
 }
 
 #[derive(Default)]
@@ -154,6 +167,7 @@ struct Counters {
     delivered: AtomicU64,
     retried: AtomicU64,
     dead: AtomicU64,
+    skipped: AtomicU64,
 }
 
 struct Inner {
@@ -162,6 +176,7 @@ struct Inner {
     changes: Option<mpsc::SyncSender<Change>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     tallies: Arc<Tallies>,
+    registry: Registry,
     triggers: TriggerCache,
     unknown: UnknownFunctions,
     pubsub: Arc<dyn PubSub>,
@@ -170,6 +185,9 @@ struct Inner {
     /// The id of this process in leases.
     owner: String,
     counters: Counters,
+    /// When the clock looks again at the latest, and what makes it look at once.
+    planned_ms: AtomicI64,
+    planned_sooner: Notify,
     /// Advances with each change of jobs by another node.
     elsewhere: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
@@ -222,9 +240,7 @@ impl NodeEvents {
             }
         });
         let tallies = Arc::new(Tallies::default());
-        for (namespace, waiting) in database.read(store::waiting)? {
-            tallies.add(&namespace, waiting);
-        }
+        tallies.recount(database.read(store::waiting)?);
         let owner = new_id();
         let wake = wake(Arc::clone(&pubsub), backplane.clone());
         let writer = Writer {
@@ -243,6 +259,7 @@ impl NodeEvents {
             changes: Some(changes),
             writer: Mutex::new(Some(writer)),
             tallies,
+            registry: registry.clone(),
             triggers: TriggerCache::new(registry),
             unknown: UnknownFunctions::new(registry),
             pubsub,
@@ -250,6 +267,8 @@ impl NodeEvents {
             backplane,
             owner,
             counters: Counters::default(),
+            planned_ms: AtomicI64::new(0),
+            planned_sooner: Notify::new(),
             elsewhere,
             stopping: watch::Sender::new(false),
             stopped: Mutex::default(),
@@ -262,6 +281,7 @@ impl NodeEvents {
     pub fn start(&self, run: Run, records: Records, running_max: usize) {
         let (ended, stopped) = mpsc::sync_channel(1);
         *self.inner.stopped.lock() = Some(stopped);
+        self.inner.backplane.spawn(clock::Clock::new(Arc::clone(&self.inner)).run());
         let dispatcher = dispatcher::Dispatcher::new(Arc::clone(&self.inner), run, records, running_max);
         self.inner.backplane.spawn(async move {
             dispatcher.run().await;
@@ -286,6 +306,30 @@ impl NodeEvents {
         }
     }
 
+    /// Notes that a namespace's database has an outbox. Blocks.
+    ///
+    /// # Errors
+    /// [`EventsError`]
+    pub fn note_outbox(&self, namespace: &Namespace) -> Result<(), EventsError> {
+        self.inner.database.write(|t| {
+            t.execute("INSERT OR IGNORE INTO outboxes (namespace) VALUES (?1)", [namespace.as_str()])?;
+            Ok(())
+        })
+    }
+
+    /// The namespaces whose databases have an outbox. Blocks.
+    ///
+    /// # Errors
+    /// [`EventsError`]
+    pub fn outboxes(&self) -> Result<Vec<Namespace>, EventsError> {
+        self.inner.database.read(|c| {
+            let mut statement = c.prepare_cached("SELECT namespace FROM outboxes")?;
+            let rows =
+                statement.query_map([], |row| store::checked(Namespace::new(&row.get::<_, String>(0)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// Checkpoints the write-ahead log; see [`Database::checkpoint`].
     ///
     /// # Errors
@@ -305,7 +349,7 @@ impl NodeEvents {
     /// The counts of jobs.
     #[must_use]
     pub fn counts(&self) -> JobCounts {
-        let Counters { running, delivered, retried, dead } = &self.inner.counters;
+        let Counters { running, delivered, retried, dead, skipped } = &self.inner.counters;
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         JobCounts {
             waiting: self.inner.tallies.jobs().saturating_sub(load(running)),
@@ -313,6 +357,8 @@ impl NodeEvents {
             delivered: load(delivered),
             retried: load(retried),
             dead: load(dead),
+            later: self.inner.tallies.later(),
+            skipped: load(skipped),
         }
     }
 }
@@ -327,6 +373,13 @@ enum NotTaken {
 }
 
 impl Inner {
+    /// Sees to it that the clock looks when something is due.
+    fn sooner(&self, due_ms: i64) {
+        if due_ms < self.planned_ms.load(Ordering::Acquire) {
+            self.planned_sooner.notify_one();
+        }
+    }
+
     /// Queues a change for the writer, if there is room.
     fn try_change(&self, change: Change) -> Result<(), NotTaken> {
         let changes = self.changes.as_ref().ok_or(NotTaken::Ended)?;

@@ -13,6 +13,7 @@ pub mod events;
 pub mod limits;
 pub mod modules;
 pub mod namespaces;
+pub mod outbox;
 pub mod peers;
 mod platform;
 pub mod quotas;

@@ -50,6 +50,9 @@ pub const SECRETS_MAX: u32 = 1000;
 /// Triggers of one function.
 pub const TRIGGERS_MAX: u32 = 100;
 
+/// Triggers on patterns of topics of one namespace. Each is compared with a topic when that is first published.
+pub const PATTERNS_MAX: u32 = 1000;
+
 /// API keys of one namespace.
 pub const KEYS_MAX: u32 = 1000;
 
@@ -144,6 +147,26 @@ pub const JOBS_WAITING_MAX: u64 = 100_000;
 
 /// Data of the waiting jobs of one namespace, in bytes, counted for each job.
 pub const JOBS_WAITING_MAX_BYTES: u64 = 512 << 20;
+
+/// Messages of one namespace that wait for their time; above it its publishers get `UNAVAILABLE`.
+pub const LATER_MAX: u64 = 200_000;
+
+/// Data of the messages of one namespace that wait for their time, in bytes.
+pub const LATER_MAX_BYTES: u64 = 512 << 20;
+
+/// Messages that become due in one transaction.
+pub const LATER_AT_ONCE: u32 = 500;
+
+/// Runs that [`run_later`](orama_runtime::services::Events::run_later) accepted and that one function has at once on the node. They
+/// are spread over as many queues.
+pub const LATER_RUN_LANES: u8 = 8;
+
+/// How often nodes that share databases look for messages that others left in an outbox, and the pause after a message could not be
+/// published. Each look is a query for each namespace that has an outbox.
+pub const OUTBOX_SWEEP_EVERY: Duration = Duration::from_secs(15);
+
+/// Rows of an outbox that are published at once when it is swept.
+pub const OUTBOX_ROWS_AT_ONCE: u32 = 100;
 
 /// Jobs of one trigger that are read at once.
 pub const JOBS_WINDOW: u32 = 64;

@@ -98,7 +98,7 @@ pub struct Record {
 }
 
 /// The possible causes of an invocation. An unknown cause is read back as `other`.
-pub const TRIGGER_TYPES: [&str; 3] = ["http", "websocket", "pubsub"];
+pub const TRIGGER_TYPES: [&str; 5] = ["http", "websocket", "pubsub", "function", "cron"];
 
 impl Record {
     /// Approximate memory of the record in the queue, in bytes.

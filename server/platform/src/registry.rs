@@ -36,7 +36,7 @@ pub use keys::KeyEntry;
 pub use namespaces::NamespaceEntry;
 pub(crate) use objects::StoreError;
 pub use rates::SetRates;
-pub use triggers::{AddedTrigger, Trigger};
+pub use triggers::{AddedTrigger, Source, Trigger};
 
 /// The file's name in the data folder.
 const FILE: &str = "registry.db";
@@ -62,6 +62,8 @@ pub struct NewVersion {
     pub wasm_bytes: u64,
     /// Settings chosen by its author.
     pub settings: VersionSettings,
+    /// The triggers of the function's file; `None` leaves those that it has.
+    pub triggers: Option<Vec<Source>>,
 }
 
 /// Settings that the author of a version chose. Every value has been checked.
@@ -103,6 +105,8 @@ pub struct Added {
     pub function: Arc<FunctionVersion>,
     /// The modules of the versions that it took away, as its `keep_versions` asks for, each once.
     pub dropped: Vec<ModuleRef>,
+    /// The ids of triggers that the function's file does not have any more.
+    pub gone_triggers: Vec<String>,
 }
 
 /// The result of a deletion.
@@ -226,7 +230,7 @@ impl Registry {
         let updated_at_ms = now_ms();
         let env =
             serde_json::to_string(&new.settings.env).map_err(|_| RegistryError::Damaged("environment"))?;
-        let (version, created_at_ms, dropped) = self.database.write(|t| {
+        let (version, created_at_ms, dropped, gone_triggers) = self.database.write(|t| {
             let last_dropped = quotas::check_deploy(t, &Deploying::of(&new, &env))?;
             let (version, created_at_ms) = t
                 .prepare_cached(schema::NEXT_VERSION)?
@@ -256,7 +260,11 @@ impl Registry {
                 new.settings.keep_versions,
             ])?;
             let dropped = drop_up_to(t, &new, last_dropped)?;
-            Ok::<_, RegistryError>((version, created_at_ms, dropped))
+            let gone_triggers = match &new.triggers {
+                Some(wanted) => triggers::replace_those_of_file(t, &new.namespace, &new.name, wanted)?,
+                None => Vec::new(),
+            };
+            Ok::<_, RegistryError>((version, created_at_ms, dropped, gone_triggers))
         })?;
         self.changed();
         let function = Arc::new(FunctionVersion {
@@ -278,7 +286,7 @@ impl Registry {
             created_at_ms,
             updated_at_ms,
         });
-        Ok(Added { function, dropped: each_once(dropped) })
+        Ok(Added { function, dropped: each_once(dropped), gone_triggers })
     }
 
     /// Returns one version of a function, the newest if `version` is `None`.

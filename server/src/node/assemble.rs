@@ -17,6 +17,7 @@ use orama_platform::disk::DiskReserve;
 use orama_platform::events::NodeEvents;
 use orama_platform::limits::DEPLOYS_STORING_MAX;
 use orama_platform::modules::Modules;
+use orama_platform::outbox::Outboxes;
 use orama_platform::peers::Peers;
 use orama_platform::records::Records;
 use orama_platform::registry::Registry;
@@ -218,8 +219,11 @@ impl Assembly<'_> {
             max_bytes: (config.cache_memory_mb as usize) << 20,
             near: config.cache_near,
         };
+        let reads = ReadCache::new(Arc::new(database.clone()));
+        let events = Arc::clone(&stores.events);
         Ok(Services {
-            reads: ReadCache::new(Arc::new(database.clone())),
+            outboxes: Outboxes::new(Arc::new(reads.clone()), events, backplane.clone()),
+            reads,
             database,
             cache: Caches::new(&cache, &stores.pubsub, backplane),
             storage: ObjectStorage::new(

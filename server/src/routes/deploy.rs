@@ -53,7 +53,8 @@ pub(super) async fn deploy(
     }
     let requested = form.namespace.as_deref().or(asked.as_deref());
     let namespace = state.namespace(&credential, Action::Deploy, requested).await?;
-    let new = NewFunction { namespace, name: form.name, wasm: form.wasm, settings: form.settings };
+    let DeployForm { wasm, name, settings, triggers, .. } = form;
+    let new = NewFunction { namespace, name, wasm, settings, triggers };
     let platform = &state.app.platform;
     let deployed = deploy::deploy(Arc::clone(platform), new).await?;
     let function = &deployed.function;

@@ -1,12 +1,14 @@
 //! Parses and checks the deploy form: all fields and all keys of `metadata`. Errors name the field or the key.
 
+use super::triggers::source;
 use crate::error::ApiError;
 use crate::limits::CONTROL_BODY_MAX_BYTES;
 use axum::extract::Multipart;
 use axum::extract::multipart::{Field, MultipartError};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use orama_platform::registry::VersionSettings;
+use orama_platform::limits::TRIGGERS_MAX;
+use orama_platform::registry::{Source, VersionSettings};
 use orama_runtime::function::StartMode;
 use orama_runtime::limits::{
     CONCURRENCY, ENV_MAX_BYTES, ENV_MAX_ENTRIES, KEEP_VERSIONS, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS,
@@ -26,6 +28,8 @@ pub(super) struct DeployForm {
     /// As sent. The caller checks whether the credential may choose it.
     pub(super) namespace: Option<String>,
     pub(super) settings: VersionSettings,
+    /// `None` where the form says nothing of triggers.
+    pub(super) triggers: Option<Vec<Source>>,
 }
 
 /// The values, from fields and from keys of `metadata`.
@@ -42,6 +46,7 @@ struct Settings {
     concurrency: Option<u32>,
     keep_versions: Option<u32>,
     env_vars: Option<BTreeMap<String, String>>,
+    triggers: Option<Vec<Source>>,
 }
 
 /// A value: text from a field, or any JSON from `metadata`.
@@ -104,6 +109,7 @@ impl Settings {
             }
             _ => match given {
                 Given::Json(value) if key == "env_vars" => self.env_vars = Some(environment(value)?),
+                Given::Json(value) if key == "triggers" => self.triggers = Some(triggers(value)?),
                 Given::Json(_) => {
                     return Err(ApiError::invalid_config(format!("`metadata` has an unknown key {key:?}")));
                 }
@@ -129,6 +135,7 @@ impl Settings {
             concurrency: self.concurrency.or(metadata.concurrency),
             keep_versions: self.keep_versions.or(metadata.keep_versions),
             env_vars: self.env_vars.or(metadata.env_vars),
+            triggers: self.triggers.or(metadata.triggers),
         }
     }
 }
@@ -167,6 +174,35 @@ fn environment(value: &Value) -> Result<BTreeMap<String, String>, ApiError> {
         return Err(ApiError::invalid_config(message));
     }
     Ok(env)
+}
+
+/// Parses `triggers`: a list of `{"topic"}` and `{"schedule","timezone"}`.
+fn triggers(value: &Value) -> Result<Vec<Source>, ApiError> {
+    let list = value.as_array().ok_or_else(|| expected("triggers", "a list"))?;
+    if list.len() > TRIGGERS_MAX as usize {
+        let message = format!("`triggers` may have at most {TRIGGERS_MAX} entries, got {}", list.len());
+        return Err(ApiError::invalid_config(message));
+    }
+    let mut sources = Vec::with_capacity(list.len());
+    for (index, entry) in list.iter().enumerate() {
+        let bad = |what: &str| ApiError::invalid_config(format!("`triggers[{index}]`: {what}"));
+        let object = entry.as_object().ok_or_else(|| bad("expected an object"))?;
+        let text = |key: &str| match object.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str())),
+            Some(_) => Err(bad(&format!("expected a text for {key:?}"))),
+        };
+        if let Some(unknown) =
+            object.keys().find(|key| !["topic", "schedule", "timezone"].contains(&key.as_str()))
+        {
+            return Err(bad(&format!("unknown key {unknown:?}; the keys are topic, schedule and timezone")));
+        }
+        let source = source(text("topic")?, text("schedule")?, text("timezone")?).map_err(|why| bad(&why))?;
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    Ok(sources)
 }
 
 fn metadata(text: &str) -> Result<Settings, ApiError> {
@@ -231,6 +267,7 @@ impl DeployForm {
                 keep_versions: settings.keep_versions.unwrap_or(KEEP_VERSIONS.default),
                 env: settings.env_vars.unwrap_or_default(),
             },
+            triggers: settings.triggers,
         })
     }
 }

@@ -61,7 +61,7 @@ pub async fn form(content_type: &str, pieces: Vec<Bytes>) -> Result<Form, ApiErr
         request.extract().await.map_err(|error: axum::extract::multipart::MultipartRejection| {
             ApiError::bad_request("INVALID_FORM", error.body_text())
         })?;
-    let DeployForm { wasm, name, namespace, settings } = DeployForm::read(multipart).await?;
+    let DeployForm { wasm, name, namespace, settings, .. } = DeployForm::read(multipart).await?;
     let env = settings.env;
     let settings = BTreeMap::from([
         ("is_public", settings.is_public.to_string()),

@@ -12,6 +12,7 @@ use hashlink::LruCache;
 use http::HeaderMap;
 use orama_platform::auth::{self, Credential, Known};
 use orama_runtime::invocation::Caller;
+use orama_runtime::limits::CALL_DEPTH_MAX;
 use orama_runtime::names::Namespace;
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -28,6 +29,8 @@ pub(super) struct Local {
     pub(super) party: Arc<Party>,
     /// Its invocations under way here.
     running: Cell<usize>,
+    /// Those of them that functions called, by their depth: 1 to [`CALL_DEPTH_MAX`].
+    calls: [Cell<usize>; CALL_DEPTH_MAX as usize],
     meter: RefCell<Meter>,
 }
 
@@ -38,6 +41,19 @@ impl Local {
 
     pub(super) fn set_running(&self, running: usize) {
         self.running.set(running);
+    }
+
+    /// The calls under way here of at least a depth.
+    pub(super) fn calls_from(&self, depth: u32) -> usize {
+        let deeper = self.calls.get((depth as usize).saturating_sub(1)..).unwrap_or_default();
+        deeper.iter().map(Cell::get).sum()
+    }
+
+    /// Counts a call of a depth as begun, or as ended.
+    pub(super) fn count_call(&self, depth: u32, change: impl Fn(usize) -> usize) {
+        if let Some(calls) = (depth as usize).checked_sub(1).and_then(|at| self.calls.get(at)) {
+            calls.set(change(calls.get()));
+        }
     }
 }
 
@@ -89,7 +105,7 @@ impl Callers {
         }
         let party = self.shares.party(id.clone());
         let meter = RefCell::new(Meter::new(&self.shares, Arc::clone(&party), namespace.cloned()));
-        let local = Rc::new(Local { party, running: Cell::new(0), meter });
+        let local = Rc::new(Local { party, running: Cell::new(0), calls: Default::default(), meter });
         locals.insert(id, Rc::clone(&local));
         local
     }
@@ -138,6 +154,11 @@ impl Callers {
             return Ok(());
         }
         Err(self.shares.refuse(Kind::Invocations, scope))
+    }
+
+    /// The same for a call of a depth. Only calls of that depth or deeper count, so that a namespace's first one always may.
+    pub(super) fn may_call(&self, limit: usize, running: usize, local: &Local, depth: u32) -> bool {
+        fits(limit, running, local.calls_from(depth), 1, self.shares.percent(local.party.scope()))
     }
 }
 

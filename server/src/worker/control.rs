@@ -51,6 +51,9 @@ pub(super) async fn forward(
     let address = core.admit(identity.as_ref(), client).map_err(unread)?;
     let parties = parties(identity.as_ref(), address.as_ref());
     let (body, _room, is_unread) = if body.is_end_stream() {
+        if let Some(identity) = &identity {
+            take_tokens(core, &parts, identity).map_err(unread)?;
+        }
         (Bytes::new(), None, false)
     } else {
         match may_send(&mut parts, identity.as_ref()).map_err(unread)? {
@@ -108,11 +111,16 @@ fn is_deploy(parts: &request::Parts) -> bool {
     parts.method == Method::POST && parts.uri.path() == DEPLOY_PATH
 }
 
+/// Whether a path publishes a message, or fires a trigger as one does.
+fn publishes(path: &str) -> bool {
+    path == PUBLISH_PATH || path.ends_with("/fire")
+}
+
 /// Counts a deploy or a publish.
 fn take_tokens(core: &Core, parts: &request::Parts, identity: &Identity) -> Result<(), ApiError> {
     let kind = if is_deploy(parts) {
         RateKind::Deploys
-    } else if parts.method == Method::POST && parts.uri.path() == PUBLISH_PATH {
+    } else if parts.method == Method::POST && publishes(parts.uri.path()) {
         RateKind::Publishes
     } else {
         return Ok(());

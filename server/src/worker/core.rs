@@ -3,6 +3,7 @@
 use super::Peers;
 use super::cache::{CoreCache, Ready, Users};
 use super::callers::Callers;
+use super::calls::CoreCalls;
 use super::keeper::Keeper;
 use super::memory::CoreMemory;
 use super::scheduler::{CoreScheduler, Turns};
@@ -76,6 +77,10 @@ pub(super) struct Core {
     pub(super) keeper: Keeper,
     /// Invocations under way.
     pub(super) running: Cell<usize>,
+    /// Whether calls by functions wait for a place.
+    pub(super) calls_wait: Cell<bool>,
+    /// Wakes them when a place is free.
+    pub(super) place_left: Notify,
     /// WebSockets that are open.
     pub(super) websockets: Cell<usize>,
     /// The grace period is over: what still runs is ended by the node.
@@ -97,8 +102,12 @@ impl Core {
         let connections = Rc::new(Connections::new(shared.timeouts));
         let scheduler = CoreScheduler { backplane: shared.backplane.clone() };
         let memory = Arc::new(CoreMemory::new(Arc::clone(&shared.shares)));
-        let host =
-            shared.services.host(Arc::new(scheduler), Arc::<CoreMemory>::clone(&memory), &shared.shares);
+        let host = shared.services.host(
+            Arc::new(scheduler),
+            Arc::new(CoreCalls),
+            Arc::<CoreMemory>::clone(&memory),
+            &shared.shares,
+        );
         let host = Arc::new(host);
         let keeper =
             Keeper::new(shared.parked_max_bytes, Arc::clone(&counters), Arc::clone(&shared.start_notes));
@@ -116,6 +125,8 @@ impl Core {
             turns,
             keeper,
             running: Cell::new(0),
+            calls_wait: Cell::new(false),
+            place_left: Notify::new(),
             websockets: Cell::new(0),
             stopping: Cell::new(false),
             stop: Notify::new(),

@@ -4,10 +4,11 @@ use crate::shares::{Meter, RateKind, Shares};
 use hashlink::LruCache;
 use orama_platform::events::NodeEvents;
 use orama_runtime::names::Namespace;
-use orama_runtime::services::{Answer, Event, Events, Published, ServiceError};
+use orama_runtime::services::{Answer, Event, Events, LaterRun, Published, ServiceError};
 use parking_lot::Mutex;
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Namespaces of which a core keeps its own counts, some 300 bytes each.
 const METERS_MAX: usize = 4_096;
@@ -25,8 +26,8 @@ impl CoreEvents {
         Self { events, shares, meters: Mutex::new(LruCache::new(METERS_MAX)) }
     }
 
-    /// Takes a token of the namespace for one message.
-    fn admit(&self, namespace: &Namespace) -> Result<(), ServiceError> {
+    /// Takes a token of the namespace for each of so many messages.
+    fn admit(&self, namespace: &Namespace, messages: usize) -> Result<(), ServiceError> {
         let mut meters = self.meters.lock();
         let meter = match meters.get_mut(namespace) {
             Some(meter) => meter,
@@ -36,17 +37,42 @@ impl CoreEvents {
                 meters.entry(namespace.clone()).or_insert(meter)
             }
         };
-        meter
-            .take(&self.shares, RateKind::Publishes)
-            .map_err(|limited| ServiceError::unavailable(limited.to_string()))
+        for _ in 0..messages {
+            let taken = meter.take(&self.shares, RateKind::Publishes);
+            taken.map_err(|limited| ServiceError::unavailable(limited.to_string()))?;
+        }
+        Ok(())
     }
 }
 
 impl Events for CoreEvents {
-    fn publish(&self, namespace: &Namespace, event: Event) -> Answer<Result<Published, ServiceError>> {
-        if let Err(limited) = self.admit(namespace) {
-            return Box::pin(ready(Err(limited)));
+    fn publish(
+        &self,
+        namespace: &Namespace,
+        events: Vec<Event>,
+    ) -> Answer<Result<Vec<Published>, ServiceError>> {
+        match self.admit(namespace, events.len()) {
+            Ok(()) => self.events.publish(namespace, events),
+            Err(limited) => Box::pin(ready(Err(limited))),
         }
-        self.events.publish(namespace, event)
+    }
+
+    fn publish_later(
+        &self,
+        namespace: &Namespace,
+        event: Event,
+        delay: Duration,
+    ) -> Answer<Result<Published, ServiceError>> {
+        match self.admit(namespace, 1) {
+            Ok(()) => self.events.publish_later(namespace, event, delay),
+            Err(limited) => Box::pin(ready(Err(limited))),
+        }
+    }
+
+    fn run_later(&self, namespace: &Namespace, run: LaterRun) -> Answer<Result<(), ServiceError>> {
+        match self.admit(namespace, 1) {
+            Ok(()) => self.events.run_later(namespace, run),
+            Err(limited) => Box::pin(ready(Err(limited))),
+        }
     }
 }

@@ -87,6 +87,8 @@ pub(super) async fn invoke(
     let cause = Cause {
         trigger_type: "http",
         trigger_depth: 0,
+        call_depth: 0,
+        deadline: None,
         caller: caller.identity.as_ref().and_then(|identity| identity.credential.caller.clone()),
         exchange: Some(Arc::clone(&exchange)),
     };

@@ -14,6 +14,7 @@ use orama_platform::modules::LoadError;
 use orama_platform::records::{self, Record};
 use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
+use orama_runtime::limits::CALL_DEPTH_MAX;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::Exchange;
 use orama_runtime::{Ended, LoadedModule, SnapshotKey};
@@ -22,6 +23,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// One place in so many is reserved for calls by functions.
+const RESERVED_SHARE: usize = 8;
 
 /// Why no code of a function is ready to run.
 #[derive(Debug, thiserror::Error)]
@@ -201,6 +205,14 @@ pub(super) struct Running {
     core: Rc<Core>,
     ready: Rc<Ready>,
     address: Option<Rc<Local>>,
+    /// Functions that called each other up to this one; 0 where no function called it.
+    call_depth: u32,
+}
+
+/// Places of a core that only calls of a depth greater than `depth` may take, so that a call never waits for callers that wait
+/// for their calls: one for each depth, where the core has enough.
+fn reserved(limit: usize, depth: u32) -> usize {
+    (limit / RESERVED_SHARE).min(CALL_DEPTH_MAX as usize).saturating_sub(depth as usize)
 }
 
 impl Running {
@@ -212,6 +224,7 @@ impl Running {
         address: Option<&Rc<Local>>,
     ) -> Result<Self, NoRoom> {
         let (running, limit) = (core.running.get(), core.shared.running_max);
+        let limit = limit - reserved(limit, 0);
         if running >= limit {
             return Err(core.shared.shares.refuse(Kind::Invocations, Scope::Node));
         }
@@ -223,9 +236,37 @@ impl Running {
         if let Some(places) = &ready.places {
             core.shared.shares.take_place(places, ready.function.concurrency)?;
         }
-        let this = Self { core: Rc::clone(core), ready: Rc::clone(ready), address: address.cloned() };
+        Ok(Self::new(core, ready, address.cloned(), 0))
+    }
+
+    /// For a function that another one calls. Waits for a place where that other one cannot hold up who would leave one.
+    ///
+    /// # Errors
+    /// [`NoRoom`] when too many are under way and no place is reserved for such a depth, and when the function itself has too many.
+    pub(super) async fn enter_call(core: &Rc<Core>, ready: &Rc<Ready>, depth: u32) -> Result<Self, NoRoom> {
+        let limit = core.shared.running_max;
+        let has_reserve = reserved(limit, depth - 1) > 0;
+        let limit = limit - reserved(limit, depth);
+        loop {
+            let running = core.running.get();
+            if running < limit && core.callers.may_call(limit, running, &ready.tenant, depth) {
+                if let Some(places) = &ready.places {
+                    core.shared.shares.take_place(places, ready.function.concurrency)?;
+                }
+                return Ok(Self::new(core, ready, None, depth));
+            }
+            if !has_reserve {
+                return Err(core.shared.shares.refuse(Kind::Invocations, Scope::Node));
+            }
+            core.calls_wait.set(true);
+            core.place_left.notified().await;
+        }
+    }
+
+    fn new(core: &Rc<Core>, ready: &Rc<Ready>, address: Option<Rc<Local>>, call_depth: u32) -> Self {
+        let this = Self { core: Rc::clone(core), ready: Rc::clone(ready), address, call_depth };
         this.count(|running| running + 1);
-        Ok(this)
+        this
     }
 
     fn count(&self, change: impl Fn(usize) -> usize) {
@@ -235,6 +276,7 @@ impl Running {
         for local in std::iter::once(&self.ready.tenant).chain(&self.address) {
             local.set_running(change(local.running()));
         }
+        self.ready.tenant.count_call(self.call_depth, change);
     }
 }
 
@@ -243,6 +285,9 @@ impl Drop for Running {
         self.count(|running| running - 1);
         if let Some(places) = &self.ready.places {
             places.leave();
+        }
+        if self.core.calls_wait.take() {
+            self.core.place_left.notify_waiters();
         }
     }
 }
@@ -276,6 +321,8 @@ impl Drop for Unfinished<'_> {
             record.duration_us = duration.as_micros() as u64;
             let who = if self.core.stopping.get() {
                 "the node was stopped"
+            } else if record.trigger_type == "function" {
+                "the function that called it ended"
             } else {
                 "the client closed the connection"
             };
@@ -292,6 +339,10 @@ pub(super) struct Cause {
     pub(super) trigger_type: &'static str,
     /// How many triggers stand behind it.
     pub(super) trigger_depth: u32,
+    /// How many functions that called each other stand behind it.
+    pub(super) call_depth: u32,
+    /// When it is ended, where that is not its own timeout alone.
+    pub(super) deadline: Option<Instant>,
     /// Who called, where a token told it.
     pub(super) caller: Option<Arc<Caller>>,
     /// The HTTP request that it serves.
@@ -314,6 +365,8 @@ pub(super) async fn run(
         input,
         caller: cause.caller.clone(),
         trigger_depth: cause.trigger_depth,
+        call_depth: cause.call_depth,
+        deadline: cause.deadline,
         exchange: cause.exchange.clone().map(|exchange| exchange as Arc<dyn Exchange>),
     };
     let Ended { mut outcome, instance } = in_instance(core, ready, invocation).await;
@@ -364,6 +417,7 @@ pub(super) async fn run_with_retries(
             Err(_) => {
                 attempt < attempts
                     && begun.elapsed() + pause < RETRY_PATIENCE
+                    && cause.deadline.is_none_or(|deadline| Instant::now() + pause < deadline)
                     && cause.exchange.as_ref().is_none_or(|exchange| exchange.may_begin_anew())
             }
         };
@@ -373,7 +427,11 @@ pub(super) async fn run_with_retries(
         // Who only waits takes nobody's place.
         drop(running);
         core.host.scheduler.sleep(pause).await;
-        running = match Running::enter(&core, &ready, address.as_ref()) {
+        let entered = match cause.call_depth {
+            0 => Running::enter(&core, &ready, address.as_ref()),
+            depth => Running::enter_call(&core, &ready, depth).await,
+        };
+        running = match entered {
             Ok(running) => running,
             Err(_) => return (outcome, begun.elapsed()),
         };

@@ -9,6 +9,7 @@ use orama_platform::events::{Ran, Run, Triggered};
 use orama_platform::modules::LoadError;
 use orama_runtime::invocation::Failure;
 use orama_runtime::limits::{RETRY_COUNT, RETRY_DELAY_SECONDS};
+use std::borrow::Cow;
 use std::future::ready as at_once;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -69,13 +70,24 @@ pub(super) async fn serve(core: Rc<Core>, triggered: Triggered, answer: oneshot:
 }
 
 async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ran {
-    let Triggered { namespace, function, event, depth, attempt } = triggered;
-    let ready = match ready(core, &namespace, function.as_str(), Access::All).await {
+    let Triggered { namespace, function, version, trigger_type, event, depth, attempt } = triggered;
+    let path_name = match version {
+        Some(version) => Cow::Owned(format!("{function}@{version}")),
+        None => Cow::Borrowed(function.as_str()),
+    };
+    let ready = match ready(core, &namespace, &path_name, Access::All).await {
         Ok(ready) => ready,
         Err(error) => return not_ready(error, request_id),
     };
     let Ok(running) = Running::enter(core, &ready, None) else { return Ran::NoRoom };
-    let cause = Cause { trigger_type: "pubsub", trigger_depth: depth, caller: None, exchange: None };
+    let cause = Cause {
+        trigger_type,
+        trigger_depth: depth,
+        call_depth: 0,
+        deadline: None,
+        caller: None,
+        exchange: None,
+    };
     let outcome = run(&running, event, request_id, &cause, attempt).await;
     core.hand_over_records();
     match &outcome.result {

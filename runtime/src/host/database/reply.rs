@@ -1,7 +1,7 @@
 //! The results of `db_*` as JSON. Rows are JSON already, so they are not copied: a result is a list of parts, which are joined in
 //! the guest's memory.
 
-use crate::services::{BatchOutcome, ServiceError, StatementKind, StatementResult};
+use crate::services::{BatchOutcome, OutboxOutcome, ServiceError, StatementKind, StatementResult};
 
 /// `{"rows":[...],"error":""}`
 pub(super) fn rows(result: Result<String, ServiceError>) -> Vec<String> {
@@ -23,6 +23,18 @@ pub(super) fn affected(result: Result<(u64, i64), ServiceError>) -> String {
 /// `{"committed":bool,"results":[...],"failed_index":n,"error":"","code":""}`
 pub(super) fn transaction(kinds: &[StatementKind], outcome: BatchOutcome) -> Vec<String> {
     batch(format!("{{\"committed\":{},", outcome.committed), kinds, outcome)
+}
+
+/// The same with `"seq":n,"published":bool,"publish_error":""`
+pub(super) fn with_message(kinds: &[StatementKind], outcome: OutboxOutcome) -> Vec<String> {
+    let OutboxOutcome { batch, seq, published } = outcome;
+    let is_published = matches!(published, Some(Ok(_)));
+    let error = match &published {
+        Some(Err(error)) => error.message.as_str(),
+        Some(Ok(_)) | None => "",
+    };
+    let message = format!("\"seq\":{seq},\"published\":{is_published},\"publish_error\":{},", quoted(error));
+    self::batch(format!("{{{message}\"committed\":{},", batch.committed), kinds, batch)
 }
 
 /// `{"results":[...],"failed_index":n,"error":"","code":""}`

@@ -3,7 +3,9 @@
 use super::Batch;
 use crate::abi::bounded;
 use crate::host::json::{Elements, refused};
-use crate::limits::{DB_READS_KEPT_MAX, DB_SQL_MAX_BYTES, DB_STATEMENT_ARGUMENTS_MAX, DB_STATEMENTS_MAX};
+use crate::limits::{
+    DB_READS_KEPT_MAX, DB_SQL_MAX_BYTES, DB_STATEMENT_ARGUMENTS_MAX, DB_STATEMENTS_MAX, OUTBOX_STATEMENTS_MAX,
+};
 use crate::services::{
     BatchFailure, BatchMode, Consistency, ErrorCode, ServiceError, SqlValue, Statement, StatementKind,
 };
@@ -71,6 +73,20 @@ pub(super) fn transaction(text: &str) -> Result<Batch, BatchFailure> {
         None => Err("the field kind is missing: it is \"exec\" or \"query\""),
     })?;
     Ok((BatchMode::Write, statements))
+}
+
+/// The statements of a transaction with a message.
+pub(super) fn with_message(text: &str) -> Result<Batch, BatchFailure> {
+    let (mode, statements) = transaction(text)?;
+    if statements.len() > OUTBOX_STATEMENTS_MAX {
+        let why = format!(
+            "there are {} operations, more than the limit of {OUTBOX_STATEMENTS_MAX} beside a message",
+            statements.len()
+        );
+        let error = ServiceError::new(ErrorCode::TooManyStatements, why);
+        return Err(BatchFailure { index: None, error });
+    }
+    Ok((mode, statements))
 }
 
 /// The statements of a batch of queries.

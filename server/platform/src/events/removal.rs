@@ -34,7 +34,7 @@ impl NodeEvents {
         self.forget(namespace, Scope::Function(function))
     }
 
-    /// Deletes waiting jobs of a deleted trigger. Dead letters stay, because they belong to the function. Blocks.
+    /// Deletes waiting jobs of a deleted trigger, and what is known of its runs. Dead letters stay, because they belong to the function. Blocks.
     ///
     /// # Errors
     /// [`EventsError`]
@@ -51,6 +51,19 @@ impl NodeEvents {
             }
             self.inner.tallies.remove(namespace, gone);
         }
+        if matches!(scope, Scope::Namespace) {
+            database.write(|t| {
+                t.execute("DELETE FROM outboxes WHERE namespace = ?1", [namespace.as_str()])?;
+                Ok::<_, EventsError>(())
+            })?;
+            loop {
+                let gone = database.write(|t| Ok::<_, EventsError>(delete_later(t, namespace)?))?;
+                if gone.jobs == 0 {
+                    break;
+                }
+                self.inner.tallies.remove_later(namespace, gone);
+            }
+        }
         if !matches!(scope, Scope::Trigger(_)) {
             while database.write(|t| Ok::<_, EventsError>(delete_dead_letters(t, namespace, scope)?))? > 0 {}
         }
@@ -59,6 +72,11 @@ impl NodeEvents {
             t.execute(
                 "DELETE FROM queues WHERE namespace = ?1 AND (?2 IS NULL OR function = ?2)
                  AND (?3 IS NULL OR trigger_id = ?3) AND NOT EXISTS (SELECT 1 FROM jobs WHERE queue = queues.id)",
+                params![namespace.as_str(), function, trigger],
+            )?;
+            t.execute(
+                "DELETE FROM schedules WHERE namespace = ?1 AND (?2 IS NULL OR function = ?2)
+                 AND (?3 IS NULL OR trigger_id = ?3)",
                 params![namespace.as_str(), function, trigger],
             )?;
             Ok(())
@@ -94,6 +112,16 @@ fn delete_jobs(t: &Transaction<'_>, namespace: &Namespace, scope: Scope<'_>) -> 
         gone = Waiting { jobs: gone.jobs + 1, bytes: gone.bytes + bytes };
     }
     Ok(gone)
+}
+
+/// Deletes messages that wait for their time.
+fn delete_later(t: &Transaction<'_>, namespace: &Namespace) -> rusqlite::Result<Waiting> {
+    let mut statement = t.prepare_cached(
+        "DELETE FROM later WHERE id IN (SELECT id FROM later WHERE namespace = ?1 LIMIT ?2)
+         RETURNING octet_length(data)",
+    )?;
+    let rows = statement.query_map(params![namespace.as_str(), STEP_ROWS], |row| store::unsigned(row, 0))?;
+    rows.map(|bytes| Ok(Waiting { jobs: 1, bytes: bytes? })).sum()
 }
 
 fn delete_dead_letters(

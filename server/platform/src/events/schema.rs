@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// All migrations in order. A released migration never changes; a new layout is a new migration.
-const STEPS: &[&str] = &[FIRST];
+const STEPS: &[&str] = &[FIRST, LATER];
 
 /// The same for shared events.
 pub(crate) const SHARED: Layout = Layout { stream: "events", steps: STEPS };
@@ -69,4 +69,42 @@ CREATE INDEX dead_letters_by_function ON dead_letters (namespace, function, id);
 CREATE INDEX dead_letters_by_namespace ON dead_letters (namespace, id, size_bytes);
 CREATE INDEX dead_letters_by_message ON dead_letters (message);
 CREATE INDEX dead_letters_by_age ON dead_letters (failed_at_ms);
+";
+
+// What a function reads of a message (`store::Kind`); messages that wait for their time; when schedules are due; and outboxes. A trigger
+// has its row in `schedules` from when a node first saw it. `since_ms` says which of its beginnings the row is about.
+const LATER: &str = "
+ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE later (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id TEXT NOT NULL,
+    namespace TEXT NOT NULL,
+    topic TEXT NOT NULL,
+    data TEXT NOT NULL,
+    depth INTEGER NOT NULL,
+    published_at_ms INTEGER NOT NULL,
+    due_ms INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX later_by_time ON later (due_ms);
+CREATE INDEX later_by_namespace ON later (namespace);
+
+CREATE TABLE schedules (
+    trigger_id TEXT PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    function TEXT NOT NULL,
+    since_ms INTEGER NOT NULL,
+    next_ms INTEGER NOT NULL,
+    last_run_ms INTEGER,
+    last_status TEXT,
+    skipped INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE INDEX schedules_by_function ON schedules (namespace, function);
+
+-- Namespaces whose database has an outbox.
+CREATE TABLE outboxes (
+    namespace TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
 ";

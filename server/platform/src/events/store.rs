@@ -1,6 +1,8 @@
 //! The SQL statements on messages, jobs and leases.
 
+use super::direct;
 use super::tally::Waiting;
+use super::triggers::Triggers;
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::services::Event;
 use orama_store::ids::new_id;
@@ -13,6 +15,31 @@ use std::collections::HashMap;
 pub(super) struct QueueOwner {
     pub(super) namespace: Namespace,
     pub(super) function: FunctionName,
+    /// The version that runs, where that is not the newest.
+    pub(super) version: Option<u32>,
+}
+
+/// What a function reads of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A published message: the event, with the message's data in it.
+    Event,
+    /// The input of a run that was asked for: the data.
+    Input,
+    /// The same, as base64 since it is no text.
+    InputBase64,
+    /// A slot of a schedule: the data.
+    Slot,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::Event, Self::Input, Self::InputBase64, Self::Slot];
+
+    fn stored(row: &Row<'_>, column: usize) -> Result<Self> {
+        let number: i64 = row.get(column)?;
+        let kind = usize::try_from(number).ok().and_then(|number| Self::ALL.get(number).copied());
+        kind.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
+    }
 }
 
 /// A job that can run now.
@@ -30,6 +57,7 @@ pub(super) struct Message {
     pub(super) data: String,
     pub(super) depth: u32,
     pub(super) published_at_ms: i64,
+    pub(super) kind: Kind,
 }
 
 /// The outcome of an attempt.
@@ -62,33 +90,98 @@ pub(super) fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
 
-/// Stores a message and one job in each queue.
-pub(super) fn publish(
-    t: &Transaction<'_>,
-    namespace: &Namespace,
-    event: &Event,
-    message_id: &str,
-    published_at_ms: i64,
-    triggers: &[crate::registry::Trigger],
-) -> Result<Vec<i64>> {
+/// A message to be stored.
+#[derive(Debug, Clone)]
+pub(super) struct NewMessage {
+    pub(super) message_id: String,
+    pub(super) kind: Kind,
+    pub(super) event: Event,
+    pub(super) published_at_ms: i64,
+    pub(super) to: To,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone)]
+pub(super) enum To {
+    /// A job in the queue of each trigger.
+    Triggers(Triggers),
+    /// A job in a queue of its own.
+    Queue {
+        /// See [`super::direct`].
+        id: String,
+        function: FunctionName,
+    },
+    /// The triggers that its topic has at a time.
+    Later { due_ms: i64 },
+}
+
+impl NewMessage {
+    /// The number of its jobs.
+    pub(super) fn jobs(&self) -> Waiting {
+        let jobs = match &self.to {
+            To::Triggers(triggers) => triggers.len() as u64,
+            To::Queue { .. } => 1,
+            To::Later { .. } => 0,
+        };
+        Waiting { jobs, bytes: jobs * self.event.data.len() as u64 }
+    }
+
+    /// What waits for its time.
+    pub(super) fn later(&self) -> Waiting {
+        match &self.to {
+            To::Later { .. } => Waiting { jobs: 1, bytes: self.event.data.len() as u64 },
+            To::Triggers(_) | To::Queue { .. } => Waiting::default(),
+        }
+    }
+}
+
+/// Stores a message and its jobs. Returns their queues.
+pub(super) fn publish(t: &Transaction<'_>, namespace: &Namespace, new: &NewMessage) -> Result<Vec<i64>> {
+    let NewMessage { message_id, kind, event, published_at_ms, to } = new;
+    let Event { topic, data, depth } = event;
+    if let To::Later { due_ms } = to {
+        t.prepare_cached(
+            "INSERT INTO later (message_id, namespace, topic, data, depth, published_at_ms, due_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            message_id,
+            namespace.as_str(),
+            topic,
+            data,
+            depth,
+            published_at_ms,
+            due_ms
+        ])?;
+        return Ok(Vec::new());
+    }
     t.prepare_cached(
-        "INSERT INTO messages (message_id, namespace, topic, data, depth, published_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO messages (message_id, namespace, topic, data, depth, published_at_ms, kind)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?
     .execute(params![
         message_id,
         namespace.as_str(),
-        event.topic,
-        event.data,
-        event.depth,
-        published_at_ms
+        topic,
+        data,
+        depth,
+        published_at_ms,
+        *kind as i64
     ])?;
     let message = t.last_insert_rowid();
-    let mut queues = Vec::with_capacity(triggers.len());
-    for trigger in triggers {
-        let queue = queue(t, &trigger.id, namespace, trigger.function.as_str())?;
+    let mut queues = Vec::new();
+    let mut add = |trigger_id: &str, function: &FunctionName| -> Result<()> {
+        let queue = queue(t, trigger_id, namespace, function.as_str())?;
         add_job(t, queue, message)?;
         queues.push(queue);
+        Ok(())
+    };
+    match to {
+        To::Triggers(triggers) => {
+            triggers.iter().try_for_each(|trigger| add(&trigger.id, &trigger.function))?;
+        }
+        To::Queue { id, function } => add(id, function)?,
+        To::Later { .. } => {}
     }
     Ok(queues)
 }
@@ -214,17 +307,25 @@ pub(super) fn start(t: &Transaction<'_>) -> Result<()> {
     )
 }
 
-/// Counts the waiting jobs of each namespace.
-pub(super) fn waiting(c: &Connection) -> Result<HashMap<Namespace, Waiting>> {
-    let mut statement = c.prepare(
+/// Counts of each namespace.
+pub(super) type Counted = HashMap<Namespace, Waiting>;
+
+/// Counts the waiting jobs of each namespace, and the messages that wait for their time.
+pub(super) fn waiting(c: &Connection) -> Result<(Counted, Counted)> {
+    let count = |sql: &str| {
+        let mut statement = c.prepare(sql)?;
+        let rows = statement.query_map([], |row| {
+            let namespace = checked(Namespace::new(&row.get::<_, String>(0)?))?;
+            Ok((namespace, Waiting { jobs: unsigned(row, 1)?, bytes: unsigned(row, 2)? }))
+        })?;
+        rows.collect::<Result<Counted>>()
+    };
+    let jobs = count(
         "SELECT m.namespace, count(*), sum(octet_length(m.data)) FROM jobs j JOIN messages m ON m.id = j.message
          GROUP BY m.namespace",
     )?;
-    let rows = statement.query_map([], |row| {
-        let namespace = checked(Namespace::new(&row.get::<_, String>(0)?))?;
-        Ok((namespace, Waiting { jobs: unsigned(row, 1)?, bytes: unsigned(row, 2)? }))
-    })?;
-    rows.collect()
+    let later = count("SELECT namespace, count(*), sum(octet_length(data)) FROM later GROUP BY namespace")?;
+    Ok((jobs, later))
 }
 
 /// Queues with a job that can run now.
@@ -266,11 +367,12 @@ pub(super) fn window(
     limit: u32,
 ) -> Result<Option<(QueueOwner, Vec<Job>)>> {
     let owner = c
-        .prepare_cached("SELECT namespace, function FROM queues WHERE id = ?1")?
+        .prepare_cached("SELECT namespace, function, trigger_id FROM queues WHERE id = ?1")?
         .query_row([queue], |row| {
             Ok(QueueOwner {
                 namespace: checked(Namespace::new(&row.get::<_, String>(0)?))?,
                 function: checked(FunctionName::new(&row.get::<_, String>(1)?))?,
+                version: direct::version(&row.get::<_, String>(2)?),
             })
         })
         .optional()?;
@@ -301,7 +403,7 @@ pub(super) fn window(
 /// The message of a job. `None` if the job does not exist any more.
 pub(super) fn message(c: &Connection, job: i64) -> Result<Option<Message>> {
     c.prepare_cached(
-        "SELECT m.topic, m.data, m.depth, m.published_at_ms FROM jobs j JOIN messages m ON m.id = j.message
+        "SELECT m.topic, m.data, m.depth, m.published_at_ms, m.kind FROM jobs j JOIN messages m ON m.id = j.message
          WHERE j.id = ?1",
     )?
     .query_row([job], |row| {
@@ -310,6 +412,7 @@ pub(super) fn message(c: &Connection, job: i64) -> Result<Option<Message>> {
             data: row.get(1)?,
             depth: row.get(2)?,
             published_at_ms: row.get(3)?,
+            kind: Kind::stored(row, 4)?,
         })
     })
     .optional()

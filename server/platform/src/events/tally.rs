@@ -1,13 +1,15 @@
 //! Counts the waiting jobs of each namespace, so that none can fill the disk or the memory.
 
+use super::store::Counted;
 use crate::limits::{
     EVENTS_UNWRITTEN_MAX_BYTES, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES, JOBS_WAITING_MAX,
-    JOBS_WAITING_MAX_BYTES,
+    JOBS_WAITING_MAX_BYTES, LATER_MAX, LATER_MAX_BYTES,
 };
 use orama_runtime::names::Namespace;
 use orama_runtime::services::ServiceError;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::iter::Sum;
 
 /// A number of jobs and the size of their data, counted for each job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,9 +18,17 @@ pub(super) struct Waiting {
     pub(super) bytes: u64,
 }
 
+impl Sum for Waiting {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self { jobs: sum.jobs + one.jobs, bytes: sum.bytes + one.bytes })
+    }
+}
+
 #[derive(Default)]
 struct Tally {
     waiting: Waiting,
+    /// Messages that wait for their time.
+    later: Waiting,
     /// The part of it that is not committed yet.
     admitted: Waiting,
     /// Memory of its uncommitted events, in bytes.
@@ -40,11 +50,18 @@ impl Tallies {
         work(&mut self.0.lock())
     }
 
-    /// Admits an event that needs `cost` bytes of memory until it is committed, and creates `new` jobs.
+    /// Admits messages that need `cost` bytes of memory until they are committed, create `new` jobs, and wait for their time if
+    /// they are `later` ones.
     ///
     /// # Errors
     /// Unavailable if a limit is reached.
-    pub(super) fn admit(&self, namespace: &Namespace, new: Waiting, cost: usize) -> Result<(), ServiceError> {
+    pub(super) fn admit(
+        &self,
+        namespace: &Namespace,
+        new: Waiting,
+        later: Waiting,
+        cost: usize,
+    ) -> Result<(), ServiceError> {
         self.with(|all| {
             let tally = all.namespaces.entry(namespace.clone()).or_default();
             let Waiting { jobs, bytes } = tally.waiting;
@@ -54,12 +71,20 @@ impl Tallies {
                      {JOBS_WAITING_MAX_BYTES} bytes of data, may wait"
                 )));
             }
+            let all_later = [tally.later, later].into_iter().sum::<Waiting>();
+            if later.jobs > 0 && (all_later.jobs > LATER_MAX || all_later.bytes > LATER_MAX_BYTES) {
+                return Err(ServiceError::unavailable(format!(
+                    "too many messages of this namespace wait for their time: at most {LATER_MAX}, and \
+                     {LATER_MAX_BYTES} bytes of data, may wait"
+                )));
+            }
             if all.unwritten + cost > EVENTS_UNWRITTEN_MAX_BYTES
                 || tally.unwritten + cost > EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES
             {
                 return Err(ServiceError::unavailable("too many events are being published; try again soon"));
             }
             tally.waiting = Waiting { jobs: jobs + new.jobs, bytes: bytes + new.bytes };
+            tally.later = all_later;
             tally.admitted.jobs += new.jobs;
             tally.admitted.bytes += new.bytes;
             tally.unwritten += cost;
@@ -90,16 +115,38 @@ impl Tallies {
         });
     }
 
-    /// Replaces the counts by a new count of the database. Admitted jobs that are not committed yet are added.
-    pub(super) fn recount(&self, mut counted: HashMap<Namespace, Waiting>) {
+    /// Subtracts messages that waited for their time.
+    pub(super) fn remove_later(&self, namespace: &Namespace, gone: Waiting) {
+        self.with(|all| {
+            if let Some(tally) = all.namespaces.get_mut(namespace) {
+                tally.later.jobs = tally.later.jobs.saturating_sub(gone.jobs);
+                tally.later.bytes = tally.later.bytes.saturating_sub(gone.bytes);
+            }
+            all.tidy(namespace);
+        });
+    }
+
+    /// The number of messages of all namespaces that wait for their time.
+    pub(super) fn later(&self) -> u64 {
+        self.with(|all| all.namespaces.values().map(|tally| tally.later.jobs).sum())
+    }
+
+    /// Replaces the counts by a new count of the database: jobs, and messages that wait for their time. Admitted jobs that are not
+    /// committed yet are added.
+    pub(super) fn recount(&self, (mut counted, mut later): (Counted, Counted)) {
         self.with(|all| {
             for (namespace, tally) in &mut all.namespaces {
                 let Waiting { jobs, bytes } = counted.remove(namespace).unwrap_or_default();
                 let Waiting { jobs: more, bytes: more_bytes } = tally.admitted;
                 tally.waiting = Waiting { jobs: jobs + more, bytes: bytes + more_bytes };
+                tally.later = later.remove(namespace).unwrap_or_default();
             }
             for (namespace, waiting) in counted {
-                all.namespaces.insert(namespace, Tally { waiting, ..Tally::default() });
+                let later = later.remove(&namespace).unwrap_or_default();
+                all.namespaces.insert(namespace, Tally { waiting, later, ..Tally::default() });
+            }
+            for (namespace, later) in later {
+                all.namespaces.insert(namespace, Tally { later, ..Tally::default() });
             }
             all.namespaces.retain(|_, tally| !tally.is_empty());
         });
@@ -124,7 +171,7 @@ impl Tallies {
 
 impl Tally {
     fn is_empty(&self) -> bool {
-        self.unwritten == 0 && self.waiting == Waiting::default()
+        self.unwritten == 0 && self.waiting == Waiting::default() && self.later == Waiting::default()
     }
 }
 
@@ -149,15 +196,15 @@ mod tests {
         let tallies = Tallies::default();
         let (a, b) = (namespace("a"), namespace("b"));
         let all_jobs = Waiting { jobs: JOBS_WAITING_MAX, bytes: 10 };
-        tallies.admit(&a, all_jobs, 1).unwrap();
+        tallies.admit(&a, all_jobs, Waiting::default(), 1).unwrap();
         let one = Waiting { jobs: 1, bytes: 1 };
-        assert!(tallies.admit(&a, one, 1).is_err());
-        tallies.admit(&b, one, 1).unwrap();
+        assert!(tallies.admit(&a, one, Waiting::default(), 1).is_err());
+        tallies.admit(&b, one, Waiting::default(), 1).unwrap();
         tallies.remove(&a, one);
-        tallies.admit(&a, one, 1).unwrap();
+        tallies.admit(&a, one, Waiting::default(), 1).unwrap();
         assert_eq!(tallies.jobs(), JOBS_WAITING_MAX + 1);
         let all_bytes = Waiting { jobs: 1, bytes: JOBS_WAITING_MAX_BYTES };
-        assert!(tallies.admit(&b, all_bytes, 1).is_err());
+        assert!(tallies.admit(&b, all_bytes, Waiting::default(), 1).is_err());
     }
 
     #[test]
@@ -165,16 +212,21 @@ mod tests {
         let tallies = Tallies::default();
         let (a, b) = (namespace("a"), namespace("b"));
         let one = Waiting { jobs: 1, bytes: 1 };
-        tallies.admit(&a, one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES).unwrap();
-        assert!(tallies.admit(&a, one, 1).is_err());
-        tallies.admit(&b, one, 1).unwrap();
+        tallies.admit(&a, one, Waiting::default(), EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES).unwrap();
+        assert!(tallies.admit(&a, one, Waiting::default(), 1).is_err());
+        tallies.admit(&b, one, Waiting::default(), 1).unwrap();
         tallies.written(&a, one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES);
-        tallies.admit(&a, one, 1).unwrap();
+        tallies.admit(&a, one, Waiting::default(), 1).unwrap();
         for name in ["c", "d", "e"] {
-            tallies.admit(&namespace(name), one, EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES).unwrap();
+            tallies
+                .admit(&namespace(name), one, Waiting::default(), EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES)
+                .unwrap();
         }
         let share = EVENTS_UNWRITTEN_NAMESPACE_MAX_BYTES;
-        assert!(tallies.admit(&namespace("f"), one, share).is_err(), "all together have a limit");
+        assert!(
+            tallies.admit(&namespace("f"), one, Waiting::default(), share).is_err(),
+            "all together have a limit"
+        );
     }
 
     #[test]
@@ -182,13 +234,13 @@ mod tests {
         let tallies = Tallies::default();
         let (a, b, c) = (namespace("a"), namespace("b"), namespace("c"));
         let some = |jobs| Waiting { jobs, bytes: jobs };
-        tallies.admit(&a, some(3), 1).unwrap();
+        tallies.admit(&a, some(3), Waiting::default(), 1).unwrap();
         tallies.add(&a, some(5));
         tallies.add(&b, some(7));
-        tallies.recount(HashMap::from([(a.clone(), some(10)), (c, some(1))]));
+        tallies.recount((HashMap::from([(a.clone(), some(10)), (c, some(1))]), HashMap::new()));
         assert_eq!(tallies.jobs(), 10 + 3 + 1);
         tallies.written(&a, some(3), 1);
-        tallies.recount(HashMap::from([(a, some(13))]));
+        tallies.recount((HashMap::from([(a, some(13))]), HashMap::new()));
         assert_eq!(tallies.jobs(), 13);
         assert_eq!(tallies.with(|all| all.namespaces.len()), 1);
     }
@@ -197,7 +249,7 @@ mod tests {
     fn a_namespace_without_anything_takes_no_memory() {
         let tallies = Tallies::default();
         let one = Waiting { jobs: 1, bytes: 1 };
-        tallies.admit(&namespace("a"), one, 5).unwrap();
+        tallies.admit(&namespace("a"), one, Waiting::default(), 5).unwrap();
         tallies.written(&namespace("a"), one, 5);
         tallies.remove(&namespace("a"), one);
         assert!(tallies.with(|all| all.namespaces.is_empty()));

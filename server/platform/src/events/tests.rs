@@ -1,12 +1,14 @@
 //! What is promised of events, on the real file with the real dispatcher; only what a function does is the test's.
 
+mod clock;
 mod dead_letters;
 mod delivery;
+mod direct;
 mod durability;
 mod shared;
 
 use super::*;
-use crate::registry::{NewVersion, VersionSettings};
+use crate::registry::{NewVersion, Source, Trigger, VersionSettings};
 use orama_runtime::function::{StartMode, WasmHash};
 use orama_runtime::limits::{EVENT_MAX_BYTES, TRIGGER_DEPTH_MAX};
 use orama_runtime::services::{ErrorCode, Event, Events, Published};
@@ -100,16 +102,21 @@ impl Bench {
                 keep_versions: 0,
                 env: BTreeMap::new(),
             },
+            triggers: None,
         };
         self.registry.deploy(version).unwrap();
-        match self.registry.add_trigger(&namespace(ns), &function(name), topic).unwrap() {
-            crate::registry::AddedTrigger::New(trigger) => trigger.id,
+        self.add_trigger(ns, name, Source::Topic(topic.to_owned())).id
+    }
+
+    fn add_trigger(&self, ns: &str, name: &str, source: Source) -> Trigger {
+        match self.registry.add_trigger(&namespace(ns), &function(name), &source).unwrap() {
+            crate::registry::AddedTrigger::New(trigger) => trigger,
             other => panic!("{other:?}"),
         }
     }
 
     async fn publish(&self, event: Event) -> Published {
-        self.events.publish(&namespace("a"), event).await.unwrap()
+        self.events.publish(&namespace("a"), vec![event]).await.unwrap().remove(0)
     }
 
     fn start(&self, behaviour: Behaviour) {
@@ -179,4 +186,15 @@ impl Bench {
 fn open(dir: &TempDir, registry: &Registry, pubsub: &Arc<MemoryPubSub>) -> NodeEvents {
     let pubsub = Arc::<MemoryPubSub>::clone(pubsub);
     NodeEvents::open(dir.path(), registry, pubsub, Handle::current()).unwrap()
+}
+
+/// A message to the queue of a trigger of `f`.
+fn message_to(trigger_id: &str, event: Event) -> store::NewMessage {
+    store::NewMessage {
+        message_id: "m".to_owned(),
+        kind: store::Kind::Event,
+        event,
+        published_at_ms: 1,
+        to: store::To::Queue { id: trigger_id.to_owned(), function: function("f") },
+    }
 }

@@ -1,10 +1,12 @@
 //! One turn of a trigger: runs some of its jobs, one after the other.
 
-use super::store::{self, Fate, Job, Message, QueueOwner};
+use super::store::{self, Fate, Job, Kind, Message, QueueOwner};
 use super::unknown::Verdict;
 use super::writer::{Change, Settled};
 use super::{EventsError, Inner, Ran, Run, Triggered, now_ms};
 use crate::limits::{JOB_LEASE, JOBS_TURN, JOBS_WINDOW};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use orama_runtime::names::Namespace;
 use orama_store::blocking::blocking;
@@ -175,21 +177,21 @@ impl Turn {
 
     /// Runs one job.
     async fn one(&mut self, owner: &QueueOwner, job: Job, message: Message) -> Attempt {
-        let QueueOwner { namespace, function } = owner;
+        let QueueOwner { namespace, function, version } = owner;
         let bytes = message.data.len() as u64;
         let attempt = job.attempts.saturating_add(1);
-        let ran = match event(namespace, &message) {
+        let ran = match input(namespace, &message) {
             Ok(event) => {
                 let (namespace, function) = (namespace.clone(), function.clone());
                 let _running = Running::enter(&self.inner);
-                (self.run)(Triggered { namespace, function, event, depth: message.depth, attempt }).await
+                let (version, trigger_type) = (*version, trigger_type(message.kind));
+                let depth = message.depth;
+                (self.run)(Triggered { namespace, function, version, trigger_type, event, depth, attempt })
+                    .await
             }
-            Err(error) => Ran::Failed {
-                error: format!("the stored event is damaged: {error}"),
-                request_id: String::new(),
-                retry_count: 0,
-                retry_delay: Duration::ZERO,
-            },
+            Err(error) => {
+                Ran::Failed { error, request_id: String::new(), retry_count: 0, retry_delay: Duration::ZERO }
+            }
         };
         let counters = &self.inner.counters;
         let fate = match ran {
@@ -198,7 +200,7 @@ impl Turn {
                 counters.delivered.fetch_add(1, Ordering::Relaxed);
                 Fate::Gone
             }
-            Ran::UnknownFunction => match self.inner.unknown.look_up(namespace, function).await {
+            Ran::UnknownFunction => match self.inner.unknown.look_up(namespace, function, *version).await {
                 Verdict::Deleted => {
                     tracing::info!(%namespace, %function, topic = message.topic, "dropped an event: its function was deleted");
                     Fate::Gone
@@ -221,7 +223,8 @@ impl Turn {
         };
         let namespace = namespace.clone();
         // An error means that the node is stopping; the job runs again.
-        let settled = Settled { namespace, job: job.id, bytes, fate };
+        let is_slot = message.kind == Kind::Slot;
+        let settled = Settled { namespace, job: job.id, bytes, is_slot, fate };
         let _gone = self.outcomes.send(Change::Settle(Box::new(settled))).await;
         Attempt::Done
     }
@@ -233,6 +236,26 @@ impl Turn {
         let database = Arc::clone(&self.inner.database);
         blocking(move || Ok(database.read(work)?)).await
     }
+}
+
+/// The word for what causes the run of a message's job.
+fn trigger_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Event => "pubsub",
+        Kind::Input | Kind::InputBase64 => "function",
+        Kind::Slot => "cron",
+    }
+}
+
+/// What the function reads.
+fn input(namespace: &Namespace, message: &Message) -> Result<Bytes, String> {
+    let damaged = |error: &dyn std::error::Error| format!("the stored event is damaged: {error}");
+    let input = match message.kind {
+        Kind::Event => event(namespace, message).map_err(|error| damaged(&error))?,
+        Kind::Input | Kind::Slot => Bytes::from(message.data.clone()),
+        Kind::InputBase64 => Bytes::from(STANDARD.decode(&message.data).map_err(|error| damaged(&error))?),
+    };
+    Ok(input)
 }
 
 fn event(namespace: &Namespace, message: &Message) -> Result<Bytes, serde_json::Error> {

@@ -50,12 +50,18 @@ impl UnknownFunctions {
     }
 
     /// Whether a function exists, considering every change that any node acknowledged before this call.
-    pub(super) async fn look_up(&self, namespace: &Namespace, function: &FunctionName) -> Verdict {
+    pub(super) async fn look_up(
+        &self,
+        namespace: &Namespace,
+        function: &FunctionName,
+        version: Option<u32>,
+    ) -> Verdict {
         if !self.catch_up().await {
             return Verdict::Undecided;
         }
         let (registry, namespace, function) = (self.registry.clone(), namespace.clone(), function.clone());
-        match blocking(move || Ok::<_, LookUpError>(registry.function(&namespace, &function, None)?)).await {
+        match blocking(move || Ok::<_, LookUpError>(registry.function(&namespace, &function, version)?)).await
+        {
             Ok(Some(_)) => Verdict::Exists,
             Ok(None) => Verdict::Deleted,
             Err(error) => {

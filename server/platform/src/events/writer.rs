@@ -1,13 +1,12 @@
 //! The thread that commits published events, leases and outcomes of attempts. Changes that arrive during a commit share the next
 //! one (group commit).
 
-use super::store::{self, Fate};
+use super::store::{self, Fate, NewMessage};
 use super::tally::{Tallies, Waiting};
-use super::triggers::Triggers;
-use super::{Wake, dead_letters, now_ms};
+use super::{Wake, clock, dead_letters, now_ms};
 use crate::limits::JOB_LEASE;
 use orama_runtime::names::Namespace;
-use orama_runtime::services::{Event, ServiceError};
+use orama_runtime::services::ServiceError;
 use orama_store::replica::ReplicaError;
 use orama_store::sqlite::{Database, SqliteError};
 use rusqlite::Transaction;
@@ -27,24 +26,16 @@ const COMMIT_BYTES: usize = 4 << 20;
 /// How often expired dead letters are deleted.
 const AGE_EVERY: Duration = Duration::from_secs(60);
 
-/// An event to be committed.
+/// Messages to be committed together.
 pub(super) struct Publish {
     pub(super) namespace: Namespace,
-    pub(super) event: Event,
-    pub(super) message_id: String,
-    pub(super) published_at_ms: i64,
-    pub(super) triggers: Triggers,
-    /// Bytes of memory that were admitted for it.
+    pub(super) messages: Vec<NewMessage>,
+    /// Their jobs, and those that wait for their time.
+    pub(super) jobs: Waiting,
+    pub(super) later: Waiting,
+    /// Bytes of memory that were admitted for them.
     pub(super) cost: usize,
     pub(super) answer: oneshot::Sender<Result<(), ServiceError>>,
-}
-
-impl Publish {
-    /// The number of its jobs.
-    pub(super) fn jobs(&self) -> Waiting {
-        let jobs = self.triggers.len() as u64;
-        Waiting { jobs, bytes: jobs * self.event.data.len() as u64 }
-    }
 }
 
 /// The outcome of an attempt.
@@ -53,6 +44,8 @@ pub(super) struct Settled {
     pub(super) job: i64,
     /// The size of its data, in bytes.
     pub(super) bytes: u64,
+    /// Whether it was a slot of a schedule.
+    pub(super) is_slot: bool,
     pub(super) fate: Fate,
 }
 
@@ -109,7 +102,10 @@ fn settle(
     settled: &Settled,
     now_ms: i64,
 ) -> Result<Option<(Namespace, Waiting)>, SqliteError> {
-    let Settled { namespace, job, bytes, fate } = settled;
+    let Settled { namespace, job, bytes, is_slot, fate } = settled;
+    if *is_slot {
+        clock::note_run(t, *job, fate, now_ms)?;
+    }
     let was_there = store::settle(t, *job, fate, now_ms)?;
     let is_gone = was_there && !matches!(fate, Fate::Retry { .. });
     Ok(is_gone.then(|| (namespace.clone(), Waiting { jobs: 1, bytes: *bytes })))
@@ -148,11 +144,11 @@ impl Writer {
             for change in &changes {
                 match change {
                     Change::Publish(publish) => {
-                        let Publish { namespace, event, message_id, published_at_ms, triggers, .. } =
-                            &**publish;
-                        let queues =
-                            store::publish(t, namespace, event, message_id, *published_at_ms, triggers)?;
-                        done.woken.extend(queues.into_iter().map(|queue| (queue, namespace.clone())));
+                        let Publish { namespace, messages, .. } = &**publish;
+                        for message in messages {
+                            let queues = store::publish(t, namespace, message)?;
+                            done.woken.extend(queues.into_iter().map(|queue| (queue, namespace.clone())));
+                        }
                     }
                     Change::Settle(settled) => {
                         done.gone.extend(settle(t, settled, now_ms)?);
@@ -200,7 +196,7 @@ impl Writer {
             // The caller may have stopped waiting; the change is committed all the same.
             match change {
                 Change::Publish(publish) => {
-                    self.tallies.written(&publish.namespace, publish.jobs(), publish.cost);
+                    self.tallies.written(&publish.namespace, publish.jobs, publish.cost);
                     let _gone = publish.answer.send(Ok(()));
                 }
                 Change::Flush(answer) => {
@@ -236,8 +232,10 @@ impl Writer {
         for change in changes {
             match change {
                 Change::Publish(publish) => {
-                    self.tallies.written(&publish.namespace, publish.jobs(), publish.cost);
-                    self.tallies.remove(&publish.namespace, publish.jobs());
+                    let Publish { namespace, jobs, later, cost, .. } = &*publish;
+                    self.tallies.written(namespace, *jobs, *cost);
+                    self.tallies.remove(namespace, *jobs);
+                    self.tallies.remove_later(namespace, *later);
                     let _gone = publish.answer.send(Err(ServiceError::unavailable(words)));
                 }
                 Change::Flush(answer) => {

@@ -1,7 +1,7 @@
 //! The errors of the registry.
 
 use super::FILE;
-use crate::limits::{KEYS_MAX, SECRETS_MAX};
+use crate::limits::{KEYS_MAX, PATTERNS_MAX, SECRETS_MAX, TRIGGERS_MAX};
 use crate::quotas::QuotaExceeded;
 use orama_store::replica::ReplicaError;
 use orama_store::sqlite::SqliteError;
@@ -27,6 +27,16 @@ pub enum RegistryError {
     /// The function has been deployed 4,294,967,295 times.
     #[error("function {0:?} has no version numbers left")]
     NoVersionsLeft(String),
+    /// The function would have more triggers than [`TRIGGERS_MAX`].
+    #[error(
+        "function {0:?} would have more than {TRIGGERS_MAX} triggers, which is the maximum; delete triggers that are not used"
+    )]
+    TooManyTriggers(String),
+    /// The namespace would have more triggers on patterns than [`PATTERNS_MAX`].
+    #[error(
+        "namespace {0:?} would have more than {PATTERNS_MAX} triggers on patterns of topics, which is the maximum"
+    )]
+    TooManyPatterns(String),
     /// A row has content that no version of the node writes.
     #[error("registry: the stored {0} is damaged; restore {FILE} from a backup")]
     Damaged(&'static str),

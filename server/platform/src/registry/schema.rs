@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// All migrations in order. A released migration never changes; a new layout is a new migration.
-const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES];
+const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES, SCHEDULES];
 
 /// The same for a shared registry.
 pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
@@ -142,6 +142,28 @@ CREATE TABLE rates (
     value TEXT NOT NULL,
     PRIMARY KEY (namespace, rate)
 ) STRICT, WITHOUT ROWID;
+";
+
+// Triggers that a schedule fires, that stand for many topics, that come from function.yaml, and that are paused. `topic` is also
+// what makes a trigger unique; that of a schedule begins with `_orama/cron:`.
+const SCHEDULES: &str = "
+ALTER TABLE triggers ADD COLUMN cron TEXT;
+
+ALTER TABLE triggers ADD COLUMN timezone TEXT;
+
+ALTER TABLE triggers ADD COLUMN is_pattern INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE triggers ADD COLUMN of_file INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE triggers ADD COLUMN is_enabled INTEGER NOT NULL DEFAULT 1;
+
+ALTER TABLE triggers ADD COLUMN since_ms INTEGER NOT NULL DEFAULT 0;
+
+UPDATE triggers SET is_pattern = 1 WHERE instr(topic, '*') > 0;
+
+CREATE INDEX triggers_on_patterns ON triggers (namespace) WHERE is_pattern = 1;
+
+CREATE INDEX triggers_by_schedule ON triggers (id) WHERE cron IS NOT NULL;
 ";
 
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. A function is created by its first deploy, or by the first

@@ -44,6 +44,7 @@ fn new_version(ns: &str, name: &str, wasm: &str) -> NewVersion {
             keep_versions: 0,
             env: BTreeMap::from([("KEY".to_owned(), "välue\n\"".to_owned())]),
         },
+        triggers: None,
     }
 }
 
@@ -336,9 +337,21 @@ fn a_deleted_namespace_takes_everything_along_and_its_name_is_free_at_the_end() 
     assert_eq!(registry.functions(&b, "", 100).unwrap().len(), 1);
 }
 
+/// A trigger on a topic.
+fn on(topic: &str) -> Source {
+    Source::Topic(topic.to_owned())
+}
+
+fn topic(trigger: &Trigger) -> String {
+    match &trigger.source {
+        Source::Topic(topic) => topic.clone(),
+        Source::Schedule { .. } => panic!("it has a schedule"),
+    }
+}
+
 fn topics(registry: &Registry, ns: &str, name: &str) -> Vec<String> {
     let triggers = registry.triggers(&namespace(ns), &function(name)).unwrap();
-    triggers.unwrap_or_default().into_iter().map(|trigger| trigger.topic).collect()
+    triggers.unwrap_or_default().into_iter().map(|trigger| topic(&trigger)).collect()
 }
 
 #[test]
@@ -346,16 +359,16 @@ fn a_trigger_is_added_once_found_by_its_topic_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let registry = open(dir.path());
     let (a, f) = (namespace("a"), function("f"));
-    assert_eq!(registry.add_trigger(&a, &f, "t").unwrap(), AddedTrigger::NoFunction);
+    assert_eq!(registry.add_trigger(&a, &f, &on("t")).unwrap(), AddedTrigger::NoFunction);
     assert_eq!(registry.triggers(&a, &f).unwrap(), None);
     for (ns, name) in [("a", "f"), ("a", "g"), ("b", "f")] {
         registry.deploy(new_version(ns, name, "w")).unwrap();
     }
-    let AddedTrigger::New(first) = registry.add_trigger(&a, &f, "t").unwrap() else { panic!("not new") };
-    assert_eq!(registry.add_trigger(&a, &f, "t").unwrap(), AddedTrigger::Known(first.clone()));
-    registry.add_trigger(&a, &f, "u").unwrap();
-    registry.add_trigger(&a, &function("g"), "t").unwrap();
-    registry.add_trigger(&namespace("b"), &f, "t").unwrap();
+    let AddedTrigger::New(first) = registry.add_trigger(&a, &f, &on("t")).unwrap() else { panic!("not new") };
+    assert_eq!(registry.add_trigger(&a, &f, &on("t")).unwrap(), AddedTrigger::Known(first.clone()));
+    registry.add_trigger(&a, &f, &on("u")).unwrap();
+    registry.add_trigger(&a, &function("g"), &on("t")).unwrap();
+    registry.add_trigger(&namespace("b"), &f, &on("t")).unwrap();
     assert_eq!(topics(&registry, "a", "f"), ["t", "u"]);
     let on = |ns, topic| {
         let triggers = registry.triggers_on(&namespace(ns), topic).unwrap();
@@ -381,7 +394,7 @@ fn triggers_go_with_the_whole_function_and_not_with_a_version() {
     for _ in 0..3 {
         registry.deploy(new_version("a", "f", "w")).unwrap();
     }
-    registry.add_trigger(&a, &f, "t").unwrap();
+    registry.add_trigger(&a, &f, &on("t")).unwrap();
     assert!(!registry.delete(&a, &f, Some(1)).unwrap().whole);
     assert_eq!(topics(&registry, "a", "f"), ["t"]);
     assert!(!registry.delete(&a, &f, Some(1)).unwrap().whole);
@@ -389,7 +402,7 @@ fn triggers_go_with_the_whole_function_and_not_with_a_version() {
     assert!(registry.delete(&a, &f, Some(3)).unwrap().whole, "the last version is the whole function");
     registry.deploy(new_version("a", "f", "w")).unwrap();
     assert!(topics(&registry, "a", "f").is_empty(), "a function of the same name is another one");
-    registry.add_trigger(&a, &f, "t").unwrap();
+    registry.add_trigger(&a, &f, &on("t")).unwrap();
     assert!(registry.delete(&a, &f, None).unwrap().whole);
     assert!(registry.triggers_on(&a, "t").unwrap().is_empty());
 }
@@ -401,10 +414,10 @@ fn a_function_has_so_many_triggers_and_no_more() {
     let (a, f) = (namespace("a"), function("f"));
     registry.deploy(new_version("a", "f", "w")).unwrap();
     for n in 0..crate::limits::TRIGGERS_MAX {
-        assert!(matches!(registry.add_trigger(&a, &f, &n.to_string()).unwrap(), AddedTrigger::New(_)));
+        assert!(matches!(registry.add_trigger(&a, &f, &on(&n.to_string())).unwrap(), AddedTrigger::New(_)));
     }
-    assert_eq!(registry.add_trigger(&a, &f, "one more").unwrap(), AddedTrigger::TooMany);
-    assert!(matches!(registry.add_trigger(&a, &f, "7").unwrap(), AddedTrigger::Known(_)));
+    assert_eq!(registry.add_trigger(&a, &f, &on("one more")).unwrap(), AddedTrigger::TooMany);
+    assert!(matches!(registry.add_trigger(&a, &f, &on("7")).unwrap(), AddedTrigger::Known(_)));
 }
 
 #[test]
@@ -419,8 +432,8 @@ fn every_change_of_triggers_moves_the_generation() {
         assert!(what());
         generation.load(Ordering::Acquire) != before
     };
-    assert!(moved(&|| matches!(registry.add_trigger(&a, &f, "t"), Ok(AddedTrigger::New(_)))));
-    assert!(!moved(&|| matches!(registry.add_trigger(&a, &f, "t"), Ok(AddedTrigger::Known(_)))));
+    assert!(moved(&|| matches!(registry.add_trigger(&a, &f, &on("t")), Ok(AddedTrigger::New(_)))));
+    assert!(!moved(&|| matches!(registry.add_trigger(&a, &f, &on("t")), Ok(AddedTrigger::Known(_)))));
     let id = registry.triggers(&a, &f).unwrap().unwrap()[0].id.clone();
     assert!(moved(&|| registry.delete_trigger(&a, &f, &id).unwrap()));
 }

@@ -34,7 +34,8 @@ pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
 ];
 
 /// The events' tables, in the same order. All of them have ids that are never reused.
-pub(super) const TABLES_OF_EVENTS: &[&str] = &["messages", "queues", "jobs", "dead_letters"];
+pub(super) const TABLES_OF_EVENTS: &[&str] =
+    &["messages", "queues", "jobs", "dead_letters", "later", "schedules", "outboxes"];
 
 /// The runtime for calls to servers.
 pub(super) fn runtime() -> Result<Runtime, TransferError> {

@@ -94,7 +94,8 @@ fn fill(home: &Path) {
                 is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start)
                 VALUES ('v1', 'a', 'f', 2, x'aa', '{0}', 64, 30, 0, 0, 5, '{{}}', 10, 'auto'),
                     ('v2', 'a', 'f', 9, x'aa', '{0}', 64, 30, 1, 3, 5, '{{\"K\":\"it''s\"}}', 11, 'auto');
-             INSERT INTO triggers VALUES ('t1', 'a', 'f', 'topic', 12);
+             INSERT INTO triggers VALUES ('t1', 'a', 'f', 'topic', 12, NULL, NULL, 0, 0, 1, 12),
+                ('t2', 'a', 'f', '_orama/cron:UTC:@daily', 13, '@daily', 'UTC', 0, 1, 0, 14);
              INSERT INTO stored_objects VALUES ('b', '{1}', 600000, 13);",
             cid::of(&wasm),
             cid::of(&object)
@@ -110,12 +111,15 @@ fn fill(home: &Path) {
     Connection::open(data.join(EVENTS))
         .unwrap()
         .execute_batch(
-            "INSERT INTO messages VALUES (5, 'm5', 'a', 'topic', '{\"x\":1}', 1, 20), (6, 'm6', 'a', 'topic', '[]', 2, 21);
-             INSERT INTO messages VALUES (70, 'm70', 'a', 'topic', '1', 1, 22);
+            "INSERT INTO messages VALUES (5, 'm5', 'a', 'topic', '{\"x\":1}', 1, 20, 0), (6, 'm6', 'a', 'topic', '[]', 2, 21, 2);
+             INSERT INTO messages VALUES (70, 'm70', 'a', 'topic', '1', 1, 22, 0);
              DELETE FROM messages WHERE id = 70;
              INSERT INTO queues VALUES (3, 't1', 'a', 'f', 'a node', 99999999999999);
              INSERT INTO jobs VALUES (8, 3, 5, 2, 30), (90, 3, 5, 0, 0);
              DELETE FROM jobs WHERE id = 90;
+             INSERT INTO later VALUES (9, 'm9', 'a', 'topic', '1', 1, 23, 99999999999999);
+             INSERT INTO schedules VALUES ('t2', 'a', 'f', 14, 99999999999999, 15, 'success', 2);
+             INSERT INTO outboxes VALUES ('a');
              INSERT INTO dead_letters VALUES (4, 'd4', 'a', 'f', 't1', 6, 2, 3, 'it''s broken', 'r1', 31);",
         )
         .unwrap();

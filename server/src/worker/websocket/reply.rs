@@ -116,6 +116,8 @@ async fn invoke(
     let cause = Cause {
         trigger_type: "websocket",
         trigger_depth: 0,
+        call_depth: 0,
+        deadline: None,
         caller: caller.identity.and_then(|identity| identity.credential.caller.clone()),
         exchange: None,
     };

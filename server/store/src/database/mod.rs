@@ -94,6 +94,12 @@ impl Databases {
         self.0.files.read_limits(read)
     }
 
+    /// Whether other nodes may use one of these databases too.
+    #[must_use]
+    pub fn may_be_shared(&self) -> bool {
+        self.0.named.values().any(Option::is_some)
+    }
+
     /// The size of a namespace's database, in bytes; none where it is on servers, or where there cannot be one. Blocks.
     ///
     /// # Errors

@@ -49,7 +49,7 @@ async fn a_topic_without_triggers_costs_no_disk() {
     let bench = Bench::new();
     bench.publish(event("nobody", 1)).await;
     // Known by now, so the answer is there at once.
-    let mut again = bench.events.publish(&namespace("a"), event("nobody", 2));
+    let mut again = bench.events.publish(&namespace("a"), vec![event("nobody", 2)]);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(again.as_mut().poll(&mut context).is_ready());
     assert_eq!(bench.rows("messages"), 0);
@@ -84,7 +84,8 @@ async fn depth_ends_a_loop() {
 async fn what_cannot_be_an_event_is_refused() {
     let bench = Bench::new();
     bench.trigger("f", "t");
-    let refused = async |event: Event| bench.events.publish(&namespace("a"), event).await.unwrap_err().code;
+    let refused =
+        async |event: Event| bench.events.publish(&namespace("a"), vec![event]).await.unwrap_err().code;
     assert_eq!(refused(event("", 1)).await, ErrorCode::InvalidArgument);
     assert_eq!(refused(event("t\n", 1)).await, ErrorCode::InvalidArgument);
     let largest = format!("\"{}\"", "x".repeat(EVENT_MAX_BYTES - 2));
@@ -173,7 +174,7 @@ async fn a_namespace_with_many_slow_functions_leaves_places_for_others() {
     bench.publish(event("t", 1)).await;
     bench.eventually("its places are taken", |bench| bench.events.counts().running == 2).await;
     for n in 0..10 {
-        bench.events.publish(&namespace("b"), event("t", n)).await.unwrap();
+        bench.events.publish(&namespace("b"), vec![event("t", n)]).await.unwrap();
     }
     bench.eventually("the other one has had all", |bench| bench.given("f").len() == 10).await;
     assert_eq!(bench.events.counts().running, 2, "32 places, a sixteenth for each namespace");
@@ -239,10 +240,10 @@ async fn a_namespace_with_too_much_waiting_is_told_to_come_back() {
     bench.trigger_in("b", "f", "t");
     let full = tally::Waiting { jobs: crate::limits::JOBS_WAITING_MAX, bytes: 0 };
     bench.events.inner.tallies.add(&namespace("a"), full);
-    let error = bench.events.publish(&namespace("a"), event("t", 1)).await.unwrap_err();
+    let error = bench.events.publish(&namespace("a"), vec![event("t", 1)]).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Unavailable);
     assert!(error.message.contains("100000"), "{error}");
-    bench.events.publish(&namespace("b"), event("t", 1)).await.unwrap();
+    bench.events.publish(&namespace("b"), vec![event("t", 1)]).await.unwrap();
     assert_eq!(bench.rows("messages"), 1);
 }
 
@@ -256,14 +257,9 @@ async fn jobs_whose_wake_up_was_lost_are_found() {
     let waiting = tally::Waiting { jobs: 1, bytes: 1 };
     for n in 1..=300 {
         bench.events.inner.tallies.add(&namespace("a"), waiting);
-        let trigger =
-            crate::registry::Trigger { id: id.clone(), function: function("f"), topic: "t".to_owned() };
+        let message = message_to(&id, event("t", n));
         let database = &bench.events.inner.database;
-        database
-            .change(|t| {
-                store::publish(t, &namespace("a"), &event("t", n), "m", 1, std::slice::from_ref(&trigger))
-            })
-            .unwrap();
+        database.change(|t| store::publish(t, &namespace("a"), &message)).unwrap();
     }
     // A wake-up that names nobody, as a listener that lagged hears it.
     bench.pubsub.publish(WAKE_TOPIC, Bytes::from_static(b"[]")).await.unwrap();

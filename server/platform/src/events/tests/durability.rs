@@ -136,7 +136,7 @@ async fn a_disk_that_fails_is_told_to_publishers_and_leaves_nothing_counted() {
     bench.trigger("f", "t");
     let database = Arc::clone(&bench.events.inner.database);
     database.change(|t| t.execute_batch("ALTER TABLE messages RENAME TO hidden")).unwrap();
-    let error = bench.events.publish(&namespace("a"), event("t", 1)).await.unwrap_err();
+    let error = bench.events.publish(&namespace("a"), vec![event("t", 1)]).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Unavailable);
     assert_eq!(bench.events.counts().waiting, 0);
     database.change(|t| t.execute_batch("ALTER TABLE hidden RENAME TO messages")).unwrap();
@@ -155,7 +155,7 @@ async fn what_is_deleted_takes_its_jobs_along() {
     let u = bench.trigger_u();
     bench.start(at_once(|t| if data(t) == "dead" { failed("x", 0, Duration::ZERO) } else { Ran::NoRoom }));
     for ns in ["a", "b"] {
-        bench.events.publish(&namespace(ns), event("t", "\"dead\"")).await.unwrap();
+        bench.events.publish(&namespace(ns), vec![event("t", "\"dead\"")]).await.unwrap();
     }
     bench.settled().await;
     // These wait, as the node has no room for them.
@@ -163,7 +163,7 @@ async fn what_is_deleted_takes_its_jobs_along() {
         bench.publish(event("t", n)).await;
     }
     bench.publish(event("u", 1)).await;
-    bench.events.publish(&namespace("b"), event("t", 2)).await.unwrap();
+    bench.events.publish(&namespace("b"), vec![event("t", 2)]).await.unwrap();
     let left = || {
         (
             bench.rows("jobs"),
@@ -190,7 +190,11 @@ async fn what_is_deleted_takes_its_jobs_along() {
 impl Bench {
     /// A second trigger of `f`.
     fn trigger_u(&self) -> String {
-        match self.registry.add_trigger(&namespace("a"), &function("f"), "u").unwrap() {
+        match self
+            .registry
+            .add_trigger(&namespace("a"), &function("f"), &crate::registry::Source::Topic("u".to_owned()))
+            .unwrap()
+        {
             crate::registry::AddedTrigger::New(trigger) => trigger.id,
             other => panic!("{other:?}"),
         }

@@ -45,7 +45,8 @@ impl Member {
     }
 
     fn publish(&self, event: Event) -> Result<Published, orama_runtime::services::ServiceError> {
-        self.runtime.block_on(self.bench.events.publish(&namespace("a"), event))
+        let published = self.runtime.block_on(self.bench.events.publish(&namespace("a"), vec![event]));
+        published.map(|mut published| published.remove(0))
     }
 }
 
@@ -180,11 +181,8 @@ fn a_node_whose_registry_is_behind_leaves_events_to_one_that_knows_the_function(
     assert_eq!(behind.bench.events.counts().delivered, 0);
     // A function that was deleted is told from one that is not known yet: its events go, on a node that has caught up.
     current.bench.registry.delete(&namespace("a"), &function("f"), None).unwrap();
-    let trigger =
-        crate::registry::Trigger { id: "t-1".to_owned(), function: function("f"), topic: "t".to_owned() };
-    let publish = |t: &rusqlite::Transaction<'_>| {
-        store::publish(t, &namespace("a"), &event("t", 2), "m", 1, std::slice::from_ref(&trigger))
-    };
+    let message = message_to("t-1", event("t", 2));
+    let publish = |t: &rusqlite::Transaction<'_>| store::publish(t, &namespace("a"), &message);
     current.bench.events.inner.database.change(publish).unwrap();
     wait_until("it is dropped", || behind.bench.rows("jobs") == 0 && current.bench.rows("jobs") == 0);
     assert_eq!(current.bench.events.counts().delivered, 1);

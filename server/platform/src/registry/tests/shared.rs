@@ -100,7 +100,7 @@ fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
     );
     moves(
         "a trigger",
-        &|| drop(a.add_trigger(&ns, &f, "t").unwrap()),
+        &|| drop(a.add_trigger(&ns, &f, &on("t")).unwrap()),
         &|| b.triggers_on(&ns, "t").unwrap().len() == 1,
         (true, false),
     );
