@@ -28,6 +28,8 @@ use crate::args::{
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::error::Result;
+use orama_runtime::limits::MAX_BODY_MB;
+use orama_runtime::web::Cors;
 use serde::Deserialize;
 
 /// Runs one command.
@@ -163,6 +165,10 @@ fn connect_to(node: NodeAccess) -> Result<Client> {
     connect(&Connection { node, namespace: None })
 }
 
+const fn default_max_body() -> u32 {
+    MAX_BODY_MB.default
+}
+
 /// The fields of the API's function object that commands show.
 #[derive(Deserialize)]
 struct FunctionInfo {
@@ -181,6 +187,12 @@ struct FunctionInfo {
     concurrency: u32,
     #[serde(default)]
     keep_versions: u32,
+    #[serde(default)]
+    internal: bool,
+    #[serde(default = "default_max_body")]
+    max_body: u32,
+    #[serde(default)]
+    cors: Option<Cors>,
     #[serde(default)]
     start_note: Option<String>,
     status: String,

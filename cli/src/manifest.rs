@@ -1,13 +1,16 @@
 //! `function.yaml`: the name, the limits and the environment of a function, checked strictly.
 
+mod cors;
 mod triggers;
 mod yaml;
 
 use orama_runtime::function::{StartMode, UnknownStartMode};
 use orama_runtime::limits::{self, Setting};
 use orama_runtime::names::FunctionName;
+use orama_runtime::web::WebSettings;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 pub use triggers::Trigger;
 use yaml::{Entry, Kind, Node};
 
@@ -15,8 +18,7 @@ use yaml::{Entry, Kind, Node};
 pub const MAX_BYTES: usize = 4 * limits::ENV_MAX_BYTES;
 
 /// The keys, for messages.
-const KEYS: &str =
-    "name, public, memory, timeout, retry, start, concurrency, keep_versions, triggers and env";
+const KEYS: &str = "name, public, internal, memory, timeout, retry, start, concurrency, keep_versions, max_body, cors, triggers and env";
 
 /// A place in the text. Line and column are counted from 1, as in editors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub struct Manifest {
     pub keep_versions: u32,
     /// What runs it beside its callers.
     pub triggers: Vec<Trigger>,
+    /// How the web may reach it.
+    pub web: WebSettings,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
@@ -88,6 +92,7 @@ impl fmt::Debug for Manifest {
             .field("concurrency", &self.concurrency)
             .field("keep_versions", &self.keep_versions)
             .field("triggers", &self.triggers)
+            .field("web", &self.web)
             .field("env", &self.env.keys())
             .finish()
     }
@@ -116,6 +121,8 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     let mut concurrency = limits::CONCURRENCY.default;
     let mut keep_versions = limits::KEEP_VERSIONS.default;
     let mut triggers = Vec::new();
+    let mut web = WebSettings::default();
+    let mut internal_at = at;
     let mut env = BTreeMap::new();
     for entry in document.as_ref().map_or(Ok(&[][..]), |node| entries("the manifest", node))? {
         let value = &entry.value;
@@ -129,6 +136,9 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
             "concurrency" => concurrency = whole_number(&limits::CONCURRENCY, value)?,
             "keep_versions" => keep_versions = whole_number(&limits::KEEP_VERSIONS, value)?,
             "triggers" => triggers = triggers::read(value)?,
+            "internal" => (web.is_internal, internal_at) = (boolean("internal", value)?, entry.at),
+            "max_body" => web.max_body_mb = whole_number(&limits::MAX_BODY_MB, value)?,
+            "cors" => web.cors = cors::read(value)?.map(Arc::new),
             "env" => env = environment(value)?,
             _ => return Err(unknown_key(entry, KEYS)),
         }
@@ -136,6 +146,7 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     let name = name.ok_or_else(|| {
         ManifestError::new(at, "the key \"name\" is missing; add one, for example `name: hello`")
     })?;
+    web.check(public).map_err(|error| ManifestError::new(internal_at, error.to_string()))?;
     Ok(Manifest {
         name,
         public,
@@ -147,6 +158,7 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
         concurrency,
         keep_versions,
         triggers,
+        web,
         env,
     })
 }

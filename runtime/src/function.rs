@@ -4,6 +4,7 @@ use crate::limits::{
     CONCURRENCY, KEEP_VERSIONS, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS, TIMEOUT_SECONDS,
 };
 use crate::names::{FunctionName, Namespace};
+use crate::web::WebSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -140,6 +141,8 @@ pub struct FunctionVersion {
     pub concurrency: u32,
     /// Newest versions of the function that its deploy left; 0 left all.
     pub keep_versions: u32,
+    /// How the web may reach it.
+    pub web: WebSettings,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: i64,
     /// Milliseconds since the Unix epoch.
@@ -166,6 +169,7 @@ impl FunctionVersion {
             start: StartMode::default(),
             concurrency: CONCURRENCY.default,
             keep_versions: KEEP_VERSIONS.default,
+            web: WebSettings::default(),
             created_at_ms: 0,
             updated_at_ms: 0,
         }

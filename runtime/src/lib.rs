@@ -157,6 +157,7 @@ mod stacks;
 mod trap;
 mod validate;
 mod wasi;
+pub mod web;
 
 pub use artifact::{ArtifactKey, ArtifactStore};
 pub use code_cache::CodeCache;

@@ -61,6 +61,22 @@ pub const CONCURRENCY: Setting =
 pub const KEEP_VERSIONS: Setting =
     Setting { name: "keep_versions", default: 0, min: 0, max: 100_000, unit: "versions" };
 
+/// Largest body of a request to a function. Larger ones belong into an object store.
+pub const MAX_BODY_MB: Setting = Setting { name: "max_body", default: 1, min: 1, max: 32, unit: "MB" };
+
+/// How long browsers may remember a preflight's answer. Firefox keeps none for longer than a day.
+pub const CORS_MAX_AGE_SECONDS: Setting =
+    Setting { name: "cors.max_age", default: 600, min: 0, max: 86_400, unit: "seconds" };
+
+/// Entries of each list of `cors`.
+pub const CORS_ENTRIES_MAX: usize = 64;
+
+/// Longest entry of such a list, in bytes: a host's name has 253.
+pub const CORS_ENTRY_MAX_BYTES: usize = 280;
+
+/// Methods that pages may use where `cors` does not say which.
+pub const CORS_METHODS_DEFAULT: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
 /// Longest name of a function, namespace or secret, in bytes: what fits a DNS label.
 pub const NAME_MAX_BYTES: usize = 63;
 

@@ -106,6 +106,15 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
     }
 
+    /// 403: a function that callers from outside do not reach.
+    #[must_use]
+    pub fn internal_function() -> Self {
+        let hint = Some("an admin's credential may invoke it; `internal: false` in function.yaml opens it");
+        let message =
+            "the function is internal: only functions of its namespace, triggers and admins may run it";
+        Self { hint, ..Self::new(StatusCode::FORBIDDEN, "FUNCTION_INTERNAL", message) }
+    }
+
     /// 404: no such path.
     #[must_use]
     pub fn not_found(path: &str) -> Self {

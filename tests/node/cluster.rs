@@ -24,6 +24,7 @@ mod events;
 mod example;
 mod functions;
 mod hostile_names;
+mod internal;
 mod invoke;
 mod isolation;
 mod jwt;

@@ -37,6 +37,7 @@ mod hostile_guests;
 mod hostile_modules;
 mod hostile_sql;
 mod http;
+mod internal;
 mod invoke;
 mod isolation;
 mod jwt;

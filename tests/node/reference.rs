@@ -13,12 +13,14 @@ fn fields(value: &Value) -> Vec<&str> {
     fields
 }
 
-const FUNCTION: [&str; 16] = [
+const FUNCTION: [&str; 18] = [
     "concurrency",
     "created_at",
     "id",
+    "internal",
     "is_public",
     "keep_versions",
+    "max_body",
     "memory_limit_mb",
     "name",
     "namespace",

@@ -127,7 +127,17 @@ pub fn upload(client: &Client, manifest: &Manifest, wasm: Vec<u8>, quiet: bool) 
         .text("start", manifest.start.as_str())
         .text("concurrency", manifest.concurrency.to_string())
         .text("keep_versions", manifest.keep_versions.to_string())
-        .text("metadata", json!({ "env_vars": manifest.env, "triggers": manifest.triggers }).to_string())
+        .text("internal", manifest.web.is_internal.to_string())
+        .text("max_body", manifest.web.max_body_mb.to_string())
+        .text(
+            "metadata",
+            json!({
+                "env_vars": manifest.env,
+                "cors": manifest.web.cors.as_deref(),
+                "triggers": manifest.triggers,
+            })
+            .to_string(),
+        )
         .part("wasm", Part::reader_with_length(reader, size).file_name(MODULE));
     client.send(client.request(Method::POST, &["functions"]).timeout(DEPLOY_TIMEOUT).multipart(form))
 }

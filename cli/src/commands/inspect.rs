@@ -49,6 +49,7 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         Some(note) => format!("{} ({note})", f.start),
         None => f.start,
     };
+    let cors = f.cors.map_or_else(|| "as its node says".to_owned(), |cors| cors.origins().join(", "));
     let limited = |limit: u32, none: &str| match limit {
         0 => none.to_owned(),
         limit => limit.to_string(),
@@ -62,6 +63,9 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("memory", format!("{} MB", f.memory_limit_mb)),
         ("timeout", format!("{} s", f.timeout_seconds)),
         ("public", yes_no(f.is_public)),
+        ("internal", yes_no(f.internal)),
+        ("cors", cors),
+        ("max body", format!("{} MB", f.max_body)),
         ("retry", retry),
         ("start", start),
         ("at once", limited(f.concurrency, "as its namespace may")),

@@ -21,6 +21,7 @@ fn a_missing_key_has_its_default() {
         (false, 64, 30, 0, 5)
     );
     assert_eq!((manifest.concurrency, manifest.keep_versions), (0, 0));
+    assert_eq!(manifest.web, WebSettings::default());
     assert!(manifest.env.is_empty());
 }
 
@@ -49,6 +50,25 @@ fn every_key_is_read() {
 }
 
 #[test]
+fn how_the_web_reaches_it_is_read() {
+    let manifest = good(
+        "name: api\ninternal: true\nmax_body: 32\ncors:\n  origins: [\"https://App.example\"]\n  methods: [GET]\n  \
+         headers:\n    - x-one\n  credentials: true\n  max_age: 5\n",
+    );
+    assert_eq!((manifest.web.is_internal, manifest.web.max_body_mb), (true, 32));
+    let cors = manifest.web.cors.unwrap();
+    assert_eq!(
+        (cors.origins(), cors.methods()),
+        (&["https://app.example".to_owned()][..], &["GET".to_owned()][..])
+    );
+    assert_eq!(
+        (cors.headers(), cors.credentials(), cors.max_age_seconds()),
+        (&["x-one".to_owned()][..], true, 5)
+    );
+    assert_eq!(good("name: api\ncors:\n").web.cors, None);
+}
+
+#[test]
 fn sections_whose_lines_are_all_commented_out_are_empty() {
     let manifest = good("---\nname: hello\nretry:\n#  count: 1\nenv:\n#  A: b\n");
     assert_eq!(manifest, good("{name: 'hello'}"));
@@ -72,6 +92,14 @@ fn each_error_names_its_line_and_column() {
         ("name: hello\nenv:\n  A: 1\n  A: 2\n", 4, 3, "the first one is in line 3"),
         ("name: hello\nconcurrency: -1\n", 2, 14, "between 0 and 10000 invocations, got -1"),
         ("name: hello\nkeep_versions: all\n", 2, 16, "must be a whole number of versions, found \"all\""),
+        ("name: hello\npublic: true\ninternal: true\n", 3, 1, "cannot be internal and public"),
+        ("name: hello\nmax_body: 33\n", 2, 11, "max_body must be between 1 and 32 MB, got 33"),
+        ("name: hello\ncors: yes\n", 2, 7, "cors must be a mapping"),
+        ("name: hello\ncors:\n  origin: [a]\n", 3, 3, "the keys are origins, methods"),
+        ("name: hello\ncors:\n  origins: https://a.b\n", 3, 12, "cors.origins must be a list of texts"),
+        ("name: hello\ncors:\n  origins: [[a]]\n", 3, 13, "cors.origins must be a list of texts"),
+        ("name: hello\ncors:\n  origins: [app]\n", 3, 3, "such as https://app.example, or *, got \"app\""),
+        ("name: hello\ncors:\n  max_age: 90000\n", 3, 12, "between 0 and 86400 seconds"),
         ("name: 9lives\n", 1, 7, "must start with a letter"),
         ("name: [a]\n", 1, 7, "name must be text, found a list"),
         ("name:\n", 1, 5, "name must be text, found nothing"),

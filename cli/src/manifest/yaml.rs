@@ -1,12 +1,12 @@
 //! Reads YAML into a small tree in which every key and value has its place in the text.
 //!
-//! The reader refuses the rest of YAML: anchors, aliases, tags, several
+//! `function.yaml` needs only mappings, lists and scalars. The reader refuses the rest of YAML: anchors, aliases, tags, several
 //! documents, keys that are not scalars, and duplicate keys.
 
 use super::{ManifestError, Position};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, StrInput};
 
-/// Deepest nesting: the document, `env` or `retry`, and a few levels for a misplaced value, which then gets its own message.
+/// Deepest nesting: the document, a section of it, a list in that, and a few levels for a misplaced value, which then gets its own message.
 const MAX_DEPTH: usize = 8;
 
 /// A value and its place.

@@ -61,7 +61,9 @@ impl Role {
         match action {
             Action::Invoke => true,
             Action::Read | Action::Deploy => matches!(self, Self::Operator | Self::Admin | Self::Deploy),
-            Action::ManageKeys | Action::SeeUsage => matches!(self, Self::Operator | Self::Admin),
+            Action::InvokeInternal | Action::ManageKeys | Action::SeeUsage => {
+                matches!(self, Self::Operator | Self::Admin)
+            }
             Action::AnyNamespace | Action::Operate => matches!(self, Self::Operator),
         }
     }
@@ -72,6 +74,8 @@ impl Role {
 pub enum Action {
     /// Run a function.
     Invoke,
+    /// Run a function that is for the namespace's own functions and triggers.
+    InvokeInternal,
     /// Read functions, versions, logs and the names of secrets.
     Read,
     /// Deploy and delete functions, and change their triggers and secrets.
@@ -90,6 +94,7 @@ impl Action {
     const fn words(self) -> &'static str {
         match self {
             Self::Invoke => "invoke functions",
+            Self::InvokeInternal => "invoke internal functions",
             Self::Read => "read functions, logs or names of secrets",
             Self::Deploy => "change functions, secrets or triggers",
             Self::ManageKeys => "list, create or delete API keys",

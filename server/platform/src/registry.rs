@@ -6,6 +6,7 @@ use dropped::{drop_up_to, each_once, module_ref};
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::web::WebSettings;
 use orama_store::clock::now_ms;
 use orama_store::ids::new_id;
 use orama_store::replica::Shared;
@@ -85,6 +86,8 @@ pub struct VersionSettings {
     pub concurrency: u32,
     /// Newest versions that the deploy leaves, this one included; 0 leaves all.
     pub keep_versions: u32,
+    /// How the web may reach it.
+    pub web: WebSettings,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
 }
@@ -230,6 +233,8 @@ impl Registry {
         let updated_at_ms = now_ms();
         let env =
             serde_json::to_string(&new.settings.env).map_err(|_| RegistryError::Damaged("environment"))?;
+        let cors = new.settings.web.cors.as_deref().map(serde_json::to_string).transpose();
+        let cors = cors.map_err(|_| RegistryError::Damaged("cors"))?;
         let (version, created_at_ms, dropped, gone_triggers) = self.database.write(|t| {
             let last_dropped = quotas::check_deploy(t, &Deploying::of(&new, &env))?;
             let (version, created_at_ms) = t
@@ -258,6 +263,9 @@ impl Registry {
                 env.len() as i64,
                 new.settings.concurrency,
                 new.settings.keep_versions,
+                new.settings.web.is_internal,
+                cors,
+                new.settings.web.max_body_mb,
             ])?;
             let dropped = drop_up_to(t, &new, last_dropped)?;
             let gone_triggers = match &new.triggers {
@@ -283,6 +291,7 @@ impl Registry {
             start: new.settings.start,
             concurrency: new.settings.concurrency,
             keep_versions: new.settings.keep_versions,
+            web: new.settings.web,
             created_at_ms,
             updated_at_ms,
         });

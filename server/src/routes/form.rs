@@ -11,12 +11,15 @@ use orama_platform::limits::TRIGGERS_MAX;
 use orama_platform::registry::{Source, VersionSettings};
 use orama_runtime::function::StartMode;
 use orama_runtime::limits::{
-    CONCURRENCY, ENV_MAX_BYTES, ENV_MAX_ENTRIES, KEEP_VERSIONS, MEMORY_MB, RETRY_COUNT, RETRY_DELAY_SECONDS,
-    Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES,
+    CONCURRENCY, ENV_MAX_BYTES, ENV_MAX_ENTRIES, KEEP_VERSIONS, MAX_BODY_MB, MEMORY_MB, RETRY_COUNT,
+    RETRY_DELAY_SECONDS, Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES,
 };
 use orama_runtime::names::FunctionName;
+use orama_runtime::web::{Cors, WebSettings};
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// Function names that are reserved because they are paths of the API.
 const RESERVED_NAMES: [&str; 1] = ["secrets"];
@@ -45,6 +48,9 @@ struct Settings {
     start: Option<StartMode>,
     concurrency: Option<u32>,
     keep_versions: Option<u32>,
+    internal: Option<bool>,
+    cors: Option<Arc<Cors>>,
+    max_body: Option<u32>,
     env_vars: Option<BTreeMap<String, String>>,
     triggers: Option<Vec<Source>>,
 }
@@ -102,6 +108,8 @@ impl Settings {
             }
             "concurrency" => self.concurrency = Some(given.setting(key, CONCURRENCY)?),
             "keep_versions" => self.keep_versions = Some(given.setting(key, KEEP_VERSIONS)?),
+            "internal" => self.internal = Some(given.boolean(key)?),
+            "max_body" => self.max_body = Some(given.setting(key, MAX_BODY_MB)?),
             "start" => {
                 let start = given.text(key)?.parse();
                 let refused = |message| ApiError::invalid_config(format!("`start`: {message}"));
@@ -110,6 +118,7 @@ impl Settings {
             _ => match given {
                 Given::Json(value) if key == "env_vars" => self.env_vars = Some(environment(value)?),
                 Given::Json(value) if key == "triggers" => self.triggers = Some(triggers(value)?),
+                Given::Json(value) if key == "cors" => self.cors = cors(value)?,
                 Given::Json(_) => {
                     return Err(ApiError::invalid_config(format!("`metadata` has an unknown key {key:?}")));
                 }
@@ -134,6 +143,9 @@ impl Settings {
             start: self.start.or(metadata.start),
             concurrency: self.concurrency.or(metadata.concurrency),
             keep_versions: self.keep_versions.or(metadata.keep_versions),
+            internal: self.internal.or(metadata.internal),
+            cors: self.cors.or(metadata.cors),
+            max_body: self.max_body.or(metadata.max_body),
             env_vars: self.env_vars.or(metadata.env_vars),
             triggers: self.triggers.or(metadata.triggers),
         }
@@ -205,6 +217,13 @@ fn triggers(value: &Value) -> Result<Vec<Source>, ApiError> {
     Ok(sources)
 }
 
+/// Parses `cors`; null is none.
+fn cors(value: &Value) -> Result<Option<Arc<Cors>>, ApiError> {
+    let cors: Option<Cors> = Deserialize::deserialize(value)
+        .map_err(|error: serde_json::Error| ApiError::invalid_config(format!("`cors`: {error}")))?;
+    Ok(cors.map(Arc::new))
+}
+
 fn metadata(text: &str) -> Result<Settings, ApiError> {
     // serde's message may repeat a value, so only the position is reported.
     let value: Value = serde_json::from_str(text).map_err(|e| {
@@ -252,12 +271,19 @@ impl DeployForm {
         let missing = |name: &str| ApiError::invalid_config(format!("the form lacks the field `{name}`"));
         let wasm = wasm.ok_or_else(|| missing("wasm"))?;
         let settings = fields.or(below);
+        let is_public = settings.is_public.unwrap_or(false);
+        let web = WebSettings {
+            is_internal: settings.internal.unwrap_or(false),
+            cors: settings.cors,
+            max_body_mb: settings.max_body.unwrap_or(MAX_BODY_MB.default),
+        };
+        web.check(is_public).map_err(|error| ApiError::invalid_config(format!("`internal`: {error}")))?;
         Ok(Self {
             wasm,
             name: settings.name.ok_or_else(|| missing("name"))?,
             namespace: settings.namespace,
             settings: VersionSettings {
-                is_public: settings.is_public.unwrap_or(false),
+                is_public,
                 memory_limit_mb: settings.memory_limit_mb.unwrap_or(MEMORY_MB.default),
                 timeout_seconds: settings.timeout_seconds.unwrap_or(TIMEOUT_SECONDS.default),
                 retry_count: settings.retry_count.unwrap_or(RETRY_COUNT.default),
@@ -265,6 +291,7 @@ impl DeployForm {
                 start: settings.start.unwrap_or_default(),
                 concurrency: settings.concurrency.unwrap_or(CONCURRENCY.default),
                 keep_versions: settings.keep_versions.unwrap_or(KEEP_VERSIONS.default),
+                web,
                 env: settings.env_vars.unwrap_or_default(),
             },
             triggers: settings.triggers,

@@ -12,6 +12,7 @@ use orama_platform::auth::{Action, Credential};
 use orama_platform::delete;
 use orama_platform::start_notes::StartNotes;
 use orama_runtime::function::{FunctionVersion, StartMode};
+use orama_runtime::web::Cors;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -35,6 +36,10 @@ pub(super) struct FunctionObject {
     start: StartMode,
     concurrency: u32,
     keep_versions: u32,
+    internal: bool,
+    max_body: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cors: Option<Cors>,
     /// The start note: why it is started on demand although its mode allows parking.
     #[serde(skip_serializing_if = "Option::is_none")]
     start_note: Option<String>,
@@ -59,6 +64,9 @@ impl FunctionObject {
             start: function.start,
             concurrency: function.concurrency,
             keep_versions: function.keep_versions,
+            internal: function.web.is_internal,
+            max_body: function.web.max_body_mb,
+            cors: function.web.cors.as_deref().cloned(),
             start_note: notes.get(&function.id),
             // Every version in the registry was compiled, so it can be invoked.
             status: "active",

@@ -193,10 +193,10 @@ pub(super) async fn permitted(
     (namespace, path_name): (&Namespace, &str),
 ) -> Result<Rc<Ready>, ApiError> {
     let credential = visitor.credential();
-    let may = credential.map_or(Ok(false), |credential| may_invoke(credential, namespace))?;
+    let granted = credential.map_or(Ok(None), |credential| granted(credential, namespace))?;
     // Whoever sends what is no credential of this node, reaches what is open to everybody.
-    let access = match (may, &visitor.foreign) {
-        (true, None) => Access::All,
+    let access = match (granted, &visitor.foreign) {
+        (Some(access), None) => access,
         (_, foreign) => Access::Public { has_credential: credential.is_some() && foreign.is_none() },
     };
     let ready = ready(core, namespace, path_name, access).await;
@@ -237,11 +237,12 @@ pub(super) fn namespace(
     }
 }
 
-/// Whether the credential alone allows it. In another namespace only public functions are left.
-fn may_invoke(credential: &Credential, namespace: &Namespace) -> Result<bool, ApiError> {
+/// What the credential alone allows. In another namespace only public functions are left.
+fn granted(credential: &Credential, namespace: &Namespace) -> Result<Option<Access>, ApiError> {
     if credential.namespace != *namespace {
-        return Ok(credential.role.allows(Action::AnyNamespace));
+        return Ok(credential.role.allows(Action::AnyNamespace).then_some(Access::All));
     }
     credential.require(Action::Invoke)?;
-    Ok(true)
+    let runs_all = credential.role.allows(Action::InvokeInternal);
+    Ok(Some(if runs_all { Access::All } else { Access::Open }))
 }

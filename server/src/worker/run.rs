@@ -56,8 +56,10 @@ impl From<NotReady> for ApiError {
 /// Which functions a caller may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Those of the namespace.
+    /// Those of the namespace, for what the node itself runs and for those who administer it.
     All,
+    /// Those of the namespace that are not internal.
+    Open,
     /// Those that are open to everybody.
     Public {
         /// Whether there is a credential, of another namespace.
@@ -69,7 +71,8 @@ impl Access {
     fn check(self, function: &FunctionVersion) -> Result<(), ApiError> {
         match self {
             Self::Public { has_credential } if !function.is_public => Err(not_yours(has_credential)),
-            Self::All | Self::Public { .. } => Ok(()),
+            Self::Open if function.web.is_internal => Err(ApiError::internal_function()),
+            Self::All | Self::Open | Self::Public { .. } => Ok(()),
         }
     }
 
@@ -77,7 +80,7 @@ impl Access {
     fn hide(self, unknown: ApiError) -> NotReady {
         match self {
             Self::Public { has_credential } => NotReady::Refused(not_yours(has_credential)),
-            Self::All => NotReady::Unknown(unknown),
+            Self::All | Self::Open => NotReady::Unknown(unknown),
         }
     }
 }

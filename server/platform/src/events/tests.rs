@@ -100,6 +100,7 @@ impl Bench {
                 start: StartMode::default(),
                 concurrency: 0,
                 keep_versions: 0,
+                web: Default::default(),
                 env: BTreeMap::new(),
             },
             triggers: None,

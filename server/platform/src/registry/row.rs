@@ -3,6 +3,7 @@
 use super::RegistryError;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::web::WebSettings;
 use rusqlite::Row;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ pub(super) struct Stored {
     name: String,
     env: String,
     start: String,
+    cors: Option<String>,
     rest: FunctionVersionRest,
 }
 
@@ -28,6 +30,8 @@ struct FunctionVersionRest {
     retry_delay_seconds: u32,
     concurrency: u32,
     keep_versions: u32,
+    is_internal: bool,
+    max_body_mb: u32,
     created_at_ms: i64,
     updated_at_ms: i64,
 }
@@ -37,8 +41,9 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored {
         namespace: row.get(1)?,
         name: row.get(2)?,
-        env: row.get(12)?,
-        start: row.get(15)?,
+        env: row.get(13)?,
+        start: row.get(16)?,
+        cors: row.get(18)?,
         rest: FunctionVersionRest {
             id: row.get(0)?,
             version: row.get(3)?,
@@ -48,11 +53,13 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             timeout_seconds: row.get(7)?,
             is_public: row.get(8)?,
             concurrency: row.get(9)?,
-            retry_count: row.get(10)?,
-            retry_delay_seconds: row.get(11)?,
-            keep_versions: row.get(16)?,
-            updated_at_ms: row.get(13)?,
-            created_at_ms: row.get(14)?,
+            is_internal: row.get(10)?,
+            retry_count: row.get(11)?,
+            retry_delay_seconds: row.get(12)?,
+            keep_versions: row.get(17)?,
+            max_body_mb: row.get(19)?,
+            updated_at_ms: row.get(14)?,
+            created_at_ms: row.get(15)?,
         },
     })
 }
@@ -61,7 +68,9 @@ impl Stored {
     /// Checks what the schema does not guarantee.
     pub(super) fn check(self) -> Result<Arc<FunctionVersion>, RegistryError> {
         const DAMAGED: RegistryError = RegistryError::Damaged("function");
-        let Self { namespace, name, env, start, rest } = self;
+        let Self { namespace, name, env, start, cors, rest } = self;
+        let cors =
+            cors.map(|cors| serde_json::from_str(&cors).map(Arc::new)).transpose().map_err(|_| DAMAGED)?;
         Ok(Arc::new(FunctionVersion {
             id: rest.id,
             namespace: Namespace::new(&namespace).map_err(|_| DAMAGED)?,
@@ -78,6 +87,7 @@ impl Stored {
             start: start.parse().map_err(|_| DAMAGED)?,
             concurrency: rest.concurrency,
             keep_versions: rest.keep_versions,
+            web: WebSettings { is_internal: rest.is_internal, cors, max_body_mb: rest.max_body_mb },
             created_at_ms: rest.created_at_ms,
             updated_at_ms: rest.updated_at_ms,
         }))

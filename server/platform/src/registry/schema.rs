@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// All migrations in order. A released migration never changes; a new layout is a new migration.
-const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES, SCHEDULES];
+const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES, WEB, SCHEDULES];
 
 /// The same for a shared registry.
 pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
@@ -166,6 +166,15 @@ CREATE INDEX triggers_on_patterns ON triggers (namespace) WHERE is_pattern = 1;
 CREATE INDEX triggers_by_schedule ON triggers (id) WHERE cron IS NOT NULL;
 ";
 
+// How the web reaches a function; the defaults are what all versions did before. `cors` is JSON.
+const WEB: &str = "
+ALTER TABLE function_versions ADD COLUMN is_internal INTEGER NOT NULL DEFAULT 0;
+
+ALTER TABLE function_versions ADD COLUMN cors TEXT;
+
+ALTER TABLE function_versions ADD COLUMN max_body_mb INTEGER NOT NULL DEFAULT 1;
+";
+
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. A function is created by its first deploy, or by the first
 /// one after its deletion.
 pub(super) const NEXT_VERSION: &str = "
@@ -180,8 +189,8 @@ RETURNING last_version, created_at_ms";
 pub(super) const INSERT_VERSION: &str = "
 INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
     timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start,
-    wasm_bytes, env_bytes, concurrency, keep_versions)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+    wasm_bytes, env_bytes, concurrency, keep_versions, is_internal, cors, max_body_mb)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
 
 /// The columns that `stored` reads, in its order; `$env` is the environment, or an empty one that costs nothing.
 macro_rules! select {
@@ -189,15 +198,18 @@ macro_rules! select {
         concat!(
             "SELECT v.id, v.namespace, v.name, v.version, v.wasm_hash, v.wasm_cid, v.memory_limit_mb, ",
             "v.timeout_seconds, ",
-            // Both belong to the function: its newest version decides for all versions.
+            // They belong to the function: its newest version decides for all versions.
             "(SELECT n.is_public FROM function_versions n WHERE n.namespace = v.namespace AND n.name = v.name ",
             "ORDER BY n.version DESC LIMIT 1), ",
             "(SELECT n.concurrency FROM function_versions n WHERE n.namespace = v.namespace AND n.name = v.name ",
             "ORDER BY n.version DESC LIMIT 1), ",
+            "(SELECT n.is_internal FROM function_versions n WHERE n.namespace = v.namespace AND n.name = v.name ",
+            "ORDER BY n.version DESC LIMIT 1), ",
             "v.retry_count, v.retry_delay_seconds, ",
             $env,
             ", v.deployed_at_ms, ",
-            "f.created_at_ms, v.start, v.keep_versions FROM function_versions v JOIN functions f USING (namespace, name) ",
+            "f.created_at_ms, v.start, v.keep_versions, v.cors, v.max_body_mb ",
+            "FROM function_versions v JOIN functions f USING (namespace, name) ",
             $rest
         )
     };

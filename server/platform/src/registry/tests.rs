@@ -42,6 +42,7 @@ fn new_version(ns: &str, name: &str, wasm: &str) -> NewVersion {
             start: StartMode::default(),
             concurrency: 0,
             keep_versions: 0,
+            web: Default::default(),
             env: BTreeMap::from([("KEY".to_owned(), "välue\n\"".to_owned())]),
         },
         triggers: None,

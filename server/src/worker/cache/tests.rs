@@ -57,6 +57,7 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
         start: StartMode::Command,
         concurrency: 0,
         keep_versions: 0,
+        web: Default::default(),
         env: BTreeMap::new(),
         created_at_ms: 0,
         updated_at_ms: 0,
