@@ -57,7 +57,7 @@ pub struct Cors {
 }
 
 /// The same before it is checked.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorsFields {
     /// Origins such as `https://app.example`, or `*` for all.

@@ -11,6 +11,7 @@ use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_platform::settings::{Places, TokenIssuer};
 use orama_runtime::limits::Setting;
 use orama_runtime::limits::{COMPILE_MEMORY_MB, COMPILE_SECONDS};
+use orama_runtime::web::{Cors, CorsError, CorsFields};
 use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
 use orama_store::settings::Backends;
@@ -97,6 +98,8 @@ pub struct Config {
     pub issuers: Vec<TokenIssuer>,
     /// Origins of pages that may open WebSockets beside those of the node's own host; `*` for all.
     pub websocket_origins: Vec<String>,
+    /// Which pages of other origins may call functions that do not say so themselves.
+    pub cors: Option<CorsFields>,
     /// How often a WebSocket's client is asked whether it is there.
     pub websocket_ping: Duration,
     /// Where everything is kept.
@@ -160,6 +163,9 @@ pub enum ConfigError {
     /// The keys of the secrets are not what they must be. The message does not repeat them.
     #[error("environment variable {KEY_VARIABLE}: {0}")]
     SecretsKey(String),
+    /// What is said of pages of other origins does not fit together.
+    #[error("the configuration: {0}")]
+    Cors(#[source] CorsError),
     /// No home folder can be derived.
     #[error("no home folder: set ORAMA_HOME, or HOME, or pass --home")]
     NoHome,
@@ -232,6 +238,10 @@ impl Config {
             if let Some(value) = variable(&name) {
                 raw.set(&key, &Given::Variable(&value), Place::Variable(name))?;
             }
+        }
+        if let Some(cors) = &config.cors {
+            // Each value was checked; that nobody is allowed shows only at the end.
+            Cors::try_from(cors.clone()).map_err(ConfigError::Cors)?;
         }
         config.backends = raw.finish(&config.backends.cluster, &variable)?;
         if let Some(value) = variable(KEY_VARIABLE).map(Zeroizing::new) {
@@ -309,6 +319,7 @@ impl Config {
             secrets_key_file: None,
             issuers: Vec::new(),
             websocket_origins: Vec::new(),
+            cors: None,
             websocket_ping: seconds(WEBSOCKET_PING_SECONDS),
             backends: Backends::default(),
         }
@@ -369,6 +380,7 @@ impl Config {
                     });
                     Given::List(texts.collect::<Result<_, _>>()?)
                 }
+                DeValue::Boolean(yes) => Given::Boolean(*yes),
                 other => Given::Other(other.type_str()),
             };
             match known {

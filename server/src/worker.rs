@@ -8,6 +8,7 @@ mod calls;
 mod control;
 mod core;
 mod core_events;
+mod cors;
 mod exchange;
 mod handshake;
 mod invoke;
@@ -26,6 +27,7 @@ pub use websocket::fuzzing;
 
 pub(crate) use self::core::Shared;
 pub(crate) use self::core_events::CoreEvents;
+pub(crate) use self::cors::Cors;
 pub(crate) use self::triggered::runner;
 pub(crate) use handshake::AllowedOrigins;
 pub(crate) use websocket::Settings as WebSocketSettings;
@@ -40,6 +42,7 @@ use crate::http::{Handled, Handler, Request, Response, Taken, Then};
 use crate::limits::CORE_COMMANDS_MAX;
 use crate::metrics::CoreCounters;
 use bytes::Bytes;
+use http::Method;
 use http::header::HeaderValue;
 use monoio::net::TcpListener;
 use orama_platform::events::{Ran, Triggered};
@@ -309,6 +312,14 @@ impl Handler for Core {
         let (parts, body) = request.into_parts();
         // A function may keep the request.
         let uri = parts.uri.clone();
+        if parts.method == Method::OPTIONS {
+            // Boxed, so that it adds nothing to what each request allocates.
+            match Box::pin(cors::preflight(self, &parts, (peer, &request_id))).await {
+                Ok(None) => {}
+                Ok(Some(response)) => return Handled { response, then: Then::Unread },
+                Err(error) => return Handled { response: refuse(&error, &request_id), then: Then::Unread },
+            }
+        }
         let answer = match route(&parts.method, uri.path()) {
             Route::Invoke { namespace, name } => {
                 let asked = Asked { namespace, name: &name, rest_at: None };
@@ -323,7 +334,7 @@ impl Handler for Core {
                 let opened = Box::pin(handshake::open(self, &parts, &body, &name, (peer, &request_id))).await;
                 match opened {
                     Ok((response, opening)) => return Handled { response, then: Then::TakeOver(opening) },
-                    Err(error) => Err(Refused { error, body_unread: true }),
+                    Err(error) => Err(Refused { error, body_unread: true, cors: None }),
                 }
             }
             Route::Health => {
@@ -337,9 +348,13 @@ impl Handler for Core {
                 let is_unread = response.extensions_mut().remove::<BodyUnread>().is_some();
                 Handled { response, then: if is_unread { Then::Unread } else { Then::Next } }
             }
-            Err(Refused { error, body_unread }) => {
+            Err(Refused { error, body_unread, cors }) => {
                 let then = if body_unread { Then::Unread } else { Then::Next };
-                Handled { response: refuse(&error, &request_id), then }
+                let mut response = refuse(&error, &request_id);
+                if let Some(granted) = cors {
+                    granted.put_into(response.headers_mut());
+                }
+                Handled { response, then }
             }
         }
     }

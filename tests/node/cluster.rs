@@ -17,6 +17,7 @@ mod speakers;
 mod bounds;
 mod calls;
 mod cli_services;
+mod cors;
 mod deploy;
 mod descriptors;
 mod durability;

@@ -14,6 +14,7 @@ mod canaries;
 mod cli;
 mod cli_services;
 mod commands;
+mod cors;
 mod credentials;
 mod crowds;
 mod damage;

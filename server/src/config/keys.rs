@@ -14,6 +14,7 @@ use orama_runtime::CpuLevel;
 use orama_runtime::limits::Setting;
 use orama_runtime::limits::{COMPILE_MEMORY_MB, COMPILE_SECONDS};
 use orama_runtime::names::Namespace;
+use orama_runtime::web::{Cors, CorsError, CorsFields};
 use orama_store::egress::EgressTarget;
 use orama_store::limits::CACHE_NEAR_SECONDS;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub(super) enum Given<'a> {
     Text(&'a str),
     Integer(i64),
+    Boolean(bool),
     List(Vec<&'a str>),
     Variable(&'a str),
     Other(&'static str),
@@ -36,6 +38,7 @@ impl Given<'_> {
         match self {
             Self::Text(text) | Self::Variable(text) => Ok(text),
             Self::Integer(n) => Err(format!("expected a text in quotes, got the number {n}")),
+            Self::Boolean(yes) => Err(format!("expected a text in quotes, got {yes}")),
             Self::List(_) => Err("expected a text in quotes, got a list".to_owned()),
             Self::Other(kind) => Err(format!("expected a text in quotes, got {kind}")),
         }
@@ -48,6 +51,7 @@ impl Given<'_> {
                 text.trim().parse().map_err(|_| format!("expected a whole number, got {text:?}"))
             }
             Self::Text(text) => Err(format!("expected a whole number without quotes, got {text:?}")),
+            Self::Boolean(yes) => Err(format!("expected a whole number, got {yes}")),
             Self::List(_) => Err("expected a whole number, got a list".to_owned()),
             Self::Other(kind) => Err(format!("expected a whole number, got {kind}")),
         }
@@ -58,8 +62,20 @@ impl Given<'_> {
         match self {
             Self::List(texts) => Ok(texts.iter().map(|text| (*text).to_owned()).collect()),
             Self::Variable(text) => Ok(text.split(',').map(|text| text.trim().to_owned()).collect()),
-            Self::Text(_) | Self::Integer(_) | Self::Other(_) => {
+            Self::Text(_) | Self::Integer(_) | Self::Boolean(_) | Self::Other(_) => {
                 Err("expected a list of texts, such as [\"a\", \"b\"]".to_owned())
+            }
+        }
+    }
+
+    pub(super) fn boolean(&self) -> Result<bool, String> {
+        match self {
+            Self::Boolean(yes) => Ok(*yes),
+            Self::Variable(text) => {
+                text.trim().parse().map_err(|_| format!("expected true or false, got {text:?}"))
+            }
+            Self::Text(_) | Self::Integer(_) | Self::List(_) | Self::Other(_) => {
+                Err("expected true or false without quotes".to_owned())
             }
         }
     }
@@ -238,6 +254,41 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "cors.origins",
+        set: |c, v| {
+            let origins = v.list()?;
+            set_cors(c, |cors| cors.origins = origins)
+        },
+    },
+    Key {
+        name: "cors.methods",
+        set: |c, v| {
+            let methods = v.list()?;
+            set_cors(c, |cors| cors.methods = methods)
+        },
+    },
+    Key {
+        name: "cors.headers",
+        set: |c, v| {
+            let headers = v.list()?;
+            set_cors(c, |cors| cors.headers = headers)
+        },
+    },
+    Key {
+        name: "cors.credentials",
+        set: |c, v| {
+            let credentials = v.boolean()?;
+            set_cors(c, |cors| cors.credentials = credentials)
+        },
+    },
+    Key {
+        name: "cors.max_age",
+        set: |c, v| {
+            let seconds = v.integer()?;
+            set_cors(c, |cors| cors.max_age = seconds)
+        },
+    },
+    Key {
         name: "websocket.ping_seconds",
         set: |c, v| v.seconds(WEBSOCKET_PING_SECONDS).map(|d| c.websocket_ping = d),
     },
@@ -247,6 +298,16 @@ pub(super) const KEYS: &[Key] = &[
 fn set_token_file(issuers: &mut Vec<TokenIssuer>, path: PathBuf) {
     issuers.retain(|issuer| issuer.issuer.is_some());
     issuers.insert(0, TokenIssuer::file(path));
+}
+
+/// Changes what the node says of pages of other origins, and checks it as far as it was said.
+fn set_cors(config: &mut Config, set: impl FnOnce(&mut CorsFields)) -> Result<(), String> {
+    let cors = config.cors.get_or_insert_default();
+    set(cors);
+    match Cors::try_from(cors.clone()) {
+        Ok(_) | Err(CorsError::NoOrigin) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn targets(given: &Given<'_>) -> Result<Vec<EgressTarget>, String> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::shares::{OfScopes, Rates, TrustedProxies};
 use orama_platform::settings::KeySource;
 use orama_runtime::names::Namespace;
+use orama_runtime::web::CorsFields;
 use orama_store::settings::{IpfsAt, NamespaceDatabase, OlricAt, Password, RqliteAt};
 use std::collections::HashMap;
 
@@ -44,6 +45,8 @@ fn every_key_of_the_file_is_taken() {
                 header_timeout_seconds = 2\nbody_timeout_seconds = 3\nidle_timeout_seconds = 4\ncache.memory_mb = 77\ncache.near_seconds = 6\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\negress.deny = [\"10.1.0.0/16\"]\nsecrets.key_file = \"/key\"\n\
                 cluster = \"blue\"\n\
+                cors.origins = [\"https://b.example\"]\ncors.methods = [\"GET\"]\ncors.headers = [\"x-a\"]\n\
+                cors.credentials = true\ncors.max_age = 7\n\
                 [auth]\njwt = \"/jwks.json\"\n\
                 [websocket]\nallowed_origins = [\"https://a.example\"]\nping_seconds = 5\n\
                 [rates]\nrequests_per_namespace = \"1/s\"\nrequests_per_key = \"2/s\"\n\
@@ -102,6 +105,13 @@ fn every_key_of_the_file_is_taken() {
         secrets_key_file: Some("/key".into()),
         issuers: vec![TokenIssuer::file("/jwks.json".into())],
         websocket_origins: vec!["https://a.example".into()],
+        cors: Some(CorsFields {
+            origins: vec!["https://b.example".into()],
+            methods: vec!["GET".into()],
+            headers: vec!["x-a".into()],
+            credentials: true,
+            max_age: 7,
+        }),
         websocket_ping: Duration::from_secs(5),
         backends: Backends { cluster: "blue".into(), ..Backends::default() },
     };
@@ -253,6 +263,20 @@ fn mistakes_in_tables_are_told_with_the_whole_key() {
         ("[egres]\nallow = []", ":1: unknown key `egres`"),
         ("listen.port = 1", ":1: bad value for `listen`: expected a text in quotes, got table"),
         ("[egress]\nallow = \"10.0.0.1\"", ":2: bad value for `egress.allow`: expected a list"),
+        (
+            "[cors]\norigins = [\"a\"]",
+            ":2: bad value for `cors.origins`: cors.origins: expected an origin such as",
+        ),
+        (
+            "[cors]\norigins = [\"*\"]\ncredentials = true",
+            ":3: bad value for `cors.credentials`: cors.origins: \"*\"",
+        ),
+        ("[cors]\ncredentials = \"true\"", ":2: bad value for `cors.credentials`: expected true or false"),
+        (
+            "[cors]\nmax_age = 90000",
+            ":2: bad value for `cors.max_age`: cors.max_age must be between 0 and 86400",
+        ),
+        ("[cors]\nmax_age = 1", "cors.origins must list at least one origin"),
         ("[egress]\ndeny = [\"a b\"]", ":2: bad value for `egress.deny`: \"a b\" is no target"),
         ("egress = { allow = [1] }", "bad value for `egress.allow`: expected texts in the list, got integer"),
         ("egress = 1", ":1: unknown key `egress`"),

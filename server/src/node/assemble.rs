@@ -9,7 +9,7 @@ use crate::process::{self, Allowed};
 use crate::routes::{self, App};
 use crate::services::Services;
 use crate::shares::{Kind, Shares};
-use crate::worker::{AllowedOrigins, Command, Peers as Cores, Shared, WebSocketSettings};
+use crate::worker::{AllowedOrigins, Command, Cors, Peers as Cores, Shared, WebSocketSettings};
 use orama_platform::auth::Authority;
 use orama_platform::auth::jwt::{Issuer, Tokens};
 use orama_platform::blob_stores::BlobStores;
@@ -26,6 +26,7 @@ use orama_platform::storage::ObjectStorage;
 use orama_platform::{FlushCores, Platform};
 use orama_runtime::child::Program;
 use orama_runtime::names::Namespace;
+use orama_runtime::web;
 use orama_runtime::{ArtifactKey, ArtifactStore, Compiler, Confinement, Engine};
 use orama_store::blocking::{TaskFailed, blocking};
 use orama_store::breaker::Breaker;
@@ -328,6 +329,7 @@ impl Assembly<'_> {
             control_plane: routes::router(Arc::new(app)),
             shares,
             trusted_proxies: config.shares.trusted_proxies.clone(),
+            cors: default_cors(config)?,
             timeouts: Timeouts {
                 header_s: config.header_timeout.as_secs() as u32,
                 idle_s: config.idle_timeout.as_secs() as u32,
@@ -346,6 +348,13 @@ impl Assembly<'_> {
             },
         })
     }
+}
+
+/// Which pages of other origins may call functions that do not say so themselves.
+fn default_cors(config: &Config) -> Result<Option<Arc<Cors>>, StartError> {
+    let Some(fields) = &config.cors else { return Ok(None) };
+    let settings = web::Cors::try_from(fields.clone()).map_err(StartError::store)?;
+    Ok(Some(Arc::new(Cors::new(&settings).map_err(StartError::store)?)))
 }
 
 /// Every part of a node, in the order in which they are closed.

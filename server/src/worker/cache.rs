@@ -7,6 +7,7 @@
 //! node threw it out ([`orama_platform::modules`]).
 
 use super::callers::{Identity, Local};
+use super::cors::Cors;
 use super::keeper::Kept;
 use crate::credentials::CredentialMemory;
 use crate::error::ApiError;
@@ -30,6 +31,8 @@ use std::time::Instant;
 const ENTRIES_MAX: usize = 16_384;
 /// Names that a core remembers as unknown functions, at most some hundred bytes each.
 const UNKNOWN_MAX: usize = 4_096;
+/// Functions whose `cors` a core remembers without their code, a few hundred bytes each beside what is shared.
+const CORS_MAX: usize = 4_096;
 
 /// A function ready to run.
 pub(super) struct Ready {
@@ -43,6 +46,8 @@ pub(super) struct Ready {
     pub(super) noted_at: Cell<u64>,
     /// Its namespace, for which its invocations count.
     pub(super) tenant: Rc<Local>,
+    /// Which pages of other origins may call it.
+    pub(super) cors: Option<Arc<Cors>>,
     /// Where its invocations on all cores are counted, if it bounds them.
     pub(super) places: Option<Arc<Places>>,
     /// See [`Users`].
@@ -87,6 +92,7 @@ pub(super) struct CoreCache {
     pub(super) credentials: CredentialMemory<Identity>,
     /// Functions that a recent lookup did not find, each with the moment until which that is remembered.
     unknown_functions: LruCache<Key, (Instant, ApiError)>,
+    cors: LruCache<Key, Option<Arc<Cors>>>,
     /// The one not used for longest comes first.
     functions: LinkedHashMap<Rc<Key>, Rc<Ready>>,
     /// Which functions have which code.
@@ -99,6 +105,7 @@ impl Default for CoreCache {
             generation: 0,
             credentials: CredentialMemory::new(CREDENTIALS_KNOWN_MAX),
             unknown_functions: LruCache::new(UNKNOWN_MAX),
+            cors: LruCache::new(CORS_MAX),
             functions: LinkedHashMap::new(),
             by_code: HashMap::new(),
         }
@@ -112,6 +119,7 @@ impl CoreCache {
         if now != self.generation {
             self.generation = now;
             self.unknown_functions.clear();
+            self.cors.clear();
             self.functions.clear();
             self.by_code.clear();
         }
@@ -144,6 +152,24 @@ impl CoreCache {
         if generation == self.generation {
             let key = Key { namespace: namespace.clone(), path_name: path_name.into() };
             self.unknown_functions.insert(key, (until, error));
+        }
+    }
+
+    /// The `cors` that holds for a function, as far as it was looked up without the function's code.
+    pub(super) fn cors(&mut self, namespace: &Namespace, path_name: &str) -> Option<Option<Arc<Cors>>> {
+        let key = Key { namespace: namespace.clone(), path_name: path_name.into() };
+        self.cors.get(&key).cloned()
+    }
+
+    /// Keeps the `cors` that held for a function when the registry's count was `generation`.
+    pub(super) fn keep_cors(
+        &mut self,
+        generation: u64,
+        (namespace, path_name): (&Namespace, &str),
+        cors: Option<Arc<Cors>>,
+    ) {
+        if generation == self.generation {
+            self.cors.insert(Key { namespace: namespace.clone(), path_name: path_name.into() }, cors);
         }
     }
 

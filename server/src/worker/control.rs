@@ -31,8 +31,8 @@ pub(super) async fn forward(
     body: Incoming,
     (peer, request_id): (IpAddr, &str),
 ) -> Result<Response, Refused> {
-    let unread = |error| Refused { error, body_unread: true };
-    let refused = |error| Refused { error, body_unread: false };
+    let unread = |error| Refused { error, body_unread: true, cors: None };
+    let refused = |error| Refused { error, body_unread: false, cors: None };
     let client = core.client(&parts.headers, peer);
     let visitor = core.visitor_of(&parts.headers, client).await;
     let visitor = visitor.and_then(|visitor| match visitor.foreign {

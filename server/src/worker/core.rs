@@ -4,6 +4,7 @@ use super::Peers;
 use super::cache::{CoreCache, Ready, Users};
 use super::callers::Callers;
 use super::calls::CoreCalls;
+use super::cors::Cors;
 use super::keeper::Keeper;
 use super::memory::CoreMemory;
 use super::scheduler::{CoreScheduler, Turns};
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) shares: Arc<Shares>,
     /// Whose word counts on where a request comes from.
     pub(crate) trusted_proxies: TrustedProxies,
+    /// Which pages of other origins may call functions that do not say so themselves.
+    pub(crate) cors: Option<Arc<Cors>>,
     pub(crate) timeouts: Timeouts,
     pub(crate) body_timeout: Duration,
     pub(crate) drain_grace: Duration,

@@ -3,7 +3,8 @@
 
 use super::answer::text_header;
 use super::core::Core;
-use super::invoke::{Caller, namespace, permitted};
+use super::cors;
+use super::invoke::{Caller, namespace_of, permitted};
 use super::query;
 use crate::bearer::{Sent, sent};
 use crate::error::{ApiError, REQUEST_ID};
@@ -13,7 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{StatusCode, Version, request};
@@ -31,6 +32,8 @@ const PROTOCOL: &str = "orama";
 const BEARER: &str = "bearer.";
 /// Bytes of a nonce behind `Sec-WebSocket-Key`.
 const NONCE_BYTES: usize = 16;
+/// Characters of an origin and of a host that a refusal repeats: a host's name has 253.
+const ORIGIN_SHOWN: usize = 280;
 
 /// The origins beside its own host from which a node takes WebSockets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -56,6 +59,20 @@ impl AllowedOrigins {
             }
         }
         Ok(allowed)
+    }
+
+    pub(super) const fn allows_all(&self) -> bool {
+        self.all
+    }
+
+    /// Whether pages of an origin are among them.
+    pub(super) fn allows(&self, origin: &HeaderValue) -> bool {
+        self.all
+            || origin
+                .to_str()
+                .ok()
+                .and_then(Origin::parse)
+                .is_some_and(|origin| self.listed.contains(&origin))
     }
 }
 
@@ -95,7 +112,11 @@ pub(super) async fn open(
     (peer, request_id): (IpAddr, &str),
 ) -> Result<(Response, Box<Opening>), ApiError> {
     let accept = accept_key(parts, body)?;
-    check_origin(&parts.headers, &core.shared.websockets.origins)?;
+    let foreign = foreign_origin(
+        &parts.headers,
+        &core.shared.websockets.origins,
+        asked_host(core, &parts.headers, peer),
+    );
     let protocols = Protocols::of(&parts.headers)?;
     let query = parts.uri.query();
     let named = query::namespace(None, query, &["token"])?;
@@ -103,7 +124,14 @@ pub(super) async fn open(
     let client = core.client(&parts.headers, peer);
     let visitor = core.visitor(&sent, client).await?;
     let address = core.admit(visitor.identity.as_ref(), client)?;
-    let namespace = namespace(core, &visitor, client, named.as_deref())?;
+    let namespace = namespace_of(core, &visitor, client, named.as_deref())?;
+    if let Some(foreign) = foreign {
+        // What is unknown must not be told from what is not: both have the node's `cors`, or their own.
+        let cors = cors::look_up(core, Some(&namespace), name).await;
+        if !cors.is_some_and(|cors| cors.allows(foreign)) {
+            return Err(not_allowed(foreign, asked_host(core, &parts.headers, peer)));
+        }
+    }
     let ready = permitted(core, &visitor, client, (&namespace, name)).await?;
     let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
     let parties = Core::parties(&ready.tenant, caller.address.as_ref());
@@ -153,21 +181,37 @@ fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|listed| listed.trim().eq_ignore_ascii_case(word))
 }
 
-/// Refuses pages of other origins. Clients that are no browsers send none.
-fn check_origin(headers: &HeaderMap, allowed: &AllowedOrigins) -> Result<(), ApiError> {
-    let Some(given) = headers.get(ORIGIN) else { return Ok(()) };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let fits = given.to_str().ok().and_then(Origin::parse).is_some_and(|origin| {
-        host.is_some_and(|host| origin.is_of(host)) || allowed.listed.contains(&origin)
-    });
-    if fits || allowed.all {
-        return Ok(());
-    }
-    Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        "ORIGIN_NOT_ALLOWED",
-        "WebSockets from pages of this origin are not allowed; the node's websocket.allowed_origins lists those that are",
-    ))
+/// The host that a request's client asked for.
+fn asked_host<'h>(core: &Core, headers: &'h HeaderMap, peer: IpAddr) -> Option<&'h str> {
+    let (_, host) = core.shared.trusted_proxies.asked_for(peer, headers);
+    host.and_then(|host| host.to_str().ok())
+}
+
+/// The origin of a page that the node does not allow. Clients that are no browsers send none.
+fn foreign_origin<'h>(
+    headers: &'h HeaderMap,
+    allowed: &AllowedOrigins,
+    host: Option<&str>,
+) -> Option<&'h HeaderValue> {
+    let given = headers.get(ORIGIN)?;
+    let origin = given.to_str().ok().and_then(Origin::parse);
+    let is_own = host.zip(origin).is_some_and(|(host, origin)| origin.is_of(host));
+    (!is_own && !allowed.allows(given)).then_some(given)
+}
+
+/// The refusal of a page's origin: what was compared, and what to change.
+fn not_allowed(origin: &HeaderValue, host: Option<&str>) -> ApiError {
+    let shown = |text: &str| text.chars().take(ORIGIN_SHOWN).collect::<String>();
+    let origin = shown(&String::from_utf8_lossy(origin.as_bytes()));
+    let host = shown(host.unwrap_or_default());
+    let entry = if Origin::parse(&origin).is_some() { origin.as_str() } else { "*" };
+    let message = format!(
+        "WebSockets from pages of the origin {origin:?} are not allowed: it is not the host {host:?} of the request. To allow it, \
+         add `websocket.allowed_origins = [{entry:?}]` to the node's config, or `cors: {{origins: [{entry:?}]}}` to the function's \
+         function.yaml"
+    );
+    let hint = "behind a proxy, list it in `trusted_proxies` and let it set X-Forwarded-Host";
+    ApiError { hint: Some(hint), ..ApiError::new(StatusCode::FORBIDDEN, "ORIGIN_NOT_ALLOWED", message) }
 }
 
 /// What a client says in `Sec-WebSocket-Protocol`.

@@ -7,6 +7,7 @@ use super::answer::{Form, answer, begun_answer};
 use super::cache::Ready;
 use super::callers::{Identity, Local, Visitor};
 use super::core::Core;
+use super::cors::{self, Granted};
 use super::exchange::{Begun, Sender, WebExchange};
 use super::query;
 use super::run::{Access, Cause, Running, ready, run_with_retries};
@@ -32,15 +33,12 @@ use std::time::Duration;
 pub(super) struct Refused {
     pub(super) error: ApiError,
     pub(super) body_unread: bool,
-}
-
-/// Everything that is found out before the body is read.
-fn before_body(error: ApiError) -> Refused {
-    Refused { error, body_unread: true }
+    /// What the function's pages of other origins are told.
+    pub(super) cors: Option<Granted>,
 }
 
 fn after_body(error: ApiError) -> Refused {
-    Refused { error, body_unread: false }
+    Refused { error, body_unread: false, cors: None }
 }
 
 /// The function that a request asks for.
@@ -62,23 +60,70 @@ pub(super) async fn invoke(
     asked: Asked<'_>,
     (peer, request_id): (IpAddr, &str),
 ) -> Result<Response, Refused> {
+    let client = core.client(&parts.headers, peer);
+    let mut namespace = None;
+    let (ready, caller) = match find(core, &parts, asked, client, &mut namespace).await {
+        Ok(found) => found,
+        Err(error) => {
+            // Boxed, so that it adds nothing to what each request allocates.
+            let cors = cors::of_refusal(core, &parts.headers, namespace.as_ref(), &asked, &error);
+            let cors = Box::pin(cors).await;
+            return Err(Refused { error, body_unread: true, cors });
+        }
+    };
+    let granted = ready.cors.as_ref().map(|cors| cors.grant(&parts.headers));
+    match serve(core, parts, body, asked, (&ready, caller), (peer, client, request_id)).await {
+        Ok(mut response) => {
+            if let Some(granted) = granted {
+                granted.put_into(response.headers_mut());
+            }
+            Ok(response)
+        }
+        Err(refused) => Err(Refused { cors: granted, ..refused }),
+    }
+}
+
+/// The function that a request asks for, and whom its run counts for. `namespace` is set as soon as it is known.
+async fn find(
+    core: &Rc<Core>,
+    parts: &request::Parts,
+    asked: Asked<'_>,
+    client: IpAddr,
+    namespace: &mut Option<Namespace>,
+) -> Result<(Rc<Ready>, Caller), ApiError> {
     // A web service's query is its own.
     let query = parts.uri.query().filter(|_| asked.rest_at.is_none());
-    let named = query::namespace(asked.namespace, query, &[]).map_err(before_body)?;
-    let client = core.client(&parts.headers, peer);
-    let visitor = core.visitor_of(&parts.headers, client).await.map_err(before_body)?;
-    let address = core.admit(visitor.identity.as_ref(), client).map_err(before_body)?;
-    let namespace = namespace(core, &visitor, client, named.as_deref()).map_err(before_body)?;
-    let ready = permitted(core, &visitor, client, (&namespace, asked.name)).await.map_err(before_body)?;
-    let caller = Caller::new(core, &ready, visitor.identity, address, client).map_err(before_body)?;
+    let named = query::namespace(asked.namespace, query, &[])?;
+    // Also for a refusal: it says nothing of who asks.
+    *namespace = named.as_deref().and_then(|named| Namespace::new(named).ok());
+    let visitor = core.visitor_of(&parts.headers, client).await?;
+    let address = core.admit(visitor.identity.as_ref(), client)?;
+    let namespace = namespace.insert(namespace_of(core, &visitor, client, named.as_deref())?);
+    let ready = permitted(core, &visitor, client, (namespace, asked.name)).await?;
+    let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
+    Ok((ready, caller))
+}
+
+/// Reads a request's body and runs its function.
+async fn serve(
+    core: &Rc<Core>,
+    parts: request::Parts,
+    body: Incoming,
+    asked: Asked<'_>,
+    (ready, caller): (&Rc<Ready>, Caller),
+    (peer, client, request_id): (IpAddr, IpAddr, &str),
+) -> Result<Response, Refused> {
     let limits = BodyLimits { bytes: INPUT_MAX_BYTES, timeout: core.shared.body_timeout };
     let parties = || Core::parties(&ready.tenant, caller.address.as_ref());
     let permit = core.shared.shares.permit(Kind::BodyBytes, parties());
-    let Received { bytes, permit } = read_body(body, limits, &core.bodies, permit)
-        .await
-        .map_err(|error| Refused { body_unread: error.status != StatusCode::BAD_REQUEST, error })?;
+    let Received { bytes, permit } =
+        read_body(body, limits, &core.bodies, permit).await.map_err(|error| Refused {
+            body_unread: error.status != StatusCode::BAD_REQUEST,
+            error,
+            cors: None,
+        })?;
     // Only now: a client that is slow to send takes nobody's place.
-    let running = Running::enter(core, &ready, caller.address.as_ref());
+    let running = Running::enter(core, ready, caller.address.as_ref());
     let running = running.map_err(|error| after_body(error.into()))?;
     let path = asked.rest_at.map_or(0..0, |at| at..parts.uri.path().len());
     let sender = Sender { peer, client, has_credential: caller.identity.is_some() };
@@ -224,7 +269,7 @@ pub(super) fn not_yours(has_credential: bool) -> ApiError {
 ///
 /// # Errors
 /// 400 for a name that cannot be one, 401 where nothing says which.
-pub(super) fn namespace(
+pub(super) fn namespace_of(
     core: &Core,
     visitor: &Visitor,
     client: IpAddr,

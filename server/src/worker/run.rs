@@ -3,6 +3,7 @@
 use super::cache::Ready;
 use super::callers::Local;
 use super::core::Core;
+use super::cors;
 use super::exchange::WebExchange;
 use super::invoke::not_yours;
 use crate::error::ApiError;
@@ -137,7 +138,9 @@ pub(super) async fn ready(
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: name.clone() });
     let tenant = core.callers.namespace(namespace);
     let places = (function.concurrency > 0).then(|| core.shared.shares.places(namespace, name));
-    let ready = Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, places, _user: user });
+    let cors = cors::of_function(core, &function.web);
+    let ready =
+        Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, cors, places, _user: user });
     // Of code that was thrown out meanwhile, cores were told already.
     if !ready.module.is_evicted() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));

@@ -64,6 +64,11 @@ func main() {
 		io.WriteString(w, "never sent")
 		panic("as asked")
 	})
+	mux.HandleFunc("GET /cors", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", r.URL.Query().Get("origin"))
+		w.Header().Set("Vary", "Accept, Origin")
+		io.WriteString(w, "text")
+	})
 	mux.HandleFunc("GET /node-headers", func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range []string{"X-Request-Id", "X-Duration-Ms", "Content-Length", "Transfer-Encoding", "Connection", "X-Orama-Secret", "Proxy-Authenticate", "Upgrade"} {
 			w.Header().Set(name, "forged")

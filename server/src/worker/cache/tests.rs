@@ -67,7 +67,7 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: function.name.clone() });
     let tenant = callers().namespace(&namespace);
     let _user = Rc::new(namespace);
-    Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, places: None, _user })
+    Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, cors: None, places: None, _user })
 }
 
 #[test]
