@@ -6,8 +6,9 @@ use crate::limits::{EPOCH_TICK, OUTPUT_COUNTED_FROM_BYTES, OUTPUT_MAX_BYTES, TAB
 use crate::log::LogBuffer;
 use crate::memory::Lease;
 use crate::parking::Slot;
-use crate::services::{GuestMemory, Host, Wait};
+use crate::services::{Answer, GuestMemory, Host, ServiceError, Wait};
 use crate::snapshot::rehearsal::Rehearsal;
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc, WasmBacktrace};
@@ -25,7 +26,7 @@ pub(crate) struct GuestState {
     pub(crate) clock: Option<MonotonicClock>,
     /// Set where the run is compared with another one.
     pub(crate) rehearsal: Option<Box<Rehearsal>>,
-    /// How much of the input the guest has read.
+    /// How much of the input that is there the guest has read.
     pub(crate) input_read: usize,
     pub(crate) output: Vec<u8>,
     /// Which of the standard descriptors the guest has not closed.
@@ -110,6 +111,26 @@ impl GuestState {
     /// Whether the descriptor is a standard stream that the guest has not closed.
     pub(crate) fn is_open(&self, fd: i32) -> bool {
         usize::try_from(fd).is_ok_and(|fd| self.open.get(fd) == Some(&true))
+    }
+
+    /// Whether the guest has read all input that is there, and more may come.
+    pub(crate) fn awaits_input(&self) -> bool {
+        self.input_read >= self.invocation.input.len()
+            && self.invocation.exchange.as_ref().is_some_and(|exchange| exchange.has_more_input())
+    }
+
+    /// The next input of a guest that [awaits](Self::awaits_input) some.
+    pub(crate) fn next_input(&self) -> Answer<Result<Option<Bytes>, ServiceError>> {
+        match &self.invocation.exchange {
+            Some(exchange) => exchange.next_input(),
+            None => Box::pin(std::future::ready(Ok(None))),
+        }
+    }
+
+    /// Goes on with input that has arrived.
+    pub(crate) fn take_input(&mut self, arrived: Option<Bytes>) {
+        self.invocation.input = arrived.unwrap_or_default();
+        self.input_read = 0;
     }
 
     /// Appends to standard output.

@@ -4,6 +4,7 @@
 mod clocks;
 mod descriptors;
 mod files;
+mod input;
 
 use crate::abi::{OutOfBounds, View, view};
 use crate::call::{BadPointer, Call, Fault, Functions};
@@ -20,6 +21,7 @@ mod errno {
     pub(super) const BADF: i32 = 8;
     pub(super) const FAULT: i32 = 21;
     pub(super) const INVAL: i32 = 28;
+    pub(super) const IO: i32 = 29;
     pub(super) const NOTDIR: i32 = 54;
     pub(super) const NOTSOCK: i32 = 57;
     pub(super) const NOTSUP: i32 = 58;

@@ -60,6 +60,10 @@ pub const BODY_MEMORY_MB: Setting =
 /// Bodies up to this size, in bytes, are not counted: the limits of connections and invocations bound their number.
 pub const BODY_COUNTED_FROM_BYTES: usize = 64 << 10;
 
+/// What a body takes of that whose rest arrives while its function runs: twice what the HTTP library buffers at most (408 KiB),
+/// once read and once not.
+pub const UPLOAD_ROOM_BYTES: usize = 1 << 20;
+
 /// Memory of all answers that clients have not read yet: 32 of the largest.
 pub const ANSWER_MEMORY_MB: Setting =
     Setting { name: "answer_memory_mb", default: 256, min: 32, max: 1 << 20, unit: "MB" };

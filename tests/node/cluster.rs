@@ -35,6 +35,7 @@ mod retries;
 mod schedules;
 mod secrets;
 mod services;
+mod uploads;
 mod web;
 mod websocket;
 

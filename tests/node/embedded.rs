@@ -68,5 +68,6 @@ mod snapshots;
 mod speakers;
 mod survival;
 mod transfer;
+mod uploads;
 mod web;
 mod websocket;

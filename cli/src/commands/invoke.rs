@@ -7,13 +7,16 @@ use crate::error::{CliError, Result};
 use crate::output;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use orama_runtime::limits::INPUT_MAX_BYTES;
+use orama_runtime::limits::MAX_BODY_MB;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use std::io::{IsTerminal, stdin};
 use std::path::Path;
+
+/// Largest input, in bytes: what a function can allow with `max_body`. The node knows what it does allow.
+const SENT_MAX_BYTES: usize = (MAX_BODY_MB.max as usize) << 20;
 
 /// The object in which the node wraps output that is not one JSON value.
 #[derive(Deserialize)]
@@ -62,16 +65,16 @@ pub fn call(client: &Client, function: &Target, input: Vec<u8>) -> Result<Answer
 fn input(data: Option<&str>) -> Result<Vec<u8>> {
     let input = match data {
         Some(data) => match data.strip_prefix('@') {
-            Some(path) => input::file(Path::new(path), INPUT_MAX_BYTES)?,
+            Some(path) => input::file(Path::new(path), SENT_MAX_BYTES)?,
             None => data.as_bytes().to_vec(),
         },
         // Without --data on a terminal the input is empty: nobody would know to type one.
         None if stdin().is_terminal() => Vec::new(),
-        None => input::standard_input(INPUT_MAX_BYTES)?,
+        None => input::standard_input(SENT_MAX_BYTES)?,
     };
-    if input.len() > INPUT_MAX_BYTES {
+    if input.len() > SENT_MAX_BYTES {
         return Err(CliError::failed(format!(
-            "the input is larger than {INPUT_MAX_BYTES} bytes, the most that a function accepts"
+            "the input is larger than {SENT_MAX_BYTES} bytes, the most that a function accepts"
         )));
     }
     Ok(input)
@@ -162,6 +165,6 @@ mod tests {
         std::fs::write(file.path(), "from file").unwrap();
         assert_eq!(input(Some(&format!("@{}", file.path().display()))).unwrap(), b"from file");
         assert!(input(Some("@/nonexistent")).unwrap_err().described().contains("/nonexistent"));
-        assert!(input(Some(&"x".repeat(INPUT_MAX_BYTES + 1))).is_err());
+        assert!(input(Some(&"x".repeat(SENT_MAX_BYTES + 1))).is_err());
     }
 }

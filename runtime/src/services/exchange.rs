@@ -34,4 +34,18 @@ pub trait Exchange: Send + Sync {
     /// # Errors
     /// When no answer has begun.
     fn write(&self, bytes: Bytes) -> Answer<Result<bool, ServiceError>>;
+
+    /// Whether more input may come after [`crate::invocation::Invocation::input`]: false once its end was told, true for good
+    /// where it broke off.
+    fn has_more_input(&self) -> bool {
+        false
+    }
+
+    /// The next bytes of the input, at least one; `None` at its end. What is dropped before it is ready loses nothing.
+    ///
+    /// # Errors
+    /// When the input breaks off, each time.
+    fn next_input(&self) -> Answer<Result<Option<Bytes>, ServiceError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }

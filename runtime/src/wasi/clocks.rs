@@ -5,7 +5,9 @@ use crate::abi::{OutOfBounds, View, view};
 use crate::call::{Call, Fault, Functions};
 use crate::guest::{GuestState, MonotonicClock, Stop};
 use crate::limits::POLL_SUBSCRIPTIONS_MAX;
+use std::future::poll_fn;
 use std::sync::OnceLock;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wasmtime::{Caller, Error, Result};
 
@@ -65,12 +67,21 @@ async fn clock_time_get(call: &mut Call<'_>, (clock, _precision, at): (i32, i64,
     Ok(errno::SUCCESS)
 }
 
+/// The wait for input: its time is not known.
+const UNTIL_INPUT: Duration = Duration::MAX;
+
 /// One event that a guest waits for.
 struct Subscription {
     userdata: u64,
     kind: u8,
-    /// The time left to wait, which is zero for a descriptor because it is always ready; or the errno of the event.
+    /// The time left to wait; or the errno of the event. A descriptor is always ready, but for input that is still to come.
     wait: Result<Duration, i32>,
+}
+
+impl Subscription {
+    fn is_for_input(&self) -> bool {
+        self.kind == layout::EVENTTYPE_FD_READ && self.wait == Ok(UNTIL_INPUT)
+    }
 }
 
 fn subscription(
@@ -88,7 +99,9 @@ fn subscription(
             clock_ns(id, state)
                 .map(|now| Duration::from_nanos(if absolute { timeout.saturating_sub(now) } else { timeout }))
         }
-        layout::EVENTTYPE_FD_READ if id == STDIN && state.is_open(id) => Ok(Duration::ZERO),
+        layout::EVENTTYPE_FD_READ if id == STDIN && state.is_open(id) => {
+            Ok(if state.awaits_input() { UNTIL_INPUT } else { Duration::ZERO })
+        }
         layout::EVENTTYPE_FD_WRITE if id != STDIN && state.is_open(id) => Ok(Duration::ZERO),
         layout::EVENTTYPE_FD_READ | layout::EVENTTYPE_FD_WRITE => Err(errno::BADF),
         _ => return Ok(Err(errno::INVAL)),
@@ -114,8 +127,14 @@ async fn poll_oneoff(
         }
     }
     // A subscription with an error is due at once.
-    let wait = subscriptions.iter().map(|s| s.wait.unwrap_or_default()).min().unwrap_or_default();
-    if let Some(rehearsal) = &mut state.rehearsal {
+    let mut wait = subscriptions.iter().map(|s| s.wait.unwrap_or_default()).min().unwrap_or_default();
+    if subscriptions.iter().any(Subscription::is_for_input) {
+        if has_input_within(call, wait).await? {
+            wait = Duration::ZERO;
+            let for_input = subscriptions.iter_mut().filter(|subscription| subscription.is_for_input());
+            for_input.for_each(|subscription| subscription.wait = Ok(wait));
+        }
+    } else if let Some(rehearsal) = &mut state.rehearsal {
         rehearsal.wait(wait);
     } else if wait > Duration::ZERO {
         let left = state.deadline.saturating_duration_since(Instant::now());
@@ -127,6 +146,31 @@ async fn poll_oneoff(
     }
     let (mut memory, _) = call.memory()?;
     Ok(write_events(&mut memory, &subscriptions, wait, events_at as u32, event_count_at as u32)?)
+}
+
+/// Waits until input has arrived, ended or broken off, for `wait` at most; whether it has.
+async fn has_input_within(call: &mut Call<'_>, wait: Duration) -> Result<bool, Fault> {
+    let mut input = call.state().next_input();
+    let left = call.state().deadline.saturating_duration_since(Instant::now());
+    let mut sleep = None;
+    let arrived = poll_fn(|cx| {
+        if let Poll::Ready(arrived) = input.as_mut().poll(cx) {
+            return Poll::Ready(Some(arrived));
+        }
+        if wait == Duration::ZERO {
+            return Poll::Ready(None);
+        }
+        let sleep = sleep.get_or_insert_with(|| call.state().host.scheduler.sleep(wait.min(left)));
+        sleep.as_mut().poll(cx).map(|()| None)
+    });
+    match arrived.await {
+        Some(Ok(arrived)) => call.state().take_input(arrived),
+        // The read that follows is told.
+        Some(Err(_)) => {}
+        None if wait >= left => return Err(Stop::Timeout.into()),
+        None => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn write_events(

@@ -1,16 +1,15 @@
 //! The three descriptors of a guest: standard input, standard output, and standard error, whose lines are log messages.
 
-use super::{STDIN, STDOUT, errno, errno_of, layout};
+use super::{STDIN, STDOUT, errno, errno_of, input, layout};
 use crate::abi::{OutOfBounds, View, view};
 use crate::call::{Call, Fault, Functions};
 use crate::guest::GuestState;
 use crate::limits::{HOST_CHUNK_BYTES, IOVEC_MAX};
-use std::future::{Ready, ready};
 use std::time::Instant;
 use wasmtime::{Caller, Error, Result};
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
-    functions.add("fd_read", errno::FAULT, fd_read)?;
+    functions.add("fd_read", errno::FAULT, input::fd_read)?;
     functions.add("fd_write", errno::FAULT, fd_write)?;
     functions.add_start_up_sync(
         "fd_fdstat_get",
@@ -47,57 +46,10 @@ pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
 }
 
 /// Pointer and length of one buffer of an `iovec` array. The buffer is within the memory.
-fn iovec(memory: &View<'_>, iovecs: u32, index: u32) -> Result<(u32, u32), OutOfBounds> {
+pub(super) fn iovec(memory: &View<'_>, iovecs: u32, index: u32) -> Result<(u32, u32), OutOfBounds> {
     let at = u64::from(iovecs) + u64::from(index) * layout::IOVEC;
     let (pointer, length) = (memory.u32(at)?, memory.u32(at + 4)?);
     memory.bytes(pointer, length).map(|_| (pointer, length))
-}
-
-fn fd_read(
-    call: &mut Call<'_>,
-    (fd, iovecs, count, read_at): (i32, i32, i32, i32),
-) -> Ready<Result<i32, Fault>> {
-    let mut read = || {
-        if fd != STDIN || !call.state().is_open(fd) {
-            return Ok(errno::BADF);
-        }
-        let (mut memory, state) = call.memory()?;
-        Ok(read_input(&mut memory, state, iovecs as u32, count as u32, read_at as u32)?)
-    };
-    ready(read())
-}
-
-fn read_input(
-    memory: &mut View<'_>,
-    state: &mut GuestState,
-    iovecs: u32,
-    count: u32,
-    read_at: u32,
-) -> Result<i32, OutOfBounds> {
-    if count > IOVEC_MAX {
-        return Ok(errno::INVAL);
-    }
-    let mut total = 0;
-    for index in 0..count {
-        let (pointer, length) = match iovec(memory, iovecs, index) {
-            Ok(buffer) => buffer,
-            // The buffers before this one hold input that must not be lost.
-            Err(_) if total > 0 => break,
-            Err(error) => return Err(error),
-        };
-        let rest = state.invocation.input.get(state.input_read + total..).unwrap_or_default();
-        let taken = rest.len().min(length as usize);
-        memory.bytes_mut(pointer, taken as u32)?.copy_from_slice(&rest[..taken]);
-        total += taken;
-        if taken < length as usize {
-            break;
-        }
-    }
-    memory.write(u64::from(read_at), &(total as u32).to_le_bytes())?;
-    state.input_read += total;
-    state.limiter.denied &= total == 0;
-    state.limiter.no_room &= total == 0;
-    Ok(errno::SUCCESS)
 }
 
 async fn fd_write(

@@ -29,14 +29,25 @@ const ROOM_LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(crate) struct Received {
     pub(crate) bytes: Bytes,
     pub(crate) permit: Permit,
+    /// What comes after the bytes, where the body is too large to be waited for.
+    pub(crate) rest: Option<Incoming>,
 }
 
 /// What a body may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyLimits {
     pub(crate) bytes: usize,
+    /// Up to so many bytes are waited for. The rest of a larger body is left to the caller.
+    pub(crate) whole_bytes: usize,
     /// From its first byte to its last, and a second more for each MiB of `bytes`.
     pub(crate) timeout: Duration,
+}
+
+impl BodyLimits {
+    /// The longest that a body is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.timeout + Duration::from_secs((self.bytes / SLOWEST_BYTES_PER_S) as u64)
+    }
 }
 
 /// The bodies that are arriving on a core.
@@ -127,7 +138,7 @@ impl Gathered {
 
     fn push(&mut self, data: Bytes, limit_bytes: usize) -> Result<(), ApiError> {
         if data.len() > limit_bytes.saturating_sub(self.len()) {
-            return Err(ApiError::too_large("the request's body", limit_bytes));
+            return Err(body_too_large(limit_bytes));
         }
         *self = match std::mem::take(self) {
             Self::Nothing => Self::One(data),
@@ -153,7 +164,7 @@ impl Gathered {
     }
 }
 
-/// Reads all of `body`. One that has arrived with its head, as most do, costs no timer and no copy.
+/// Reads all of `body`, or the beginning of a large one: nothing where its length is announced. One that has arrived with its head, as most do, costs no timer and no copy.
 ///
 /// # Errors
 /// 413 over the limit, before a byte is read where the length is announced; 408 when it takes too long or brings too little; 400
@@ -165,10 +176,13 @@ pub(crate) async fn read_body(
     mut permit: Permit,
 ) -> Result<Received, ApiError> {
     if body.size_hint().lower() > limits.bytes as u64 {
-        return Err(ApiError::too_large("the request's body", limits.bytes));
+        return Err(body_too_large(limits.bytes));
+    }
+    if body.size_hint().lower() > limits.whole_bytes as u64 {
+        return Ok(Received { bytes: Bytes::new(), permit, rest: Some(body) });
     }
     let mut gathered = Gathered::default();
-    while !body.is_end_stream() {
+    while !body.is_end_stream() && gathered.len() <= limits.whole_bytes {
         match poll_fn(|cx| Poll::Ready(poll_data(&mut body, cx))).await {
             Poll::Ready(Some(data)) => gathered.push(data?, limits.bytes)?,
             Poll::Ready(None) => break,
@@ -178,10 +192,16 @@ pub(crate) async fn read_body(
     if gathered.len() > BODY_COUNTED_FROM_BYTES {
         permit.set(gathered.len())?;
     }
-    Ok(Received { bytes: gathered.finish(), permit })
+    Ok(received(body, gathered, permit, limits))
 }
 
-fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ApiError>>> {
+/// What has been gathered, with the body itself where that is not all.
+fn received(body: Incoming, gathered: Gathered, permit: Permit, limits: BodyLimits) -> Received {
+    let rest = (gathered.len() > limits.whole_bytes).then_some(body);
+    Received { bytes: gathered.finish(), permit, rest }
+}
+
+pub(super) fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ApiError>>> {
     loop {
         match std::task::ready!(Pin::new(&mut *body).poll_frame(cx)) {
             None => return Poll::Ready(None),
@@ -208,12 +228,11 @@ async fn read_rest(
 ) -> Result<Received, ApiError> {
     let listed = bodies.enter(permit, gathered.len());
     let arriving = &listed.1;
-    let patience = limits.timeout + Duration::from_secs((limits.bytes / SLOWEST_BYTES_PER_S) as u64);
+    let patience = limits.patience();
     let deadline = arriving.since + patience;
     let window = BODY_WINDOW.min(limits.timeout);
     let (mut window_end, mut window_begin_bytes) = (arriving.since + window, gathered.len());
-    let took_too_long = |why: String| ApiError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", why);
-    loop {
+    while gathered.len() <= limits.whole_bytes {
         let until = window_end.min(deadline);
         let left = until.saturating_duration_since(Instant::now());
         let next = poll_fn(|cx| {
@@ -232,22 +251,41 @@ async fn read_rest(
             Ok(Ok(None)) => break,
             Ok(Err(error)) => return Err(error),
             Err(_) if Instant::now() >= deadline => {
-                let seconds = patience.as_secs();
-                return Err(took_too_long(format!("the request's body did not arrive within {seconds} s")));
+                return Err(took_too_long(patience));
             }
             Err(_) => {
                 if gathered.len() - window_begin_bytes < BODY_WINDOW_LEAST_BYTES {
-                    return Err(took_too_long(format!(
-                        "the request's body arrives too slowly: less than {BODY_WINDOW_LEAST_BYTES} bytes in {} s",
-                        window.as_secs()
-                    )));
+                    return Err(too_slow(window));
                 }
                 (window_end, window_begin_bytes) = (window_end + window, gathered.len());
             }
         }
     }
     let permit = take_permit(arriving);
-    Ok(Received { bytes: gathered.finish(), permit })
+    drop(listed);
+    Ok(received(body, gathered, permit, limits))
+}
+
+/// The refusal of a body over its limit.
+pub(super) fn body_too_large(limit_bytes: usize) -> ApiError {
+    ApiError::too_large("the request's body", limit_bytes)
+}
+
+/// The refusal of a body that takes longer than its time.
+pub(super) fn took_too_long(patience: Duration) -> ApiError {
+    not_in_time(format!("the request's body did not arrive within {} s", patience.as_secs()))
+}
+
+/// The refusal of a body of which too little comes.
+pub(super) fn too_slow(window: Duration) -> ApiError {
+    not_in_time(format!(
+        "the request's body arrives too slowly: less than {BODY_WINDOW_LEAST_BYTES} bytes in {} s",
+        window.as_secs()
+    ))
+}
+
+fn not_in_time(why: String) -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", why)
 }
 
 /// The permit itself; what is left on the list until it is taken off holds nothing.

@@ -8,6 +8,7 @@ mod io;
 mod origin;
 mod peer;
 mod timeouts;
+mod upload;
 
 pub(crate) use answer::{AnswerBody, Pieces, Writer};
 pub(crate) use body::{Bodies, BodyLimits, Received, read_body};
@@ -15,6 +16,7 @@ pub(crate) use connection::{Handled, Handler, Taken, Then, refuse_connection, se
 pub(crate) use io::Socket;
 pub(crate) use origin::Origin;
 pub(crate) use timeouts::{Connections, Timeouts};
+pub(crate) use upload::{Left, Upload};
 
 /// A request whose body has not been read yet.
 pub(crate) type Request = hyper::Request<hyper::body::Incoming>;

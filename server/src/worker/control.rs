@@ -61,10 +61,11 @@ pub(super) async fn forward(
                 if let Some(identity) = &identity {
                     take_tokens(core, &parts, identity).map_err(unread)?;
                 }
-                let limits = BodyLimits { bytes: limit_bytes, timeout: core.shared.body_timeout };
+                let timeout = core.shared.body_timeout;
+                let limits = BodyLimits { bytes: limit_bytes, whole_bytes: limit_bytes, timeout };
                 let permit = core.shared.shares.permit(Kind::BodyBytes, parties.clone());
                 let received = read_body(body, limits, &core.bodies, permit).await.map_err(unread)?;
-                let Received { bytes, permit } = received;
+                let Received { bytes, permit, .. } = received;
                 (bytes, Some(permit), false)
             }
             // The router answers that there is no such path or method; it does not look at the body.

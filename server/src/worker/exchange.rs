@@ -3,7 +3,7 @@
 use super::answer::held;
 use super::core::Shared;
 use crate::bearer::API_KEY;
-use crate::http::{Pieces, Writer};
+use crate::http::{Left, Pieces, Upload, Writer};
 use crate::shares::Party;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -85,6 +85,8 @@ pub(super) struct WebExchange {
     /// For whom its answer counts.
     parties: [Option<Arc<Party>>; 2],
     shaped: Mutex<Shaped>,
+    /// What of its body arrives while the function runs.
+    upload: Option<Upload>,
 }
 
 impl WebExchange {
@@ -94,12 +96,27 @@ impl WebExchange {
         sender: Sender,
         node: Arc<Shared>,
         parties: [Option<Arc<Party>>; 2],
+        upload: Option<Upload>,
     ) -> Self {
-        Self { parts, path, sender, node, parties, shaped: Mutex::default() }
+        Self { parts, path, sender, node, parties, shaped: Mutex::default(), upload }
     }
 
-    /// Forgets what an earlier attempt has shaped. `false` when an answer has begun, so that there can be no other attempt.
+    /// Bytes of the body that have come since the run began.
+    pub(super) fn uploaded_bytes(&self) -> usize {
+        self.upload.as_ref().map_or(0, Upload::bytes)
+    }
+
+    /// Lets go of the body when the run is over.
+    pub(super) fn close_input(&self) -> Left {
+        self.upload.as_ref().map_or(Left::Whole, Upload::close)
+    }
+
+    /// Forgets what an earlier attempt has shaped. `false` when there can be no other attempt: an answer has begun, or the body
+    /// was not kept.
     pub(super) fn may_begin_anew(&self) -> bool {
+        if self.upload.is_some() {
+            return false;
+        }
         let mut shaped = self.shaped.lock();
         let may = matches!(*shaped, Shaped::Nothing | Shaped::Whole(_));
         if may {
@@ -210,6 +227,16 @@ impl Exchange for WebExchange {
             }),
             Err(error) => Box::pin(ready(Err(ServiceError::unavailable(error.message)))),
         }
+    }
+
+    fn has_more_input(&self) -> bool {
+        self.upload.as_ref().is_some_and(Upload::has_more)
+    }
+
+    fn next_input(&self) -> Answer<Result<Option<Bytes>, ServiceError>> {
+        let Some(upload) = &self.upload else { return Box::pin(ready(Ok(None))) };
+        let next = upload.next();
+        Box::pin(async move { next.await.map_err(|error| ServiceError::unavailable(error.message)) })
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each step costs a stranger more than the one before: who it is, how often it asks, whether it may, whether there is room for
 //! its body, and whether there is room to run.
 
+use super::BodyUnread;
 use super::answer::{Form, answer, begun_answer};
 use super::cache::Ready;
 use super::callers::{Identity, Local, Visitor};
@@ -13,14 +14,16 @@ use super::query;
 use super::run::{Access, Cause, Running, ready, run_with_retries};
 use super::until::{Until, until};
 use crate::error::ApiError;
-use crate::http::{BodyLimits, Received, Response, read_body};
-use crate::shares::Kind;
+use crate::http::{BodyLimits, Left, Received, Response, Upload, read_body};
+use crate::limits::UPLOAD_ROOM_BYTES;
+use crate::shares::{Kind, Permit};
 use http::{StatusCode, request};
 use hyper::body::Incoming;
 use orama_platform::auth::{Action, Credential};
 use orama_runtime::invocation::Outcome;
 use orama_runtime::limits::INPUT_MAX_BYTES;
 use orama_runtime::names::Namespace;
+use orama_runtime::services::Exchange;
 use std::future::{poll_fn, ready as ready_now};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -113,21 +116,27 @@ async fn serve(
     (ready, caller): (&Rc<Ready>, Caller),
     (peer, client, request_id): (IpAddr, IpAddr, &str),
 ) -> Result<Response, Refused> {
-    let limits = BodyLimits { bytes: INPUT_MAX_BYTES, timeout: core.shared.body_timeout };
+    let limits = BodyLimits {
+        bytes: ready.function.web.max_body_bytes(),
+        whole_bytes: INPUT_MAX_BYTES,
+        timeout: core.shared.body_timeout,
+    };
     let parties = || Core::parties(&ready.tenant, caller.address.as_ref());
     let permit = core.shared.shares.permit(Kind::BodyBytes, parties());
-    let Received { bytes, permit } =
-        read_body(body, limits, &core.bodies, permit).await.map_err(|error| Refused {
-            body_unread: error.status != StatusCode::BAD_REQUEST,
-            error,
-            cors: None,
-        })?;
-    // Only now: a client that is slow to send takes nobody's place.
+    let Received { bytes, mut permit, rest } =
+        read_body(body, limits, &core.bodies, permit).await.map_err(not_read)?;
+    let upload = match rest {
+        Some(rest) => Some(upload(core, rest, bytes.len(), limits, &mut permit).map_err(not_read)?),
+        None => None,
+    };
+    let unread = upload.is_some();
+    // Only now: a client that is slow to send takes nobody's place, unless its function takes large bodies.
     let running = Running::enter(core, ready, caller.address.as_ref());
-    let running = running.map_err(|error| after_body(error.into()))?;
+    let running =
+        running.map_err(|error| Refused { error: error.into(), body_unread: unread, cors: None })?;
     let path = asked.rest_at.map_or(0..0, |at| at..parts.uri.path().len());
     let sender = Sender { peer, client, has_credential: caller.identity.is_some() };
-    let exchange = WebExchange::new(parts, path, sender, Arc::clone(&core.shared), parties());
+    let exchange = WebExchange::new(parts, path, sender, Arc::clone(&core.shared), parties(), upload);
     let exchange = Arc::new(exchange);
     let cause = Cause {
         trigger_type: "http",
@@ -147,14 +156,54 @@ async fn serve(
     match until_answer(run, &exchange).await {
         Run::Ended(ended) => {
             let shaped = exchange.take_whole();
-            answer(core, ended, shaped, form, request_id, parties()).await.map_err(after_body)
+            let is_unread = match exchange.close_input() {
+                Left::Whole => false,
+                Left::Unread => true,
+                // Whatever the function made of a part.
+                Left::Failed(error) => return Err(not_read(error)),
+            };
+            let answered = answer(core, ended, shaped, form, request_id, parties()).await;
+            let refused = |error| Refused { error, body_unread: is_unread, cors: None };
+            answered.map(|response| with_unread(response, is_unread)).map_err(refused)
         }
         Run::Began(begun, rest) => {
+            let is_unread = exchange.has_more_input();
             let response = begun_answer(begun, request_id).map_err(after_body)?;
+            let response = with_unread(response, is_unread);
             monoio::spawn(finish(rest, exchange, request_id.to_owned()));
             Ok(response)
         }
     }
+}
+
+/// Takes room for a body whose rest arrives while its function runs.
+fn upload(
+    core: &Core,
+    rest: Incoming,
+    before: usize,
+    limits: BodyLimits,
+    permit: &mut Permit,
+) -> Result<Upload, ApiError> {
+    permit.set(before + UPLOAD_ROOM_BYTES)?;
+    let empty = permit.empty();
+    let room = std::mem::replace(permit, empty);
+    Ok(Upload::new(rest, before, limits, room, Arc::clone(&core.host.scheduler)))
+}
+
+/// The refusal of a body that was not read to its end, or broke off.
+fn not_read(mut error: ApiError) -> Refused {
+    if error.status == StatusCode::PAYLOAD_TOO_LARGE {
+        error.hint = Some("`max_body` in function.yaml says how many MB a body may have, up to 32");
+    }
+    Refused { body_unread: error.status != StatusCode::BAD_REQUEST, error, cors: None }
+}
+
+/// Marks an answer to a request whose body is not read, or not yet.
+fn with_unread(mut response: Response, is_unread: bool) -> Response {
+    if is_unread {
+        response.extensions_mut().insert(BodyUnread);
+    }
+    response
 }
 
 /// A run that has been started.
@@ -195,6 +244,7 @@ async fn finish(run: Pending, exchange: Arc<WebExchange>, request_id: String) {
         }
     };
     exchange.end(is_whole).await;
+    exchange.close_input();
 }
 
 /// Whom an invocation counts for beside the function's namespace.

@@ -301,11 +301,17 @@ impl Drop for Running {
 /// Sees to it that an invocation is recorded, also when its client leaves or the node stops before it ends.
 struct Unfinished<'a> {
     core: &'a Rc<Core>,
+    /// The request whose body may have come meanwhile.
+    exchange: Option<&'a WebExchange>,
     begun: Instant,
     record: Option<Record>,
 }
 
 impl Unfinished<'_> {
+    fn uploaded_bytes(&self) -> u64 {
+        self.exchange.map_or(0, WebExchange::uploaded_bytes) as u64
+    }
+
     fn finish(mut self, outcome: &mut Outcome) {
         let duration = self.begun.elapsed();
         if let Some(mut record) = self.record.take() {
@@ -313,6 +319,7 @@ impl Unfinished<'_> {
             record.error = outcome.error();
             record.duration_us = duration.as_micros() as u64;
             record.output_size = outcome.output.len() as u64;
+            record.input_size += self.uploaded_bytes();
             record.messages = std::mem::take(&mut outcome.messages);
             self.core.counters.invoked(record.status, duration);
             self.core.record(record);
@@ -325,6 +332,7 @@ impl Drop for Unfinished<'_> {
         if let Some(mut record) = self.record.take() {
             let duration = self.begun.elapsed();
             record.duration_us = duration.as_micros() as u64;
+            record.input_size += self.uploaded_bytes();
             let who = if self.core.stopping.get() {
                 "the node was stopped"
             } else if record.trigger_type == "function" {
@@ -365,7 +373,8 @@ pub(super) async fn run(
 ) -> Outcome {
     let Running { core, ready, .. } = running;
     let record = begin_record(ready, &input, request_id, cause, attempt);
-    let unfinished = Unfinished { core, begun: Instant::now(), record: Some(record) };
+    let exchange = cause.exchange.as_deref();
+    let unfinished = Unfinished { core, exchange, begun: Instant::now(), record: Some(record) };
     let invocation = Invocation {
         request_id: request_id.to_owned(),
         input,

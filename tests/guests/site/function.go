@@ -2,8 +2,10 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net/http"
 	"orama"
@@ -22,6 +24,15 @@ func main() {
 	mux.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", r.Header.Get("Content-Type"))
 		io.Copy(w, r.Body)
+	})
+	mux.HandleFunc("POST /hash", hash)
+	mux.HandleFunc("POST /progress", func(w http.ResponseWriter, r *http.Request) {
+		beginning := make([]byte, 100_000)
+		io.ReadFull(r.Body, beginning)
+		io.WriteString(w, "the beginning\n")
+		w.(http.Flusher).Flush()
+		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(beginning), r.Body))
+		hash(w, r)
 	})
 	mux.HandleFunc("GET /cookie", func(w http.ResponseWriter, r *http.Request) {
 		seen := "none"
@@ -77,6 +88,17 @@ func main() {
 		io.WriteString(w, "text")
 	})
 	orama.ServeHTTP(mux)
+}
+
+// hash tells the length and the FNV-1a of the body.
+func hash(w http.ResponseWriter, r *http.Request) {
+	hash := fnv.New64a()
+	length, err := io.Copy(hash, r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	fmt.Fprintf(w, "%d %016x", length, hash.Sum64())
 }
 
 // request tells what the handler sees.
