@@ -241,6 +241,12 @@ impl MemoryLimiter {
         }
         taken
     }
+
+    /// Gives back bytes that [`Self::take`] took.
+    pub(crate) fn give_back(&mut self, bytes: usize) {
+        self.taken_bytes -= bytes;
+        self.budget.give_back(&self.function.namespace, bytes);
+    }
 }
 
 impl Drop for MemoryLimiter {

@@ -37,6 +37,7 @@ mod secrets;
 mod services;
 mod uploads;
 mod web;
+mod web_examples;
 mod websocket;
 
 mod several;

@@ -70,4 +70,5 @@ mod survival;
 mod transfer;
 mod uploads;
 mod web;
+mod web_examples;
 mod websocket;

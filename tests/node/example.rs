@@ -93,7 +93,7 @@ fn receive(stream: &TcpStream) -> Option<Sent> {
 
 /// Copies folders of the repository into the shell's, so that nothing is built among the sources and paths between them
 /// still fit.
-fn copy(shell: &Shell, folders: &[&str]) {
+pub fn copy(shell: &Shell, folders: &[&str]) {
     let repository = guests::dir().join("../..");
     for folder in folders {
         fs::create_dir_all(shell.dir.join(folder)).unwrap();
@@ -115,7 +115,7 @@ fn edit(path: &Path, from: &str, to: &str) {
 
 /// Builds and deploys a folder.
 #[track_caller]
-fn deploy(shell: &Shell, folder: &str, compiler: &str) {
+pub fn deploy(shell: &Shell, folder: &str, compiler: &str) {
     let (stdout, stderr) = shell.run(0, &["function", "build", folder, "--compiler", compiler]);
     assert!(stdout.starts_with("built function.wasm with "), "{stdout}{stderr}");
     shell.run(0, &["function", "deploy", folder, "--compiler", compiler]);
@@ -323,7 +323,7 @@ fn the_go_sdk_passes_its_own_tests() {
 }
 
 /// A request to a function under `/fn`.
-fn web(node: &Node, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+pub fn web(node: &Node, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let request = node.anonymous(method, &format!("/fn/default/{path}"));
     let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
     request.body(body).send()

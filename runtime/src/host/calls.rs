@@ -4,7 +4,9 @@ use super::{json, pubsub};
 use crate::abi::{Range, bounded, text};
 use crate::call::{Call, Fault, Functions};
 use crate::invocation::Status;
-use crate::limits::{CALL_DEPTH_MAX, EVENT_MAX_BYTES, HOST_NAME_MAX_BYTES, INPUT_MAX_BYTES};
+use crate::limits::{
+    CALL_DEPTH_MAX, EVENT_MAX_BYTES, HOST_NAME_MAX_BYTES, INPUT_MAX_BYTES, OUTPUT_COUNTED_FROM_BYTES,
+};
 use crate::services::{CallError, Called, FunctionCall, LaterRun, ServiceError};
 use bytes::Bytes;
 use serde::Serialize;
@@ -88,6 +90,8 @@ async fn what(
 async fn invoke(call: &mut Call<'_>, arguments: Arguments) -> Result<Called, Fault> {
     let (function, payload) = what(call, arguments, INPUT_MAX_BYTES).await?;
     let state = call.state();
+    // Small ones are less than the guest's own memory.
+    let counted = if payload.len() > OUTPUT_COUNTED_FROM_BYTES { payload.len() } else { 0 };
     let depth = state.invocation.call_depth + 1;
     if depth > CALL_DEPTH_MAX {
         let why = format!("calls of functions may be {CALL_DEPTH_MAX} deep; this one would be one more");
@@ -102,6 +106,13 @@ async fn invoke(call: &mut Call<'_>, arguments: Arguments) -> Result<Called, Fau
         depth,
         deadline: state.deadline,
     };
+    if counted > 0 && !state.limiter.take(counted) {
+        return Err(ServiceError::unavailable("the node has no room for the payload now").into());
+    }
     let answer = state.host.calls.call(request);
-    call.wait_for(answer).await
+    let called = call.wait_for(answer).await?;
+    if counted > 0 {
+        call.state().limiter.give_back(counted);
+    }
+    Ok(called)
 }

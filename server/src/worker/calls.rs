@@ -3,16 +3,19 @@
 //! A caller keeps its place and its instance while it waits, so calls have places that others may not take
 //! ([`Running::enter_call`]). A call that finds none waits for one, as its caller cannot do better.
 
+use super::answer::held;
 use super::core::Core;
 use super::run::{Access, Cause, Running, ready, run_with_retries};
 use super::until::{Until, until};
 use crate::error::ApiError;
+use crate::shares::Party;
 use bytes::Bytes;
 use orama_runtime::invocation::{Outcome, Status};
 use orama_runtime::services::{Answer, CallError, Called, Calls, FunctionCall};
 use std::cell::RefCell;
 use std::future::ready as at_once;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 thread_local! {
@@ -89,8 +92,9 @@ async fn run(core: &Rc<Core>, call: FunctionCall, request_id: &str) -> Called {
         caller: call.caller,
         exchange: None,
     };
+    let parties = [Some(running.party()), None];
     let (outcome, _) = run_with_retries(running, call.payload, request_id, &cause).await;
-    called(outcome, request_id)
+    called(core, outcome, parties, request_id)
 }
 
 async fn enter(core: &Rc<Core>, call: &FunctionCall) -> Result<Running, ApiError> {
@@ -100,9 +104,13 @@ async fn enter(core: &Rc<Core>, call: &FunctionCall) -> Result<Running, ApiError
     Ok(Running::enter_call(core, &ready, call.depth).await?)
 }
 
-fn called(outcome: Outcome, request_id: &str) -> Called {
+/// What the caller is told. Large output is counted until the caller has taken it.
+fn called(core: &Core, outcome: Outcome, parties: [Option<Arc<Party>>; 2], request_id: &str) -> Called {
     let result = match &outcome.result {
-        Ok(()) => Ok(Bytes::from(outcome.output)),
+        Ok(()) => match held(&core.shared.shares, Bytes::from(outcome.output), parties) {
+            Ok(output) => Ok(output),
+            Err(error) => return refused(&error, request_id.to_owned()),
+        },
         Err(failure) => Err(CallError {
             status: outcome.status(),
             code: failure.code().to_owned(),

@@ -9,7 +9,7 @@ use super::invoke::not_yours;
 use crate::error::ApiError;
 use crate::limits::{RETRY_PATIENCE, UNKNOWN_KNOWN_FOR};
 use crate::routes::Target;
-use crate::shares::{Kind, NoRoom, Scope};
+use crate::shares::{Kind, NoRoom, Party, Scope};
 use bytes::Bytes;
 use orama_platform::modules::LoadError;
 use orama_platform::records::{self, Record};
@@ -273,6 +273,11 @@ impl Running {
         let this = Self { core: Rc::clone(core), ready: Rc::clone(ready), address, call_depth };
         this.count(|running| running + 1);
         this
+    }
+
+    /// The namespace that it counts for.
+    pub(super) fn party(&self) -> Arc<Party> {
+        Arc::clone(&self.ready.tenant.party)
     }
 
     fn count(&self, change: impl Fn(usize) -> usize) {

@@ -1,0 +1,7 @@
+module example.com/functions/upload
+
+go 1.24
+
+require orama v0.0.0
+
+replace orama => ../../sdk/go
