@@ -166,9 +166,6 @@ impl TryFrom<CorsFields> for Cors {
         check_entries("origins", &origins, "an origin such as https://app.example, or *", is_origin)?;
         check_entries("methods", &methods, "a method such as GET, or *", is_token)?;
         check_entries("headers", &headers, "the name of a header, or *", is_token)?;
-        if origins.is_empty() {
-            return Err(CorsError::NoOrigin);
-        }
         for (list, entries) in [("origins", &origins), ("methods", &methods), ("headers", &headers)] {
             if credentials && entries.iter().any(|entry| entry == "*") {
                 return Err(CorsError::AllWithCredentials { list });
@@ -178,6 +175,10 @@ impl TryFrom<CorsFields> for Cors {
             origins = vec!["*".to_owned()];
         }
         let max_age = CORS_MAX_AGE_SECONDS.check(max_age).map_err(CorsError::Range)?;
+        // Last: a node's config is checked value by value, and its origins may come after the others.
+        if origins.is_empty() {
+            return Err(CorsError::NoOrigin);
+        }
         Ok(Self { origins, methods, headers, credentials, max_age })
     }
 }

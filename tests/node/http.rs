@@ -1,8 +1,9 @@
 //! An HTTP client that hides nothing: one socket, bytes as they are, answers one by one.
 
+use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// Longer than any test waits for an answer on purpose.
@@ -75,6 +76,18 @@ impl Connection {
         stream.set_read_timeout(Some(READ_TIMEOUT))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    /// A connection whose client has an address of its own.
+    pub fn from(client: IpAddr, address: SocketAddr) -> Self {
+        let family = if client.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = rustix::net::socket(family, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::new(client, 0)).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
     }
 
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
@@ -227,7 +240,12 @@ pub struct Request {
 
 impl Request {
     pub fn new(address: SocketAddr, method: &str, path: &str) -> Self {
-        Self { address, head: format!("{method} {path} HTTP/1.1\r\nhost: node\r\n"), body: Vec::new() }
+        Self::to_host(address, "node", method, path)
+    }
+
+    /// A request that asks for a host by name.
+    pub fn to_host(address: SocketAddr, host: &str, method: &str, path: &str) -> Self {
+        Self { address, head: format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n"), body: Vec::new() }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {

@@ -3,9 +3,12 @@
 use orama_test_support::children;
 pub use orama_test_support::children::{eventually, spawn, wait};
 pub use orama_test_support::lock;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::cell::RefCell;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// The binary under test.
 const ORAMA: &str = env!("CARGO_BIN_EXE_orama-under-test");
@@ -39,4 +42,42 @@ pub fn children_of(process: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
+/// A program that runs in a folder of its own. Both are gone when it is dropped; the folder stays where a test fails.
+pub struct InFolder {
+    child: RefCell<Child>,
+    dir: PathBuf,
+}
+
+impl InFolder {
+    /// Starts a program whose home is the folder, and which says there in `log` what it has to say.
+    pub fn start(mut command: Command, dir: PathBuf) -> Self {
+        let log = fs::File::create(dir.join("log")).unwrap();
+        command.current_dir(&dir).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        command.env("HOME", &dir).env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME");
+        // A browser is started by a script, and must not survive it.
+        command.process_group(0);
+        Self { child: RefCell::new(spawn(command).unwrap()), dir }
+    }
+
+    /// Fails, with what it said, when it has ended.
+    pub fn must_run(&self) {
+        let ended = self.child.borrow_mut().try_wait().unwrap();
+        assert!(ended.is_none(), "{ended:?}: {}", fs::read_to_string(self.dir.join("log")).unwrap());
+    }
+}
+
+impl Drop for InFolder {
+    fn drop(&mut self) {
+        let child = self.child.get_mut();
+        if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
+            // One that has ended cannot be ended again.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        let _ = child.wait();
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
 }

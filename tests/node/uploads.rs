@@ -1,11 +1,13 @@
 //! Large bodies of requests: they reach their functions as they arrive, and take no room of the node.
 
 use crate::harness::{Node, Options, Shared, eventually};
-use crate::http::Connection;
+use crate::http::{Answer, Connection};
 use crate::speakers::slow_speaker;
 use orama_test_support::guests;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
@@ -142,7 +144,7 @@ fn a_large_body_is_read_whole_and_the_connection_goes_on() {
     sender.write(head(&node, "/fn/default/whole-body/echo", Some(body.len())));
     let mut stream = sender.stream.try_clone().unwrap();
     let sent = body.clone();
-    let sending = std::thread::spawn(move || std::io::Write::write_all(&mut stream, &sent));
+    let sending = std::thread::spawn(move || stream.write_all(&sent));
     sender.begun_answer();
     let back = sender.pieces().unwrap();
     sending.join().unwrap().unwrap();
@@ -278,10 +280,10 @@ fn a_function_may_answer_before_it_has_read_everything() {
         let mut stream = connection.stream.try_clone().unwrap();
         let bytes = if chunks { chunked(&body) } else { body.clone() };
         // The node need not take all of it.
-        let sending = std::thread::spawn(move || drop(std::io::Write::write_all(&mut stream, &bytes)));
+        let sending = std::thread::spawn(move || drop(stream.write_all(&bytes)));
         let answer = connection.answer().expect(200);
         assert_eq!((answer.text().as_str(), answer.header("connection")), ("{\"ok\":true}", Some("close")));
-        connection.stream.shutdown(std::net::Shutdown::Both).ok();
+        connection.stream.shutdown(Shutdown::Both).ok();
         sending.join().unwrap();
     }
     // A body that was waited for was read whole, whatever the function did.
@@ -290,6 +292,28 @@ fn a_function_may_answer_before_it_has_read_everything() {
         connection.write(node.anonymous("POST", "/fn/default/early").body(&body[..MIB]).bytes());
         assert_eq!(connection.answer().expect(200).header("connection"), None);
     }
+}
+
+/// Sends 30 MiB, a MiB at a time, as far as the node takes them; the answer.
+fn upload(address: SocketAddr, head: Vec<u8>, pause: Duration) -> Answer {
+    let mut connection = Connection::open(address);
+    connection.write(head);
+    let mut stream = connection.stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        let piece = vec![1; MIB];
+        for _ in 0..30 {
+            let sent = stream.write_all(&piece);
+            std::thread::sleep(pause);
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    let answer = connection.answer();
+    // Ends a write that the node does not take.
+    let _ = connection.stream.shutdown(Shutdown::Both);
+    sending.join().unwrap();
+    answer
 }
 
 #[test]
@@ -302,30 +326,13 @@ fn uploads_that_nobody_reads_take_no_memory() {
     node.request("POST", "/fn/default/counts").body(vec![1; 30 * MIB]).send().expect(200);
     let before = resident_mib(&node);
     // Functions that do not read hold up their clients.
-    let upload = |path: &'static str, pause: Duration| {
+    let start = |path: &str, pause: Duration| {
         let (address, head) = (node.address(), head(&node, path, Some(30 * MIB)));
-        std::thread::spawn(move || {
-            let mut connection = Connection::open(address);
-            connection.write(head);
-            let mut stream = connection.stream.try_clone().unwrap();
-            let sending = std::thread::spawn(move || {
-                for _ in 0..30 {
-                    if std::io::Write::write_all(&mut stream, &vec![1; MIB]).is_err() {
-                        return;
-                    }
-                    std::thread::sleep(pause);
-                }
-            });
-            let answer = connection.answer();
-            // Ends a write that the node does not take.
-            let _ = connection.stream.shutdown(std::net::Shutdown::Both);
-            sending.join().unwrap();
-            answer
-        })
+        std::thread::spawn(move || upload(address, head, pause))
     };
-    let sleeping: Vec<_> = (0..CLIENTS).map(|_| upload("/fn/default/sleeps", Duration::ZERO)).collect();
+    let sleeping: Vec<_> = (0..CLIENTS).map(|_| start("/fn/default/sleeps", Duration::ZERO)).collect();
     let counting: Vec<_> =
-        (0..CLIENTS).map(|_| upload("/fn/default/counts", Duration::from_millis(50))).collect();
+        (0..CLIENTS).map(|_| start("/fn/default/counts", Duration::from_millis(50))).collect();
     let mut most = 0;
     while !counting.iter().all(std::thread::JoinHandle::is_finished) {
         most = most.max(resident_mib(&node));

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the servers that the tests run against: rqlite, Olric and kubo, from the Go module proxy alone. Needs Go and a C
-# compiler; about 380 s of CPU the first time. Does nothing for a server that is there in the right version.
+# Builds the servers that the tests run against: rqlite, Olric, kubo and Caddy, from the Go module proxy alone. Needs Go and a C
+# compiler; about 500 s of CPU the first time. Does nothing for a server that is there in the right version.
 #
 #   tests/tools/install-backends.sh [DEST]     DEST defaults to ${ORAMA_TOOLS:-$HOME/.cache/orama-tools}
 #
@@ -33,5 +33,6 @@ install() { # install FOLDER PROGRAM PACKAGE CGO [GOTOOLCHAIN]: a stamp says wha
 
 install rqlite rqlited github.com/rqlite/rqlite/v8/cmd/rqlited 1
 install olric olric-server github.com/olric-data/olric/cmd/olric-server 0
+install caddy caddy github.com/caddyserver/caddy/v2/cmd/caddy 0
 # kubo refuses to be built by a Go that it does not know.
 install kubo ipfs github.com/ipfs/kubo/cmd/ipfs 0 go1.25.5

@@ -6,7 +6,8 @@
 use super::{ManifestError, Position};
 use granit_parser::{Event, Marker, Options, Parser, ScalarStyle, StrInput};
 
-/// Deepest nesting: the document, a section of it, a list in that, and a few levels for a misplaced value, which then gets its own message.
+/// Deepest nesting: the document, a section of it, a list in that, and a few levels for a misplaced value, which then gets its
+/// own message.
 const MAX_DEPTH: usize = 8;
 
 /// A value and its place.

@@ -51,7 +51,6 @@ fn what_browsers_would_not_understand_is_refused() {
         (json!({"origins": ["*"], "max_age": -1}), "cors.max_age"),
         (json!({"origins": ["*"], "method": ["GET"]}), "unknown field `method`"),
         (json!({"origins": "*"}), "invalid type"),
-        (json!([]), "invalid"),
     ] {
         let error = read(value.clone()).expect_err(&value.to_string());
         assert!(error.contains(told) && error.len() < 300, "{value}: {error}");

@@ -35,9 +35,8 @@ fn nothing_said_gives_the_documented_defaults() {
     );
 }
 
-#[test]
-fn every_key_of_the_file_is_taken() {
-    let file = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
+/// Every key but those of backends and issuers, each in a line.
+const EVERY_KEY: &str = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 3\nio_driver = \"epoll\"\n\
                 instance_slots = 0x40\ncpu_level = \"x86-64-v3\"\nmodule_cache_mb = 99\nparked_memory_mb = 44\n\
                 code_cache_mb = 98\ncompile_memory_mb = 512\ncompile_seconds = 99\ndisk_reserve_mb = 97\nsend_timeout_seconds = 7\n\
                 guest_memory_mb = 101\nbody_memory_mb = 201\nanswer_memory_mb = 102\nconnections = 103\nwebsockets = 104\n\
@@ -53,6 +52,10 @@ fn every_key_of_the_file_is_taken() {
                 requests_per_address = \"off\"\ndeploys_per_namespace = \"3/min\"\n\
                 deploys_per_key = \"4/h burst 9\"\npublishes_per_namespace = \"5/s\"\n\
                 publishes_per_key = \"6/s\"\nfailed_credentials_per_address = \"7/s\"\n";
+
+#[test]
+fn every_key_of_the_file_is_taken() {
+    let file = EVERY_KEY;
     assert_eq!(
         file.lines().filter(|line| line.contains('=')).count(),
         KEYS.len(),

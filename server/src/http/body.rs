@@ -164,7 +164,8 @@ impl Gathered {
     }
 }
 
-/// Reads all of `body`, or the beginning of a large one: nothing where its length is announced. One that has arrived with its head, as most do, costs no timer and no copy.
+/// Reads all of `body`, or the beginning of a large one: nothing where its length is announced. One that has arrived with
+/// its head, as most do, costs no timer and no copy.
 ///
 /// # Errors
 /// 413 over the limit, before a byte is read where the length is announced; 408 when it takes too long or brings too little; 400

@@ -10,11 +10,11 @@ use crate::limits::{BODY_WINDOW, BODY_WINDOW_LEAST_BYTES};
 use crate::shares::Permit;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use orama_runtime::services::{Answer, Scheduler};
+use orama_runtime::services::{Answer, Scheduler, Wait};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// A body of which a part may still have to arrive. Clones share it.
@@ -93,20 +93,7 @@ impl Upload {
         Box::pin(async move {
             let mut window_end = None;
             let _waiting = Waiting(&arrival);
-            poll_fn(|cx| {
-                loop {
-                    let mut arrival = arrival.lock();
-                    if let Poll::Ready(next) = arrival.poll_next(cx) {
-                        return Poll::Ready(next);
-                    }
-                    let left = arrival.left_of_window();
-                    let end = window_end.get_or_insert_with(|| scheduler.sleep(left));
-                    std::task::ready!(end.as_mut().poll(cx));
-                    window_end = None;
-                    arrival.end_window();
-                }
-            })
-            .await
+            poll_fn(|cx| arrival.lock().poll_within_window(cx, &*scheduler, &mut window_end)).await
         })
     }
 
@@ -137,6 +124,24 @@ impl Pace {
 }
 
 impl Arrival {
+    /// Polls for the next bytes, and looks at the client's pace at the end of each window.
+    fn poll_within_window(
+        &mut self,
+        cx: &mut Context<'_>,
+        scheduler: &dyn Scheduler,
+        window_end: &mut Option<Wait>,
+    ) -> Poll<Result<Option<Bytes>, ApiError>> {
+        loop {
+            if let Poll::Ready(next) = self.poll_next(cx) {
+                return Poll::Ready(next);
+            }
+            let end = window_end.get_or_insert_with(|| scheduler.sleep(self.left_of_window()));
+            ready!(end.as_mut().poll(cx));
+            *window_end = None;
+            self.end_window();
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, ApiError>> {
         if let Some(error) = &self.failed {
             return Poll::Ready(Err(error.clone()));

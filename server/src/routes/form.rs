@@ -219,6 +219,9 @@ fn triggers(value: &Value) -> Result<Vec<Source>, ApiError> {
 
 /// Parses `cors`; null is none.
 fn cors(value: &Value) -> Result<Option<Arc<Cors>>, ApiError> {
+    if !(value.is_object() || value.is_null()) {
+        return Err(expected("cors", "an object"));
+    }
     let cors: Option<Cors> = Deserialize::deserialize(value)
         .map_err(|error: serde_json::Error| ApiError::invalid_config(format!("`cors`: {error}")))?;
     Ok(cors.map(Arc::new))

@@ -108,10 +108,12 @@ func request(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	incoming, _ := orama.CurrentRequest()
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(map[string]any{
 		"method": r.Method, "path": r.URL.Path, "query": r.URL.Query(), "host": r.Host, "headers": r.Header,
 		"remote": r.RemoteAddr, "body": string(body), "length": r.ContentLength, "uri": r.RequestURI,
+		"scheme": incoming.Scheme,
 	})
 }
 

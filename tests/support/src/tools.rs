@@ -76,7 +76,8 @@ pub(crate) fn why_missing(tool: &str) -> String {
 fn remedy(tool: &str) -> &'static str {
     match tool {
         "tinygo" => "tests/tools/install-tinygo.sh installs it on Debian",
-        "rqlited" | "olric-server" | "ipfs" => "tests/tools/install-backends.sh builds it",
+        "rqlited" | "olric-server" | "ipfs" | "caddy" => "tests/tools/install-backends.sh builds it",
+        "nginx" | "chromium-headless-shell" => "tests/tools/install-web.sh installs it on Debian",
         "go" => "https://go.dev/dl has it",
         _ => "the system's packages have it",
     }
@@ -95,9 +96,12 @@ mod tests {
 
     #[test]
     fn every_tool_of_the_tests_has_a_way_to_get_it() {
-        for (tool, way) in
-            [("tinygo", "install-tinygo.sh"), ("ipfs", "install-backends.sh"), ("go", "go.dev")]
-        {
+        for (tool, way) in [
+            ("tinygo", "install-tinygo.sh"),
+            ("caddy", "install-backends.sh"),
+            ("nginx", "install-web.sh"),
+            ("go", "go.dev"),
+        ] {
             assert!(remedy(tool).contains(way), "{tool}");
         }
     }
