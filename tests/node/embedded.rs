@@ -15,6 +15,7 @@ mod canaries;
 mod cli;
 mod cli_services;
 mod commands;
+mod conformance;
 mod cors;
 mod credentials;
 mod crowds;

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use hyper::body::{Body, Incoming};
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -212,8 +213,7 @@ pub(super) fn poll_data(body: &mut Incoming, cx: &mut Context<'_>) -> Poll<Optio
                 }
             }
             Some(Err(error)) => {
-                let message = format!("the request's body broke off: {error}");
-                return Poll::Ready(Some(Err(ApiError::bad_request("BAD_BODY", message))));
+                return Poll::Ready(Some(Err(broke_off(error))));
             }
         }
     }
@@ -265,6 +265,11 @@ async fn read_rest(
     let permit = take_permit(arriving);
     drop(listed);
     Ok(received(body, gathered, permit, limits))
+}
+
+/// The refusal of a body whose end did not come.
+pub(super) fn broke_off(why: impl fmt::Display) -> ApiError {
+    ApiError::bad_request("BAD_BODY", format!("the request's body broke off: {why}"))
 }
 
 /// The refusal of a body over its limit.

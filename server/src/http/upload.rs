@@ -4,12 +4,12 @@
 //! slowly it is read. A client that is waited for must send at the least pace of other bodies, and holds its function's place
 //! no longer than that.
 
-use super::body::{BodyLimits, body_too_large, poll_data, too_slow, took_too_long};
+use super::body::{BodyLimits, body_too_large, broke_off, poll_data, too_slow, took_too_long};
 use crate::error::ApiError;
 use crate::limits::{BODY_WINDOW, BODY_WINDOW_LEAST_BYTES};
 use crate::shares::Permit;
 use bytes::Bytes;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use orama_runtime::services::{Answer, Scheduler, Wait};
 use parking_lot::Mutex;
 use std::future::poll_fn;
@@ -45,8 +45,8 @@ struct Arrival {
     bytes: usize,
     before: usize,
     pace: Pace,
-    /// The room that it takes.
-    _permit: Permit,
+    /// The room that it takes until it is closed.
+    permit: Option<Permit>,
 }
 
 /// How long a run has waited for its client.
@@ -67,8 +67,15 @@ impl Upload {
         scheduler: Arc<dyn Scheduler>,
     ) -> Self {
         let pace = Pace { waited: Duration::ZERO, since: None, window: (Duration::ZERO, before) };
-        let arrival =
-            Arrival { body: Some(body), failed: None, limits, bytes: before, before, pace, _permit: permit };
+        let arrival = Arrival {
+            body: Some(body),
+            failed: None,
+            limits,
+            bytes: before,
+            before,
+            pace,
+            permit: Some(permit),
+        };
         Self { arrival: Arc::new(Mutex::new(arrival)), scheduler }
     }
 
@@ -100,6 +107,7 @@ impl Upload {
     /// Lets go of the body when the run is over.
     pub(crate) fn close(&self) -> Left {
         let mut arrival = self.arrival.lock();
+        arrival.permit = None;
         match (arrival.failed.take(), arrival.body.take()) {
             (Some(error), _) => Left::Failed(error),
             (None, Some(_)) => Left::Unread,
@@ -168,6 +176,10 @@ impl Arrival {
                 }
             }
             Some(Err(error)) => Err(self.fail(error)),
+            // The connection was dropped.
+            None if self.body.as_ref().is_some_and(|body| body.size_hint().lower() > 0) => {
+                Err(self.fail(broke_off("its connection was closed")))
+            }
             None => {
                 self.body = None;
                 Ok(None)

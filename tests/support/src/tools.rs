@@ -77,6 +77,7 @@ fn remedy(tool: &str) -> &'static str {
     match tool {
         "tinygo" => "tests/tools/install-tinygo.sh installs it on Debian",
         "rqlited" | "olric-server" | "ipfs" | "caddy" => "tests/tools/install-backends.sh builds it",
+        "redbot" => "tests/tools/install-redbot.sh installs it",
         "nginx" | "chromium-headless-shell" => "tests/tools/install-web.sh installs it on Debian",
         "go" => "https://go.dev/dl has it",
         _ => "the system's packages have it",
@@ -99,6 +100,7 @@ mod tests {
         for (tool, way) in [
             ("tinygo", "install-tinygo.sh"),
             ("caddy", "install-backends.sh"),
+            ("redbot", "install-redbot.sh"),
             ("nginx", "install-web.sh"),
             ("go", "go.dev"),
         ] {
