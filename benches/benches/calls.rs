@@ -62,7 +62,7 @@ fn timed(connection: &mut Connection, request: &[u8]) -> Duration {
 fn own_run(connection: &mut Connection, api_key: &str) -> Duration {
     std::thread::sleep(RECORDED);
     let log = connection.call(&get("/v1/functions/echo/logs?limit=1000", api_key)).body;
-    let log: Value = serde_json::from_slice(&log).unwrap();
+    let log: Value = serde_json::from_slice(log).unwrap();
     let runs = log["invocations"].as_array().unwrap().iter().filter(|run| run["trigger_type"] == "function");
     let runs = runs.map(|run| Duration::from_secs_f64(run["duration_ms"].as_f64().unwrap() / 1000.0));
     median(runs.collect())

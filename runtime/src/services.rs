@@ -403,8 +403,9 @@ impl OutboxOutcome {
 
 /// Transactions with messages.
 pub trait Outbox: Send + Sync + 'static {
-    /// Runs a batch as [`Database::run`] does in [`BatchMode::Write`], at most [`crate::limits::OUTBOX_STATEMENTS_MAX`] statements,
-    /// and publishes the event if it was committed: both or neither. `{{seq}}` in its data becomes the message's number.
+    /// Runs a batch as [`Database::run`] does in [`BatchMode::Write`], at most [`crate::limits::OUTBOX_STATEMENTS_MAX`]
+    /// statements, and publishes the event if it was committed: both or neither. `{{seq}}` in its data becomes the message's
+    /// number.
     fn run(
         &self,
         namespace: &Namespace,

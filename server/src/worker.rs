@@ -17,6 +17,7 @@ mod memory;
 mod query;
 mod route;
 mod run;
+mod running;
 mod scheduler;
 mod triggered;
 mod until;

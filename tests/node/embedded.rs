@@ -9,8 +9,8 @@ const ON_SERVERS: bool = false;
 
 mod access;
 mod bounds;
-mod calls;
 mod browser;
+mod calls;
 mod canaries;
 mod cli;
 mod cli_services;

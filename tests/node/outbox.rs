@@ -44,6 +44,16 @@ fn a_message_is_published_with_its_transaction_and_numbered() {
     assert!(node.no_job_is_left());
 }
 
+/// Orders one after the other, until told or until the node is gone.
+fn order_until(node: &Node, next: &AtomicU64, is_told: impl Fn() -> bool) {
+    while !is_told() {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        if node.invoke_request("shop").body(order(n).to_string()).try_send().is_err() {
+            return;
+        }
+    }
+}
+
 #[test]
 fn a_kill_never_leaves_a_message_without_its_row_or_a_row_without_its_message() {
     const ROUNDS: u64 = 4;
@@ -52,14 +62,7 @@ fn a_kill_never_leaves_a_message_without_its_row_or_a_row_without_its_message() 
     for round in 0..ROUNDS {
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| {
-                    while stopped.load(Ordering::Relaxed) == round {
-                        let n = next.fetch_add(1, Ordering::Relaxed);
-                        if node.invoke_request("shop").body(order(n).to_string()).try_send().is_err() {
-                            return;
-                        }
-                    }
-                });
+                scope.spawn(|| order_until(&node, &next, || stopped.load(Ordering::Relaxed) > round));
             }
             std::thread::sleep(Duration::from_millis(300 + 170 * round));
             node.signal(rustix::process::Signal::KILL);

@@ -175,6 +175,22 @@ fn functions_publish_later_and_in_batches() {
     assert_eq!(node.data("reader"), expected);
 }
 
+/// Publishes numbers for tomorrow, but for a few of them that are due while the others wait.
+fn publish_later(node: &Node, numbers: Vec<u64>) {
+    let mut connection = node.connect();
+    for some in numbers.chunks(50) {
+        let requests = some.iter().map(|n| {
+            let delay_ms = if n % 1000 == 0 { 20_000 } else { 86_400_000 };
+            let body = json!({ "topic": "mine", "data": n, "delay_ms": delay_ms }).to_string();
+            node.request("POST", "/v1/pubsub/publish").body(body).bytes()
+        });
+        connection.write(requests.collect::<Vec<_>>().concat());
+        for _ in some {
+            connection.answer().expect(202);
+        }
+    }
+}
+
 #[test]
 fn a_hundred_thousand_messages_wait_and_all_are_delivered_after_a_kill() {
     // On servers a tenth of it, which takes as long.
@@ -182,28 +198,10 @@ fn a_hundred_thousand_messages_wait_and_all_are_delivered_after_a_kill() {
     let Ok(node) = Node::try_start(Options::default()) else { return };
     node.reader("reader", &[]);
     node.add_trigger("reader", "mine");
-    let publish = |topic: &str, n: u64, delay_ms: u64| {
-        let body = json!({ "topic": topic, "data": n, "delay_ms": delay_ms }).to_string();
-        node.request("POST", "/v1/pubsub/publish").body(body)
-    };
-    let (node, publish) = (&node, &publish);
     std::thread::scope(|scope| {
         for part in 0..8 {
-            scope.spawn(move || {
-                let mut connection = node.connect();
-                let mine: Vec<_> = (0..ALL).filter(|n| n % 8 == part).collect();
-                for some in mine.chunks(50) {
-                    let requests = some.iter().map(|n| {
-                        // A few of them are due while the others wait.
-                        let delay_ms = if n % 1000 == 0 { 20_000 } else { 86_400_000 };
-                        publish("mine", *n, delay_ms).bytes()
-                    });
-                    connection.write(requests.collect::<Vec<_>>().concat());
-                    for _ in some {
-                        connection.answer().expect(202);
-                    }
-                }
-            });
+            let mine = (0..ALL).filter(move |n| n % 8 == part).collect::<Vec<_>>();
+            scope.spawn(|| publish_later(&node, mine));
         }
     });
     node.kill();

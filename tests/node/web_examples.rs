@@ -11,7 +11,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A node on which an example was deployed, after `prepare` changed its copy; none where a compiler is missing, which was reported.
+/// A node on which an example was deployed, after `prepare` changed its copy; none where a compiler is missing, which was
+/// reported.
 fn with(folder: &str, compiler: &str, options: Options, prepare: impl Fn(&Shell)) -> Option<(Node, Shell)> {
     tools::require_or_report(compiler).ok()?;
     let node = Node::try_start(options).ok()?;

@@ -61,8 +61,8 @@ pub(super) async fn read<T: Send + 'static, E: From<ServiceError> + Send + 'stat
     }))
 }
 
-/// Adds bytes to a JSON object, which must have members already: as text under `name`, or as base64 under `name_base64` where they
-/// are no UTF-8. Long ones are written in chunks, between which other guests run.
+/// Adds bytes to a JSON object, which must have members already: as text under `name`, or as base64 under `name_base64` where
+/// they are no UTF-8. Long ones are written in chunks, between which other guests run.
 pub(super) async fn add_bytes(
     call: &mut Call<'_>,
     object: &mut Vec<u8>,

@@ -39,6 +39,7 @@ mod removal;
 mod schedule;
 pub(crate) mod schema;
 mod settler;
+mod slot;
 mod store;
 mod tally;
 mod topic;
@@ -47,9 +48,9 @@ mod turn;
 mod unknown;
 mod writer;
 
-pub use clock::ScheduleState;
 pub use dead_letters::DeadLetter;
 pub use schedule::{DEFAULT_TIMEZONE, InvalidSchedule, Schedule};
+pub use slot::ScheduleState;
 pub use topic::{InvalidTopic, check_topic, is_pattern, matches};
 
 /// The file's name in the data folder.

@@ -157,12 +157,12 @@ pub const LATER_MAX_BYTES: u64 = 512 << 20;
 /// Messages that become due in one transaction.
 pub const LATER_AT_ONCE: u32 = 500;
 
-/// Runs that [`run_later`](orama_runtime::services::Events::run_later) accepted and that one function has at once on the node. They
-/// are spread over as many queues.
+/// Runs that [`run_later`](orama_runtime::services::Events::run_later) accepted and that one function has at once on the node.
+/// They are spread over as many queues.
 pub const LATER_RUN_LANES: u8 = 8;
 
-/// How often nodes that share databases look for messages that others left in an outbox, and the pause after a message could not be
-/// published. Each look is a query for each namespace that has an outbox.
+/// How often nodes that share databases look for messages that others left in an outbox, and the pause after a message could not
+/// be published. Each look is a query for each namespace that has an outbox.
 pub const OUTBOX_SWEEP_EVERY: Duration = Duration::from_secs(15);
 
 /// Rows of an outbox that are published at once when it is swept.

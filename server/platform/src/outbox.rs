@@ -191,20 +191,20 @@ impl Inner {
         }
         let (inner, namespace) = (Arc::clone(self), namespace.clone());
         self.backplane.spawn(async move {
-            loop {
-                let seqs = {
-                    let mut published = inner.published.lock();
-                    match published.get_mut(&namespace).map(std::mem::take).filter(|seqs| !seqs.is_empty()) {
-                        Some(seqs) => seqs,
-                        None => {
-                            published.remove(&namespace);
-                            return;
-                        }
-                    }
-                };
+            while let Some(seqs) = inner.to_delete(&namespace) {
                 inner.delete(&namespace, &seqs).await;
             }
         });
+    }
+
+    /// Takes the numbers of rows to delete; `None` if there are no more, which ends the task that deletes them.
+    fn to_delete(&self, namespace: &Namespace) -> Option<Vec<i64>> {
+        let mut published = self.published.lock();
+        let seqs = published.get_mut(namespace).map(std::mem::take).filter(|seqs| !seqs.is_empty());
+        if seqs.is_none() {
+            published.remove(namespace);
+        }
+        seqs
     }
 
     async fn delete(&self, namespace: &Namespace, seqs: &[i64]) {
@@ -277,8 +277,8 @@ fn take_own(batch: &mut BatchOutcome) -> i64 {
     if let Some(failure) = &mut batch.failure {
         failure.index = failure.index.and_then(|index| index.checked_sub(OWN));
     }
-    let own = batch.results.drain(..OWN.min(batch.results.len()));
-    match own.last() {
+    let mut own = batch.results.drain(..OWN.min(batch.results.len()));
+    match own.next_back() {
         Some(StatementResult::Exec { last_insert_id, .. }) => last_insert_id,
         _ => 0,
     }

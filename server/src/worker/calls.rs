@@ -5,7 +5,8 @@
 
 use super::answer::held;
 use super::core::Core;
-use super::run::{Access, Cause, Running, ready, run_with_retries};
+use super::run::{Access, Cause, ready, run_with_retries};
+use super::running::Running;
 use super::until::{Until, until};
 use crate::error::ApiError;
 use crate::shares::Party;

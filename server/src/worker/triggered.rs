@@ -1,7 +1,8 @@
 //! Runs functions for events, on the core that has the least to do.
 
 use super::core::Core;
-use super::run::{Access, Cause, NotReady, Running, ready, run};
+use super::run::{Access, Cause, NotReady, ready, run};
+use super::running::Running;
 use super::until::{Until, until};
 use super::{Command, Peer};
 use crate::error::ApiError;

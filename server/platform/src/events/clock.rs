@@ -5,18 +5,17 @@
 //! set meanwhile.
 
 use super::schedule::Schedule;
-use super::store::{self, Fate, Kind, NewMessage, To, checked};
+use super::slot::slot;
+use super::store::{self, Kind, NewMessage, To, checked};
 use super::tally::Waiting;
-use super::{EventsError, Inner, NodeEvents, now_ms, publish};
+use super::{EventsError, Inner, now_ms};
 use crate::limits::LATER_AT_ONCE;
 use crate::registry::{RegistryError, Source, Trigger};
-use jiff::Timestamp;
-use orama_runtime::names::{FunctionName, Namespace};
-use orama_runtime::services::{Event, ServiceError};
+use orama_runtime::names::Namespace;
+use orama_runtime::services::Event;
 use orama_store::blocking::blocking;
 use orama_store::causes::Causes;
-use rusqlite::{OptionalExtension, Transaction, params};
-use serde::Serialize;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,34 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Nodes that share their events look one after the other within this time, so that most find the work done.
 const SPREAD_MS: u64 = 100;
 
-/// The topic of slots, which no other message has.
-const TOPIC: &str = "_orama/cron";
-
 /// The next time of a schedule that is never due again.
 const NEVER_MS: i64 = i64::MAX;
-
-/// The input of a run by a schedule.
-#[derive(Serialize)]
-struct Slot<'a> {
-    trigger: &'static str,
-    schedule: &'a str,
-    /// The time of the slot, as RFC 3339.
-    scheduled_at: String,
-    trigger_id: &'a str,
-}
-
-/// What is known of a schedule's runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScheduleState {
-    /// Its next slot, in milliseconds since the Unix epoch.
-    pub next_ms: i64,
-    /// When its last run ended.
-    pub last_run_ms: Option<i64>,
-    /// Whether that succeeded: `success` or `error`.
-    pub last_status: Option<String>,
-    /// Slots that were left out because the last run went on.
-    pub skipped: u64,
-}
 
 /// A schedule that this node watches.
 struct Watched {
@@ -179,42 +152,18 @@ impl Clock {
     /// Reads when schedules are next due, and notes it for those that are new or were resumed.
     fn begin(&self, mut schedules: Vec<Watched>) -> Result<Vec<Watched>, EventsError> {
         let database = &self.inner.database;
-        let noted = |c: &rusqlite::Connection, trigger: &Trigger| {
-            c.prepare_cached("SELECT next_ms FROM schedules WHERE trigger_id = ?1 AND since_ms = ?2")?
-                .query_row(params![trigger.id, trigger.since_ms], |row| row.get::<_, i64>(0))
-                .optional()
-        };
         let mut has_new = false;
         for watched in &mut schedules {
-            match database.read(|c| noted(c, &watched.trigger))? {
+            match database.read(|c| Ok::<_, EventsError>(noted_since(c, &watched.trigger)?))? {
                 Some(next_ms) => watched.next_ms = next_ms,
                 None => has_new = true,
             }
         }
         if has_new {
             let next = database.write(|t| {
-                let mut all = Vec::with_capacity(schedules.len());
-                for Watched { namespace, trigger, schedule, .. } in &schedules {
-                    if let Some(next_ms) = noted(t, trigger)? {
-                        all.push(next_ms);
-                        continue;
-                    }
-                    let next_ms = schedule.next_ms(trigger.since_ms).unwrap_or(NEVER_MS);
-                    t.prepare_cached(
-                        "INSERT INTO schedules (trigger_id, namespace, function, since_ms, next_ms)
-                         VALUES (?1, ?2, ?3, ?4, ?5)
-                         ON CONFLICT (trigger_id) DO UPDATE SET since_ms = excluded.since_ms, next_ms = excluded.next_ms",
-                    )?
-                    .execute(params![
-                        trigger.id,
-                        namespace.as_str(),
-                        trigger.function.as_str(),
-                        trigger.since_ms,
-                        next_ms
-                    ])?;
-                    all.push(next_ms);
-                }
-                Ok::<_, EventsError>(all)
+                let next: rusqlite::Result<Vec<_>> =
+                    schedules.iter().map(|watched| note(t, watched)).collect();
+                Ok::<_, EventsError>(next?)
             })?;
             for (watched, next_ms) in schedules.iter_mut().zip(next) {
                 watched.next_ms = next_ms;
@@ -226,18 +175,13 @@ impl Clock {
     /// Adds a job for each schedule that is due.
     fn slots(&mut self, now_ms: i64) -> Result<(), EventsError> {
         let database = &self.inner.database;
-        let noted = |c: &rusqlite::Connection, id: &str| {
-            c.prepare_cached("SELECT next_ms FROM schedules WHERE trigger_id = ?1")?
-                .query_row([id], |row| row.get::<_, i64>(0))
-                .optional()
-        };
         let mut due = Vec::new();
         for (id, watched) in &mut self.watched {
             if watched.next_ms > now_ms {
                 continue;
             }
             // Another node may have been first. A row that is gone went with its trigger.
-            match database.read(|c| noted(c, id))? {
+            match database.read(|c| Ok::<_, EventsError>(noted(c, id)?))? {
                 Some(next_ms) if next_ms <= now_ms => due.push(id.clone()),
                 next_ms => watched.next_ms = next_ms.unwrap_or(NEVER_MS),
             }
@@ -326,6 +270,36 @@ impl Clock {
     }
 }
 
+/// The next slot of a schedule, as it is noted for all nodes.
+fn noted(c: &Connection, trigger_id: &str) -> rusqlite::Result<Option<i64>> {
+    c.prepare_cached("SELECT next_ms FROM schedules WHERE trigger_id = ?1")?
+        .query_row([trigger_id], |row| row.get(0))
+        .optional()
+}
+
+/// The same, if it was noted since the schedule began or was resumed.
+fn noted_since(c: &Connection, trigger: &Trigger) -> rusqlite::Result<Option<i64>> {
+    c.prepare_cached("SELECT next_ms FROM schedules WHERE trigger_id = ?1 AND since_ms = ?2")?
+        .query_row(params![trigger.id, trigger.since_ms], |row| row.get(0))
+        .optional()
+}
+
+/// Notes the first slot of a schedule, unless that was done. Returns the next one.
+fn note(t: &Transaction<'_>, watched: &Watched) -> rusqlite::Result<i64> {
+    let Watched { namespace, trigger, schedule, .. } = watched;
+    if let Some(next_ms) = noted_since(t, trigger)? {
+        return Ok(next_ms);
+    }
+    let (id, since_ms) = (&trigger.id, trigger.since_ms);
+    let next_ms = schedule.next_ms(since_ms).unwrap_or(NEVER_MS);
+    t.prepare_cached(
+        "INSERT INTO schedules (trigger_id, namespace, function, since_ms, next_ms) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (trigger_id) DO UPDATE SET since_ms = excluded.since_ms, next_ms = excluded.next_ms",
+    )?
+    .execute(params![id, namespace.as_str(), trigger.function.as_str(), since_ms, next_ms])?;
+    Ok(next_ms)
+}
+
 /// A schedule to watch; none for one that another version of the node has made and this one cannot read.
 fn watch(namespace: Namespace, trigger: Trigger) -> Option<Watched> {
     let Source::Schedule { expression, timezone } = &trigger.source else { return None };
@@ -370,25 +344,6 @@ fn take_slot(t: &Transaction<'_>, watched: &Watched, due_ms: i64, now_ms: i64) -
     Ok(Taken { id, next_ms, job: queues.first().map(|queue| (*queue, bytes)), was_skipped: false })
 }
 
-/// The message of a slot.
-fn slot(trigger: &Trigger, slot_ms: i64, message_id: String) -> NewMessage {
-    let schedule = match &trigger.source {
-        Source::Schedule { expression, .. } => expression.as_str(),
-        Source::Topic(_) => "",
-    };
-    let scheduled_at = Timestamp::from_millisecond(slot_ms).unwrap_or_default().to_string();
-    let slot = Slot { trigger: "cron", schedule, scheduled_at, trigger_id: &trigger.id };
-    // It consists of texts alone, so nothing fails.
-    let data = serde_json::to_string(&slot).unwrap_or_default();
-    NewMessage {
-        message_id,
-        kind: Kind::Slot,
-        event: Event { topic: TOPIC.to_owned(), data, depth: 1 },
-        published_at_ms: now_ms(),
-        to: To::Queue { id: trigger.id.clone(), function: trigger.function.clone() },
-    }
-}
-
 /// A message that was fired: its namespace, its size, its jobs and their queues.
 type Fired = (Namespace, u64, Waiting, Vec<i64>);
 
@@ -415,76 +370,4 @@ fn take_message(
     let jobs = message.jobs();
     let queues = if jobs.jobs > 0 { store::publish(t, namespace, &message)? } else { Vec::new() };
     Ok(Some((namespace.clone(), message.event.data.len() as u64, jobs, queues)))
-}
-
-/// Notes how a run by a schedule ended.
-pub(super) fn note_run(t: &Transaction<'_>, job: i64, fate: &Fate, now_ms: i64) -> rusqlite::Result<()> {
-    let status = match fate {
-        Fate::Gone => "success",
-        Fate::Retry { .. } | Fate::Dead { .. } => "error",
-    };
-    // One that was fired before the clock has seen it has no row yet.
-    t.prepare_cached(
-        "INSERT INTO schedules (trigger_id, namespace, function, since_ms, next_ms, last_run_ms, last_status)
-         SELECT q.trigger_id, q.namespace, q.function, 0, 0, ?2, ?3 FROM jobs j JOIN queues q ON q.id = j.queue
-         WHERE j.id = ?1
-         ON CONFLICT (trigger_id) DO UPDATE SET last_run_ms = excluded.last_run_ms, last_status = excluded.last_status",
-    )?
-    .execute(params![job, now_ms, status])?;
-    Ok(())
-}
-
-impl NodeEvents {
-    /// What is known of the runs of a function's schedules, by trigger. Blocks.
-    ///
-    /// # Errors
-    /// [`EventsError`]
-    pub fn schedules(
-        &self,
-        namespace: &Namespace,
-        function: &FunctionName,
-    ) -> Result<HashMap<String, ScheduleState>, EventsError> {
-        self.inner.database.read(|c| {
-            let mut statement = c.prepare_cached(
-                "SELECT trigger_id, next_ms, last_run_ms, last_status, skipped FROM schedules
-                 WHERE namespace = ?1 AND function = ?2",
-            )?;
-            let rows = statement.query_map(params![namespace.as_str(), function.as_str()], |row| {
-                let state = ScheduleState {
-                    next_ms: row.get(1)?,
-                    last_run_ms: row.get(2)?,
-                    last_status: row.get(3)?,
-                    skipped: store::unsigned(row, 4)?,
-                };
-                Ok((row.get(0)?, state))
-            })?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
-    }
-
-    /// Fires a trigger now: a schedule as if it were due, a topic with a message of this `topic` and `data`. Returns the message's id.
-    ///
-    /// # Errors
-    /// Unavailable if a limit is reached or it cannot be stored.
-    pub async fn fire(
-        &self,
-        namespace: Namespace,
-        trigger: Trigger,
-        topic: String,
-        data: String,
-    ) -> Result<String, ServiceError> {
-        let message_id = publish::message_id()?;
-        let new = match &trigger.source {
-            Source::Schedule { .. } => slot(&trigger, now_ms(), message_id.clone()),
-            Source::Topic(_) => NewMessage {
-                message_id: message_id.clone(),
-                kind: Kind::Event,
-                event: Event { topic, data, depth: 1 },
-                published_at_ms: now_ms(),
-                to: To::Queue { id: trigger.id, function: trigger.function },
-            },
-        };
-        publish::store(&self.inner, namespace, vec![new]).await?;
-        Ok(message_id)
-    }
 }

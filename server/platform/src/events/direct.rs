@@ -1,5 +1,5 @@
-//! Runs that a function asked for and does not wait for. They wait in queues of their own, some for each function and version, and
-//! their queues are named as triggers are.
+//! Runs that a function asked for and does not wait for. They wait in queues of their own, some for each function and version,
+//! and their queues are named as triggers are.
 
 use super::store::{Kind, NewMessage, To};
 use super::{Inner, now_ms, publish};

@@ -34,7 +34,8 @@ impl NodeEvents {
         self.forget(namespace, Scope::Function(function))
     }
 
-    /// Deletes waiting jobs of a deleted trigger, and what is known of its runs. Dead letters stay, because they belong to the function. Blocks.
+    /// Deletes waiting jobs of a deleted trigger, and what is known of its runs. Dead letters stay, because they belong to the
+    /// function. Blocks.
     ///
     /// # Errors
     /// [`EventsError`]

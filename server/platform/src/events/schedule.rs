@@ -1,7 +1,7 @@
 //! When a schedule is due: cron expressions in time zones.
 //!
-//! A slot that a change of clocks leaves out is due at the next instant that exists. One that occurs twice is due once, unless the
-//! schedule goes by an interval (`*/5 * * * *`), which goes on through the repeated hour.
+//! A slot that a change of clocks leaves out is due at the next instant that exists. One that occurs twice is due once, unless
+//! the schedule goes by an interval (`*/5 * * * *`), which goes on through the repeated hour.
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};

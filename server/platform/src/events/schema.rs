@@ -71,8 +71,8 @@ CREATE INDEX dead_letters_by_message ON dead_letters (message);
 CREATE INDEX dead_letters_by_age ON dead_letters (failed_at_ms);
 ";
 
-// What a function reads of a message (`store::Kind`); messages that wait for their time; when schedules are due; and outboxes. A trigger
-// has its row in `schedules` from when a node first saw it. `since_ms` says which of its beginnings the row is about.
+// What a function reads of a message (`store::Kind`); messages that wait for their time; when schedules are due; and outboxes. A
+// trigger has its row in `schedules` from when a node first saw it. `since_ms` says which of its beginnings the row is about.
 const LATER: &str = "
 ALTER TABLE messages ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
 

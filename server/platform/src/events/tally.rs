@@ -131,8 +131,8 @@ impl Tallies {
         self.with(|all| all.namespaces.values().map(|tally| tally.later.jobs).sum())
     }
 
-    /// Replaces the counts by a new count of the database: jobs, and messages that wait for their time. Admitted jobs that are not
-    /// committed yet are added.
+    /// Replaces the counts by a new count of the database: jobs, and messages that wait for their time. Admitted jobs that are
+    /// not committed yet are added.
     pub(super) fn recount(&self, (mut counted, mut later): (Counted, Counted)) {
         self.with(|all| {
             for (namespace, tally) in &mut all.namespaces {

@@ -41,6 +41,9 @@ pub fn is_pattern(topic: &str) -> bool {
     topic.contains('*')
 }
 
+/// A place in a pattern, and one in a topic.
+type Place = (usize, usize);
+
 /// Whether a topic matches a pattern: `*` stands for any characters within one segment, `**` for any across segments; a colon
 /// separates segments. Takes at most the product of both lengths.
 #[must_use]
@@ -49,7 +52,7 @@ pub fn matches(pattern: &str, topic: &str) -> bool {
     let (mut at, mut pos) = (0, 0);
     // Where to go on when what follows the last star of a kind does not match: that star takes one byte more. What stands before
     // a `**` never has to change once that was reached.
-    let (mut within, mut across): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    let (mut within, mut across): (Option<Place>, Option<Place>) = (None, None);
     loop {
         match pattern.get(at) {
             Some(b'*') if pattern.get(at + 1) == Some(&b'*') => {

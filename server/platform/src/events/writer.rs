@@ -3,7 +3,7 @@
 
 use super::store::{self, Fate, NewMessage};
 use super::tally::{Tallies, Waiting};
-use super::{Wake, clock, dead_letters, now_ms};
+use super::{Wake, dead_letters, now_ms, slot};
 use crate::limits::JOB_LEASE;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::ServiceError;
@@ -36,6 +36,18 @@ pub(super) struct Publish {
     /// Bytes of memory that were admitted for them.
     pub(super) cost: usize,
     pub(super) answer: oneshot::Sender<Result<(), ServiceError>>,
+}
+
+impl Publish {
+    /// Stores the messages. Returns the queues that got jobs.
+    fn store(&self, t: &Transaction<'_>) -> rusqlite::Result<Vec<(i64, Namespace)>> {
+        let mut woken = Vec::new();
+        for message in &self.messages {
+            let queues = store::publish(t, &self.namespace, message)?;
+            woken.extend(queues.into_iter().map(|queue| (queue, self.namespace.clone())));
+        }
+        Ok(woken)
+    }
 }
 
 /// The outcome of an attempt.
@@ -104,7 +116,7 @@ fn settle(
 ) -> Result<Option<(Namespace, Waiting)>, SqliteError> {
     let Settled { namespace, job, bytes, is_slot, fate } = settled;
     if *is_slot {
-        clock::note_run(t, *job, fate, now_ms)?;
+        slot::note_run(t, *job, fate, now_ms)?;
     }
     let was_there = store::settle(t, *job, fate, now_ms)?;
     let is_gone = was_there && !matches!(fate, Fate::Retry { .. });
@@ -144,11 +156,7 @@ impl Writer {
             for change in &changes {
                 match change {
                     Change::Publish(publish) => {
-                        let Publish { namespace, messages, .. } = &**publish;
-                        for message in messages {
-                            let queues = store::publish(t, namespace, message)?;
-                            done.woken.extend(queues.into_iter().map(|queue| (queue, namespace.clone())));
-                        }
+                        done.woken.extend(publish.store(t)?);
                     }
                     Change::Settle(settled) => {
                         done.gone.extend(settle(t, settled, now_ms)?);
