@@ -37,14 +37,16 @@ impl Services {
         memory: Arc<dyn GuestMemory>,
         shares: &Arc<Shares>,
     ) -> Host {
+        let (events, outboxes) = (Arc::clone(&self.events), self.outboxes.clone());
+        let events = Arc::new(CoreEvents::new(events, outboxes, Arc::clone(shares)));
         Host {
             database: Arc::new(self.reads.clone()),
             cache: Arc::new(self.cache.clone()),
             storage: Arc::new(self.storage.clone()),
             secrets: Arc::new(CoreSecrets::new(Arc::clone(&self.secrets), self.backplane.clone())),
-            events: Arc::new(CoreEvents::new(Arc::clone(&self.events), Arc::clone(shares))),
+            events: Arc::<CoreEvents>::clone(&events),
             http: Arc::new(self.http.clone()),
-            outbox: Arc::new(self.outboxes.clone()),
+            outbox: events,
             scheduler,
             calls,
             memory,

@@ -144,7 +144,7 @@ fn rows(victim: &Victim) -> Vec<Row> {
         row("GET", "/v1/functions/{name}/triggers", Deploy, none()),
         row("POST", "/v1/functions/{name}/triggers", Deploy, json(json!({ "topic": "stolen" }))),
         row("PATCH", "/v1/functions/{name}/triggers/{id}", Deploy, json(json!({ "enabled": false }))),
-        row("POST", "/v1/functions/{name}/triggers/{id}/fire", Invoke, none()),
+        row("POST", "/v1/functions/{name}/triggers/{id}/fire", Deploy, none()),
         row("DELETE", "/v1/functions/{name}/triggers/{id}", Deploy, none()),
         row("GET", "/v1/functions/{name}/dead-letters", Deploy, none()),
         row("POST", "/v1/functions/{name}/dead-letters/replay", Deploy, none()),

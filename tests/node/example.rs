@@ -281,6 +281,7 @@ fn sdk(compiler: &str) {
         "storage": [11, true, false],
         "fetch": [200, "in", "{}", true],
         "published": true,
+        "calls": ["error", "FUNCTION_NOT_FOUND", "", true, true, true, true, 1, true],
         "database": {
             "inserted": 1, "insert_id": true, "is_whole": true, "typed": true,
             "rows": [{ "id": 9_007_199_254_740_993_i64, "text": "a'b", "x": 1.5, "b": "00FF", "n": null }],

@@ -154,16 +154,26 @@ pub fn list(client: &Client, function: &FunctionName, limit: Option<u32>, json: 
         );
         return Ok(());
     }
+    // Only schedules have runs to tell of.
+    let has_schedules = triggers.iter().any(|trigger| trigger.source.cron_expression.is_some());
     let rows = triggers.into_iter().map(|t| {
         let enabled = if t.enabled { "yes" } else { "no" };
-        let last = match (t.last_run_at, t.last_status) {
-            (Some(at), Some(status)) => format!("{at} {status}"),
-            _ => String::new(),
-        };
-        let on = t.source.shown();
-        vec![t.id, t.kind, on, enabled.to_owned(), t.next_run_at.unwrap_or_default(), last]
+        let mut row = vec![t.id, t.kind, t.source.shown(), enabled.to_owned()];
+        if has_schedules {
+            let last = match (t.last_run_at, t.last_status) {
+                (Some(at), Some(status)) => format!("{at} {status}"),
+                _ => String::new(),
+            };
+            row.extend([t.next_run_at.unwrap_or_default(), last]);
+        }
+        row
     });
-    output::line(&output::table(&["ID", "KIND", "ON", "ENABLED", "NEXT RUN", "LAST RUN"], rows).join("\n"))
+    let headers: &[&str] = if has_schedules {
+        &["ID", "KIND", "TOPIC OR SCHEDULE", "ENABLED", "NEXT RUN", "LAST RUN"]
+    } else {
+        &["ID", "KIND", "TOPIC", "ENABLED"]
+    };
+    output::line(&output::table(headers, rows).join("\n"))
 }
 
 /// Runs `delete`.

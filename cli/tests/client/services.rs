@@ -102,6 +102,12 @@ fn triggers_are_added_listed_and_deleted() {
     let (stdout, _) = stand.run(0, &["fn", "triggers", "list", "hello"]);
     assert_eq!(stdout, "ID   KIND    TOPIC         ENABLED\nt-1  pubsub  calls:invite  yes\n");
     assert_eq!(stand.asked().0, "GET /v1/functions/hello/triggers");
+    let listed = json!({ "count": 1, "triggers": [{ "id": "t-2", "kind": "cron", "cron_expression": "0 9 * * *",
+        "timezone": "UTC", "enabled": false, "next_run_at": null, "last_run_at": "2026-02-23T09:00:00.000Z",
+        "last_status": "error", "skipped_slots": 0 }] });
+    let (stdout, _) = Stand::answering(200, listed).run(0, &["fn", "triggers", "list", "hello"]);
+    assert!(stdout.contains("TOPIC OR SCHEDULE") && stdout.contains("0 9 * * * UTC"), "{stdout}");
+    assert!(stdout.contains("2026-02-23T09:00:00.000Z error"), "{stdout}");
     let stand = Stand::answering(200, json!({ "message": "m", "trigger_id": "t-1" }));
     // Nothing is asked, also without a terminal.
     assert_eq!(stand.run(0, &["fn", "triggers", "delete", "hello", "t-1"]).0, "deleted trigger t-1\n");

@@ -294,12 +294,16 @@ async fn sweep_all(inner: &Weak<Inner>, before_ms: i64) -> Option<bool> {
             return Some(false);
         }
     };
-    let mut all = true;
+    let (mut failed, mut first) = (0_usize, None);
     for namespace in noted {
         if let Err(error) = inner.upgrade()?.sweep(&namespace, before_ms).await {
-            all = false;
-            tracing::warn!(%error, %namespace, "an outbox could not be swept");
+            failed += 1;
+            first.get_or_insert((namespace, error));
         }
     }
-    Some(all)
+    // One line for all, as they fail together when their servers do.
+    if let Some((namespace, error)) = first {
+        tracing::warn!(%error, %namespace, failed, "outboxes could not be swept; the first one is named");
+    }
+    Some(failed == 0)
 }

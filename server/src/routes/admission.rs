@@ -17,7 +17,7 @@ pub(crate) fn body_action(method: &Method, path: &str) -> Option<Action> {
         (&Method::PUT, ["functions", "secrets"]) => Action::Deploy,
         (&Method::POST, ["functions", _, "triggers"]) => Action::Deploy,
         (&Method::PATCH, ["functions", _, "triggers", _]) => Action::Deploy,
-        (&Method::POST, ["functions", _, "triggers", _, "fire"]) => Action::Invoke,
+        (&Method::POST, ["functions", _, "triggers", _, "fire"]) => Action::Deploy,
         (&Method::POST, ["keys"]) => Action::ManageKeys,
         (&Method::POST, ["namespaces"]) | (&Method::PUT, ["namespaces", _, "quotas" | "rates"]) => {
             Action::Operate
@@ -38,7 +38,7 @@ mod tests {
             (Method::PUT, "/v1/functions/secrets", Some(Action::Deploy)),
             (Method::POST, "/v1/functions/hello/triggers", Some(Action::Deploy)),
             (Method::PATCH, "/v1/functions/hello/triggers/1", Some(Action::Deploy)),
-            (Method::POST, "/v1/functions/hello/triggers/1/fire", Some(Action::Invoke)),
+            (Method::POST, "/v1/functions/hello/triggers/1/fire", Some(Action::Deploy)),
             (Method::POST, "/v1/functions/hello/triggers/1", None),
             (Method::POST, "/v1/pubsub/publish", Some(Action::Invoke)),
             (Method::POST, "/v1/keys", Some(Action::ManageKeys)),

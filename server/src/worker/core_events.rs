@@ -3,27 +3,31 @@
 use crate::shares::{Meter, RateKind, Shares};
 use hashlink::LruCache;
 use orama_platform::events::NodeEvents;
+use orama_platform::outbox::Outboxes;
 use orama_runtime::names::Namespace;
-use orama_runtime::services::{Answer, Event, Events, LaterRun, Published, ServiceError};
+use orama_runtime::services::{
+    Answer, Event, Events, LaterRun, Outbox, OutboxOutcome, Published, ServiceError, Statement,
+};
 use parking_lot::Mutex;
 use std::future::ready;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Namespaces of which a core keeps its own counts, some 300 bytes each.
 const METERS_MAX: usize = 4_096;
 
-/// The events of a node as one core's guests reach them.
+/// The events of a node as one core's guests reach them, with transactions or without.
 pub(crate) struct CoreEvents {
     events: Arc<NodeEvents>,
+    outboxes: Outboxes,
     shares: Arc<Shares>,
     /// Only this core locks it, so that it is free whenever it is asked for.
     meters: Mutex<LruCache<Namespace, Meter>>,
 }
 
 impl CoreEvents {
-    pub(crate) fn new(events: Arc<NodeEvents>, shares: Arc<Shares>) -> Self {
-        Self { events, shares, meters: Mutex::new(LruCache::new(METERS_MAX)) }
+    pub(crate) fn new(events: Arc<NodeEvents>, outboxes: Outboxes, shares: Arc<Shares>) -> Self {
+        Self { events, outboxes, shares, meters: Mutex::new(LruCache::new(METERS_MAX)) }
     }
 
     /// Takes a token of the namespace for each of so many messages.
@@ -73,6 +77,21 @@ impl Events for CoreEvents {
         match self.admit(namespace, 1) {
             Ok(()) => self.events.run_later(namespace, run),
             Err(limited) => Box::pin(ready(Err(limited))),
+        }
+    }
+}
+
+impl Outbox for CoreEvents {
+    fn run(
+        &self,
+        namespace: &Namespace,
+        statements: Vec<Statement>,
+        event: Event,
+        deadline: Instant,
+    ) -> Answer<OutboxOutcome> {
+        match self.admit(namespace, 1) {
+            Ok(()) => self.outboxes.run(namespace, statements, event, deadline),
+            Err(limited) => Box::pin(ready(OutboxOutcome::refused(limited))),
         }
     }
 }

@@ -39,8 +39,13 @@ func run(in input) (map[string]any, error) {
 		return nil, err
 	}
 	_, refused := orama.Fetch(orama.Request{URL: "ftp://example.org/"})
+	called, err := calls()
+	if err != nil {
+		return nil, err
+	}
 	database, err := database()
 	return map[string]any{
+		"calls": called,
 		"context": []string{
 			orama.RequestID(), orama.CallerWallet(), orama.CallerSubject(), orama.CallerClaim("role"),
 			orama.Env("MY_VAR"), orama.Env("MISSING"), orama.Secret("S"), orama.Secret("MISSING"),
@@ -53,6 +58,21 @@ func run(in input) (map[string]any, error) {
 		"fetch":     []any{response.Status, response.Header("x-stand"), string(response.Body), refused != nil},
 		"published": orama.Publish("topic", json.RawMessage(`{"a": 1}`)) == nil,
 		"database":  database,
+	}, err
+}
+
+func calls() ([]any, error) {
+	_, err := orama.Invoke("nobody", []byte("input"))
+	var failed *orama.InvokeError
+	if !errors.As(err, &failed) {
+		return nil, errors.New("a function that is not there was invoked")
+	}
+	_, seq, committed, err := orama.ExecuteAndPublish("topic", "number {{seq}}", orama.Exec("CREATE TABLE IF NOT EXISTS s (n)"))
+	return []any{
+		failed.Status, failed.Code, failed.RequestID, orama.InvokeAsync("nobody", 1) != nil,
+		orama.PublishLater("topic", 1, time.Hour) == nil,
+		orama.PublishBatch(orama.Message{Topic: "topic", Data: 1}, orama.Message{Topic: "topic", Data: nil}) == nil,
+		orama.PublishBatch(orama.Message{Data: 1}) != nil, seq, committed,
 	}, err
 }
 

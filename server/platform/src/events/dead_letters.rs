@@ -1,6 +1,6 @@
 //! Dead letters: events whose last attempt failed, kept so that they can be inspected, replayed or deleted.
 
-use super::store::{self, checked, unsigned};
+use super::store::{self, Kind, checked, unsigned};
 use super::tally::Waiting;
 use super::{EventsError, NodeEvents};
 use crate::limits::{
@@ -9,6 +9,7 @@ use crate::limits::{
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_store::sqlite::Database;
 use rusqlite::{OptionalExtension, Transaction, params};
+use serde::de::IgnoredAny;
 
 /// Expired dead letters that one transaction deletes, so that other writers get their turn.
 const STEP_ROWS: u32 = 500;
@@ -24,7 +25,8 @@ pub struct DeadLetter {
     pub trigger_id: String,
     /// The topic.
     pub topic: String,
-    /// The published data, as JSON text.
+    /// The published data, or the input of a run that was asked for, as JSON text. Input that is no JSON is a string, in base64 where
+    /// it is no text.
     pub data: String,
     /// The depth, as the function received it.
     pub trigger_depth: u32,
@@ -55,7 +57,7 @@ impl NodeEvents {
         self.inner.database.read(|c| {
             let mut statement = c.prepare_cached(
                 "SELECT d.dead_letter_id, m.message_id, d.trigger_id, m.topic, m.data, m.depth, d.attempts, d.error,
-                    d.request_id, m.published_at_ms, d.failed_at_ms
+                    d.request_id, m.published_at_ms, d.failed_at_ms, m.kind
                  FROM dead_letters d JOIN messages m ON m.id = d.message
                  WHERE d.namespace = ?1 AND d.function = ?2 ORDER BY d.id DESC LIMIT ?3",
             )?;
@@ -67,7 +69,7 @@ impl NodeEvents {
                     message_id: row.get(1)?,
                     trigger_id: row.get(2)?,
                     topic: row.get(3)?,
-                    data: row.get(4)?,
+                    data: shown(row.get(4)?, Kind::stored(row, 11)?),
                     trigger_depth: row.get(5)?,
                     attempts: row.get(6)?,
                     error: row.get(7)?,
@@ -149,6 +151,16 @@ impl NodeEvents {
         })?;
         Ok(deleted.is_some())
     }
+}
+
+/// The data of a message as JSON text.
+fn shown(data: String, kind: Kind) -> String {
+    let is_json = match kind {
+        Kind::Event | Kind::Slot => true,
+        Kind::Input => serde_json::from_str::<IgnoredAny>(&data).is_ok(),
+        Kind::InputBase64 => false,
+    };
+    if is_json { data } else { serde_json::Value::String(data).to_string() }
 }
 
 /// Deletes the oldest dead letters of a namespace that has too many.

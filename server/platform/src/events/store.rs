@@ -35,7 +35,7 @@ pub(super) enum Kind {
 impl Kind {
     const ALL: [Self; 4] = [Self::Event, Self::Input, Self::InputBase64, Self::Slot];
 
-    fn stored(row: &Row<'_>, column: usize) -> Result<Self> {
+    pub(super) fn stored(row: &Row<'_>, column: usize) -> Result<Self> {
         let number: i64 = row.get(column)?;
         let kind = usize::try_from(number).ok().and_then(|number| Self::ALL.get(number).copied());
         kind.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))

@@ -63,7 +63,7 @@ async fn a_run_that_failed_is_retried_and_its_dead_letter_replayed_with_its_vers
     bench.eventually("it is dead", |bench| bench.events.counts().dead == 1).await;
     bench.settled().await;
     let (a, f) = (namespace("a"), function("f"));
-    assert_eq!(bench.events.dead_letters(&a, &f, 9).unwrap()[0].data, "x");
+    assert_eq!(bench.events.dead_letters(&a, &f, 9).unwrap()[0].data, "\"x\"", "it is no JSON");
     assert_eq!(bench.events.replay(&a, &f, None).unwrap(), 1);
     bench.eventually("it is dead again", |bench| bench.events.counts().dead == 2).await;
     let ran: Vec<_> = bench.ran().iter().map(|ran| (ran.attempt, ran.version)).collect();
