@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::guest::GuestState;
+use crate::host::calls;
 use crate::limits::{MEMORY_MB, TABLE_MAX_ELEMENTS};
 use crate::memory::{MemoryImage, WASM_PAGE_BYTES};
 use crate::rewrite::{go, reactor};
@@ -31,6 +32,7 @@ pub struct LoadedModule {
     pub(crate) resume: Option<Resume>,
     starts: Starts,
     pub(crate) has_memory: bool,
+    may_call: bool,
     image_bytes: usize,
     evicted: AtomicBool,
 }
@@ -60,6 +62,7 @@ impl LoadedModule {
             resume: resume(module),
             starts: Starts::default(),
             has_memory: needs.num_memories > 0,
+            may_call: module.imports().any(|import| calls::WAITING.contains(&import.name())),
             image_bytes: code.end as usize - code.start as usize,
             evicted: AtomicBool::new(false),
         })
@@ -80,6 +83,12 @@ impl LoadedModule {
     #[must_use]
     pub fn can_resume(&self) -> bool {
         self.resume.is_some()
+    }
+
+    /// Whether its functions may wait for functions that they call.
+    #[must_use]
+    pub fn may_call(&self) -> bool {
+        self.may_call
     }
 
     /// What is known of its functions' starts.

@@ -41,7 +41,7 @@ fn a_message_is_published_with_its_transaction_and_numbered() {
     let expected =
         [json!({ "n": 1, "seq": seq.to_string() }), json!({ "n": 2, "seq": (seq + 1).to_string() })];
     assert_eq!(node.data("reader"), expected);
-    assert!(node.no_job_is_left());
+    eventually("no job is left", || node.no_job_is_left());
 }
 
 /// Orders one after the other, until told or until the node is gone.

@@ -15,9 +15,13 @@ use wasmtime::{Error, Result};
 /// Pointers and lengths of a function's name and its input.
 type Arguments = (i32, i32, i32, i32);
 
+/// Those that wait for the called function.
+pub(crate) const WAITING: [&str; 2] = ["function_invoke", "function_invoke_v2"];
+
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
-    functions.add_bytes("function_invoke", function_invoke)?;
-    functions.add_bytes("function_invoke_v2", function_invoke_v2)?;
+    let [invoke, invoke_v2] = WAITING;
+    functions.add_bytes(invoke, function_invoke)?;
+    functions.add_bytes(invoke_v2, function_invoke_v2)?;
     functions.add("function_invoke_async", 0, function_invoke_async)
 }
 

@@ -5,7 +5,7 @@
 
 mod absent;
 mod cache;
-mod calls;
+pub(crate) mod calls;
 mod context;
 mod database;
 mod headers;

@@ -80,8 +80,8 @@ pub(super) struct Core {
     pub(super) keeper: Keeper,
     /// Invocations under way.
     pub(super) running: Cell<usize>,
-    /// Whether calls by functions wait for a place.
-    pub(super) calls_wait: Cell<bool>,
+    /// Calls by functions that wait for a place.
+    pub(super) waiting_calls: Cell<usize>,
     /// Wakes them when a place is free.
     pub(super) place_left: Notify,
     /// WebSockets that are open.
@@ -128,7 +128,7 @@ impl Core {
             turns,
             keeper,
             running: Cell::new(0),
-            calls_wait: Cell::new(false),
+            waiting_calls: Cell::new(0),
             place_left: Notify::new(),
             websockets: Cell::new(0),
             stopping: Cell::new(false),

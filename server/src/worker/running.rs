@@ -21,10 +21,26 @@ pub(super) struct Running {
     call_depth: u32,
 }
 
-/// Places of a core that only calls of a depth greater than `depth` may take, so that a call never waits for callers that wait
-/// for their calls: one for each depth, where the core has enough.
+/// Places of a core that callers of a depth leave to calls of greater depths, so that a call never waits for callers that wait
+/// for theirs: one for each depth, where the core has enough.
 fn reserved(limit: usize, depth: u32) -> usize {
     (limit / RESERVED_SHARE).min(CALL_DEPTH_MAX as usize).saturating_sub(depth as usize)
+}
+
+/// Counts a call that waits for a place.
+struct Waiting<'a>(&'a Core);
+
+impl<'a> Waiting<'a> {
+    fn begin(core: &'a Core) -> Self {
+        core.waiting_calls.set(core.waiting_calls.get() + 1);
+        Self(core)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting_calls.set(self.0.waiting_calls.get() - 1);
+    }
 }
 
 impl Running {
@@ -36,7 +52,9 @@ impl Running {
         address: Option<&Rc<Local>>,
     ) -> Result<Self, NoRoom> {
         let (running, limit) = (core.running.get(), core.shared.running_max);
-        let limit = limit - reserved(limit, 0);
+        // What cannot wait for calls leaves its place in time, unless calls are waiting for one now.
+        let spares = ready.module.may_call() || core.waiting_calls.get() > 0;
+        let limit = if spares { limit - reserved(limit, 0) } else { limit };
         if running >= limit {
             return Err(core.shared.shares.refuse(Kind::Invocations, Scope::Node));
         }
@@ -71,7 +89,7 @@ impl Running {
             if !has_reserve {
                 return Err(core.shared.shares.refuse(Kind::Invocations, Scope::Node));
             }
-            core.calls_wait.set(true);
+            let _waiting = Waiting::begin(core);
             core.place_left.notified().await;
         }
     }
@@ -104,7 +122,7 @@ impl Drop for Running {
         if let Some(places) = &self.ready.places {
             places.leave();
         }
-        if self.core.calls_wait.take() {
+        if self.core.waiting_calls.get() > 0 {
             self.core.place_left.notify_waiters();
         }
     }

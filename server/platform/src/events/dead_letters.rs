@@ -25,8 +25,8 @@ pub struct DeadLetter {
     pub trigger_id: String,
     /// The topic.
     pub topic: String,
-    /// The published data, or the input of a run that was asked for, as JSON text. Input that is no JSON is a string, in base64 where
-    /// it is no text.
+    /// The published data, or the input of a run that was asked for, as JSON text. Input that is no JSON is a string, in base64
+    /// where it is no text.
     pub data: String,
     /// The depth, as the function received it.
     pub trigger_depth: u32,
