@@ -1,6 +1,7 @@
 //! Functions that call functions: what goes along, what comes back, and that callers who wait hold up nobody.
 
-use crate::harness::{Node, Options, eventually};
+use crate::harness::{Node, Options, eventually, new_dir};
+use crate::jwt::{claims, eddsa, put_key, with_keys};
 use orama_test_support::guests;
 use serde_json::{Value, json};
 use std::fs;
@@ -90,6 +91,19 @@ fn calls_are_eight_deep_at_most() {
     let nine = down(9);
     assert!(nine["error"].as_str().unwrap().contains("8 deep"), "{nine}");
     assert_eq!(nine["depth"], 9);
+}
+
+#[test]
+fn the_callers_identity_goes_along() {
+    let path = new_dir("keys").join("public.pem");
+    put_key(&path, "ed25519.pub.pem");
+    let Ok(node) = Node::try_start(with_keys(&path, Vec::new())) else { return };
+    let Some(()) = node.calls("down", &[]) else { return };
+    let body = json!({ "do": "down", "n": 3, "self": "down" }).to_string();
+    let token = eddsa(&claims("0xabc", "default"));
+    let request = node.request_as(&token, "POST", "/v1/functions/down/invoke");
+    let told = request.body(body).send().expect(200).json();
+    assert_eq!((&told["depth"], &told["subject"]), (&json!(3), &json!("0xabc")), "{told}");
 }
 
 #[test]
