@@ -243,6 +243,39 @@ fn files(node: &Node, folder: &str) -> usize {
 }
 
 #[test]
+fn what_a_deploy_does_not_say_stays() {
+    let Ok(node) = Node::try_start(Options::default()) else { return };
+    let wasm = guests::wat("echo");
+    let cors = json!({ "origins": ["https://app.example"] });
+    let metadata = json!({ "env_vars": { "KEY": "value" }, "cors": cors }).to_string();
+    let fields: &[(&str, &str)] = &[
+        ("is_public", "true"),
+        ("memory_limit_mb", "32"),
+        ("timeout_seconds", "7"),
+        ("retry_count", "2"),
+        ("max_body", "9"),
+        ("metadata", &metadata),
+    ];
+    node.deploy("f", &wasm, fields);
+    let shown = |node: &Node| {
+        let mut shown = node.get("/v1/functions/f").expect(200).json();
+        for changes in ["id", "version", "created_at", "updated_at", "start_note"] {
+            shown.as_object_mut().unwrap().remove(changes);
+        }
+        shown
+    };
+    let before = shown(&node);
+    node.deploy("f", &wasm, &[]);
+    assert_eq!(shown(&node), before);
+    node.deploy("f", &wasm, &[("timeout_seconds", "9"), ("metadata", "{\"cors\":null}")]);
+    let after = shown(&node);
+    assert_eq!((&after["timeout_seconds"], &after["cors"]), (&json!(9), &Value::Null));
+    assert_eq!((&after["retry_count"], &after["is_public"]), (&before["retry_count"], &json!(true)));
+    let said = node.try_deploy("f", &wasm, &[("internal", "true")]).refusal(422, "INVALID_CONFIG");
+    assert!(said.contains("internal"), "{said}");
+}
+
+#[test]
 fn the_same_module_is_compiled_once() {
     let Ok(node) = Node::try_start(Options::default()) else { return };
     let wasm = guests::wat("echo");

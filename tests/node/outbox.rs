@@ -37,6 +37,12 @@ fn a_message_is_published_with_its_transaction_and_numbered() {
     let refused = node.ask("shop", &order(1));
     assert_eq!((&refused["committed"], &refused["seq"]), (&json!(false), &json!(0)));
     assert!(refused["error"].as_str().unwrap().contains("UNIQUE"), "{refused}");
+    // What might be too large with its numbers is refused before anything is committed.
+    let long = "{{seq}}".repeat(70_000);
+    let too_long = json!({ "do": "outbox", "topic": "orders", "data": long, "sql": "INSERT INTO orders (n) VALUES (9)" });
+    let refused = node.ask("shop", &too_long);
+    assert_eq!(refused["committed"], false);
+    assert!(refused["error"].as_str().unwrap().contains("at most"), "{refused}");
     let second = node.ask("shop", &order(2));
     assert_eq!(second["seq"], seq + 1, "what was rolled back has no number");
     eventually("both were read", || node.data("reader").len() == 2);

@@ -18,6 +18,7 @@ use orama_store::pubsub::PubSub;
 use orama_store::replica::{ReplicaError, Shared};
 use orama_store::sqlite::{Database, Durability, SqliteError};
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -178,6 +179,8 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<()>>>,
     tallies: Arc<Tallies>,
     registry: Registry,
+    /// Namespaces that are noted to have an outbox.
+    outboxes: Arc<Mutex<HashSet<Namespace>>>,
     triggers: TriggerCache,
     unknown: UnknownFunctions,
     pubsub: Arc<dyn PubSub>,
@@ -235,7 +238,12 @@ impl NodeEvents {
     ) -> Result<Self, EventsError> {
         let elsewhere = watch::Sender::new(0);
         let counting = elsewhere.clone();
+        let outboxes = Arc::<Mutex<HashSet<Namespace>>>::default();
+        let known = Arc::clone(&outboxes);
         database.on_applied(move |applied| {
+            if applied.is_whole || applied.tables.contains("outboxes") {
+                known.lock().clear();
+            }
             if applied.is_whole || applied.tables.contains("jobs") || applied.tables.contains("queues") {
                 counting.send_modify(|count| *count += 1);
             }
@@ -261,6 +269,7 @@ impl NodeEvents {
             writer: Mutex::new(Some(writer)),
             tallies,
             registry: registry.clone(),
+            outboxes,
             triggers: TriggerCache::new(registry),
             unknown: UnknownFunctions::new(registry),
             pubsub,
@@ -314,8 +323,16 @@ impl NodeEvents {
     pub fn note_outbox(&self, namespace: &Namespace) -> Result<(), EventsError> {
         self.inner.database.write(|t| {
             t.execute("INSERT OR IGNORE INTO outboxes (namespace) VALUES (?1)", [namespace.as_str()])?;
-            Ok(())
-        })
+            Ok::<_, EventsError>(())
+        })?;
+        self.inner.outboxes.lock().insert(namespace.clone());
+        Ok(())
+    }
+
+    /// Whether that was noted, as far as memory tells.
+    #[must_use]
+    pub fn knows_outbox(&self, namespace: &Namespace) -> bool {
+        self.inner.outboxes.lock().contains(namespace)
     }
 
     /// The namespaces whose databases have an outbox. Blocks.

@@ -7,16 +7,17 @@
 
 use crate::events::NodeEvents;
 use crate::limits::{OUTBOX_ROWS_AT_ONCE, OUTBOX_SWEEP_EVERY};
+use orama_runtime::limits::EVENT_MAX_BYTES;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{
-    Answer, BatchFailure, BatchMode, BatchOutcome, Consistency, Database, Event, Events, Outbox,
+    Answer, BatchFailure, BatchMode, BatchOutcome, Consistency, Database, ErrorCode, Event, Events, Outbox,
     OutboxOutcome, ServiceError, SqlValue, Statement, StatementKind, StatementResult,
 };
 use orama_store::blocking::blocking;
 use orama_store::clock::now_ms;
 use parking_lot::Mutex;
 use serde::Deserialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -45,10 +46,10 @@ struct Inner {
     database: Arc<dyn Database>,
     events: Arc<NodeEvents>,
     backplane: Handle,
-    /// Namespaces that are noted to have an outbox.
-    noted: Mutex<HashSet<Namespace>>,
     /// Numbers of published messages whose rows are to be deleted; present while a task deletes those of the namespace.
     published: Mutex<HashMap<Namespace, Vec<i64>>>,
+    /// When a message could last not be published; present while a task sweeps the namespace's outbox.
+    unpublished: Mutex<HashMap<Namespace, i64>>,
 }
 
 /// A row of the table.
@@ -64,8 +65,8 @@ impl Outboxes {
     /// Outboxes in these databases, whose messages go to these events.
     #[must_use]
     pub fn new(database: Arc<dyn Database>, events: Arc<NodeEvents>, backplane: Handle) -> Self {
-        let (noted, published) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { database, events, backplane, noted, published }))
+        let (published, unpublished) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { database, events, backplane, published, unpublished }))
     }
 
     /// Publishes what a crash has left behind: now, and again and again where other nodes may leave something. Ends when the last
@@ -118,7 +119,7 @@ impl Inner {
         event: Event,
         deadline: Instant,
     ) -> OutboxOutcome {
-        if let Err(error) = self.events.check_event(&event) {
+        if let Err(error) = self.events.check_event(&event).and_then(|()| fits_with_numbers(&event.data)) {
             return OutboxOutcome::refused(error);
         }
         if let Err(error) = self.note(&namespace).await {
@@ -154,17 +155,14 @@ impl Inner {
 
     /// Notes, once, that a namespace has an outbox.
     async fn note(self: &Arc<Self>, namespace: &Namespace) -> Result<(), ServiceError> {
-        if self.noted.lock().contains(namespace) {
+        if self.events.knows_outbox(namespace) {
             return Ok(());
         }
         let (inner, noted) = (Arc::clone(self), namespace.clone());
-        let stored = blocking(move || inner.events.note_outbox(&noted)).await;
-        stored.map_err(|error| {
+        blocking(move || inner.events.note_outbox(&noted)).await.map_err(|error| {
             tracing::error!(%error, %namespace, "an outbox could not be noted");
             ServiceError::unavailable("the message could not be prepared; try again soon")
-        })?;
-        self.noted.lock().insert(namespace.clone());
-        Ok(())
+        })
     }
 
     /// Publishes the message of a row, and has the row deleted.
@@ -208,26 +206,38 @@ impl Inner {
     }
 
     async fn delete(&self, namespace: &Namespace, seqs: &[i64]) {
-        let numbers: Vec<_> = seqs.iter().map(i64::to_string).collect();
-        let sql = format!("DELETE FROM _orama_outbox WHERE seq IN ({})", numbers.join(","));
-        let statement = Statement { kind: StatementKind::Exec, sql, args: Vec::new() };
-        let deadline = Instant::now() + SWEEP_PATIENCE;
-        let done = self.database.run(namespace, BatchMode::Write, vec![statement], deadline).await;
-        if let Some(failure) = done.failure {
-            // They are published once more when the outbox is swept.
-            tracing::warn!(error = %failure.error, %namespace, "rows of an outbox could not be deleted");
+        for some in seqs.chunks(OUTBOX_ROWS_AT_ONCE as usize) {
+            let numbers: Vec<_> = some.iter().map(i64::to_string).collect();
+            let sql = format!("DELETE FROM _orama_outbox WHERE seq IN ({})", numbers.join(","));
+            let statement = Statement { kind: StatementKind::Exec, sql, args: Vec::new() };
+            let deadline = Instant::now() + SWEEP_PATIENCE;
+            let done = self.database.run(namespace, BatchMode::Write, vec![statement], deadline).await;
+            if let Some(failure) = done.failure {
+                // They are published once more when the outbox is swept.
+                tracing::warn!(error = %failure.error, %namespace, "rows of an outbox could not be deleted");
+            }
         }
     }
 
-    /// Sweeps a namespace's outbox after a while, because a message could not be published.
+    /// Sweeps a namespace's outbox after a while, again and again, because a message could not be published.
     fn try_again(self: &Arc<Self>, namespace: Namespace) {
+        if self.unpublished.lock().insert(namespace.clone(), now_ms()).is_some() {
+            return;
+        }
         let inner = Arc::clone(self);
         self.backplane.spawn(async move {
             loop {
-                sleep(OUTBOX_SWEEP_EVERY).await;
-                match inner.sweep(&namespace, left_behind_ms()).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::warn!(%error, %namespace, "an outbox could not be swept"),
+                sleep(LEFT_BEHIND).await;
+                let before_ms = left_behind_ms();
+                if let Err(error) = inner.sweep(&namespace, before_ms).await {
+                    tracing::warn!(%error, %namespace, "an outbox could not be swept");
+                    continue;
+                }
+                let mut unpublished = inner.unpublished.lock();
+                // Another one may have failed meanwhile.
+                if unpublished.get(&namespace).is_none_or(|failed_ms| *failed_ms <= before_ms) {
+                    unpublished.remove(&namespace);
+                    return;
                 }
             }
         });
@@ -269,6 +279,18 @@ impl Inner {
             }
         }
     }
+}
+
+/// Checks that a message is not too large whatever its number is: what is committed must be publishable.
+fn fits_with_numbers(data: &str) -> Result<(), ServiceError> {
+    const NUMBER_MAX_BYTES: usize = 19;
+    let more = data.matches(SEQ).count() * (NUMBER_MAX_BYTES - SEQ.len());
+    if data.len() + more <= EVENT_MAX_BYTES {
+        return Ok(());
+    }
+    let message =
+        format!("the data of an event may have at most {EVENT_MAX_BYTES} bytes, its numbers included");
+    Err(ServiceError::new(ErrorCode::PayloadTooLarge, message))
 }
 
 /// Takes the node's own two statements, the first ones, out of an outcome. Returns the message's number.

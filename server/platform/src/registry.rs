@@ -4,9 +4,8 @@
 
 use dropped::{drop_up_to, each_once, module_ref};
 use namespaces::namespace_exists;
-use orama_runtime::function::{FunctionVersion, StartMode, WasmHash};
+use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::{FunctionName, Namespace};
-use orama_runtime::web::WebSettings;
 use orama_store::clock::now_ms;
 use orama_store::ids::new_id;
 use orama_store::replica::Shared;
@@ -14,7 +13,7 @@ use orama_store::sqlite::{Database, Durability};
 use quotas::Deploying;
 use row::{Stored, stored};
 use rusqlite::{OptionalExtension, params};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +29,7 @@ mod rates;
 mod row;
 pub(crate) mod schema;
 pub(crate) mod secrets;
+mod settings;
 mod triggers;
 
 pub use error::RegistryError;
@@ -37,6 +37,7 @@ pub use keys::KeyEntry;
 pub use namespaces::NamespaceEntry;
 pub(crate) use objects::StoreError;
 pub use rates::SetRates;
+pub use settings::VersionSettings;
 pub use triggers::{AddedTrigger, Source, Trigger};
 
 /// The file's name in the data folder.
@@ -65,31 +66,6 @@ pub struct NewVersion {
     pub settings: VersionSettings,
     /// The triggers of the function's file; `None` leaves those that it has.
     pub triggers: Option<Vec<Source>>,
-}
-
-/// Settings that the author of a version chose. Every value has been checked.
-#[derive(Clone)]
-pub struct VersionSettings {
-    /// Memory limit in MB.
-    pub memory_limit_mb: u32,
-    /// Timeout in seconds.
-    pub timeout_seconds: u32,
-    /// Whether it may be invoked without a credential.
-    pub is_public: bool,
-    /// Retries after a failure.
-    pub retry_count: u32,
-    /// Seconds between attempts.
-    pub retry_delay_seconds: u32,
-    /// How its instances are started.
-    pub start: StartMode,
-    /// Invocations of the function under way on a node at once; 0 sets no limit.
-    pub concurrency: u32,
-    /// Newest versions that the deploy leaves, this one included; 0 leaves all.
-    pub keep_versions: u32,
-    /// How the web may reach it.
-    pub web: WebSettings,
-    /// Environment variables.
-    pub env: BTreeMap<String, String>,
 }
 
 /// A module of a deleted version. Other versions may still use it.

@@ -1,9 +1,9 @@
 //! `POST /v1/functions`: a new version of a function.
 
-use super::State as AppState;
 use super::form::DeployForm;
 use super::functions::FunctionObject;
 use super::target::{NamespaceQuery, query};
+use super::{State as AppState, blocking};
 use crate::error::ApiError;
 use axum::extract::multipart::MultipartRejection;
 use axum::extract::rejection::QueryRejection;
@@ -14,6 +14,7 @@ use http::StatusCode;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::deploy::{self, NewFunction};
 use orama_platform::quotas::Usage;
+use orama_platform::registry::VersionSettings;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -54,8 +55,14 @@ pub(super) async fn deploy(
     let requested = form.namespace.as_deref().or(asked.as_deref());
     let namespace = state.namespace(&credential, Action::Deploy, requested).await?;
     let DeployForm { wasm, name, settings, triggers, .. } = form;
-    let new = NewFunction { namespace, name, wasm, settings, triggers };
     let platform = &state.app.platform;
+    let (registry, of, function) = (platform.registry.clone(), namespace.clone(), name.clone());
+    let settings = blocking(move || {
+        let last = registry.function(&of, &function, None)?;
+        settings.after(&last.as_deref().map_or_else(VersionSettings::default, VersionSettings::from))
+    })
+    .await?;
+    let new = NewFunction { namespace, name, wasm, settings, triggers };
     let deployed = deploy::deploy(Arc::clone(platform), new).await?;
     let function = &deployed.function;
     let message = format!("function {:?} deployed as version {}", function.name.as_str(), function.version);

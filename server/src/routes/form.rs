@@ -31,14 +31,14 @@ pub(super) struct DeployForm {
     pub(super) name: FunctionName,
     /// As sent. The caller checks whether the credential may choose it.
     pub(super) namespace: Option<String>,
-    pub(super) settings: VersionSettings,
+    pub(super) settings: Settings,
     /// `None` where the form says nothing of triggers.
     pub(super) triggers: Option<Vec<Source>>,
 }
 
 /// The values, from fields and from keys of `metadata`.
 #[derive(Debug, Default)]
-struct Settings {
+pub(super) struct Settings {
     name: Option<FunctionName>,
     namespace: Option<String>,
     is_public: Option<bool>,
@@ -50,7 +50,8 @@ struct Settings {
     concurrency: Option<u32>,
     keep_versions: Option<u32>,
     internal: Option<bool>,
-    cors: Option<Arc<Cors>>,
+    /// Null is none.
+    cors: Option<Option<Arc<Cors>>>,
     max_body: Option<u32>,
     env_vars: Option<BTreeMap<String, String>>,
     triggers: Option<Vec<Source>>,
@@ -119,7 +120,7 @@ impl Settings {
             _ => match given {
                 Given::Json(value) if key == "env_vars" => self.env_vars = Some(environment(value)?),
                 Given::Json(value) if key == "triggers" => self.triggers = Some(triggers(value)?),
-                Given::Json(value) if key == "cors" => self.cors = cors(value)?,
+                Given::Json(value) if key == "cors" => self.cors = Some(cors(value)?),
                 Given::Json(_) => {
                     return Err(ApiError::invalid_config(format!("`metadata` has an unknown key {key:?}")));
                 }
@@ -276,31 +277,41 @@ impl DeployForm {
         }
         let missing = |name: &str| ApiError::invalid_config(format!("the form lacks the field `{name}`"));
         let wasm = wasm.ok_or_else(|| missing("wasm"))?;
-        let settings = fields.or(below);
-        let is_public = settings.is_public.unwrap_or(false);
-        let web = WebSettings {
-            is_internal: settings.internal.unwrap_or(false),
-            cors: settings.cors,
-            max_body_mb: settings.max_body.unwrap_or(MAX_BODY_MB.default),
-        };
-        web.check(is_public).map_err(|error| ApiError::invalid_config(format!("`internal`: {error}")))?;
+        let mut settings = fields.or(below);
         Ok(Self {
             wasm,
-            name: settings.name.ok_or_else(|| missing("name"))?,
-            namespace: settings.namespace,
-            settings: VersionSettings {
-                is_public,
-                memory_limit_mb: settings.memory_limit_mb.unwrap_or(MEMORY_MB.default),
-                timeout_seconds: settings.timeout_seconds.unwrap_or(TIMEOUT_SECONDS.default),
-                retry_count: settings.retry_count.unwrap_or(RETRY_COUNT.default),
-                retry_delay_seconds: settings.retry_delay_seconds.unwrap_or(RETRY_DELAY_SECONDS.default),
-                start: settings.start.unwrap_or_default(),
-                concurrency: settings.concurrency.unwrap_or(CONCURRENCY.default),
-                keep_versions: settings.keep_versions.unwrap_or(KEEP_VERSIONS.default),
-                web,
-                env: settings.env_vars.unwrap_or_default(),
-            },
-            triggers: settings.triggers,
+            name: settings.name.take().ok_or_else(|| missing("name"))?,
+            namespace: settings.namespace.take(),
+            triggers: settings.triggers.take(),
+            settings,
+        })
+    }
+}
+
+impl Settings {
+    /// All settings of a version: what is not given stays as it was before.
+    ///
+    /// # Errors
+    /// 422 for a function that would be internal and public.
+    pub(super) fn after(self, before: &VersionSettings) -> Result<VersionSettings, ApiError> {
+        let is_public = self.is_public.unwrap_or(before.is_public);
+        let web = WebSettings {
+            is_internal: self.internal.unwrap_or(before.web.is_internal),
+            cors: self.cors.unwrap_or_else(|| before.web.cors.clone()),
+            max_body_mb: self.max_body.unwrap_or(before.web.max_body_mb),
+        };
+        web.check(is_public).map_err(|error| ApiError::invalid_config(format!("`internal`: {error}")))?;
+        Ok(VersionSettings {
+            is_public,
+            memory_limit_mb: self.memory_limit_mb.unwrap_or(before.memory_limit_mb),
+            timeout_seconds: self.timeout_seconds.unwrap_or(before.timeout_seconds),
+            retry_count: self.retry_count.unwrap_or(before.retry_count),
+            retry_delay_seconds: self.retry_delay_seconds.unwrap_or(before.retry_delay_seconds),
+            start: self.start.unwrap_or(before.start),
+            concurrency: self.concurrency.unwrap_or(before.concurrency),
+            keep_versions: self.keep_versions.unwrap_or(before.keep_versions),
+            web,
+            env: self.env_vars.unwrap_or_else(|| before.env.clone()),
         })
     }
 }

@@ -9,6 +9,7 @@ use axum::extract::{DefaultBodyLimit, Multipart, Request};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::header::CONTENT_TYPE;
+use orama_platform::registry::VersionSettings;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -62,6 +63,7 @@ pub async fn form(content_type: &str, pieces: Vec<Bytes>) -> Result<Form, ApiErr
             ApiError::bad_request("INVALID_FORM", error.body_text())
         })?;
     let DeployForm { wasm, name, namespace, settings, .. } = DeployForm::read(multipart).await?;
+    let settings = settings.after(&VersionSettings::default())?;
     let env = settings.env;
     let settings = BTreeMap::from([
         ("is_public", settings.is_public.to_string()),

@@ -57,6 +57,7 @@ impl NodeEvents {
                 t.execute("DELETE FROM outboxes WHERE namespace = ?1", [namespace.as_str()])?;
                 Ok::<_, EventsError>(())
             })?;
+            self.inner.outboxes.lock().remove(namespace);
             loop {
                 let gone = database.write(|t| Ok::<_, EventsError>(delete_later(t, namespace)?))?;
                 if gone.jobs == 0 {

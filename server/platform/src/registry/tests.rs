@@ -7,6 +7,8 @@ mod bounds;
 mod shared;
 use crate::auth::{Role, key_hash};
 use crate::limits::KEYS_MAX;
+use orama_runtime::function::StartMode;
+use std::collections::BTreeMap;
 use std::thread;
 
 /// Public function `f` of namespace `a`, as it was stored before functions had bounds.
