@@ -18,7 +18,7 @@ use yaml::{Entry, Kind, Node};
 pub const MAX_BYTES: usize = 4 * limits::ENV_MAX_BYTES;
 
 /// The keys, for messages.
-const KEYS: &str = "name, public, internal, memory, timeout, retry, start, concurrency, keep_versions, max_body, cors, triggers and env";
+const KEYS: &str = "name, public, internal, memory, timeout, retry, start, concurrency, keep_versions, max_body, cors, triggers, raw_http_response and env";
 
 /// A place in the text. Line and column are counted from 1, as in editors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,8 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
             "internal" => (web.is_internal, internal_at) = (boolean("internal", value)?, entry.at),
             "max_body" => web.max_body_mb = whole_number(&limits::MAX_BODY_MB, value)?,
             "cors" => web.cors = cors::read(value)?.map(Arc::new),
+            // Taken because existing files have it. A function may always shape its answer.
+            "raw_http_response" => drop(boolean("raw_http_response", value)?),
             "env" => env = environment(value)?,
             _ => return Err(unknown_key(entry, KEYS)),
         }

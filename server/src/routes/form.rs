@@ -117,6 +117,8 @@ impl Settings {
                 let refused = |message| ApiError::invalid_config(format!("`start`: {message}"));
                 self.start = Some(start.map_err(refused)?);
             }
+            // Taken because existing files have it. A function may always shape its answer.
+            "raw_http_response" => drop(given.boolean(key)?),
             _ => match given {
                 Given::Json(value) if key == "env_vars" => self.env_vars = Some(environment(value)?),
                 Given::Json(value) if key == "triggers" => self.triggers = Some(triggers(value)?),
