@@ -166,19 +166,20 @@ Example:
         #[arg(value_parser = FunctionName::new)]
         name: FunctionName,
     },
-    /// Compile a function's Go code to function.wasm
+    /// Compile a function's Go or Rust code to function.wasm
     #[command(after_help = "\
-The command uses TinyGo when it is installed (small modules that start fast), and standard Go otherwise. A failed build \
-removes function.wasm, so that an outdated one is not deployed.
+For Go, the command uses TinyGo when it is installed (small modules that start fast), and standard Go otherwise. For Rust (a \
+folder with a Cargo.toml) it runs cargo with the target wasm32-wasip1. A failed build removes function.wasm, so that an \
+outdated one is not deployed.
 
 Examples:
   orama function build
   orama function build ./hello --compiler go")]
     Build(Build),
-    /// Deploy a function: build it if its sources changed, and upload it as a new version
+    /// Deploy a function: build it, and upload it as a new version
     #[command(after_help = "\
-function.yaml holds the name and the limits. The command builds the module first when a source is newer than function.wasm. A \
-folder without Go code but with a function.wasm (from any compiler for WASI preview1) is deployed as it is. Each deploy creates \
+function.yaml holds the name and the limits. The command always asks the compiler for the module, so it is never outdated. A \
+folder without Go or Rust code but with a function.wasm (from any compiler for WASI preview1) is deployed as it is. Each deploy creates \
 a new version; older versions can still be invoked as name@version.
 
 Examples:

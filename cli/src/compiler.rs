@@ -1,23 +1,38 @@
-//! Builds Go code with TinyGo or standard Go. After a build `function.wasm` is either current or removed.
+//! Builds Go code with TinyGo or standard Go, and Rust code with cargo. After a build `function.wasm` is either current or removed.
+
+mod golang;
+mod rust;
+mod scratch;
 
 use crate::args::{CompilerChoice, SchedulerChoice};
 use crate::error::{CliError, Result, io};
-use crate::output::Progress;
-use crate::project::{MODULE, Project};
+use crate::output::{self, Progress};
+use crate::project::{MODULE, Project, Source};
+use golang::Surroundings;
+use scratch::Scratch;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub use scratch::remove_on_signals;
 
 /// An installed compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Compiler {
-    /// TinyGo, with the path of its program.
-    TinyGo(PathBuf),
+    /// TinyGo.
+    TinyGo {
+        /// The path of its program.
+        program: PathBuf,
+        /// Standard Go, which builds where TinyGo does not support the installed Go; `None` if TinyGo was asked for.
+        otherwise: Option<PathBuf>,
+    },
     /// Standard Go, with the path of its program.
     Go(PathBuf),
+    /// Rust, with the path of cargo.
+    Rust(PathBuf),
 }
 
 /// How goroutines run in a module that TinyGo builds: a value of its `-scheduler`.
@@ -43,6 +58,12 @@ impl Scheduler {
 /// Goroutines need no such check: the compiler refuses them.
 const TIMERS_FAIL: &[u8] = b"timers not supported without a scheduler";
 
+/// What TinyGo says, with both versions after it, of an installed Go that it does not support.
+const NEEDS_OTHER_GO: &str = "requires go version";
+
+/// How each module of WebAssembly begins.
+const MAGIC: &[u8] = b"\0asm";
+
 /// A finished build.
 pub struct Built {
     /// The compiler's name.
@@ -53,6 +74,8 @@ pub struct Built {
     pub size_bytes: u64,
     /// How long the build took.
     pub took: Duration,
+    /// What was done otherwise than one may expect, a sentence each.
+    pub notes: Vec<String>,
     /// The compiler's output.
     pub warnings: String,
     /// Whether nodes keep the starts of such programs.
@@ -60,7 +83,27 @@ pub struct Built {
 }
 
 impl Compiler {
-    /// Finds the chosen compiler on `PATH`.
+    /// Finds the compiler for a project's code on `PATH`.
+    ///
+    /// # Errors
+    /// When it is not installed, or there is no code.
+    pub fn of(project: &Project, choice: CompilerChoice) -> Result<Self> {
+        match project.source()? {
+            Source::Go => Self::find(choice),
+            Source::Rust => which::which("cargo").map(Self::Rust).map_err(|_| {
+                CliError::failed("Rust is not installed (looked for `cargo` on PATH)").hint(
+                    "install it from https://rustup.rs, and its target: rustup target add wasm32-wasip1",
+                )
+            }),
+            Source::None => Err(CliError::failed(format!(
+                "there is neither a Go file nor a Cargo.toml in {}",
+                project.dir().display()
+            ))
+            .hint("start a new function with `orama function init <name>`")),
+        }
+    }
+
+    /// Finds the chosen compiler for Go code on `PATH`.
     ///
     /// # Errors
     /// When it is not installed.
@@ -69,19 +112,22 @@ impl Compiler {
     }
 
     fn choose(choice: CompilerChoice, find: impl Fn(&str) -> Option<PathBuf>) -> Result<Self> {
-        let tinygo = || find("tinygo").map(Self::TinyGo);
-        let go = || find("go").map(Self::Go);
+        let (tinygo, go) = (find("tinygo"), find("go"));
+        let with =
+            |program: Option<PathBuf>, otherwise| program.map(|program| Self::TinyGo { program, otherwise });
         let (found, message) = match choice {
             CompilerChoice::Auto => (
-                tinygo().or_else(go),
+                with(tinygo, go.clone()).or(go.map(Self::Go)),
                 "neither TinyGo nor Go is installed (looked for `tinygo` and `go` on PATH)",
             ),
-            CompilerChoice::Tinygo => (tinygo(), "TinyGo is not installed (looked for `tinygo` on PATH)"),
-            CompilerChoice::Go => (go(), "Go is not installed (looked for `go` on PATH)"),
+            CompilerChoice::Tinygo => {
+                (with(tinygo, None), "TinyGo is not installed (looked for `tinygo` on PATH)")
+            }
+            CompilerChoice::Go => (go.map(Self::Go), "Go is not installed (looked for `go` on PATH)"),
         };
         found.ok_or_else(|| {
             CliError::failed(message).hint(
-                "install Go 1.21 or newer from https://go.dev/dl/ and, for small modules that start fast, \
+                "install Go 1.24 or newer from https://go.dev/dl/ and, for small modules that start fast, \
                  TinyGo from https://tinygo.org/getting-started/install/",
             )
         })
@@ -90,21 +136,22 @@ impl Compiler {
     /// The compiler's name for people.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::TinyGo(_) => "TinyGo",
+            Self::TinyGo { .. } => "TinyGo",
             Self::Go(_) => "Go",
+            Self::Rust(_) => "Rust",
         }
     }
 
     fn program(&self) -> &Path {
         match self {
-            Self::TinyGo(path) | Self::Go(path) => path,
+            Self::TinyGo { program, .. } | Self::Go(program) | Self::Rust(program) => program,
         }
     }
 
     fn command(&self, output: &Path, scheduler: Option<Scheduler>) -> Command {
         let mut command = Command::new(self.program());
         match self {
-            Self::TinyGo(_) => {
+            Self::TinyGo { .. } => {
                 // Without DWARF a hello has 0.5 MB instead of 1.4 MB. The names of functions stay, for traps. The default
                 // optimisation level is the one for size.
                 command.args(["build", "-no-debug", "-target", "wasi"]);
@@ -121,6 +168,7 @@ impl Compiler {
                 command.args(["build", "-trimpath", "-buildvcs=false", "-o"]).arg(output);
                 command.env("GOOS", "wasip1").env("GOARCH", "wasm");
             }
+            Self::Rust(_) => rust::prepare(&mut command),
         }
         command
     }
@@ -133,7 +181,10 @@ impl Compiler {
     /// # Errors
     /// When the compiler fails, with its output, or when a file cannot be read or written.
     pub fn build(&self, project: &Project, scheduler: SchedulerChoice, quiet: bool) -> Result<Built> {
-        let built = self.try_build(project, scheduler, quiet);
+        let built = match self.try_build(project, scheduler, quiet) {
+            Err(error) => self.build_otherwise(project, quiet, error),
+            built => built,
+        };
         if built.is_err() {
             let old = project.module_path();
             match fs::remove_file(&old) {
@@ -146,45 +197,141 @@ impl Compiler {
         built
     }
 
+    /// Builds with standard Go what TinyGo could not, if the installed Go is the reason; gives the error back otherwise.
+    fn build_otherwise(&self, project: &Project, quiet: bool, error: CliError) -> Result<Built> {
+        let described = error.described();
+        match (self, described.lines().find(|line| line.contains(NEEDS_OTHER_GO))) {
+            (Self::TinyGo { otherwise: Some(go), .. }, Some(reason)) => {
+                let mut built = Self::Go(go.clone()).try_build(project, SchedulerChoice::Auto, quiet)?;
+                let reason = output::one_line(reason.trim());
+                built
+                    .notes
+                    .insert(0, format!("standard Go built the function, because TinyGo cannot: {reason}"));
+                Ok(built)
+            }
+            _ => Err(error),
+        }
+    }
+
     fn try_build(&self, project: &Project, scheduler: SchedulerChoice, quiet: bool) -> Result<Built> {
-        let sources = sources(project)?;
-        // Hidden, so that Go does not take it for a package. In the same folder, so that a rename moves the module.
-        let scratch = tempfile::Builder::new()
-            .prefix(".orama-build-")
-            .tempdir_in(project.dir())
-            .map_err(|error| io("write to", project.dir(), error))?;
-        // Absolute, as the compiler runs in the project's folder.
-        let output = std::path::absolute(scratch.path())
-            .map_err(|error| io("find", scratch.path(), error))?
-            .join(MODULE);
+        let sources = self.sources(project)?;
+        let scratch = Scratch::new(project.dir()).map_err(|error| io("write to", project.dir(), error))?;
+        let output = scratch.path().join(MODULE);
+        let surroundings = self.surroundings(project);
+        let flags = surroundings.fitting_flags();
         let progress = Progress::start(&format!("building {MODULE} with {}", self.name()), quiet);
-        let (started, clock) = (SystemTime::now(), Instant::now());
+        let clock = Instant::now();
         let run = |scheduler| {
             let mut command = self.command(&output, scheduler);
-            command.current_dir(project.dir()).args(&sources);
+            if let Some((kept, _)) = &flags {
+                command.env("GOFLAGS", kept);
+            }
+            command.current_dir(project.dir()).args(&sources).stdin(Stdio::null());
             command.output().map_err(|error| io("run", self.program(), error))
         };
         let (result, scheduler) = self.run_with(scheduler, &output, run)?;
         drop(progress);
-        let said = [result.stdout, result.stderr].concat();
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        let said = self.said(&result);
         if !result.status.success() {
-            return Err(CliError::failed(format!(
-                "{} could not build the function ({}):\n{said}",
-                self.name(),
-                result.status
-            )));
+            return Err(self.failed(project, &result, &said, &surroundings));
         }
-        let size_bytes = take_over(&output, &project.module_path(), started)
-            .map_err(|error| io("write", &project.module_path(), error))?;
+        if let Self::Rust(_) = self {
+            let module = rust::module(&result.stdout)?;
+            fs::copy(&module, &output).map_err(|error| io("copy", &module, error))?;
+        }
+        self.check(project, &output)?;
+        let to = project.module_path();
+        let size_bytes = fs::metadata(&output).map_err(|error| io("read", &output, error))?.len();
+        fs::rename(&output, &to).map_err(|error| io("write", &to, error))?;
+        let notes = flags
+            .iter()
+            .map(|(_, left_out)| format!("left out of GOFLAGS, as WebAssembly cannot: {left_out}"));
         Ok(Built {
             compiler: self.name(),
             scheduler,
             size_bytes,
             took: clock.elapsed(),
+            notes: notes.collect(),
             warnings: said,
             keeps_starts: matches!(self, Self::Go(_)),
         })
+    }
+
+    /// What the compiler is told to build: the package of a Go module, else the Go files; nothing for cargo, which knows.
+    fn sources(&self, project: &Project) -> Result<Vec<OsString>> {
+        if let Self::Rust(_) = self {
+            return Ok(Vec::new());
+        }
+        if in_go_module(project.dir()) {
+            return Ok(vec![".".into()]);
+        }
+        Ok(project.go_files()?.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned).collect())
+    }
+
+    fn surroundings(&self, project: &Project) -> Surroundings {
+        match self {
+            Self::Go(go) => Surroundings::of(Some(go), project.dir()),
+            // TinyGo runs `go` from PATH.
+            Self::TinyGo { .. } => Surroundings::of(which::which("go").ok().as_deref(), project.dir()),
+            Self::Rust(_) => Surroundings::default(),
+        }
+    }
+
+    /// The compiler's output for people.
+    fn said(&self, result: &Output) -> String {
+        let said = match self {
+            // Its standard output is for programs. Its standard error tells of each crate, also where nothing is wrong.
+            Self::Rust(_) if result.status.success() => Vec::new(),
+            Self::Rust(_) => result.stderr.clone(),
+            _ => [&*result.stdout, &*result.stderr].concat(),
+        };
+        String::from_utf8_lossy(&said).trim().to_owned()
+    }
+
+    fn failed(
+        &self,
+        project: &Project,
+        result: &Output,
+        said: &str,
+        surroundings: &Surroundings,
+    ) -> CliError {
+        if let Some(error) = self.no_program(project) {
+            return error;
+        }
+        let (name, status) = (self.name(), result.status);
+        let error = CliError::failed(format!("{name} could not build the function ({status}):\n{said}"));
+        let hint = match self {
+            Self::Rust(_) => rust::hint(said),
+            _ => surroundings.workspace_hint(said),
+        };
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    /// The error for a Go package that is no program. Standard Go builds an archive of it.
+    fn no_program(&self, project: &Project) -> Option<CliError> {
+        if let Self::Rust(_) = self {
+            return None;
+        }
+        let (file, package) = golang::foreign_package(&project.go_files().ok()?)?;
+        Some(
+            CliError::failed(format!("{file} says `package {package}`; a function is a program"))
+                .hint(format!("write `package main` in {file}, with a func main")),
+        )
+    }
+
+    /// Checks that the compiler wrote a module.
+    fn check(&self, project: &Project, output: &Path) -> Result<()> {
+        let mut begin = Vec::new();
+        match fs::File::open(output).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut begin)) {
+            Ok(_) if begin == MAGIC => Ok(()),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(io("read", output, error)),
+            _ => Err(self
+                .no_program(project)
+                .unwrap_or_else(|| CliError::failed(format!("{} wrote no WebAssembly module", self.name())))),
+        }
     }
 
     /// Runs the compiler with the chosen scheduler. For `Auto` TinyGo first builds without one, and builds again with one when
@@ -196,10 +343,10 @@ impl Compiler {
         run: impl Fn(Option<Scheduler>) -> Result<Output>,
     ) -> Result<(Output, Option<Scheduler>)> {
         let scheduler = match (self, choice) {
-            (Self::Go(_), _) => None,
-            (Self::TinyGo(_), SchedulerChoice::None) => Some(Scheduler::None),
-            (Self::TinyGo(_), SchedulerChoice::Asyncify) => Some(Scheduler::Asyncify),
-            (Self::TinyGo(_), SchedulerChoice::Auto) => {
+            (Self::Go(_) | Self::Rust(_), _) => None,
+            (Self::TinyGo { .. }, SchedulerChoice::None) => Some(Scheduler::None),
+            (Self::TinyGo { .. }, SchedulerChoice::Asyncify) => Some(Scheduler::Asyncify),
+            (Self::TinyGo { .. }, SchedulerChoice::Auto) => {
                 let result = run(Some(Scheduler::None))?;
                 if result.status.success() && !uses_timers(output)? {
                     return Ok((result, Some(Scheduler::None)));
@@ -212,32 +359,10 @@ impl Compiler {
     }
 }
 
-/// What the compiler is told to build: the package of a Go module, else the Go files.
-fn sources(project: &Project) -> Result<Vec<OsString>> {
-    let go_files = project.go_files()?;
-    if go_files.is_empty() {
-        return Err(CliError::failed(format!("there are no Go files in {}", project.dir().display()))
-            .hint("start a new function with `orama function init <name>`"));
-    }
-    if in_go_module(project.dir()) {
-        return Ok(vec![".".into()]);
-    }
-    Ok(go_files.iter().filter_map(|path| path.file_name()).map(OsStr::to_owned).collect())
-}
-
 /// Whether a module that was built without a scheduler needs one.
 fn uses_timers(module: &Path) -> Result<bool> {
     let wasm = fs::read(module).map_err(|error| io("read", module, error))?;
     Ok(wasm.windows(TIMERS_FAIL.len()).any(|window| window == TIMERS_FAIL))
-}
-
-/// Moves the new module into place. Its time is the build's start, so that a source saved during the build counts as newer.
-fn take_over(output: &Path, module: &Path, started: SystemTime) -> std::io::Result<u64> {
-    let file = File::options().append(true).open(output)?;
-    file.set_modified(started)?;
-    let size = file.metadata()?.len();
-    fs::rename(output, module)?;
-    Ok(size)
 }
 
 /// Whether the folder or one above it has a go.mod.

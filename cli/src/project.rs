@@ -1,4 +1,4 @@
-//! A function's folder: its manifest, its sources, and whether its module is older than the sources.
+//! A function's folder: its manifest, its sources and its module.
 
 use crate::error::{CliError, Result, io};
 use crate::manifest::{self, Manifest};
@@ -6,7 +6,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "function.yaml";
@@ -14,23 +13,20 @@ pub const MANIFEST: &str = "function.yaml";
 /// The module's file name.
 pub const MODULE: &str = "function.wasm";
 
-/// How many levels of folders below the function's own are searched for sources.
-const MAX_DEPTH: usize = 16;
-
 /// A function's folder.
 pub struct Project {
     dir: PathBuf,
 }
 
-/// The state of the module.
+/// What the module is built from.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Module {
-    /// The module is newer than every source, or there are no sources.
-    Fresh,
-    /// The module must be built; the text says why.
-    Stale(String),
-    /// There is neither a module nor a source.
-    Missing,
+pub enum Source {
+    /// Go files.
+    Go,
+    /// A package of Rust.
+    Rust,
+    /// Nothing: the module is given, if there is one.
+    None,
 }
 
 impl Project {
@@ -98,59 +94,19 @@ impl Project {
         Ok(files)
     }
 
-    /// Compares the module with the sources.
+    /// What the folder has to build from.
     ///
     /// # Errors
-    /// When a file or folder cannot be read.
-    pub fn module(&self) -> Result<Module> {
-        let path = self.module_path();
-        let built = match fs::metadata(&path).and_then(|found| found.modified()) {
-            Ok(time) => Some(time),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(io("read", &path, error)),
-        };
-        let has_sources = !self.go_files()?.is_empty();
-        match built {
-            None if has_sources => Ok(Module::Stale(format!("there is no {MODULE} yet"))),
-            None => Ok(Module::Missing),
-            Some(_) if !has_sources => Ok(Module::Fresh),
-            Some(built) => Ok(match newer_source(&self.dir, built, 0)? {
-                Some(path) => {
-                    let shown = path.strip_prefix(&self.dir).unwrap_or(&path);
-                    Module::Stale(format!("{} changed", shown.display()))
-                }
-                None => Module::Fresh,
-            }),
-        }
+    /// When the folder cannot be read.
+    pub fn source(&self) -> Result<Source> {
+        Ok(if !self.go_files()?.is_empty() {
+            Source::Go
+        } else if self.dir.join("Cargo.toml").is_file() {
+            Source::Rust
+        } else {
+            Source::None
+        })
     }
-}
-
-/// Finds a file that may be part of the build and is not older than `built`. Any file counts, as `//go:embed` may include it: an
-/// unnecessary build costs seconds, and a missing one deploys old code.
-fn newer_source(dir: &Path, built: SystemTime, depth: usize) -> Result<Option<PathBuf>> {
-    let mut paths = entries(dir)?;
-    paths.sort();
-    for path in paths {
-        let found = match fs::metadata(&path) {
-            Ok(found) => found,
-            // A temporary file of an editor that was just removed, or a dangling link: not a source.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(io("read", &path, error)),
-        };
-        if found.is_dir() && depth < MAX_DEPTH && !path.is_symlink() {
-            if let Some(newer) = newer_source(&path, built, depth + 1)? {
-                return Ok(Some(newer));
-            }
-        } else if !found.is_dir() && is_source(&path) && found.modified().is_ok_and(|time| time >= built) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
-fn is_source(path: &Path) -> bool {
-    let name = path.file_name();
-    name != Some(OsStr::new(MANIFEST)) && name != Some(OsStr::new(MODULE)) && !is_test(path)
 }
 
 fn is_test(path: &Path) -> bool {
@@ -169,50 +125,29 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
-    fn folder(files: &[(&str, u64)]) -> (tempfile::TempDir, Project) {
+    fn folder(files: &[&str]) -> (tempfile::TempDir, Project) {
         let dir = tempfile::tempdir().unwrap();
-        for (name, seconds) in files {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let file = fs::File::create(&path).unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(*seconds)).unwrap();
+        for name in files {
+            fs::write(dir.path().join(name), "").unwrap();
         }
         let project = Project::open(dir.path()).unwrap();
         (dir, project)
     }
 
     #[test]
-    fn a_module_is_stale_when_a_source_is_not_older() {
-        type Files = &'static [(&'static str, u64)];
-        let cases: [(Files, Option<&str>); 10] = [
-            (&[("function.go", 10), (MODULE, 20)], None),
-            (&[("function.go", 30), (MODULE, 20)], Some("function.go")),
-            (&[("function.go", 20), (MODULE, 20)], Some("function.go")),
-            (&[("function.go", 10), ("go.mod", 30), (MODULE, 20)], Some("go.mod")),
-            (&[("function.go", 10), ("go.sum", 30), (MODULE, 20)], Some("go.sum")),
-            (&[("function.go", 10), ("inner/part.go", 30), (MODULE, 20)], Some("inner/part.go")),
-            (&[("function.go", 10), ("texts/hello.txt", 30), (MODULE, 20)], Some("texts/hello.txt")),
-            (&[("function.go", 10), (MANIFEST, 30), (MODULE, 20)], None),
-            (&[("function.go", 10), ("function_test.go", 30), (MODULE, 20)], None),
-            (&[("function.go", 10), (".git/index", 30), (MODULE, 20)], None),
+    fn go_files_and_a_cargo_toml_are_sources_and_nothing_else_is() {
+        let cases: [(&[&str], Source); 5] = [
+            (&["function.go", MODULE], Source::Go),
+            (&["function.go", "Cargo.toml"], Source::Go),
+            (&["Cargo.toml", MODULE], Source::Rust),
+            (&[MODULE, MANIFEST, "notes.txt"], Source::None),
+            (&["only_test.go", ".hidden.go"], Source::None),
         ];
-        for (files, newer) in cases {
+        for (files, expected) in cases {
             let (_dir, project) = folder(files);
-            let expected = newer.map_or(Module::Fresh, |name| Module::Stale(format!("{name} changed")));
-            assert_eq!(project.module().unwrap(), expected, "{files:?}");
+            assert_eq!(project.source().unwrap(), expected, "{files:?}");
         }
-    }
-
-    #[test]
-    fn without_a_module_it_is_built_and_without_sources_it_is_taken_as_it_is() {
-        let (_dir, project) = folder(&[("function.go", 10)]);
-        assert!(matches!(project.module().unwrap(), Module::Stale(why) if why.contains("no function.wasm")));
-        let (_dir, project) = folder(&[(MODULE, 10), (MANIFEST, 30), ("notes.txt", 40)]);
-        assert_eq!(project.module().unwrap(), Module::Fresh);
-        let (_dir, project) = folder(&[(MANIFEST, 10), ("only_test.go", 10)]);
-        assert_eq!(project.module().unwrap(), Module::Missing);
     }
 
     #[test]

@@ -153,8 +153,9 @@ impl Engine {
     /// As [`Self::validate`].
     pub fn validate_contract(&self, wasm: &[u8], memory_limit_mb: u32) -> Result<(), ModuleError> {
         let outline = outline(wasm).map_err(|error| ModuleError::Invalid(error.into()))?;
-        let found = outline.start_problem().into_iter();
+        let found = outline.advice().into_iter();
         let mut found = found
+            .chain(outline.start_problem())
             .chain(outline.memory_problem(memory_limit_mb))
             .chain(outline.table_problem())
             .chain(outline.entries_problem())
@@ -310,6 +311,24 @@ fn outline(wasm: &[u8]) -> wasmparser::Result<Outline<'_>> {
 impl Outline<'_> {
     fn signature(&self, type_index: u32) -> Option<&Signature> {
         self.types.get(type_index as usize)?.as_ref()
+    }
+
+    /// What to do about a module that was made for another place than a function's, as its imports tell.
+    fn advice(&self) -> Option<String> {
+        let text = self.imports.iter().find_map(|import| match import.module {
+            "gojs" => Some("it was built for browsers; build it for WASI: GOOS=wasip1, or TinyGo's -target wasi"),
+            module if module == "wbg" || module.starts_with("__wbindgen") => {
+                Some("wasm-bindgen made it for browsers; build a program for the target wasm32-wasip1 without wasm-bindgen")
+            }
+            "env" if import.name.starts_with("emscripten_") => Some(
+                "Emscripten made it for browsers; build it for WASI preview1, for example with wasi-sdk or `zig cc -target wasm32-wasi`",
+            ),
+            module if module.starts_with("wasi:") => {
+                Some("it is the inside of a component (WASI preview2); build it for WASI preview1: target wasip1 or wasi")
+            }
+            _ => None,
+        });
+        text.map(str::to_owned)
     }
 
     fn import_problems<'a>(&'a self, known: &'a Imports) -> impl Iterator<Item = String> + 'a {

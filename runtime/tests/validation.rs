@@ -86,6 +86,26 @@ fn all_problems_are_told_at_once() {
 }
 
 #[test]
+fn a_module_made_for_another_place_comes_with_one_advice_before_its_imports() {
+    for (module, name, advice) in [
+        ("gojs", "runtime.wasmExit", "GOOS=wasip1"),
+        ("wbg", "__wbg_log_1", "wasm-bindgen"),
+        ("__wbindgen_placeholder__", "__wbindgen_throw", "wasm-bindgen"),
+        ("env", "emscripten_resize_heap", "wasi-sdk"),
+        ("wasi:cli/stdout@0.2.0", "get-stdout", "component"),
+    ] {
+        let import = format!("(import \"{module}\" \"{name}\" (func))");
+        let import_twice = format!("{import}(import \"{module}\" \"{name}2\" (func))");
+        let problems = problems(&format!(
+            "(module {import_twice} (memory (export \"memory\") 1) (func (export \"_start\")))"
+        ));
+        assert!(problems[0].contains(advice), "{problems:?}");
+        assert_eq!(problems[1], format!("the import {module}.{name} is unknown"));
+        assert_eq!(problems.len(), 3, "{problems:?}");
+    }
+}
+
+#[test]
 fn a_hostile_number_of_problems_makes_a_short_message() {
     let mut text = "(module".to_owned();
     for index in 0..20_000 {

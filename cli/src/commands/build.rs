@@ -1,8 +1,8 @@
-//! `orama function build`: compiles Go code to function.wasm.
+//! `orama function build`: compiles Go or Rust code to function.wasm.
 
 use crate::args::Build;
-use crate::compiler::{Built, Compiler, Scheduler};
-use crate::error::Result;
+use crate::compiler::{self, Built, Compiler, Scheduler};
+use crate::error::{CliError, Result};
 use crate::output;
 use crate::project::{MODULE, Project};
 use orama_runtime::function::StartMode;
@@ -11,7 +11,7 @@ use serde_json::json;
 /// Runs the command.
 pub fn run(args: &Build, json: bool) -> Result<()> {
     let project = Project::open(&args.dir)?;
-    let built = Compiler::find(args.compiler)?.build(&project, args.scheduler, json)?;
+    let built = compile(&project, args, json)?;
     // A mistake in function.yaml is the deploy's to tell.
     let mode = project.manifest().map(|manifest| manifest.start).unwrap_or_default();
     let start = start_of(&built, mode);
@@ -24,6 +24,7 @@ pub fn run(args: &Build, json: bool) -> Result<()> {
                 "size_bytes": built.size_bytes,
                 "duration_ms": built.took.as_millis(),
                 "start": start,
+                "notes": built.notes,
             })
             .to_string(),
         );
@@ -31,6 +32,17 @@ pub fn run(args: &Build, json: bool) -> Result<()> {
     warn(&built);
     output::line(&summary(&built))?;
     output::line(start)
+}
+
+/// Builds a project's module. Ctrl-C leaves no file of the build behind.
+///
+/// # Errors
+/// When the compiler is not installed or fails.
+pub fn compile(project: &Project, args: &Build, quiet: bool) -> Result<Built> {
+    let compiler = Compiler::of(project, args.compiler)?;
+    compiler::remove_on_signals()
+        .map_err(|error| CliError::failed("cannot wait for signals").caused_by(error))?;
+    compiler.build(project, args.scheduler, quiet)
 }
 
 /// How runs of what was built will start. Only a node can measure what that takes.
@@ -46,8 +58,11 @@ fn start_of(built: &Built, mode: StartMode) -> &'static str {
     }
 }
 
-/// Shows the warnings of a compiler that succeeded.
+/// Shows the notes and warnings of a build that succeeded.
 pub fn warn(built: &Built) {
+    for note in &built.notes {
+        output::note(&format!("note: {note}"));
+    }
     if !built.warnings.is_empty() {
         output::note(&output::printable(&built.warnings));
     }

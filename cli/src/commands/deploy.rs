@@ -1,14 +1,13 @@
-//! `orama function deploy`: builds the module if its sources changed, uploads it, and shows the new version.
+//! `orama function deploy`: builds the module if there are sources, uploads it, and shows the new version.
 
 use super::namespace::warn;
 use super::{FunctionInfo, build};
 use crate::args;
 use crate::client::{Answer, Client, DEPLOY_TIMEOUT};
-use crate::compiler::Compiler;
 use crate::error::{CliError, Result, io};
 use crate::manifest::Manifest;
 use crate::output::{self, Progress};
-use crate::project::{MODULE, Module, Project};
+use crate::project::{MODULE, Project, Source};
 use orama_runtime::limits::WASM_MAX_BYTES;
 use reqwest::Method;
 use reqwest::blocking::multipart::{Form, Part};
@@ -38,27 +37,21 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
     let project = Project::open(&args.dir)?;
     // Read first, so that a mistake in it is reported before a build of many seconds.
     let manifest = project.manifest()?;
-    match project.module()? {
-        Module::Fresh => {}
-        Module::Stale(why) => {
-            if !json {
-                output::note(&format!("building: {why}"));
-            }
-            let built = Compiler::find(args.compiler)?.build(&project, args.scheduler, json)?;
-            if !json {
-                build::warn(&built);
-                output::note(&build::summary(&built));
-            }
-        }
-        Module::Missing => {
-            return Err(CliError::failed(format!(
-                "there are neither Go files nor a {MODULE} in {}",
-                project.dir().display()
-            ))
-            .hint("go to a function's folder, name one, or start one with `orama function init <name>`"));
-        }
-    }
     let path = project.module_path();
+    if project.source()? != Source::None {
+        // Always: only the compiler knows whether the module is that of the sources.
+        let built = build::compile(&project, args, json)?;
+        if !json {
+            build::warn(&built);
+            output::note(&build::summary(&built));
+        }
+    } else if !path.exists() {
+        return Err(CliError::failed(format!(
+            "there is neither a Go file, nor a Cargo.toml, nor a {MODULE} in {}",
+            project.dir().display()
+        ))
+        .hint("go to a function's folder, name one, or start one with `orama function init <name>`"));
+    }
     let wasm = fs::read(&path).map_err(|error| io("read", &path, error))?;
     let size = wasm.len() as u64;
     let may_have_snapshot = is_of_go(&wasm) && manifest.start.may_resume();
