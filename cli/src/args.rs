@@ -2,11 +2,11 @@
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use orama_runtime::names::FunctionName;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 mod services;
+mod setup;
 mod transfer;
 mod values;
 
@@ -14,15 +14,16 @@ pub use services::{
     Change, KeysCommand, MasterKeyCommand, NamespaceCommand, PubsubCommand, Role, SecretsCommand,
     TriggersCommand,
 };
+pub use setup::{Completions, Man, SdkCommand, Template, Version};
 pub use transfer::{Export, Import};
-pub use values::{Id, Since, Status, Target};
+pub use values::{Id, Listen, Since, Status, Target};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the node cannot be reached";
 
 /// Serverless WebAssembly functions on your own machines.
 #[derive(Parser)]
-#[command(name = "orama", bin_name = "orama", version, propagate_version = true, after_help = EXIT_CODES, after_long_help = concat!("\
+#[command(name = "orama", bin_name = "orama", version, after_help = EXIT_CODES, after_long_help = concat!("\
 First steps:
   orama demo                                 start a node, deploy a function and invoke it
   orama serve                                run a node
@@ -46,7 +47,9 @@ impl Args {
     /// Whether results and errors are printed as JSON.
     pub fn json(&self) -> bool {
         match &self.command {
-            Command::Serve(_) | Command::Demo(_) => false,
+            Command::Serve(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => false,
+            Command::Version(args) => args.json,
+            Command::Sdk(group) => group.json,
             Command::Export(args) => args.json,
             Command::Import(args) => args.json,
             Command::Function(group) => group.json,
@@ -111,6 +114,22 @@ Examples:
     Keys(Group<KeysCommand>),
     /// Rotate the master key of all secrets (needs an operator's key); see `orama function secrets` to set secrets
     Secrets(Group<MasterKeyCommand>),
+    /// Renew the Go SDK in a function's folder
+    Sdk(Group<SdkCommand>),
+    /// Show the version, the commit, its date, the target and the engine
+    Version(Version),
+    /// Print the completions for a shell
+    #[command(after_help = "\
+Examples:
+  orama completions bash > ~/.local/share/bash-completion/completions/orama
+  orama completions zsh > ~/.zfunc/_orama
+  orama completions fish > ~/.config/fish/completions/orama.fish")]
+    Completions(Completions),
+    /// Write the man pages into a folder
+    #[command(after_help = "\
+Example:
+  orama man ~/.local/share/man/man1")]
+    Man(Man),
 }
 
 #[derive(ClapArgs)]
@@ -118,9 +137,9 @@ pub struct Serve {
     /// Config file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address to listen on; port 0 takes a free port [default: 127.0.0.1:6001]
+    /// Address to listen on, such as 0.0.0.0:6001 or localhost:6001; :PORT is on 127.0.0.1, port 0 a free one [default: 127.0.0.1:6001]
     #[arg(long, value_name = "ADDR")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
     /// Folder of the data and credentials.json [default: $ORAMA_HOME or ~/.orama]
     #[arg(long, value_name = "DIR")]
     pub home: Option<PathBuf>,
@@ -136,7 +155,7 @@ pub struct Serve {
 pub struct Demo {
     /// Address to listen on [default: 127.0.0.1:6001, or a free port when that is in use]
     #[arg(long, value_name = "ADDR")]
-    pub listen: Option<SocketAddr>,
+    pub listen: Option<Listen>,
     /// Folder of the data and credentials.json [default: $ORAMA_HOME or ~/.orama]
     #[arg(long, value_name = "DIR")]
     pub home: Option<PathBuf>,
@@ -155,16 +174,21 @@ pub struct Group<C: Subcommand> {
 
 #[derive(Subcommand)]
 pub enum FunctionCommand {
-    /// Create a new function: a folder with Go code and function.yaml
+    /// Create a new function: a folder with its code and function.yaml
     #[command(after_help = "\
-A name starts with a letter, continues with letters, digits, '-' and '_', and has at most 63 characters. Nothing is overwritten.
+A name starts with a letter, continues with letters, digits, '-' and '_', and has at most 63 characters. Nothing is overwritten. \
+The templates of Go bring the SDK along, in the folder orama/, which `orama sdk update` renews.
 
-Example:
-  orama function init hello")]
+Examples:
+  orama function init hello
+  orama function init site --template http")]
     Init {
         /// Name of the function and of its folder
         #[arg(value_parser = FunctionName::new)]
         name: FunctionName,
+        /// What it is made from
+        #[arg(long, short, value_enum, default_value_t = Template::Json)]
+        template: Template,
     },
     /// Compile a function's Go or Rust code to function.wasm
     #[command(after_help = "\
@@ -205,10 +229,14 @@ Examples:
         /// The input: JSON or any other text, or @FILE to read a file
         #[arg(long, short, value_name = "JSON|@FILE")]
         data: Option<String>,
+        /// Show the status and the headers of the answer, on standard error
+        #[arg(long, short)]
+        include: bool,
         #[command(flatten)]
         connection: Connection,
     },
     /// List the deployed functions
+    #[command(visible_alias = "ls")]
     List {
         /// The largest number of entries; all of them unless given
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -234,6 +262,7 @@ The command asks for confirmation on a terminal; without a terminal it needs --f
 Examples:
   orama function delete hello
   orama function delete hello@2 --force")]
+    #[command(visible_alias = "rm")]
     Delete {
         /// The function, with @VERSION to delete that version only
         function: Target,

@@ -2,6 +2,7 @@
 
 use crate::credentials::{ApiKey, Credentials, give_key};
 use crate::error::{CliError, Exit, Result};
+use crate::suggest;
 use reqwest::blocking::{Client as Http, RequestBuilder};
 use reqwest::{Method, redirect};
 use serde::Deserialize;
@@ -37,6 +38,8 @@ pub struct Answer {
     pub request_id: Option<String>,
     /// How long the invocation took, in milliseconds, as the node reports it.
     pub duration_ms: Option<String>,
+    /// All headers, with names in lower case.
+    pub headers: Vec<(String, String)>,
     /// The body, unchanged.
     pub body: Vec<u8>,
 }
@@ -111,6 +114,40 @@ impl Client {
         self.credentials.namespace.as_deref()
     }
 
+    /// The address of a function on the web.
+    pub fn function_url(&self, namespace: &str, name: &str) -> String {
+        let mut url = self.credentials.gateway.url().clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["fn", namespace, name]);
+        }
+        url.into()
+    }
+
+    /// Adds the function with a similar name to an error that says that there is no function of the name.
+    pub fn explain_missing(&self, error: CliError, name: &str) -> CliError {
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        #[derive(Deserialize)]
+        struct Functions {
+            functions: Vec<Named>,
+        }
+        if !error.has_code("FUNCTION_NOT_FOUND") {
+            return error;
+        }
+        // Without the right to list functions, or without an answer, there is no hint.
+        let list =
+            self.send(self.request(Method::GET, &["functions"])).and_then(|list| list.json::<Functions>());
+        let Ok(list) = list else { return error };
+        let names =
+            list.functions.iter().map(|function| function.name.as_str()).filter(|other| *other != name);
+        match suggest::similar(name, names) {
+            Some(similar) => error.hint(format!("did you mean {}?", crate::output::one_line(similar))),
+            None => error,
+        }
+    }
+
     /// Sends a request and reads the whole answer.
     ///
     /// # Errors
@@ -119,10 +156,14 @@ impl Client {
         let answer = request.send().map_err(|error| self.unreachable(error))?;
         let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (request_id, duration_ms) = (header("x-request-id"), header("x-duration-ms"));
+        let headers = answer.headers().iter();
+        let headers = headers
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
         let status = answer.status();
         let body = answer.bytes().map_err(|error| self.unreachable(error))?.to_vec();
         if status.is_success() {
-            return Ok(Answer { status: status.as_u16(), request_id, duration_ms, body });
+            return Ok(Answer { status: status.as_u16(), request_id, duration_ms, headers, body });
         }
         Err(self.refusal(status.as_u16(), &body, request_id))
     }

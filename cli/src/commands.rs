@@ -16,14 +16,16 @@ mod logs;
 mod namespace;
 mod pages;
 mod pubsub;
+mod sdk;
 mod secrets;
 mod serve;
+mod setup;
 mod transfer;
 mod triggers;
 
 use crate::args::{
     Args, Command, Connection, FunctionCommand, KeysCommand, MasterKeyCommand, NamespaceCommand, NodeAccess,
-    PubsubCommand, SecretsCommand, TriggersCommand,
+    PubsubCommand, SdkCommand, SecretsCommand, TriggersCommand,
 };
 use crate::client::Client;
 use crate::credentials::Credentials;
@@ -51,19 +53,26 @@ pub fn run(args: Args) -> Result<()> {
             let MasterKeyCommand::RotateKey { node } = group.command;
             secrets::rotate_key(&connect_to(node)?, group.json)
         }
+        Command::Sdk(group) => {
+            let SdkCommand::Update { dir, force } = group.command;
+            sdk::update(&dir, force, group.json)
+        }
+        Command::Version(args) => setup::version(args.json),
+        Command::Completions(args) => setup::completions(args.shell),
+        Command::Man(args) => setup::man(&args.dir),
     }
 }
 
 fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
     use FunctionCommand as F;
     match command {
-        F::Init { name } => init::run(&name, json),
+        F::Init { name, template } => init::run(&name, template, json),
         F::Build(build) => build::run(&build, json),
         F::Deploy { build, connection } => deploy::run(&build, &connect(&connection)?, json),
-        F::Invoke { function, data, connection } => {
+        F::Invoke { function, data, include, connection } => {
             // A public function needs no key, so a node that the saved key is not for may answer as well.
             let client = Client::new(Credentials::find(&connection)?)?;
-            invoke::run(&client, &function, data.as_deref(), json)
+            invoke::run(&client, &function, data.as_deref(), include, json)
         }
         F::List { limit, connection } => inspect::list(&connect(&connection)?, limit, json),
         F::Get { function, connection } => inspect::get(&connect(&connection)?, &function, json),

@@ -26,7 +26,7 @@ pub enum Compiler {
     TinyGo {
         /// The path of its program.
         program: PathBuf,
-        /// Standard Go, which builds where TinyGo does not support the installed Go; `None` if TinyGo was asked for.
+        /// Standard Go, which builds what TinyGo does not support; `None` if TinyGo was asked for.
         otherwise: Option<PathBuf>,
     },
     /// Standard Go, with the path of its program.
@@ -58,8 +58,8 @@ impl Scheduler {
 /// Goroutines need no such check: the compiler refuses them.
 const TIMERS_FAIL: &[u8] = b"timers not supported without a scheduler";
 
-/// What TinyGo says, with both versions after it, of an installed Go that it does not support.
-const NEEDS_OTHER_GO: &str = "requires go version";
+/// What TinyGo says of an installed Go that it does not support, and of a part of the standard library that it lacks.
+const NEEDS_GO: [&str; 2] = ["requires go version", "is not in std"];
 
 /// How each module of WebAssembly begins.
 const MAGIC: &[u8] = b"\0asm";
@@ -197,10 +197,10 @@ impl Compiler {
         built
     }
 
-    /// Builds with standard Go what TinyGo could not, if the installed Go is the reason; gives the error back otherwise.
+    /// Builds with standard Go what TinyGo lacks support for; gives any other error back.
     fn build_otherwise(&self, project: &Project, quiet: bool, error: CliError) -> Result<Built> {
         let described = error.described();
-        match (self, described.lines().find(|line| line.contains(NEEDS_OTHER_GO))) {
+        match (self, described.lines().find(|line| NEEDS_GO.iter().any(|needs| line.contains(needs)))) {
             (Self::TinyGo { otherwise: Some(go), .. }, Some(reason)) => {
                 let mut built = Self::Go(go.clone()).try_build(project, SchedulerChoice::Auto, quiet)?;
                 let reason = output::one_line(reason.trim());

@@ -117,6 +117,11 @@ impl CliError {
         self
     }
 
+    /// Whether the node gave this error code.
+    pub fn has_code(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.retryable

@@ -13,8 +13,12 @@ mod gateway;
 pub mod manifest;
 mod output;
 mod project;
+mod sdk;
+mod suggest;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use error::{CliError, Exit};
 use orama_runtime::child;
 use std::process::ExitCode;
 
@@ -64,17 +68,47 @@ pub fn run() -> ExitCode {
 
 /// Prints the help, the version, or what is wrong with the arguments.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let mut words = std::env::args_os();
-    let sets_a_secret = words.any(|word| word == "secrets") && words.any(|word| word == "set");
-    if error.use_stderr() && sets_a_secret {
+    if !error.use_stderr() {
+        drop(error.print());
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<String> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let after_secrets = words.iter().skip_while(|word| *word != "secrets");
+    if after_secrets.skip(1).any(|word| word == "set") && error.kind() != ErrorKind::InvalidSubcommand {
         // clap repeats an unexpected argument, which may be part of the secret.
-        output::note(&format!(
-            "error: {} in the arguments of `secrets set`, which are not shown here as they may hold the secret\n  \
-             put quotes around a value with spaces; `orama function secrets set --help` has examples",
+        let message = format!(
+            "{} in the arguments of `secrets set`, which are not shown here as they may hold the secret",
             error.kind()
-        ));
+        );
+        let hint = "put quotes around a value with spaces; `orama function secrets set --help` has examples";
+        CliError::usage(message).hint(hint).report(json);
+        return Exit::Usage.into();
+    }
+    let elsewhere =
+        (error.kind() == ErrorKind::InvalidSubcommand).then(|| elsewhere(error, &words)).flatten();
+    if json {
+        let rendered = error.render().to_string();
+        let (message, rest) = rendered.split_once("\n\n").unwrap_or((&rendered, ""));
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        let hint = elsewhere
+            .unwrap_or_else(|| output::one_line(&rest.split_whitespace().collect::<Vec<_>>().join(" ")));
+        CliError::usage(output::one_line(message)).hint(hint).report(true);
     } else {
         drop(error.print());
+        if let Some(elsewhere) = elsewhere {
+            output::note(&elsewhere);
+        }
     }
-    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+    Exit::Usage.into()
+}
+
+/// What to call instead of a subcommand that is not where it was looked for.
+fn elsewhere(error: &clap::Error, words: &[String]) -> Option<String> {
+    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let end = words.iter().position(|word| word == wrong)?;
+    let path: Vec<String> =
+        words.iter().take(end + 1).filter(|word| !word.starts_with('-')).cloned().collect();
+    suggest::commands(&path)
 }

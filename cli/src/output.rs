@@ -50,6 +50,11 @@ pub fn one_line(text: &str) -> String {
     escape(text, |_| false)
 }
 
+/// Escapes all control characters except tabs, so that the text is one line and its columns stay.
+pub fn one_line_with_tabs(text: &str) -> String {
+    escape(text, |c| c == '\t')
+}
+
 fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -65,7 +65,7 @@ fn builds(compiler: &str, name: &str, how: &str) {
     let module = fs::read(place.path("hello/function.wasm")).unwrap();
     assert_names_functions(&module);
     let files = fs::read_dir(place.path("hello")).unwrap().count();
-    assert_eq!(files, 5, "the build left something behind");
+    assert_eq!(files, 6, "the build left something behind");
 
     let output = place.run(&["function", "build", "hello", "--compiler", compiler, "--json"]);
     assert_exit(&output, 0);

@@ -226,6 +226,21 @@ fn exit_codes_and_words_for_people() {
     assert!(stdout.contains("echo") && stdout.contains("logger") && !stdout.contains("bad"), "{stdout}");
     let (stdout, _) = user.run(0, &["get", "echo"]);
     assert!(stdout.contains("64 MB") && stdout.contains("30 s"), "{stdout}");
+    let url = format!("http://{}/fn/default/echo", node.address());
+    assert!(stdout.contains(&url), "{stdout}");
+    assert!(user.run(0, &["deploy", "echo"]).0.contains(&url));
+    for arguments in
+        [&["get", "ecko"][..], &["invoke", "ecko"], &["versions", "ecko"], &["rm", "ecko", "--force"]]
+    {
+        let (_, stderr) = user.run(3, arguments);
+        assert!(stderr.contains("did you mean echo?"), "{arguments:?}: {stderr}");
+    }
+    let (stdout, stderr) = user.run(0, &["invoke", "echo", "-i", "--data", "{}"]);
+    assert_eq!(stdout, "{}");
+    for part in ["status: 200", "x-request-id: ", "x-duration-ms: ", "content-type: application/json"] {
+        assert!(stderr.contains(part), "{part} is not in {stderr}");
+    }
+    user.run(0, &["ls"]);
     user.run(0, &["versions", "echo"]);
     user.run(0, &["invoke", "logger"]);
     let (stdout, _) = user.run(0, &["logs", "logger"]);

@@ -37,6 +37,7 @@ Examples:
         connection: Connection,
     },
     /// List the names of the namespace's secrets; the values are never shown
+    #[command(visible_alias = "ls")]
     List {
         /// The largest number of entries; all of them unless given
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -51,6 +52,7 @@ The command asks for confirmation on a terminal; without a terminal it needs --f
 Examples:
   orama function secrets delete APNS_KEY_ID
   orama function secrets delete APNS_KEY_ID --force")]
+    #[command(visible_alias = "rm")]
     Delete {
         /// The secret's name
         #[arg(value_parser = SecretName::new)]
@@ -97,6 +99,7 @@ Examples:
         connection: Connection,
     },
     /// List a function's triggers
+    #[command(visible_alias = "ls")]
     List {
         /// The function
         #[arg(value_parser = FunctionName::new)]
@@ -157,6 +160,7 @@ Examples:
     #[command(after_help = "\
 Example:
   orama function triggers delete call-push-handler 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
+    #[command(visible_alias = "rm")]
     Delete {
         /// The function
         #[arg(value_parser = FunctionName::new)]
@@ -284,6 +288,7 @@ Example:
         node: NodeAccess,
     },
     /// List the namespaces
+    #[command(visible_alias = "ls")]
     List {
         /// The largest number of entries; all of them unless given
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -331,6 +336,7 @@ The command asks for confirmation on a terminal; without a terminal it needs --f
 Examples:
   orama namespace delete team-a
   orama namespace delete team-a --force")]
+    #[command(visible_alias = "rm")]
     Delete {
         /// The namespace
         #[arg(value_parser = Namespace::new)]
@@ -360,6 +366,7 @@ Examples:
         connection: Connection,
     },
     /// List the ids and roles of the namespace's keys
+    #[command(visible_alias = "ls")]
     List {
         /// The largest number of entries; all of them unless given
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -371,6 +378,7 @@ Examples:
     #[command(after_help = "\
 Example:
   orama keys delete 0197f0c2-5b5e-7cc3-98c4-3f2a6a1d9e10")]
+    #[command(visible_alias = "rm")]
     Delete {
         /// The key's id, from `keys list`
         id: Id,

@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use orama_runtime::names::FunctionName;
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The outcome of an invocation.
@@ -61,6 +62,26 @@ impl FromStr for Since {
         orama_server::since(text, jiff::Timestamp::now()).map(Self).ok_or_else(|| {
             "expected a time such as 2026-02-23T19:00:00Z, Unix seconds, or an age such as 90s, 15m, 2h or 1d".to_owned()
         })
+    }
+}
+
+/// Where a node listens: an address and a port, `localhost` and a port, or `:` and a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen(pub SocketAddr);
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A port alone keeps the default host: what is open to the network is named.
+        let local = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':'));
+        let address = match local {
+            Some(port) => port.parse().ok().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            None => text.parse().ok(),
+        };
+        address
+            .map(Self)
+            .ok_or_else(|| "expected ADDRESS:PORT, such as 0.0.0.0:6001, localhost:6001 or :6001".to_owned())
     }
 }
 
@@ -123,6 +144,21 @@ mod tests {
         assert_eq!("1771873200".parse::<Since>().unwrap().0.as_second(), 1_771_873_200);
         for bad in ["", "yesterday", "-15", "15 parsecs"] {
             assert!(bad.parse::<Since>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_listen_address_may_leave_out_the_host() {
+        for (text, address) in [
+            ("0.0.0.0:6001", "0.0.0.0:6001"),
+            ("[::1]:0", "[::1]:0"),
+            ("localhost:6001", "127.0.0.1:6001"),
+            (":6001", "127.0.0.1:6001"),
+        ] {
+            assert_eq!(text.parse(), Ok(Listen(address.parse().unwrap())), "{text}");
+        }
+        for bad in ["", "6001", ":", ":x", ":65536", "localhost", "example.org:1", ":+1x"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad:?} was accepted");
         }
     }
 

@@ -11,7 +11,8 @@ use reqwest::Method;
 pub fn run(client: &Client, function: &Target, force: bool, json: bool) -> Result<()> {
     let rest = if function.version.is_some() { "" } else { " with all its versions" };
     confirm(force, &function.to_string(), rest)?;
-    let answer = client.send(client.request(Method::DELETE, &["functions", &function.to_string()]))?;
+    let answer = client.send(client.request(Method::DELETE, &["functions", &function.to_string()]));
+    let answer = answer.map_err(|error| client.explain_missing(error, function.name.as_str()))?;
     if json {
         return output::line(&answer.line()?);
     }

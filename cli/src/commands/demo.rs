@@ -40,7 +40,8 @@ struct Deployed {
 /// Runs the command.
 pub fn run(args: Demo) -> Result<()> {
     serve::start_logging("warn")?;
-    let overrides = Overrides { listen: args.listen, home: args.home, ..Overrides::default() };
+    let overrides =
+        Overrides { listen: args.listen.map(|listen| listen.0), home: args.home, ..Overrides::default() };
     let mut config: Config = serve::load(&overrides)?;
     if args.listen.is_none() && is_taken(config.listen) {
         output::line(&format!("{} is in use; the demo takes a free port instead", config.listen))?;

@@ -67,6 +67,8 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
         output::one_line(&function.wasm_cid),
         output::size(size),
     ))?;
+    let url = client.function_url(&function.namespace, &function.name);
+    output::line(&format!("  url         {}", output::one_line(&url)))?;
     if may_have_snapshot && let Some(start) = start_of(client, &function) {
         output::line(&format!("  start       {}", output::one_line(&start)))?;
     }

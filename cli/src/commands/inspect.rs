@@ -36,7 +36,8 @@ pub fn list(client: &Client, limit: Option<u32>, json: bool) -> Result<()> {
 
 /// Runs `get`.
 pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
-    let answer = client.send(client.request(Method::GET, &["functions", &function.to_string()]))?;
+    let answer = client.send(client.request(Method::GET, &["functions", &function.to_string()]));
+    let answer = answer.map_err(|error| client.explain_missing(error, function.name.as_str()))?;
     if json {
         return output::line(&answer.line()?);
     }
@@ -54,6 +55,7 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         0 => none.to_owned(),
         limit => limit.to_string(),
     };
+    let url = client.function_url(&f.namespace, &f.name);
     let rows = [
         ("name", f.name),
         ("namespace", f.namespace),
@@ -70,6 +72,7 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("start", start),
         ("at once", limited(f.concurrency, "as its namespace may")),
         ("keeps", limited(f.keep_versions, "all versions")),
+        ("url", url),
         ("created", f.created_at),
         ("updated", f.updated_at),
     ];
@@ -82,7 +85,8 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
 pub fn versions(client: &Client, name: &FunctionName, limit: Option<u32>, json: bool) -> Result<()> {
     let listed =
         Listed { path: &["functions", name.as_str(), "versions"], field: "versions", of_namespace: true };
-    let list = List::fetch(client, &listed, limit)?;
+    let list = List::fetch(client, &listed, limit);
+    let list = list.map_err(|error| client.explain_missing(error, name.as_str()))?;
     if json {
         return output::line(&list.line()?);
     }

@@ -32,8 +32,12 @@ struct Wrapped {
 }
 
 /// Runs the command.
-pub fn run(client: &Client, function: &Target, data: Option<&str>, json: bool) -> Result<()> {
+pub fn run(client: &Client, function: &Target, data: Option<&str>, include: bool, json: bool) -> Result<()> {
     let answer = call(client, function, input(data)?)?;
+    if include {
+        // Not on standard output, where every byte is the function's.
+        output::note(&head(&answer));
+    }
     let body = unwrapped(&answer);
     if json {
         return output::line(&describe(&answer, &body));
@@ -58,8 +62,14 @@ pub fn call(client: &Client, function: &Target, input: Vec<u8>) -> Result<Answer
         crate::error::Exit::Failed => {
             error.hint(format!("see its log with `orama function logs {}`", function.name))
         }
-        _ => error,
+        _ => client.explain_missing(error, function.name.as_str()),
     })
+}
+
+/// The status and the headers, with the request id and the duration among them.
+fn head(answer: &Answer) -> String {
+    let headers = answer.headers.iter().map(|(name, value)| format!("{name}: {}", output::one_line(value)));
+    std::iter::once(format!("status: {}", answer.status)).chain(headers).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 fn input(data: Option<&str>) -> Result<Vec<u8>> {
@@ -125,6 +135,7 @@ mod tests {
             status: 200,
             request_id: Some("r-1".into()),
             duration_ms: Some("1.25".into()),
+            headers: vec![("content-type".into(), "text/plain".into())],
             body: body.into(),
         }
     }
@@ -145,6 +156,11 @@ mod tests {
         ] {
             assert_eq!(unwrapped(&answer(own)), own.as_bytes());
         }
+    }
+
+    #[test]
+    fn the_head_has_the_status_and_each_header() {
+        assert_eq!(head(&answer("")), "status: 200\ncontent-type: text/plain\n");
     }
 
     #[test]

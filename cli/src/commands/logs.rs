@@ -67,7 +67,8 @@ struct Message {
 /// Runs the command.
 pub fn run(client: &Client, function: &Target, filter: &Filter, json: bool) -> Result<()> {
     let path = ["functions", &function.to_string(), "logs"];
-    let answer = client.send(client.query(Method::GET, &path, &filter.query()))?;
+    let answer = client.send(client.query(Method::GET, &path, &filter.query()));
+    let answer = answer.map_err(|error| client.explain_missing(error, function.name.as_str()))?;
     if json {
         return output::line(&answer.line()?);
     }
@@ -110,9 +111,9 @@ impl Invocation {
         let error =
             self.error.iter().filter(|error| !error.is_empty()).map(|error| ("failed", error.as_str()));
         let messages = self.messages.iter().map(|m| (m.level.as_str(), m.message.as_str()));
-        messages
-            .chain(error)
-            .map(|(level, text)| format!("    {:<6}  {}", output::one_line(level), output::one_line(text)))
+        messages.chain(error).map(|(level, text)| {
+            format!("    {:<6}  {}", output::one_line(level), output::one_line_with_tabs(text))
+        })
     }
 
     /// The row and the messages without a table.
@@ -133,7 +134,7 @@ mod tests {
             r#"{"name":"hello","namespace":"default","count":2,"logs":[],"invocations":[
             {"request_id":"r-2","version":12,"trigger_type":"http","attempt":2,"status":"error","duration_ms":10.5,"input_size":0,
              "output_size":0,"error":"the function exited with code 1","started_at":"2026-02-23T19:00:00.000Z",
-             "messages":[{"level":"error","message":"bad\ninput","timestamp":"2026-02-23T19:00:00.000Z"}]},
+             "messages":[{"level":"error","message":"bad\n\tinput","timestamp":"2026-02-23T19:00:00.000Z"}]},
             {"request_id":"r-1","version":1,"trigger_type":"http","attempt":1,"status":"success","duration_ms":0.3,"input_size":0,
              "output_size":0,"error":null,"started_at":"2026-02-23T18:59:00.000Z","messages":[]}]}"#,
         )
@@ -141,13 +142,13 @@ mod tests {
         let expected = "\
 STARTED                   STATUS             VERSION  DURATION  REQUEST ID
 2026-02-23T19:00:00.000Z  error (attempt 2)  12       10.50 ms  r-2
-    error   bad\\ninput
+    error   bad\\n	input
     failed  the function exited with code 1
 2026-02-23T18:59:00.000Z  success            1        0.30 ms   r-1";
         assert_eq!(show(&logs.invocations), expected);
         let alone = "\
 2026-02-23T19:00:00.000Z  error (attempt 2)  v12     10.50 ms  r-2
-    error   bad\\ninput
+    error   bad\\n	input
     failed  the function exited with code 1";
         assert_eq!(logs.invocations[0].text(), alone);
     }

@@ -16,7 +16,7 @@ pub fn run(args: Serve) -> Result<()> {
     start_logging("info")?;
     let config = load(&Overrides {
         config_file: args.config,
-        listen: args.listen,
+        listen: args.listen.map(|listen| listen.0),
         home: args.home,
         workers: args.workers,
     })?;

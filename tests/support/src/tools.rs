@@ -80,6 +80,7 @@ fn remedy(tool: &str) -> &'static str {
         "redbot" => "tests/tools/install-redbot.sh installs it",
         "nginx" | "chromium-headless-shell" => "tests/tools/install-web.sh installs it on Debian",
         "go" => "https://go.dev/dl has it",
+        "wasm32-wasip1" => "rustup target add wasm32-wasip1",
         _ => "the system's packages have it",
     }
 }
