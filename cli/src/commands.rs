@@ -5,6 +5,7 @@ mod confirm;
 mod delete;
 mod demo;
 mod deploy;
+mod env_file;
 mod follow;
 mod init;
 mod input;
@@ -29,7 +30,7 @@ use crate::args::{
 };
 use crate::client::Client;
 use crate::credentials::Credentials;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use orama_runtime::limits::MAX_BODY_MB;
 use orama_runtime::web::Cors;
 use serde::Deserialize;
@@ -97,10 +98,15 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
 fn run_secrets(command: SecretsCommand, json: bool) -> Result<()> {
     use SecretsCommand as S;
     match command {
-        S::Set { name, value, from_file, connection } => {
-            // The value is read first, so that a file that cannot be read is reported before anything else.
-            let value = secrets::value(value, from_file.as_deref())?;
-            secrets::set(&connect(&connection)?, &name, &value, json)
+        S::Set { name, value, from_file, env_file, connection } => {
+            // The values are read first, so that a file that cannot be read is reported before anything else.
+            let values = match (name, env_file) {
+                (Some(name), None) => vec![(name, secrets::value(value, from_file.as_deref())?)],
+                (_, Some(file)) => secrets::values(&file)?,
+                (None, None) => return Err(CliError::usage("give a name and a value, or --env-file")),
+            };
+            let client = connect(&connection)?;
+            values.iter().try_for_each(|(name, value)| secrets::set(&client, name, value, json))
         }
         S::List { limit, connection } => secrets::list(&connect(&connection)?, limit, json),
         S::Delete { name, force, connection } => secrets::delete(&connect(&connection)?, &name, force, json),

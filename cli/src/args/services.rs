@@ -11,8 +11,8 @@ use std::time::Duration;
 pub enum SecretsCommand {
     /// Set a secret; later invocations read the new value
     #[command(
-        group(ArgGroup::new("source").required(true).args(["value", "from_file"])),
-        override_usage = "orama function secrets set [OPTIONS] <NAME> <VALUE | - | --from-file <PATH>>",
+        group(ArgGroup::new("source").required(true).args(["value", "from_file", "env_file"])),
+        override_usage = "orama function secrets set [OPTIONS] <NAME> <VALUE | - | --from-file <PATH>>\n       orama function secrets set [OPTIONS] --env-file <PATH>",
         after_help = "\
 The node encrypts the value and never shows it. A line break at the end of a file or of standard input is part of the value. \
 Other users of the machine can see an argument while the command runs, and the shell's history keeps it; use --from-file or \
@@ -21,18 +21,22 @@ standard input to avoid both.
 Examples:
   orama function secrets set APNS_KEY_ID ABC123DEF
   orama function secrets set APNS_AUTH_KEY --from-file ./AuthKey_ABC123.p8
-  printf %s \"$TOKEN\" | orama function secrets set TOKEN -"
+  printf %s \"$TOKEN\" | orama function secrets set TOKEN -
+  orama function secrets set --env-file .env"
     )]
     Set {
         /// The secret's name, as functions pass it to get_secret
-        #[arg(value_parser = SecretName::new)]
-        name: SecretName,
+        #[arg(value_parser = SecretName::new, required_unless_present = "env_file", conflicts_with = "env_file")]
+        name: Option<SecretName>,
         /// The value, or - to read it from standard input
         #[arg(allow_hyphen_values = true)]
         value: Option<String>,
         /// Read the value from a file (UTF-8 text, such as a PEM)
         #[arg(long, value_name = "PATH")]
         from_file: Option<PathBuf>,
+        /// Set each secret of a file with NAME=VALUE lines
+        #[arg(long, value_name = "PATH")]
+        env_file: Option<PathBuf>,
         #[command(flatten)]
         connection: Connection,
     },

@@ -1,6 +1,7 @@
 //! `orama function secrets` and `orama secrets`: sends secrets to the node and never shows a value.
 
 use super::confirm::confirm;
+use super::env_file;
 use super::input::{self, STANDARD_INPUT};
 use super::pages::{List, Listed};
 use crate::client::Client;
@@ -17,6 +18,9 @@ use std::time::Duration;
 
 /// Longest time for a rotation, in which the node reads and writes every secret.
 const ROTATE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Largest file of `NAME=VALUE` lines, in bytes: some secrets of the largest size.
+const ENV_FILE_MAX_BYTES: usize = 16 * SECRET_VALUE_MAX_BYTES;
 
 /// A secret's value, which no output shows.
 pub struct Value(String);
@@ -49,14 +53,37 @@ pub fn value(argument: Option<String>, from_file: Option<&Path>) -> Result<Value
     checked(bytes, &source)
 }
 
+/// Reads the values of a file with `NAME=VALUE` lines, which is at most as large as [`ENV_FILE_MAX_BYTES`].
+///
+/// # Errors
+/// As [`value`], with the line.
+pub fn values(path: &Path) -> Result<Vec<(SecretName, Value)>> {
+    let source = path.display().to_string();
+    let bytes = input::file(path, ENV_FILE_MAX_BYTES)?;
+    if bytes.len() > ENV_FILE_MAX_BYTES {
+        return Err(CliError::failed(format!("{source} is larger than {ENV_FILE_MAX_BYTES} bytes")));
+    }
+    let text = text(bytes, &source)?;
+    let found = env_file::parse(&text, &source)?.into_iter();
+    found
+        .map(|(name, value)| {
+            Ok((name.clone(), checked(value.into_bytes(), &format!("the value of {name}"))?))
+        })
+        .collect()
+}
+
 fn checked(bytes: Vec<u8>, source: &str) -> Result<Value> {
     if bytes.len() > SECRET_VALUE_MAX_BYTES {
         return Err(CliError::failed(format!(
             "{source} is larger than {SECRET_VALUE_MAX_BYTES} bytes, the most that a secret may have"
         )));
     }
+    text(bytes, source).map(Value)
+}
+
+fn text(bytes: Vec<u8>, source: &str) -> Result<String> {
     // The cause is not kept: it holds the value.
-    String::from_utf8(bytes).map(Value).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         CliError::failed(format!("{source} is not UTF-8 text: byte {} is not valid", at + 1))
             .hint("a secret is text; encode other bytes, for example with `base64 -w0`")
@@ -76,7 +103,9 @@ pub fn set(client: &Client, name: &SecretName, value: &Value, json: bool) -> Res
         return output::line(&answer.line()?);
     }
     if ends_by_accident(&value.0) {
-        output::note("note: the value ends with a line break, which is part of the secret");
+        output::note(
+            "note: the value ends with a line break, which is part of the secret; `printf %s` sends none",
+        );
     }
     output::line(&format!("set secret {name}"))
 }

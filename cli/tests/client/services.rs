@@ -41,6 +41,24 @@ fn a_secret_is_set_from_an_argument_a_file_or_standard_input() {
 }
 
 #[test]
+fn secrets_of_a_file_are_sent_together_or_not_at_all() {
+    let stand = Stand::answering(200, "{}");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(".env");
+    let set = ["function", "secrets", "set", "--env-file", file.to_str().unwrap()];
+    fs::write(&file, "# keys\nA=one\nB='t w o'\n").unwrap();
+    assert_eq!(stand.run(0, &set).0, "set secret A\nset secret B\n");
+    for (name, value) in [("A", "one"), ("B", "t w o")] {
+        assert_eq!(stand.asked().1, json!({ "name": name, "value": value }));
+    }
+    fs::write(&file, "A=one\npa55w0rd\n").unwrap();
+    let (_, stderr) = stand.run(1, &set);
+    assert!(stderr.contains(".env:2: expected NAME=VALUE") && !stderr.contains("pa55"), "{stderr}");
+    stand.run(2, &[&set[..], &["A"]].concat());
+    stand.was_not_asked();
+}
+
+#[test]
 fn a_secret_that_cannot_be_set_is_refused_without_showing_it() {
     let stand = Stand::answering(200, "{}");
     let dir = tempfile::tempdir().unwrap();
