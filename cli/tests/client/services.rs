@@ -48,9 +48,8 @@ fn secrets_of_a_file_are_sent_together_or_not_at_all() {
     let set = ["function", "secrets", "set", "--env-file", file.to_str().unwrap()];
     fs::write(&file, "# keys\nA=one\nB='t w o'\n").unwrap();
     assert_eq!(stand.run(0, &set).0, "set secret A\nset secret B\n");
-    for (name, value) in [("A", "one"), ("B", "t w o")] {
-        assert_eq!(stand.asked().1, json!({ "name": name, "value": value }));
-    }
+    let expected = [("A", "one"), ("B", "t w o")];
+    assert_eq!(stand.bodies(), expected.map(|(name, value)| json!({ "name": name, "value": value })));
     fs::write(&file, "A=one\npa55w0rd\n").unwrap();
     let (_, stderr) = stand.run(1, &set);
     assert!(stderr.contains(".env:2: expected NAME=VALUE") && !stderr.contains("pa55"), "{stderr}");

@@ -91,6 +91,13 @@ impl Stand {
         (line, serde_json::from_str(&body).unwrap_or(Value::Null))
     }
 
+    /// The bodies of all requests since the last call.
+    pub fn bodies(&self) -> Vec<Value> {
+        self.keys.lock().clear();
+        let requests = std::mem::take(&mut *self.requests.lock());
+        requests.iter().map(|(_, body)| serde_json::from_str(body).unwrap_or(Value::Null)).collect()
+    }
+
     /// Fails when anyone connected since the last call of [`Stand::asked`].
     #[track_caller]
     pub fn was_not_asked(&self) {
