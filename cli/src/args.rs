@@ -137,7 +137,8 @@ pub struct Serve {
     /// Config file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address to listen on, such as 0.0.0.0:6001 or localhost:6001; :PORT is on 127.0.0.1, port 0 a free one [default: 127.0.0.1:6001]
+    /// Address to listen on, such as 0.0.0.0:6001 or localhost:6001; :PORT is on 127.0.0.1, port 0 a free one [default:
+    /// 127.0.0.1:6001]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<Listen>,
     /// Folder of the data and credentials.json [default: $ORAMA_HOME or ~/.orama]

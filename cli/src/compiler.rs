@@ -1,4 +1,5 @@
-//! Builds Go code with TinyGo or standard Go, and Rust code with cargo. After a build `function.wasm` is either current or removed.
+//! Builds Go code with TinyGo or standard Go, and Rust code with cargo. After a build `function.wasm` is either current or
+//! removed.
 
 mod golang;
 mod rust;

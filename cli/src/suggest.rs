@@ -61,8 +61,8 @@ mod tests {
 
     #[test]
     fn a_similar_name_is_found_and_another_is_not() {
-        assert_eq!(similar("helo", ["other", "hello"]), Some("hello"));
-        assert_eq!(similar("helo", ["other"]), None);
-        assert_eq!(similar("helo", []), None);
+        assert_eq!(similar("ecko", ["other", "echo"]), Some("echo"));
+        assert_eq!(similar("ecko", ["other"]), None);
+        assert_eq!(similar("ecko", []), None);
     }
 }

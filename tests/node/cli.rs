@@ -210,6 +210,29 @@ fn every_command_speaks_json() {
 }
 
 #[test]
+fn a_function_is_shown_with_its_address_and_a_misspelt_one_with_what_was_meant() {
+    let node = Node::start(Options::default());
+    let user = User::of(&node);
+    prebuilt(&user, "echo", "echo", "");
+    user.run(0, &["deploy", "echo"]);
+    let (stdout, _) = user.run(0, &["get", "echo"]);
+    let url = format!("http://{}/fn/default/echo", node.address());
+    assert!(stdout.contains(&url), "{stdout}");
+    assert!(user.run(0, &["deploy", "echo"]).0.contains(&url));
+    for arguments in
+        [&["get", "ecko"][..], &["invoke", "ecko"], &["versions", "ecko"], &["rm", "ecko", "--force"]]
+    {
+        let (_, stderr) = user.run(3, arguments);
+        assert!(stderr.contains("did you mean echo?"), "{arguments:?}: {stderr}");
+    }
+    let (stdout, stderr) = user.run(0, &["invoke", "echo", "-i", "--data", "{}"]);
+    assert_eq!(stdout, "{}");
+    for part in ["status: 200", "x-request-id: ", "x-duration-ms: ", "content-type: application/json"] {
+        assert!(stderr.contains(part), "{part} is not in {stderr}");
+    }
+}
+
+#[test]
 fn exit_codes_and_words_for_people() {
     let node = Node::start(Options::default());
     let user = User::of(&node);
@@ -226,20 +249,6 @@ fn exit_codes_and_words_for_people() {
     assert!(stdout.contains("echo") && stdout.contains("logger") && !stdout.contains("bad"), "{stdout}");
     let (stdout, _) = user.run(0, &["get", "echo"]);
     assert!(stdout.contains("64 MB") && stdout.contains("30 s"), "{stdout}");
-    let url = format!("http://{}/fn/default/echo", node.address());
-    assert!(stdout.contains(&url), "{stdout}");
-    assert!(user.run(0, &["deploy", "echo"]).0.contains(&url));
-    for arguments in
-        [&["get", "ecko"][..], &["invoke", "ecko"], &["versions", "ecko"], &["rm", "ecko", "--force"]]
-    {
-        let (_, stderr) = user.run(3, arguments);
-        assert!(stderr.contains("did you mean echo?"), "{arguments:?}: {stderr}");
-    }
-    let (stdout, stderr) = user.run(0, &["invoke", "echo", "-i", "--data", "{}"]);
-    assert_eq!(stdout, "{}");
-    for part in ["status: 200", "x-request-id: ", "x-duration-ms: ", "content-type: application/json"] {
-        assert!(stderr.contains(part), "{part} is not in {stderr}");
-    }
     user.run(0, &["ls"]);
     user.run(0, &["versions", "echo"]);
     user.run(0, &["invoke", "logger"]);
