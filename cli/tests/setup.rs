@@ -47,8 +47,10 @@ fn a_function_in_rust_builds_and_a_missing_program_is_told() {
     let target =
         Command::new("rustc").args(["--print", "target-libdir", "--target", "wasm32-wasip1"]).output();
     let target = target.ok().and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
-    if !Path::new(target.trim()).is_dir() && tools::require_or_report("wasm32-wasip1").is_err() {
-        return;
+    if !Path::new(target.trim()).is_dir() {
+        return tools::leave_out(
+            "Rust's target wasm32-wasip1, which `rustup target add wasm32-wasip1` installs",
+        );
     }
     let place = Place::new();
     init(&place, "rust");

@@ -41,6 +41,11 @@ pub fn require_or_report(tool: &str) -> Result<PathBuf, Missing> {
     find(tool).ok_or_else(|| missing(vec![tool.to_owned()]))
 }
 
+/// Reports that a test is left out because of something that no package registry has, so that nothing requires it.
+pub fn leave_out(what: &str) {
+    left_out::say(what);
+}
+
 /// Checks for several programs at once, so that the report names all that are missing.
 ///
 /// # Errors
@@ -80,7 +85,6 @@ fn remedy(tool: &str) -> &'static str {
         "redbot" => "tests/tools/install-redbot.sh installs it",
         "nginx" | "chromium-headless-shell" => "tests/tools/install-web.sh installs it on Debian",
         "go" => "https://go.dev/dl has it",
-        "wasm32-wasip1" => "rustup target add wasm32-wasip1",
         _ => "the system's packages have it",
     }
 }
