@@ -96,7 +96,11 @@ impl Clock {
                 Ok(next_ms) => {
                     has_failed = false;
                     let wait_ms = u64::try_from(next_ms.saturating_sub(now_ms())).unwrap_or(0);
-                    pause = pause.min(Duration::from_millis(wait_ms) + spread);
+                    pause = if wait_ms == 0 {
+                        Duration::ZERO
+                    } else {
+                        pause.min(Duration::from_millis(wait_ms) + spread)
+                    };
                     inner.planned_ms.store(next_ms, Ordering::Release);
                 }
                 Err(error) if !has_failed => {
@@ -118,7 +122,10 @@ impl Clock {
         self.refresh()?;
         let now_ms = now_ms();
         self.slots(now_ms)?;
-        while self.later(now_ms)? >= LATER_AT_ONCE as usize && !*self.inner.stopping.borrow() {}
+        // Schedules have their turn between many messages.
+        if self.later(now_ms)? >= LATER_AT_ONCE as usize {
+            return Ok(now_ms);
+        }
         let next_slot_ms = self.watched.values().map(|watched| watched.next_ms).min();
         let next_message_ms: Option<i64> = self.inner.database.read(|c| {
             let mut statement = c.prepare_cached("SELECT min(due_ms) FROM later")?;
