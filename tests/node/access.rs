@@ -188,7 +188,7 @@ fn a_public_function_needs_no_credential_and_only_to_be_invoked() {
         node.anonymous("GET", path).send().refusal(401, "UNAUTHORIZED");
     }
     // The newest version decides for all.
-    tenants.deploy(deploy, "open", &[]);
+    tenants.deploy(deploy, "open", &[("is_public", b"false")]);
     node.anonymous("POST", "/v1/invoke/other/open").send().refusal(401, "UNAUTHORIZED");
     node.anonymous("POST", "/v1/invoke/other/open@1").body("[5]").send().refusal(401, "UNAUTHORIZED");
 }

@@ -92,7 +92,7 @@ fn a_deploy_leaves_as_many_versions_as_the_function_keeps() {
     assert_eq!(versions("kept"), [4]);
     assert!(!stored(&two), "nothing runs the module any more");
     assert_eq!(said(node.invoke("shared", "")), "one", "another function runs the module of version 1");
-    node.deploy("kept", &speaker("five"), &[]);
+    node.deploy("kept", &speaker("five"), &[("keep_versions", "0")]);
     node.deploy("kept", &speaker("six"), &[]);
     assert_eq!(versions("kept"), [6, 5, 4], "without the setting all stay");
     node.restart();

@@ -92,7 +92,7 @@ fn a_preflight_is_answered_without_a_run_and_without_a_credential() {
     }
     preflight(&node, "/v1/functions/asked/invoke", APP).send().refusal(405, "METHOD_NOT_ALLOWED");
     // A new version has its own.
-    node.deploy("asked", &guests::wat("echo"), &[]);
+    node.deploy("asked", &guests::wat("echo"), &[("metadata", "{\"cors\":null}")]);
     preflight(&node, "/fn/default/asked", APP).send().refusal(401, "UNAUTHORIZED");
     no_content(&node, &preflight(&node, "/fn/default/asked@1", APP));
 }

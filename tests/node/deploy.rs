@@ -81,7 +81,7 @@ fn every_field_is_taken_and_wins_over_metadata() {
     assert_eq!(told(&node.deploy("fields", &wasm, &fields)["function"]), all);
     let smallest = [("memory_limit_mb", "1"), ("timeout_seconds", "1"), ("retry_delay_seconds", "0")];
     // The echo guest wants more than 1 MB, so one that needs no memory of its own shows the lower end.
-    let answer = node.deploy("fields", &guests::wat("empty"), &smallest);
+    let answer = node.deploy("smallest", &guests::wat("empty"), &smallest);
     assert_eq!(told(&answer["function"]), [json!(false), json!(1), json!(1), json!(0), json!(0)]);
 
     let metadata = json!({

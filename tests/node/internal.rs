@@ -63,7 +63,7 @@ fn only_admins_and_triggers_run_an_internal_function() {
         all.iter().any(|run| run["trigger_type"] == "pubsub")
     });
     // Opened again, everybody of the namespace runs it.
-    node.deploy("inner", &echo, &[]);
+    node.deploy("inner", &echo, &[("internal", "false")]);
     node.request_as(&invoke, "POST", "/v1/functions/inner@2/invoke").body("1").send().expect(200);
 }
 

@@ -160,7 +160,7 @@ fn a_credential_comes_in_a_header_a_protocol_or_the_query_and_stays_secret() {
     assert_eq!(socket.output("[3]"), json!([3]));
     // Private from now on: refused, and nothing that follows would be answered otherwise for the anonymous.
     let mut anonymous = Socket::try_open(&node, public, &[]).unwrap().0;
-    node.deploy("open", &guests::wat("echo"), &[]);
+    node.deploy("open", &guests::wat("echo"), &[("is_public", "false")]);
     assert_eq!(socket.failure("[4]"), "FORBIDDEN");
     assert_eq!(anonymous.failure("[4]"), "UNAUTHORIZED");
     assert_eq!(anonymous.closed(), 1008);
