@@ -205,16 +205,12 @@ impl Tables {
 
     /// Makes `target` continue after the highest id that was ever assigned. Its rows are imported already.
     pub(super) fn copy_sequences(&self, target: &Database) -> Result<(), TransferError> {
-        let sequence = |table: &str| -> rusqlite::Result<Option<i64>> {
-            self.connection.query_row(
-                "SELECT max(seq) FROM sqlite_sequence WHERE name = ?1",
-                [table],
-                |row| row.get(0),
-            )
+        let last = |table: &str| -> Result<Option<i64>, TransferError> {
+            let sql = "SELECT max(seq) FROM sqlite_sequence WHERE name = ?1";
+            self.connection.query_row(sql, [table], |row| row.get(0)).map_err(damaged)
         };
-        let read = || self.tables.iter().map(|table| sequence(table)).collect::<rusqlite::Result<Vec<_>>>();
-        let last = read().map_err(damaged)?;
-        let [Some(message), queue, job, letter] = last[..] else { return Ok(()) };
+        let (message, queue, job) = (last("messages")?, last("queues")?, last("jobs")?);
+        let (letter, later) = (last("dead_letters")?, last("later")?);
         // Inserting and deleting a row advances the sequence in a way that replicas on other nodes repeat.
         let moved = target.write(|t: &Transaction<'_>| {
             let is_free = |table: &str, id: i64| -> rusqlite::Result<bool> {
@@ -233,7 +229,7 @@ impl Tables {
             };
             put(
                 "messages",
-                Some(message),
+                message,
                 "INSERT INTO messages (id, message_id, namespace, topic, data, depth, published_at_ms) VALUES (?1, '', '', '', '', 0, 0)",
             )?;
             put(
@@ -251,6 +247,12 @@ impl Tables {
                 letter,
                 "INSERT INTO dead_letters (id, dead_letter_id, namespace, function, trigger_id, message, size_bytes, attempts, error, \
                  request_id, failed_at_ms) SELECT ?1, ' import', '', '', '', max(id), 0, 0, '', '', 0 FROM messages",
+            )?;
+            put(
+                "later",
+                later,
+                "INSERT INTO later (id, message_id, namespace, topic, data, depth, published_at_ms, due_ms) \
+                 VALUES (?1, '', '', '', '', 0, 0, 0)",
             )?;
             for (table, id) in undo.into_iter().rev() {
                 t.execute(&format!("DELETE FROM {table} WHERE id = ?1"), [id])?;

@@ -117,7 +117,9 @@ fn fill(home: &Path) {
              INSERT INTO queues VALUES (3, 't1', 'a', 'f', 'a node', 99999999999999);
              INSERT INTO jobs VALUES (8, 3, 5, 2, 30), (90, 3, 5, 0, 0);
              DELETE FROM jobs WHERE id = 90;
-             INSERT INTO later VALUES (9, 'm9', 'a', 'topic', '1', 1, 23, 99999999999999);
+             INSERT INTO later VALUES (9, 'm9', 'a', 'topic', '1', 1, 23, 99999999999999),
+                (50, 'm50', 'a', 'topic', '1', 1, 23, 99999999999999);
+             DELETE FROM later WHERE id = 50;
              INSERT INTO schedules VALUES ('t2', 'a', 'f', 14, 99999999999999, 15, 'success', 2);
              INSERT INTO outboxes VALUES ('a');
              INSERT INTO dead_letters VALUES (4, 'd4', 'a', 'f', 't1', 6, 2, 3, 'it''s broken', 'r1', 31);",
@@ -150,6 +152,7 @@ fn assert_same(one: &Path, other: &Path) {
         for table in tables {
             let sql = match *table {
                 "queues" => "SELECT id, trigger_id, namespace, function FROM queues ORDER BY id".to_owned(),
+                "outboxes" => "SELECT * FROM outboxes ORDER BY 1".to_owned(),
                 table => format!("SELECT * FROM {table} ORDER BY 1, 2"),
             };
             assert_eq!(rows(&a.path().join(file), &sql), rows(&b.path().join(file), &sql), "{table}");
