@@ -7,11 +7,9 @@
 use criterion::Criterion;
 use orama_benches::client::{Connection, deploy, get, post};
 use orama_benches::group;
-use orama_benches::process::{Server, become_role};
-use orama_server::{Config, Node, Overrides};
+use orama_benches::process::{Server, become_role, node};
 use orama_test_support::guests;
 use serde_json::Value;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
@@ -72,13 +70,7 @@ fn main() {
     become_role();
     let mut criterion = Criterion::default().configure_from_args();
     let home = tempfile::tempdir().unwrap();
-    let config = Config::load(&Overrides {
-        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-        home: Some(home.path().to_owned()),
-        workers: Some(NonZeroUsize::MIN),
-        ..Overrides::default()
-    });
-    let node = Node::start(config.unwrap()).unwrap();
+    let node = node(home.path(), NonZeroUsize::MIN);
     let api_key = Server::api_key(home.path());
     let mut connection = Connection::open(node.local_addr());
     for (name, wasm) in

@@ -8,11 +8,9 @@
 
 use criterion::Criterion;
 use orama_benches::client::{Connection, post};
-use orama_benches::process::{Role, Server, become_role};
+use orama_benches::process::{Role, Server, become_role, node};
 use orama_benches::{built, group, is_dry_run, with_note};
-use orama_server::{Config, Node, Overrides};
 use orama_test_support::guests;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -60,13 +58,7 @@ fn invoke(name: &str, api_key: &str) -> Vec<u8> {
 /// One connection, one request at a time, against a node in this process.
 fn latency(criterion: &mut Criterion) {
     let home = tempfile::tempdir().unwrap();
-    let config = Config::load(&Overrides {
-        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-        home: Some(home.path().to_owned()),
-        workers: Some(NonZeroUsize::MIN),
-        ..Overrides::default()
-    });
-    let node = Node::start(config.unwrap()).unwrap();
+    let node = node(home.path(), NonZeroUsize::MIN);
     let api_key = Server::api_key(home.path());
     let mut connection = Connection::open(node.local_addr());
     let mut group = group(

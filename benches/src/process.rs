@@ -194,16 +194,25 @@ pub fn become_role() {
     }
     let signals = StopSignals::catch().expect("signals");
     let home = std::env::var_os(HOME).expect("a home for the node");
-    let config = Config::load(&Overrides {
-        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-        home: Some(home.into()),
-        workers: Some(workers),
-        ..Overrides::default()
-    });
-    let node = Node::start(config.expect("a valid configuration")).expect("a node");
+    let node = node(Path::new(&home), workers);
     println!("{}", node.local_addr());
     node.run_until(signals).expect("a clean stop");
     panic!("the node was stopped by a signal that it could catch");
+}
+
+/// Starts a node in this process, on a port of the loopback interface that is free.
+///
+/// # Panics
+/// When it does not start.
+#[must_use]
+pub fn node(home: &Path, workers: NonZeroUsize) -> Node {
+    let config = Config::load(&Overrides {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        home: Some(home.to_owned()),
+        workers: Some(workers),
+        ..Overrides::default()
+    });
+    Node::start(config.expect("a valid configuration")).expect("a node")
 }
 
 #[derive(Clone)]

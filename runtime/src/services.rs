@@ -401,11 +401,14 @@ impl OutboxOutcome {
     }
 }
 
+/// What stands for the message's number in the data of an event of [`Outbox::run`].
+pub const OUTBOX_SEQ: &str = "{{seq}}";
+
 /// Transactions with messages.
 pub trait Outbox: Send + Sync + 'static {
     /// Runs a batch as [`Database::run`] does in [`BatchMode::Write`], at most [`crate::limits::OUTBOX_STATEMENTS_MAX`]
-    /// statements, and publishes the event if it was committed: both or neither. `{{seq}}` in its data becomes the message's
-    /// number.
+    /// statements, and publishes the event if it was committed: both or neither. [`OUTBOX_SEQ`] in its data becomes the
+    /// message's number.
     fn run(
         &self,
         namespace: &Namespace,

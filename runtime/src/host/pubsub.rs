@@ -7,7 +7,7 @@ use crate::limits::{
     EVENT_MAX_BYTES, PUBLISH_BATCH_MAX, PUBLISH_BATCH_MAX_BYTES, PUBLISH_DELAY_MAX, TOPIC_MAX_BYTES,
     TRIGGER_DEPTH_MAX,
 };
-use crate::services::{ErrorCode, Event, ServiceError};
+use crate::services::{ErrorCode, Event, OUTBOX_SEQ, ServiceError};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
@@ -16,9 +16,6 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::time::Duration;
 use wasmtime::Result;
-
-/// What becomes the message's number in the data of `exec_and_publish`.
-const SEQ: &str = "{{seq}}";
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
     functions.add("pubsub_publish", 0, pubsub_publish)?;
@@ -109,10 +106,10 @@ fn one_value(text: &str) -> Result<String, ServiceError> {
     Ok(text.to_owned())
 }
 
-/// The same for a text in which `{{seq}}` stands for a number.
+/// The same for a text in which [`OUTBOX_SEQ`] stands for a number.
 pub(super) fn value_with_seq(text: &str) -> Result<String, ServiceError> {
-    if text.contains(SEQ) {
-        one_value(&text.replace(SEQ, "0"))?;
+    if text.contains(OUTBOX_SEQ) {
+        one_value(&text.replace(OUTBOX_SEQ, "0"))?;
         return Ok(text.to_owned());
     }
     one_value(text)

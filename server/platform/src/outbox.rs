@@ -10,8 +10,8 @@ use crate::limits::{OUTBOX_ROWS_AT_ONCE, OUTBOX_SWEEP_EVERY};
 use orama_runtime::limits::EVENT_MAX_BYTES;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::{
-    Answer, BatchFailure, BatchMode, BatchOutcome, Consistency, Database, ErrorCode, Event, Events, Outbox,
-    OutboxOutcome, ServiceError, SqlValue, Statement, StatementKind, StatementResult,
+    Answer, BatchFailure, BatchMode, BatchOutcome, Consistency, Database, ErrorCode, Event, Events,
+    OUTBOX_SEQ, Outbox, OutboxOutcome, ServiceError, SqlValue, Statement, StatementKind, StatementResult,
 };
 use orama_store::blocking::blocking;
 use orama_store::clock::now_ms;
@@ -28,9 +28,6 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS _orama_outbox (seq INTEGER PRIM
 const INSERT: &str = "INSERT INTO _orama_outbox (topic, data, depth, written_ms) VALUES (?, ?, ?, ?)";
 const SELECT: &str =
     "SELECT seq, topic, data, depth FROM _orama_outbox WHERE written_ms <= ? ORDER BY seq LIMIT ?";
-
-/// What stands in a message for its number.
-const SEQ: &str = "{{seq}}";
 
 /// How old a row is that a node publishes in another one's place: longer than a publish takes.
 const LEFT_BEHIND: Duration = Duration::from_secs(30);
@@ -172,8 +169,7 @@ impl Inner {
         seq: i64,
         event: Event,
     ) -> Result<usize, ServiceError> {
-        let event = Event { data: event.data.replace(SEQ, &seq.to_string()), ..event };
-        let published = self.events.publish(namespace, vec![event]).await?;
+        let published = self.events.publish(namespace, vec![numbered(event, seq)]).await?;
         self.forget(namespace, seq);
         Ok(published.iter().map(|published| published.suppressed_triggers).sum())
     }
@@ -261,8 +257,7 @@ impl Inner {
             })?;
             let (count, mut seqs) = (rows.len(), Vec::new());
             for Row { seq, topic, data, depth } in rows {
-                let data = data.replace(SEQ, &seq.to_string());
-                let event = Event { topic, data, depth };
+                let event = numbered(Event { topic, data, depth }, seq);
                 if let Err(error) = self.events.check_event(&event) {
                     tracing::warn!(%error, %namespace, seq, "a row of an outbox is dropped: it is no message");
                 } else {
@@ -281,10 +276,15 @@ impl Inner {
     }
 }
 
+/// The message with its number in its data.
+fn numbered(event: Event, seq: i64) -> Event {
+    Event { data: event.data.replace(OUTBOX_SEQ, &seq.to_string()), ..event }
+}
+
 /// Checks that a message is not too large whatever its number is: what is committed must be publishable.
 fn fits_with_numbers(data: &str) -> Result<(), ServiceError> {
     const NUMBER_MAX_BYTES: usize = 19;
-    let more = data.matches(SEQ).count() * (NUMBER_MAX_BYTES - SEQ.len());
+    let more = data.matches(OUTBOX_SEQ).count() * (NUMBER_MAX_BYTES - OUTBOX_SEQ.len());
     if data.len() + more <= EVENT_MAX_BYTES {
         return Ok(());
     }

@@ -33,7 +33,7 @@ pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "rates",
 ];
 
-/// The events' tables, in the same order. All of them have ids that are never reused.
+/// The events' tables, in the same order. [`Tables::copy_sequences`] names those whose ids are never reused.
 pub(super) const TABLES_OF_EVENTS: &[&str] =
     &["messages", "queues", "jobs", "dead_letters", "later", "schedules", "outboxes"];
 
