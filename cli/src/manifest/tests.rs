@@ -193,3 +193,23 @@ fn no_truncated_or_altered_manifest_causes_a_panic() {
         }
     }
 }
+
+#[test]
+fn an_environment_overrides_keys_and_adds_variables() {
+    let text = "name: hello\nmemory: 32\nenv: {A: a, B: b}\nenvironments:\n  staging:\n    memory: 64\n    env: {B: c, C: d}\n  empty:\n";
+    let plain = parse(text).unwrap();
+    assert_eq!((plain.memory_mb, plain.env.len()), (32, 2));
+    let staging = parse_for(text, Some("staging")).unwrap();
+    assert_eq!((staging.memory_mb, staging.env["A"].as_str(), staging.env["B"].as_str()), (64, "a", "c"));
+    assert_eq!(parse_for(text, Some("empty")).unwrap(), plain);
+    for (bad, told) in [
+        ("name: a\nenvironments: {x: {name: b}}\n", "unknown key \"name\""),
+        ("name: a\nenvironments: {x: {memory: 0}}\n", "memory"),
+        ("name: a\nenvironments: [x]\n", "must be a mapping"),
+        ("name: a\nmigrations: [x]\n", "the path of a folder"),
+    ] {
+        let error = parse(bad).unwrap_err();
+        assert!(error.message.contains(told), "{bad}: {}", error.message);
+    }
+    assert!(parse_for(text, Some("production")).unwrap_err().message.contains("\"production\""));
+}
