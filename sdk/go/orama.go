@@ -76,10 +76,10 @@ func Handle[In, Out any](handler func(In) (Out, error)) {
 func Fail(err error) {
 	var told *StatusError
 	if errors.As(err, &told) && RespondJSON(told.Status, map[string]string{"error": told.Message}) == nil {
-		os.Exit(0)
+		exit(0)
 	}
 	LogError(err.Error())
-	os.Exit(1)
+	exit(1)
 }
 
 // StatusError is an error that a client is told: its status and its message.
