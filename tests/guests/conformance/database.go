@@ -9,9 +9,12 @@ import (
 	"time"
 )
 
-// exec notes what an exec changed, and its error.
+// exec notes what an exec changed, and its error. The last insert of one that changed nothing may be an earlier case's.
 func (s *saw) exec(sql string, args ...any) {
 	result, err := orama.Execute(sql, args...)
+	if result.RowsAffected == 0 {
+		result.LastInsertID = 0
+	}
 	s.add(result.RowsAffected, result.LastInsertID, err)
 }
 
