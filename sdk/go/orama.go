@@ -23,8 +23,8 @@
 // It compiles with TinyGo (tinygo build -target wasi) and with standard Go 1.24 or newer (GOOS=wasip1 GOARCH=wasm), and has
 // no dependencies. Everything is of the function's own namespace: rows, cache keys, topics, secrets, stored objects.
 //
-// Compiled for anything but WebAssembly, for example by an editor or by go test, the package has no node to talk to:
-// every call fails as it would on a node without that service.
+// Compiled for anything but WebAssembly, the package has no node to talk to, and every call fails as it would on a node without
+// that service. In tests, package oramatest plays the node.
 package orama
 
 import (

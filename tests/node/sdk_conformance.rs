@@ -176,7 +176,7 @@ fn seen(node: &Node, case: &Value, stand: SocketAddr) -> Value {
     json!({ "answer": answer, "logs": logged(node, id) })
 }
 
-/// `level: message` of each message of a run. What follows a panic's line is its stack, which a test of the fakes shows elsewhere.
+/// `level: message` of each message of a run. What follows a panic's line is its stack, which the fakes leave to the test's log.
 fn logged(node: &Node, id: &str) -> Vec<String> {
     let record = node.record("conformance", id);
     let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -12,8 +12,8 @@
 //		...
 //	}
 //
-// From New to the end of the test, package orama talks to the host, also from the test itself: orama.Query reads what the function
-// has written, and a function's parts can be called as they are. Run and Do run a whole program as the node does.
+// From New to the end of the test, package orama talks to the host, also from the test itself: orama.Query reads what the
+// function has written, and a function's parts can be called as they are. Run and Do run a whole program as the node does.
 //
 // What a host answers is what a node answers, down to the words of its errors: one suite of cases runs on both. It differs in
 // what has to do with WebAssembly and with load: there is no timeout, no limit on memory or on the log's length, no rate and no
