@@ -88,6 +88,9 @@ func invoked(output []byte, err error, id string) []byte {
 	switch {
 	case errors.As(err, &failed):
 		told.Status, told.Code, told.Error = failed.Status, failed.Code, failed.Message
+		if told.Status == "" {
+			told.Status = "error"
+		}
 		if failed.RequestID != "" {
 			told.RequestID = failed.RequestID
 		}

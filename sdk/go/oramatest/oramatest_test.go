@@ -159,6 +159,35 @@ func TestTheClockAdvances(t *testing.T) {
 	is(t, "later", topics(host.Later()), "[]")
 }
 
+func withoutTime(groups []string, attribute slog.Attr) slog.Attr {
+	if attribute.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return attribute
+}
+
+func TestALineOfSlogHasTheLevelThatItNames(t *testing.T) {
+	host := New(t)
+	lines := map[string]string{
+		"2026/11/29 20:00:00 INFO paid id=7":                          "info",
+		"2026/11/29 20:00:00.123456 WARN+2 slow":                      "info",
+		"2026/11/29 20:00:00 ERROR lost":                              "error",
+		"time=2026-11-29T20:00:00.123Z level=DEBUG msg=paid":          "info",
+		"time=2026-11-29T20:00:00.123+01:00 level=ERROR-1 msg=lost":   "error",
+		`{"time":"2026-11-29T20:00:00Z","level":"WARN","msg":"slow"}`: "info",
+		`{"level":"DEBUG","msg":"x"}`:                                 "info",
+		"INFO":                                                        "info",
+		"INFORMATION lost":                                            "error",
+		"INFO: paid":                                                  "error",
+		"2026/11/29 20:00:00 paid":                                    "error",
+		`{"msg":"x","level":"INFO"}`:                                  "error",
+	}
+	for line, level := range lines {
+		result := host.Run(func() { fmt.Fprintln(os.Stderr, line) }, nil)
+		is(t, line, texts(result.Logs), []string{level + ": " + line})
+	}
+}
+
 func TestARunHasStreamsOfItsOwnAndALog(t *testing.T) {
 	host := New(t)
 	host.SetEnv("GREETING", "Hello")
@@ -170,12 +199,16 @@ func TestARunHasStreamsOfItsOwnAndALog(t *testing.T) {
 		log.SetFlags(0)
 		log.Print("by package log")
 		slog.Error("by log/slog")
+		slog.Info("told")
+		slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime})).Warn("text", "n", 1)
+		slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime})).Info("json")
 		fmt.Print(os.Getenv("GREETING"), ", ", string(input), " ", orama.Env("GREETING"))
-	}, "Ann")
+	}, []byte("Ann"))
 	is(t, "output", string(result.Output), "Hello, Ann Hello")
 	is(t, "error", result.Err, nil)
 	is(t, "log", strings.Join(texts(result.Logs), "|"),
-		"info: between|error: half a line|error: by package log|error: ERROR by log/slog")
+		"info: between|error: half a line|error: by package log|error: ERROR by log/slog|info: INFO told|"+
+			`info: level=WARN msg=text n=1|info: {"level":"INFO","msg":"json"}`)
 	if orama.RequestID() == result.RequestID {
 		t.Error("the test has the run's id")
 	}

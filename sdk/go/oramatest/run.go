@@ -9,6 +9,7 @@ import (
 	"orama"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 )
 
@@ -35,8 +36,8 @@ func (r Result) Decode(v any) error {
 }
 
 // Run runs a program, such as main, as an invocation that no HTTP request caused: by a trigger, a schedule, a WebSocket or
-// another function. The input is sent as it is if it is a string, a []byte or a json.RawMessage, and as JSON else. An orama.Event
-// need not have more than its topic and its data, as a node fills in the rest.
+// another function. The input is sent as it is if it is a []byte or a json.RawMessage, and as JSON else; nil is an empty one. An
+// orama.Event need not have more than its topic and its data, as a node fills in the rest.
 //
 //	result := host.Run(main, orama.Event{Topic: "orders", Data: json.RawMessage(`{"id":7}`)})
 //
@@ -45,8 +46,8 @@ func (h *Host) Run(program func(), input any) Result {
 	h.t.Helper()
 	depth := 0
 	switch given := input.(type) {
-	case string:
-		return h.execute(program, []byte(given), nil, 0)
+	case nil:
+		return h.execute(program, nil, nil, 0)
 	case []byte:
 		return h.execute(program, given, nil, 0)
 	case json.RawMessage:
@@ -239,8 +240,16 @@ func (r *run) readErrors(h *Host) {
 func (r *run) pushLine(h *Host) {
 	line := string(bytes.TrimRight(r.line, "\r"))
 	r.line = nil
-	h.push("error", line)
+	level := "error"
+	if named := slogLevel.FindStringSubmatch(line); named != nil && named[1] != "ERROR" {
+		level = "info"
+	}
+	h.push(level, line)
 }
+
+// slogLevel finds the level in a line of one of log/slog's handlers: the default one, TextHandler or JSONHandler.
+var slogLevel = regexp.MustCompile(`^(?:\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.\d{6})? |(?:time=[^ ]{0,63} )?level=|` +
+	`\{(?:"time":"[^"]{0,62}",)?"level":")?(DEBUG|INFO|WARN|ERROR)(?:[+-]\d+)?(?:[ "]|$)`)
 
 // endLine adds the last line, which may have no end.
 func (r *run) endLine(h *Host) {

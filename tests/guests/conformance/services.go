@@ -21,12 +21,14 @@ var serviceCases = map[string]func(*saw){
 		orama.LogInfo("")
 		orama.LogInfo("two\nlines")
 		orama.LogInfo("ä" + strings.Repeat("ä", 5000))
-		println := func(text string) { writeError(text) }
-		println("on stderr\n")
+		writeError("on stderr\n")
 		orama.LogInfo("between")
-		println("half ")
+		writeError("half ")
 		orama.LogInfo("within")
-		println("a line\r\nthe last")
+		writeError("a line\r\n")
+		writeError("2026/11/29 20:00:00 INFO by log/slog\ntime=2026-11-29T20:00:00.123Z level=WARN msg=slow\n")
+		writeError(`{"time":"2026-11-29T20:00:00Z","level":"ERROR","msg":"lost"}` + "\n" + `{"level":"DEBUG-4","msg":"x"}` + "\n")
+		writeError("INFO: not by log/slog\nthe last")
 	},
 	"cache": func(s *saw) {
 		get := func(key string) {
