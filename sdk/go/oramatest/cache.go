@@ -34,7 +34,7 @@ func checkKey(key string) *host.Failure {
 }
 
 // CacheGet implements host.Host.
-func (h *Host) CacheGet(key string) []byte {
+func (h node) CacheGet(key string) []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if why := checkKey(key); why != nil {
@@ -46,7 +46,7 @@ func (h *Host) CacheGet(key string) []byte {
 }
 
 // CacheSet implements host.Host.
-func (h *Host) CacheSet(key, value string, ttlSeconds int64) {
+func (h node) CacheSet(key, value string, ttlSeconds int64) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	why := checkKey(key)
@@ -68,7 +68,7 @@ func (h *Host) CacheSet(key, value string, ttlSeconds int64) {
 }
 
 // CacheDelete implements host.Host.
-func (h *Host) CacheDelete(key string) int32 {
+func (h node) CacheDelete(key string) int32 {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if why := checkKey(key); why != nil {
@@ -80,12 +80,12 @@ func (h *Host) CacheDelete(key string) int32 {
 }
 
 // CacheIncrBy implements host.Host.
-func (h *Host) CacheIncrBy(key string, delta int64) int64 {
+func (h node) CacheIncrBy(key string, delta int64) int64 {
 	return h.increment("cache_incr_by", key, delta)
 }
 
 // CacheIncr implements host.Host.
-func (h *Host) CacheIncr(key string) int64 { return h.increment("cache_incr", key, 1) }
+func (h node) CacheIncr(key string) int64 { return h.increment("cache_incr", key, 1) }
 
 func (h *Host) increment(call, key string, delta int64) int64 {
 	h.changing.Lock()

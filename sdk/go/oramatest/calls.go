@@ -38,7 +38,7 @@ func (h *Host) InvokedAsync() []Invocation {
 }
 
 // FunctionInvokeV2 implements host.Host.
-func (h *Host) FunctionInvokeV2(name, payload string) []byte {
+func (h node) FunctionInvokeV2(name, payload string) []byte {
 	h.changing.Lock()
 	why := checkSize("the payload", payload, inputMaxBytes)
 	if why == nil {
@@ -114,7 +114,7 @@ func invoked(output []byte, err error, id string) []byte {
 var functionName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9_-]{0,62}$`)
 
 // FunctionInvokeAsync implements host.Host.
-func (h *Host) FunctionInvokeAsync(name, payload string) int32 {
+func (h node) FunctionInvokeAsync(name, payload string) int32 {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if why := h.start(name, payload); why != nil {

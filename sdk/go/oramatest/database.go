@@ -71,7 +71,7 @@ func (h *Host) runOne(sql, args string, isExec bool) (host.Result, *host.Failure
 }
 
 // DBQueryV2 implements host.Host.
-func (h *Host) DBQueryV2(sql, args string) []byte {
+func (h node) DBQueryV2(sql, args string) []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	result, why := h.runOne(sql, args, false)
@@ -87,7 +87,7 @@ func (h *Host) DBQueryV2(sql, args string) []byte {
 }
 
 // DBExecuteV2 implements host.Host.
-func (h *Host) DBExecuteV2(sql, args string) []byte {
+func (h node) DBExecuteV2(sql, args string) []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	result, why := h.runOne(sql, args, true)
@@ -104,7 +104,7 @@ func (h *Host) DBExecuteV2(sql, args string) []byte {
 }
 
 // DBTransaction implements host.Host.
-func (h *Host) DBTransaction(ops string) []byte {
+func (h node) DBTransaction(ops string) []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	statements, why := transaction(ops)
@@ -116,7 +116,7 @@ func (h *Host) DBTransaction(ops string) []byte {
 }
 
 // DBQueryBatch implements host.Host.
-func (h *Host) DBQueryBatch(ops string) []byte {
+func (h node) DBQueryBatch(ops string) []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	statements, why := queryBatch(ops)
@@ -127,7 +127,7 @@ func (h *Host) DBQueryBatch(ops string) []byte {
 }
 
 // ExecAndPublish implements host.Host.
-func (h *Host) ExecAndPublish(ops, topic, data string) []byte {
+func (h node) ExecAndPublish(ops, topic, data string) []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	statements, why := transaction(ops)

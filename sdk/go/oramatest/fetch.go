@@ -35,7 +35,7 @@ func (t handlerTransport) RoundTrip(request *http.Request) (*http.Response, erro
 }
 
 // HTTPFetch implements host.Host.
-func (h *Host) HTTPFetch(method, address, headers, body string) []byte {
+func (h node) HTTPFetch(method, address, headers, body string) []byte {
 	answer, why := h.fetch(method, address, headers, body)
 	if why == nil {
 		return answer

@@ -239,7 +239,7 @@ func TestAProgramEndsAsOnANode(t *testing.T) {
 		defer close(ended)
 		defer func() { _ = recover() }()
 		other.run = nil
-		other.Exit(1)
+		node{other}.Exit(1)
 	}()
 	<-ended
 	is(t, "outside of a run", stub.fatal, "the program ended with exit code 1; a program that may end is run by Host.Run or Host.Do")

@@ -161,7 +161,7 @@ func words(value any) string {
 }
 
 // Exit implements host.Host.
-func (h *Host) Exit(code int) {
+func (h node) Exit(code int) {
 	h.changing.Lock()
 	running := h.run
 	h.changing.Unlock()

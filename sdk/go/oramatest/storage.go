@@ -8,7 +8,7 @@ import (
 )
 
 // StoragePut implements host.Host.
-func (h *Host) StoragePut(object string) []byte {
+func (h node) StoragePut(object string) []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if why := checkSize("the object", object, objectMaxBytes); why != nil {
@@ -21,7 +21,7 @@ func (h *Host) StoragePut(object string) []byte {
 }
 
 // StorageGet implements host.Host.
-func (h *Host) StorageGet(cid string) []byte {
+func (h node) StorageGet(cid string) []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if why := checkText("the content id", cid, nameMaxBytes); why != nil {

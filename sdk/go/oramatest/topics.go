@@ -124,7 +124,7 @@ func shown(text string) string {
 }
 
 // PubsubPublish implements host.Host.
-func (h *Host) PubsubPublish(topic, data string) int32 {
+func (h node) PubsubPublish(topic, data string) int32 {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	message, why := h.message(topic, data)
@@ -140,7 +140,7 @@ func (h *Host) PubsubPublish(topic, data string) int32 {
 }
 
 // PubsubPublishLater implements host.Host.
-func (h *Host) PubsubPublishLater(topic, data string, delayMS int64) int32 {
+func (h node) PubsubPublishLater(topic, data string, delayMS int64) int32 {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	message, why := h.message(topic, data)
@@ -164,7 +164,7 @@ func (h *Host) PubsubPublishLater(topic, data string, delayMS int64) int32 {
 }
 
 // PubsubPublishBatch implements host.Host.
-func (h *Host) PubsubPublishBatch(messages string) int32 {
+func (h node) PubsubPublishBatch(messages string) int32 {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	batch, why := h.batch(messages)

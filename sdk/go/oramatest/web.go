@@ -81,7 +81,7 @@ func describe(request *http.Request, size int) []byte {
 }
 
 // HTTPRequest implements host.Host.
-func (h *Host) HTTPRequest() []byte {
+func (h node) HTTPRequest() []byte {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	if h.run == nil || h.run.exchange == nil {
@@ -91,7 +91,7 @@ func (h *Host) HTTPRequest() []byte {
 }
 
 // SetHTTPResponse implements host.Host.
-func (h *Host) SetHTTPResponse(status int32, headers, body string) int32 {
+func (h node) SetHTTPResponse(status int32, headers, body string) int32 {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	why := checkSize("the body", body, outputMaxBytes)
@@ -104,7 +104,7 @@ func (h *Host) SetHTTPResponse(status int32, headers, body string) int32 {
 }
 
 // HTTPResponseStart implements host.Host.
-func (h *Host) HTTPResponseStart(status int32, headers string) int32 {
+func (h node) HTTPResponseStart(status int32, headers string) int32 {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	return h.shaped("http_response_start", h.shape(status, headers, func(exchange *exchange) {
@@ -113,7 +113,7 @@ func (h *Host) HTTPResponseStart(status int32, headers string) int32 {
 }
 
 // HTTPResponseWrite implements host.Host.
-func (h *Host) HTTPResponseWrite(data string) int32 {
+func (h node) HTTPResponseWrite(data string) int32 {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	why := checkSize("the bytes", data, outputMaxBytes)
