@@ -38,6 +38,7 @@ mod outbox;
 mod paths;
 mod retries;
 mod schedules;
+mod sdk_conformance;
 mod secrets;
 mod services;
 mod uploads;

@@ -65,6 +65,7 @@ mod reference;
 mod restarts;
 mod retries;
 mod schedules;
+mod sdk_conformance;
 mod secrets;
 // Most of it is for `cluster.rs`.
 #[allow(dead_code)]

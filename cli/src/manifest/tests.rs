@@ -213,3 +213,26 @@ fn an_environment_overrides_keys_and_adds_variables() {
     }
     assert!(parse_for(text, Some("production")).unwrap_err().message.contains("\"production\""));
 }
+
+#[test]
+fn every_manifest_in_the_pages_is_valid() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut count = 0;
+    for page in std::fs::read_dir(docs).unwrap() {
+        let path = page.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for block in text.split("\n```yaml\n").skip(1) {
+            let (block, _) = block.split_once("\n```").unwrap();
+            // Pages show parts of the file too.
+            let name = if block.starts_with("name:") { "" } else { "name: hello\n" };
+            if let Err(error) = parse(&format!("{name}{block}\n")) {
+                panic!("{}: {error}\n{block}", path.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "{count} blocks were found");
+}

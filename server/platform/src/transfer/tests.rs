@@ -89,7 +89,7 @@ fn fill(home: &Path) {
         .execute_batch(&format!(
             "INSERT INTO namespaces VALUES ('a', 1, NULL), ('b', 2, NULL), ('going', 3, 4);
              INSERT INTO api_keys VALUES ('k1', x'00ff01', 'a', 'operator', 5, NULL, NULL, NULL),
-                ('k2', x'02', 'b', 'invoke', 6, 'ci', 99, '["f"]');
+                ('k2', x'02', 'b', 'invoke', 6, 'ci', 99, '[\"f\"]');
              INSERT INTO key_uses VALUES ('k2', 7);
              INSERT INTO functions VALUES ('a', 'f', 9, 7, 1), ('a', 'gone', 3, 8, 0);
              INSERT INTO aliases VALUES ('a', 'f', 'live', 2, 15);

@@ -3,6 +3,7 @@
 use super::*;
 use orama_platform::clean::clean_unreferenced;
 use orama_store::blob::cid;
+use serde_json::json;
 
 #[tokio::test]
 async fn functions_are_listed_in_their_newest_version() {
