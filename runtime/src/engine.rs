@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use wasmtime::{CacheStore, Config, Linker, MemoryCreator, OptLevel, WasmBacktraceDetails};
 
 /// A guest's stack. A recursive Go function reaches a depth of some 20,000 calls.
-const WASM_STACK_BYTES: usize = 1 << 20;
+pub(crate) const WASM_STACK_BYTES: usize = 1 << 20;
 /// The fiber of a guest: its stack and 256 KiB for a host call at the deepest frame.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (256 << 10);
 /// A node needs address space for at least this many instances: 64 GiB.
