@@ -5,6 +5,7 @@ mod confirm;
 mod delete;
 mod demo;
 mod deploy;
+mod dev;
 mod env_file;
 mod follow;
 mod init;
@@ -40,6 +41,7 @@ pub fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Serve(serve) => serve::run(serve),
         Command::Demo(demo) => demo::run(demo),
+        Command::Dev(dev) => dev::run(dev),
         Command::Export(args) => transfer::export(&args),
         Command::Import(args) => transfer::import(&args),
         Command::Function(group) => run_function(group.command, group.json),

@@ -4,6 +4,7 @@
 mod golang;
 mod rust;
 mod scratch;
+mod sources;
 
 use crate::args::{CompilerChoice, SchedulerChoice};
 use crate::error::{CliError, Result, io};
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-pub use scratch::remove_on_signals;
+pub use scratch::{remove_now, remove_on_signals};
+pub use sources::Sources;
 
 /// An installed compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]

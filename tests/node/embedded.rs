@@ -23,6 +23,7 @@ mod damage;
 mod density;
 mod deploy;
 mod descriptors;
+mod dev;
 mod draining;
 mod durability;
 mod events;

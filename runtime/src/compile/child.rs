@@ -58,6 +58,9 @@ pub struct Confinement {
     pub cpu: String,
     /// Threads that compile.
     pub threads: NonZeroUsize,
+    /// Whether to measure which initial memory makes a module start fastest. Without it, the code of a module is there in half
+    /// the time.
+    pub measures_memory: bool,
 }
 
 /// What the parent asks for.
@@ -68,6 +71,7 @@ struct Order {
     cpu: String,
     threads: NonZeroUsize,
     code_cache: Option<CodeCacheOrder>,
+    measures_memory: bool,
     work: Work,
 }
 
@@ -180,6 +184,7 @@ impl Confinement {
             cpu: self.cpu.clone(),
             threads: self.threads,
             code_cache,
+            measures_memory: self.measures_memory,
             work,
         }
     }
@@ -303,8 +308,9 @@ fn answer(socket: &mut UnixStream) -> io::Result<()> {
 
 fn compile(socket: &mut UnixStream, order: Order) -> io::Result<()> {
     let wasm = frame::read(socket, WASM_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let measures_memory = order.measures_memory;
     let (report, code) = match generator(order) {
-        Ok(generator) => match generator.generate(&wasm) {
+        Ok(generator) => match generator.generate(&wasm, measures_memory) {
             Ok(code) => {
                 let compatibility = *generator.engine.compatibility();
                 let (extra_pages, image_start) = (code.extra_pages, code.image.start);
