@@ -1,4 +1,5 @@
-//! Tells the program its commit, the commit's date, its target and its engine, for `orama version`.
+//! Tells the program its commit, the commit's date, its target and its engine, for `orama version`, and assembles the programs that
+//! `orama function test` runs beside a function.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,6 +7,7 @@ use std::process::Command;
 const UNKNOWN: &str = "unknown";
 
 fn main() {
+    ["probe", "recorder"].into_iter().for_each(assemble);
     println!("cargo:rerun-if-changed=../Cargo.lock");
     for (name, format) in [("COMMIT", "%h"), ("DATE", "%cs")] {
         // An archive of the sources has no history; who packages it can say what it is.
@@ -23,6 +25,15 @@ fn main() {
     let target = std::env::var("TARGET");
     println!("cargo:rustc-env=ORAMA_BUILD_TARGET={}", target.as_deref().unwrap_or(UNKNOWN));
     println!("cargo:rustc-env=ORAMA_BUILD_ENGINE=wasmtime {}", engine().as_deref().unwrap_or(UNKNOWN));
+}
+
+/// Assembles a program of `orama function test`.
+fn assemble(name: &str) {
+    let from = format!("src/commands/function_test/{name}.wat");
+    println!("cargo:rerun-if-changed={from}");
+    let wasm = wat::parse_file(&from).unwrap_or_else(|error| panic!("{error}"));
+    let to = Path::new(&std::env::var_os("OUT_DIR").unwrap_or_default()).join(format!("{name}.wasm"));
+    std::fs::write(&to, wasm).unwrap_or_else(|error| panic!("cannot write {}: {error}", to.display()));
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

@@ -11,7 +11,7 @@ mod setup;
 mod transfer;
 mod values;
 
-pub use dev::Dev;
+pub use dev::{Dev, FunctionTest};
 pub use services::{
     Change, KeysCommand, MasterKeyCommand, NamespaceCommand, PubsubCommand, Role, SecretsCommand,
     TriggersCommand,
@@ -220,6 +220,16 @@ Examples:
   orama function build
   orama function build ./hello --compiler go")]
     Build(Build),
+    /// Build a function and run the cases of testdata/*.json on a node of its own
+    #[command(after_help = "\
+Each case is a JSON file: what there is before (env, secrets, sql, cache), a request or an input, and what is expected of the \
+answer, of published messages, of rows, of the cache and of the log. Each runs in a namespace of its own, on a node that is gone \
+afterwards. Exit code 1 means that a case failed. docs/CLI.md has the format.
+
+Examples:
+  orama function test
+  orama function test ./hello --run 'greets*' --json")]
+    Test(FunctionTest),
     /// Deploy a function: build it, and upload it as a new version
     #[command(after_help = "\
 function.yaml holds the name and the limits. The command always asks the compiler for the module, so it is never outdated. A \

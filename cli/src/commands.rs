@@ -8,6 +8,7 @@ mod deploy;
 mod dev;
 mod env_file;
 mod follow;
+mod function_test;
 mod init;
 mod input;
 mod inspect;
@@ -71,6 +72,7 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
     match command {
         F::Init { name, template } => init::run(&name, template, json),
         F::Build(build) => build::run(&build, json),
+        F::Test(test) => function_test::run(&test, json),
         F::Deploy { build, connection } => deploy::run(&build, &connect(&connection)?, json),
         F::Invoke { function, data, include, connection } => {
             // A public function needs no key, so a node that the saved key is not for may answer as well.

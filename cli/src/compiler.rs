@@ -11,7 +11,6 @@ use crate::error::{CliError, Result, io};
 use crate::output::{self, Progress};
 use crate::project::{MODULE, Project, Source};
 use golang::Surroundings;
-use scratch::Scratch;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -19,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-pub use scratch::{remove_now, remove_on_signals};
+pub use scratch::{Scratch, remove_now, remove_on_signals};
 pub use sources::Sources;
 
 /// An installed compiler.

@@ -5,7 +5,7 @@
 
 use crate::artifact::{ArtifactStore, Code, Stored};
 use crate::child::ChildError;
-use crate::engine::Engine;
+use crate::engine::{Effort, Engine};
 use crate::function::{FunctionVersion, WasmHash};
 use crate::module::LoadedModule;
 use crate::pages;
@@ -97,7 +97,7 @@ impl Compiler {
     pub fn compile(&self, wasm: &[u8]) -> Result<LoadedModule, CompileError> {
         let code = match &self.confinement {
             Some(confinement) => confinement.compile(self.engine(), wasm)?,
-            None => self.generator.generate(wasm, true)?,
+            None => self.generator.generate(wasm)?,
         };
         let hash = WasmHash::of(wasm);
         self.artifacts.put(self.engine(), &hash, &code).map_err(CompileError::Store)?;
@@ -227,9 +227,9 @@ impl Generator {
     }
 
     /// Generates the code of `wasm` in this process.
-    fn generate(&self, wasm: &[u8], measures_memory: bool) -> Result<Code, ModuleError> {
+    fn generate(&self, wasm: &[u8]) -> Result<Code, ModuleError> {
         let mut code = self.code(wasm)?;
-        if !measures_memory {
+        if self.engine.0.effort == Effort::Quick {
             return Ok(code);
         }
         let mut module = self.load_from_memory(&code)?;

@@ -31,3 +31,22 @@ pub struct Dev {
     #[arg(long, value_enum, default_value_t = SchedulerChoice::Auto)]
     pub scheduler: SchedulerChoice,
 }
+
+#[derive(Args)]
+pub struct FunctionTest {
+    /// The function's folder
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// Run only the cases whose name contains this; `*` stands for any characters
+    #[arg(long, value_name = "PATTERN")]
+    pub run: Option<String>,
+    /// Config file of the node (TOML), for example with the hosts that the function may reach
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Compiler for Go code
+    #[arg(long, value_enum, default_value_t = CompilerChoice::Auto)]
+    pub compiler: CompilerChoice,
+    /// How goroutines run in a module that TinyGo builds
+    #[arg(long, value_enum, default_value_t = SchedulerChoice::Auto)]
+    pub scheduler: SchedulerChoice,
+}

@@ -17,6 +17,7 @@ use crate::credentials::{ApiKey, Credentials};
 use crate::error::{CliError, Result, io};
 use crate::output;
 use keys::Keys;
+use orama_runtime::Effort;
 use orama_server::config::{Config, Overrides};
 use orama_server::{Node, StartError};
 use screen::Screen;
@@ -24,6 +25,7 @@ use session::{Event, Session};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -43,7 +45,7 @@ pub fn run(args: Dev) -> Result<()> {
     let secrets = args.env_file.as_deref().map(secrets::values).transpose()?.unwrap_or_default();
     let first = args.dirs.first().map_or(Path::new("."), PathBuf::as_path);
     let home = args.home.clone().unwrap_or_else(|| first.join(HOME));
-    let config = config(&args, &home)?;
+    let config = config(args.config.as_deref(), listen(&args)?, &home)?;
     prepare(&home)?;
     let (events, inbox) = mpsc::channel();
     catch_signals(events.clone())?;
@@ -75,21 +77,30 @@ fn real(dir: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The node's configuration. The variables of a node are not read, as they may lead to the databases of another one.
-fn config(args: &Dev, home: &Path) -> Result<Config> {
-    let overrides = Overrides {
-        config_file: args.config.clone(),
-        listen: args.listen.map(|listen| listen.0),
-        home: Some(home.to_owned()),
-        workers: None,
-    };
+/// Where to listen: a free port unless one is asked for or the default one is free.
+fn listen(args: &Dev) -> Result<Option<SocketAddr>> {
+    if let Some(listen) = &args.listen {
+        return Ok(Some(listen.0));
+    }
+    let mut default = config(args.config.as_deref(), None, Path::new(HOME))?.listen;
+    if demo::is_taken(default) {
+        output::line(&format!("{default} is in use; a free port is taken instead"))?;
+        default.set_port(0);
+    }
+    Ok(Some(default))
+}
+
+/// The configuration of a node for development. The variables of a node are not read, as they may lead to the databases of another
+/// one.
+///
+/// # Errors
+/// Wrong usage, when the file is not valid.
+pub fn config(file: Option<&Path>, listen: Option<SocketAddr>, home: &Path) -> Result<Config> {
+    let (config_file, home) = (file.map(Path::to_owned), Some(home.to_owned()));
+    let overrides = Overrides { config_file, listen, home, workers: None };
     let mut config = Config::load_with(&overrides, &|_| None)
         .map_err(|error| CliError::usage("the configuration is not valid").caused_by(error))?;
-    if args.listen.is_none() && demo::is_taken(config.listen) {
-        output::line(&format!("{} is in use; a free port is taken instead", config.listen))?;
-        config.listen.set_port(0);
-    }
-    config.measures_memory = false;
+    config.effort = Effort::Quick;
     config.drain_grace = config.drain_grace.min(GRACE);
     Ok(config)
 }

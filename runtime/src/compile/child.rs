@@ -8,7 +8,7 @@ use super::{CompileError, Generator};
 use crate::artifact::{ArtifactStore, Code};
 use crate::child::{self, Kind, Limits, Process, Program, frame};
 use crate::code_cache::CodeCache;
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Effort, Engine, EngineConfig};
 use crate::function::{FunctionVersion, WasmHash};
 use crate::instance::idle_state;
 use crate::limits::{
@@ -58,9 +58,6 @@ pub struct Confinement {
     pub cpu: String,
     /// Threads that compile.
     pub threads: NonZeroUsize,
-    /// Whether to measure which initial memory makes a module start fastest. Without it, the code of a module is there in half
-    /// the time.
-    pub measures_memory: bool,
 }
 
 /// What the parent asks for.
@@ -71,7 +68,7 @@ struct Order {
     cpu: String,
     threads: NonZeroUsize,
     code_cache: Option<CodeCacheOrder>,
-    measures_memory: bool,
+    effort: Effort,
     work: Work,
 }
 
@@ -184,7 +181,7 @@ impl Confinement {
             cpu: self.cpu.clone(),
             threads: self.threads,
             code_cache,
-            measures_memory: self.measures_memory,
+            effort: engine.0.effort,
             work,
         }
     }
@@ -308,9 +305,8 @@ fn answer(socket: &mut UnixStream) -> io::Result<()> {
 
 fn compile(socket: &mut UnixStream, order: Order) -> io::Result<()> {
     let wasm = frame::read(socket, WASM_MAX_BYTES)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let measures_memory = order.measures_memory;
     let (report, code) = match generator(order) {
-        Ok(generator) => match generator.generate(&wasm, measures_memory) {
+        Ok(generator) => match generator.generate(&wasm) {
             Ok(code) => {
                 let compatibility = *generator.engine.compatibility();
                 let (extra_pages, image_start) = (code.extra_pages, code.image.start);
@@ -371,7 +367,8 @@ fn generator(order: Order) -> Result<Generator, Box<dyn std::error::Error>> {
 fn engine(order: Order) -> Result<Engine, Box<dyn std::error::Error>> {
     let code_cache =
         order.code_cache.map(|cache| Arc::new(CodeCache::with_key(cache.dir, cache.key, cache.max_bytes)));
-    Ok(Engine::new(&EngineConfig { instance_slots: SLOTS, cpu: order.cpu.parse()?, code_cache })?)
+    let (cpu, effort) = (order.cpu.parse()?, order.effort);
+    Ok(Engine::new(&EngineConfig { instance_slots: SLOTS, cpu, code_cache, effort })?)
 }
 
 /// Keeps a text within a message.

@@ -117,7 +117,6 @@ pub(super) fn compiler(
         time: config.compile_time,
         cpu: config.cpu_level.clone(),
         threads: config.workers,
-        measures_memory: config.measures_memory,
     }))
 }
 
