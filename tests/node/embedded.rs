@@ -29,6 +29,7 @@ mod durability;
 mod events;
 mod every_route;
 mod example;
+mod function_test;
 mod functions;
 mod go_guests;
 mod harness;

@@ -8,6 +8,7 @@ use crate::error::{CliError, Result};
 use crate::manifest::{self, Manifest, Trigger};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use orama_runtime::function::StartMode;
 use orama_runtime::names::{FunctionName, SecretName};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
@@ -61,6 +62,10 @@ impl<'a> Place<'a> {
     ) -> Result<Self> {
         let mut deployed = function.clone();
         deployed.triggers.clear();
+        if deployed.start == StartMode::Auto {
+            // A snapshot would be made for a single run.
+            deployed.start = StartMode::Command;
+        }
         deployed.env.extend(env.clone());
         deploy::upload(client, &deployed, wasm.to_vec(), true)?;
         Ok(Self { client, function })
