@@ -90,8 +90,8 @@ fn listen(args: &Dev) -> Result<Option<SocketAddr>> {
     Ok(Some(default))
 }
 
-/// The configuration of a node for development. The variables of a node are not read, as they may lead to the databases of another
-/// one.
+/// The configuration of a node for development. The variables of a node are not read, as they may lead to the databases of
+/// another one.
 ///
 /// # Errors
 /// Wrong usage, when the file is not valid.

@@ -160,7 +160,7 @@ impl Session {
         Ok(())
     }
 
-    /// Removes functions of the node that no folder has. The name of a folder whose manifest is damaged is not known; then all stay.
+    /// Removes functions of the node that no folder has. Where a manifest is damaged, its name is not known, and all stay.
     fn remove_foreign(&self) -> Result<()> {
         #[derive(Deserialize)]
         struct Listed {

@@ -29,7 +29,7 @@ const RECORDER_NAME: &str = "orama-test-recorder";
 /// Every topic.
 const ALL_TOPICS: &str = "**";
 
-/// How long messages are waited for after the function's answer. They are stored already; an idle node handles one in milliseconds.
+/// How long messages are waited for after the function's answer. They are stored already, and take milliseconds.
 const EVENTS_PATIENCE: Duration = Duration::from_secs(10);
 const EVENTS_PAUSE: Duration = Duration::from_millis(5);
 
