@@ -21,6 +21,7 @@ use orama_server::Node;
 use place::Place;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -55,6 +56,8 @@ pub fn run(args: &FunctionTest, json: bool) -> Result<()> {
         Node::start(dev::config(args.config.as_deref(), Some(([127, 0, 0, 1], 0).into()), home.path())?)
             .map_err(|error| CliError::failed("the node did not start").caused_by(error))?;
     let client = Client::new(Credentials::of_home(home.path())?)?;
+    // In the namespace that stays: the module would be compiled for each case otherwise. What the node refuses is told once.
+    Place::deploy(&client, &manifest, &BTreeMap::new(), &wasm)?;
     let mut outcomes = Vec::new();
     for (number, (name, case, file)) in cases.into_iter().enumerate() {
         let begun = Instant::now();

@@ -1,10 +1,10 @@
 //! Builds one function and puts it in the place of its older version.
 
-use super::super::deploy;
 use crate::args::{CompilerChoice, SchedulerChoice};
 use crate::client::Client;
 use crate::commands::FunctionInfo;
-use crate::compiler::{Compiler, Sources};
+use crate::commands::deploy::upload;
+use crate::compiler::{Compiler, Scheduler, Sources};
 use crate::error::{CliError, Result, io};
 use crate::manifest::Manifest;
 use crate::output;
@@ -37,6 +37,7 @@ pub struct Serving {
     pub url: String,
     manifest: Manifest,
     module: blake3::Hash,
+    needs_scheduler: bool,
 }
 
 /// What a build came to.
@@ -76,8 +77,16 @@ pub fn swap(client: &Client, dir: &Path, tools: Tools, before: Option<&Serving>)
         manifest.keep_versions = KEPT_VERSIONS;
     }
     let (mut remarks, mut compiler, mut built_in) = (Vec::new(), None, Duration::ZERO);
+    let mut needs_scheduler = false;
     if project.source()? != Source::None {
-        let built = Compiler::of(&project, tools.compiler)?.build(&project, tools.scheduler, true)?;
+        // TinyGo builds a program twice to find out that it needs a scheduler. One that did rarely ceases to.
+        let did_need = before.is_some_and(|before| before.needs_scheduler);
+        let scheduler = match tools.scheduler {
+            SchedulerChoice::Auto if did_need => SchedulerChoice::Asyncify,
+            chosen => chosen,
+        };
+        let built = Compiler::of(&project, tools.compiler)?.build(&project, scheduler, true)?;
+        needs_scheduler = built.scheduler == Some(Scheduler::Asyncify);
         remarks.extend(built.notes.iter().map(|note| format!("note: {note}")));
         remarks.extend(built.warnings.lines().map(str::to_owned));
         (compiler, built_in) = (Some(built.compiler), built.took);
@@ -91,15 +100,18 @@ pub fn swap(client: &Client, dir: &Path, tools: Tools, before: Option<&Serving>)
     let is_same = before.is_some_and(|before| before.module == module && before.manifest == manifest);
     let serving = match is_same {
         true => None,
-        false => Some(deployed(client, manifest, wasm, module)?),
+        false => {
+            let (version, url) = deploy(client, &manifest, wasm)?;
+            Some(Serving { version, url, manifest, module, needs_scheduler })
+        }
     };
     Ok(Swapped { serving, remarks, compiler, size_bytes, built_in })
 }
 
-fn deployed(client: &Client, manifest: Manifest, wasm: Vec<u8>, module: blake3::Hash) -> Result<Serving> {
-    let Deployed { function } = deploy::upload(client, &manifest, wasm, true)?.json()?;
-    let url = client.function_url(&function.namespace, &function.name);
-    Ok(Serving { version: function.version, url, manifest, module })
+/// Deploys a module; its version and its address.
+fn deploy(client: &Client, manifest: &Manifest, wasm: Vec<u8>) -> Result<(u32, String)> {
+    let Deployed { function } = upload(client, manifest, wasm, true)?.json()?;
+    Ok((function.version, client.function_url(&function.namespace, &function.name)))
 }
 
 /// Finds what a function is built from outside of its folder.
