@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 mod contexts;
 mod db;
+mod dev;
 mod in_use;
 mod services;
 mod setup;
@@ -15,6 +16,7 @@ mod values;
 
 pub use contexts::{ContextCommand, Login, Whoami};
 pub use db::DbCommand;
+pub use dev::{Dev, FunctionTest};
 pub use in_use::{AliasesCommand, OneFunction, Rollback, Traffic, Update};
 pub use services::{
     Change, KeysCommand, MasterKeyCommand, NamespaceCommand, NewKey, PubsubCommand, SecretsCommand,
@@ -32,6 +34,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the 
 #[command(name = "orama", bin_name = "orama", version, after_help = EXIT_CODES, after_long_help = concat!("\
 First steps:
   orama demo                                 start a node, deploy a function and invoke it
+  orama dev                                  run the functions of this folder, and build them when they change
   orama serve                                run a node
   orama function init hello && cd hello      write a new function
   orama function deploy                      build it and deploy it to the node
@@ -54,7 +57,11 @@ impl Args {
     /// Whether results and errors are printed as JSON.
     pub fn json(&self) -> bool {
         match &self.command {
-            Command::Serve(_) | Command::Demo(_) | Command::Completions(_) | Command::Man(_) => false,
+            Command::Serve(_)
+            | Command::Demo(_)
+            | Command::Dev(_)
+            | Command::Completions(_)
+            | Command::Man(_) => false,
             Command::Version(args) => args.json,
             Command::Sdk(group) => group.json,
             Command::Export(args) => args.json,
@@ -95,6 +102,18 @@ Examples:
   orama demo
   orama demo --home /tmp/orama-demo --listen 127.0.0.1:7000")]
     Demo(Demo),
+    /// Run a node for the functions of a folder; build and swap them in as their sources change
+    #[command(after_help = "\
+Each folder with a function.yaml, at any depth, is a function. The node's data are in .orama/dev of the first DIR, which git \
+ignores; nothing else is touched. The logs of all functions are shown as they come. When a build fails, the version before \
+serves on. Keys: i or Enter invokes again, f fires the schedules, b builds everything, q or Ctrl-C ends. Where standard input is \
+no terminal, its lines are the keys: `i hello {\"name\": \"World\"}`, `f hello`.
+
+Examples:
+  orama dev
+  orama dev ./api ./jobs --listen :7000
+  orama dev --env-file .env --data '{\"name\": \"World\"}'")]
+    Dev(Dev),
     /// Write all data of a node to one file; the node may run meanwhile
     #[command(after_help = "\
 The file holds all namespaces, API keys, functions with every version, modules, secrets, triggers, waiting jobs, dead letters, \
@@ -220,6 +239,16 @@ Examples:
   orama function build
   orama function build ./hello --compiler go")]
     Build(Build),
+    /// Build a function and run the cases of testdata/*.json on a node of its own
+    #[command(after_help = "\
+Each case is a JSON file: what there is before (env, secrets, sql, cache), a request or an input, and what is expected of the \
+answer, of published messages, of rows, of the cache and of the log. Each runs in a namespace of its own, on a node that is gone \
+afterwards. Exit code 1 means that a case failed. docs/CLI.md has the format.
+
+Examples:
+  orama function test
+  orama function test ./hello --run 'greets*' --json")]
+    Test(FunctionTest),
     /// Deploy a function: build it, and upload it as a new version
     #[command(after_help = "\
 function.yaml holds the name and the limits. The command always asks the compiler for the module, so it is never outdated. A \
