@@ -52,8 +52,8 @@ struct Queried {
 }
 
 impl<'a> Place<'a> {
-    /// Deploys the function and its migrations, with further environment variables and without its triggers: only what the case asks
-    /// for runs.
+    /// Deploys the function and its migrations, with further environment variables and without its triggers: only what the case
+    /// asks for runs.
     ///
     /// # Errors
     /// When the node refuses it.
