@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     targets::multipart::TARGET,
     targets::sql_guard::TARGET,
     targets::sql_rewrite::TARGET,
+    targets::sql_script::TARGET,
     targets::tokens::TARGET,
     targets::validate::TARGET,
     targets::websocket::TARGET,

@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod multipart;
 pub mod sql_guard;
 pub mod sql_rewrite;
+pub mod sql_script;
 pub mod tokens;
 pub mod validate;
 pub mod websocket;

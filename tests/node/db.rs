@@ -219,12 +219,12 @@ fn a_deploy_runs_its_migrations_before_its_version_is_there() {
     assert!(deploy().status.success());
     assert!(deploy().status.success(), "they ran already");
     run(&node, &["query", "SELECT a FROM migrated"]);
-    write(&dir.join("sql"), "2_bad.sql", "CREATE TABEL x (a)");
+    write(&dir.join("sql"), "2_bad.sql", "CREATE TABLES x (a)");
     fs::write(dir.join("function.wasm"), speaker("two")).unwrap();
     let failed = deploy();
     assert!(!failed.status.success());
     let stderr = String::from_utf8(failed.stderr).unwrap();
-    assert!(stderr.contains("2_bad.sql") && stderr.contains("TABEL"), "{stderr}");
+    assert!(stderr.contains("2_bad.sql") && stderr.contains("TABLES"), "{stderr}");
     assert_eq!(said(node.invoke("migrated", "")), "one", "the new version is not there");
     assert_eq!(node.get("/v1/functions/migrated").expect(200).json()["version"], 2);
 }

@@ -299,7 +299,7 @@ fn a_disabled_function_runs_for_nobody_until_it_is_enabled() {
     let on = send(&node, "PATCH", "/v1/functions/switched", &json!({ "enabled": true })).expect(200).json();
     assert_eq!((&on["function"]["status"], &on["function"]["version"]), (&json!("active"), &json!(2)));
     assert_eq!(said(node.invoke("switched", "")), "later");
-    let told = output(command(&node, &["enable", "swiched"]));
+    let told = output(command(&node, &["enable", "switched2"]));
     assert_eq!(told.status.code(), Some(3));
     assert!(String::from_utf8(told.stderr).unwrap().contains("did you mean switched?"));
 }
