@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs axe-core, which finds what keeps people with disabilities from using a page, from npm. Needs npm. Does nothing when that
-# version is there. The program `axe-core` prints the script, for a test to run in its page.
+# Installs axe-core, which finds what keeps people with disabilities from using a page, from npm. Needs npm. Does nothing when
+# that version is there. The program `axe-core` prints the script, for a test to run in its page.
 #
 #   tests/tools/install-axe.sh [DEST]     DEST defaults to ${ORAMA_TOOLS:-$HOME/.cache/orama-tools}/axe-core
 #

@@ -7,8 +7,13 @@ import { bytes, count, date, duration, hour, moment, number, percent } from "./f
 import { buckets, failed, figures, grouped, identity, merged, unknown } from "./stats.js";
 
 const MINUTE = 60_000;
-const WINDOWS = [["15m", "15 minutes", 15 * MINUTE], ["1h", "1 hour", 60 * MINUTE], ["6h", "6 hours", 360 * MINUTE],
-  ["1d", "24 hours", 1440 * MINUTE], ["7d", "7 days", 10_080 * MINUTE]];
+const WINDOWS = [
+  ["15m", "15 minutes", 15 * MINUTE],
+  ["1h", "1 hour", 60 * MINUTE],
+  ["6h", "6 hours", 360 * MINUTE],
+  ["1d", "24 hours", 1440 * MINUTE],
+  ["7d", "7 days", 10_080 * MINUTE],
+];
 /** The most records that the node answers with, and that are kept here. */
 const MOST = 1000;
 const POLL_MS = 2000;
@@ -20,8 +25,19 @@ const ROWS = 50;
 
 function messages(record) {
   if (record.messages.length === 0) return el("p", { class: "quiet" }, "It logged nothing.");
-  return el("ol", { class: "log" }, record.messages.map(line => el("li", { class: line.level },
-    el("time", { datetime: line.timestamp }, moment(line.timestamp)), el("b", {}, line.level), el("span", {}, line.message))));
+  return el(
+    "ol",
+    { class: "log" },
+    record.messages.map(line =>
+      el(
+        "li",
+        { class: line.level },
+        el("time", { datetime: line.timestamp }, moment(line.timestamp)),
+        el("b", {}, line.level),
+        el("span", {}, line.message),
+      ),
+    ),
+  );
 }
 
 /** One invocation, which opens to show its log. */
@@ -29,31 +45,55 @@ export function invocation(record) {
   const sizes = `${bytes(record.input_size)} in, ${bytes(record.output_size)} out`;
   const attempt = record.attempt > 1 ? `, attempt ${record.attempt}` : "";
   const line = record.error ?? record.messages.at(-1)?.message;
-  return el("details", { class: "invocation", "data-of": identity(record) },
-    el("summary", {},
+  return el(
+    "details",
+    { class: "invocation", "data-of": identity(record) },
+    el(
+      "summary",
+      {},
       el("span", { class: failed(record) ? "state bad" : "state good" }, record.status),
       el("time", { datetime: record.started_at }, moment(record.started_at)),
       el("span", { class: "spent" }, duration(record.duration_ms)),
       el("span", { class: "version" }, `v${record.version}`),
-      el("span", { class: "beginning" }, line ?? "")),
-    el("div", { class: "more" },
+      el("span", { class: "beginning" }, line ?? ""),
+    ),
+    el(
+      "div",
+      { class: "more" },
       record.error && el("p", { class: "bad" }, record.error),
       messages(record),
-      el("p", { class: "quiet" }, `By ${record.trigger_type}${attempt}, ${sizes}. Request `, el("code", {}, record.request_id))));
+      el(
+        "p",
+        { class: "quiet" },
+        `By ${record.trigger_type}${attempt}, ${sizes}. Request `,
+        el("code", {}, record.request_id),
+      ),
+    ),
+  );
 }
 
 function byVersion(records) {
   const rows = grouped(records, record => record.version).map(([version, of]) => ({ version, ...figures(of) }));
   rows.sort((a, b) => b.version - a.version);
-  return table("Figures by version", [
-    ["Version", row => `v${row.version}`],
-    ["Invocations", row => number(row.count), "number"],
-    ["Failed", row => el("span", { class: row.errors && "bad" }, `${number(row.errors)} (${percent(row.errorPercent)})`), "number"],
-    ["p50", row => duration(row.p50), "number"], ["p95", row => duration(row.p95), "number"], ["p99", row => duration(row.p99), "number"],
-  ], rows);
+  return table(
+    "Figures by version",
+    [
+      ["Version", row => `v${row.version}`],
+      ["Invocations", row => number(row.count), "number"],
+      [
+        "Failed",
+        row => el("span", { class: row.errors && "bad" }, `${number(row.errors)} (${percent(row.errorPercent)})`),
+        "number",
+      ],
+      ["p50", row => duration(row.p50), "number"],
+      ["p95", row => duration(row.p95), "number"],
+      ["p99", row => duration(row.p99), "number"],
+    ],
+    rows,
+  );
 }
 
-/** Which time the records cover: the window, or less where the function is younger or there are more records than the node gives. */
+/** Which time the records cover: the window, or less where the function is younger or the node has more records of it. */
 function covered(state, now) {
   const begin = Math.max(now - state.ms, state.created);
   const oldest = state.records.length >= MOST ? Date.parse(state.records.at(-1).started_at) : begin;
@@ -62,12 +102,25 @@ function covered(state, now) {
   const missing = state.missing.length > 0 ? ` Nodes that did not answer: ${state.missing.join(", ")}.` : "";
   const since = from < new Date().setHours(0, 0, 0, 0) ? date(from) : hour(from, now - from);
   const young = from === state.created ? ", its first deploy," : "";
-  return { from, text: `${count(state.records.length, "invocation")} from ${since}${young} to ${hour(now, now - from)}.${part}${missing}` };
+  return {
+    from,
+    text: `${count(state.records.length, "invocation")} from ${since}${young} to ${hour(now, now - from)}.${part}${missing}`,
+  };
 }
 
 class Activity {
   constructor(name, signal) {
-    Object.assign(this, { name, signal, records: [], missing: [], ms: 60 * MINUTE, window: "1h", filter: "", rows: ROWS, live: true });
+    Object.assign(this, {
+      name,
+      signal,
+      records: [],
+      missing: [],
+      ms: 60 * MINUTE,
+      window: "1h",
+      filter: "",
+      rows: ROWS,
+      live: true,
+    });
     this.summary = el("p", { class: "quiet" });
     this.charts = el("div");
     this.versions = el("div");
@@ -128,9 +181,14 @@ class Activity {
 
   matching() {
     const [status, text] = [this.filter, (this.text ?? "").toLowerCase()];
-    const has = record => [record.request_id, record.error ?? "", ...record.messages.map(line => line.message)]
-      .some(piece => piece.toLowerCase().includes(text));
-    return this.records.filter(record => (status === "" || (status === "failed" ? failed(record) : !failed(record))) && (text === "" || has(record)));
+    const has = record =>
+      [record.request_id, record.error ?? "", ...record.messages.map(line => line.message)].some(piece =>
+        piece.toLowerCase().includes(text),
+      );
+    return this.records.filter(
+      record =>
+        (status === "" || (status === "failed" ? failed(record) : !failed(record))) && (text === "" || has(record)),
+    );
   }
 
   /** Rows that are there stay as they are, so that what is open or focused stays so. */
@@ -139,16 +197,22 @@ class Activity {
     const known = new Map([...this.list.querySelectorAll(".invocation")].map(row => [row.dataset.of, row]));
     const rows = found.slice(0, this.rows).map(record => known.get(identity(record)) ?? invocation(record));
     if (rows.length === 0) {
-      const none = this.records.length === 0
-        ? empty("Nothing ran in this time.", "Invoke the function, or look at a longer time. New invocations appear here by themselves.")
-        : empty("No invocation matches.", "Change the filter, or look at a longer time.");
+      const none =
+        this.records.length === 0
+          ? empty(
+              "Nothing ran in this time.",
+              "Invoke the function, or look at a longer time. New invocations appear here by themselves.",
+            )
+          : empty("No invocation matches.", "Change the filter, or look at a longer time.");
       this.list.replaceChildren(none);
       return;
     }
-    const more = found.length > this.rows && button(`Show more of ${number(found.length)}`, () => {
-      this.rows += 200;
-      this.showList();
-    });
+    const more =
+      found.length > this.rows &&
+      button(`Show more of ${number(found.length)}`, () => {
+        this.rows += 200;
+        this.showList();
+      });
     const wanted = more ? [...rows, more] : rows;
     for (const child of [...this.list.children]) if (!wanted.includes(child)) child.remove();
     wanted.forEach((row, at) => {
@@ -157,11 +221,21 @@ class Activity {
   }
 
   controls() {
-    const window = select(WINDOWS.map(([value, text]) => [value, text]), this.window, { "aria-label": "Time", onchange: () => {
-      this.window = window.value;
-      this.ms = WINDOWS.find(([value]) => value === window.value)[2];
-      settle(this.summary, this.load().then(() => this.summary.textContent));
-    } });
+    const window = select(
+      WINDOWS.map(([value, text]) => [value, text]),
+      this.window,
+      {
+        "aria-label": "Time",
+        onchange: () => {
+          this.window = window.value;
+          this.ms = WINDOWS.find(([value]) => value === window.value)[2];
+          settle(
+            this.summary,
+            this.load().then(() => this.summary.textContent),
+          );
+        },
+      },
+    );
     const live = button("Pause", () => {
       this.live = !this.live;
       live.textContent = this.live ? "Pause" : "Go on";
@@ -170,14 +244,30 @@ class Activity {
   }
 
   filters() {
-    const status = select([["", "all"], ["failed", "failed"], ["success", "successful"]], "", { "aria-label": "Status", onchange: () => {
-      this.filter = status.value;
-      this.showList();
-    } });
-    const text = el("input", { type: "search", placeholder: "text or request id", "aria-label": "Text or request id", oninput: () => {
-      this.text = text.value;
-      this.showList();
-    } });
+    const status = select(
+      [
+        ["", "all"],
+        ["failed", "failed"],
+        ["success", "successful"],
+      ],
+      "",
+      {
+        "aria-label": "Status",
+        onchange: () => {
+          this.filter = status.value;
+          this.showList();
+        },
+      },
+    );
+    const text = el("input", {
+      type: "search",
+      placeholder: "text or request id",
+      "aria-label": "Text or request id",
+      oninput: () => {
+        this.text = text.value;
+        this.showList();
+      },
+    });
     return [status, text];
   }
 }
@@ -191,6 +281,8 @@ export async function activity(name, signal) {
   state.longest = Math.max(...versions.map(version => version.timeout_seconds)) + 1;
   await state.load();
   state.watch();
-  return [section("Charts", el("div", { class: "actions" }, state.controls()), state.summary, state.charts, state.versions),
-    section("Invocations", el("div", { class: "actions" }, state.filters()), state.heard, state.list)];
+  return [
+    section("Charts", el("div", { class: "actions" }, state.controls()), state.summary, state.charts, state.versions),
+    section("Invocations", el("div", { class: "actions" }, state.filters()), state.heard, state.list),
+  ];
 }

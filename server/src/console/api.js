@@ -38,7 +38,7 @@ export function keep(key) {
   else sessionStorage.removeItem(KEPT);
 }
 
-/** A path with the namespace and a query; parts of the path must be encoded by `name`. */
+/** A path with the namespace and a query; parts of the path must be encoded by `part`. */
 export function url(path, query = {}) {
   const asked = new URLSearchParams();
   for (const [key, value] of Object.entries(query)) {
@@ -47,13 +47,24 @@ export function url(path, query = {}) {
   return asked.size > 0 ? `${path}?${asked}` : path;
 }
 
-/** A name as a part of a path. */
-export const part = encodeURIComponent;
+/** A name as one part of a path. */
+export function part(name) {
+  if (name === "." || name === "..") throw new Error("There is nothing of this name.");
+  return encodeURIComponent(name);
+}
 
-/** Sends a request with the key; the response as it comes, whatever its status. Cookies of functions are neither sent nor kept. */
+/** Sends a request with the key; the response as it comes, whatever its status. Functions' cookies are neither sent nor kept. */
 export async function send(method, target, { body, headers, signal = session.signal } = {}) {
-  const options = { method, body, signal, headers: { ...headers, authorization: `Bearer ${session.key}` },
-    credentials: "omit", cache: "no-store", redirect: "manual", referrerPolicy: "no-referrer" };
+  const options = {
+    method,
+    body,
+    signal,
+    headers: { ...headers, authorization: `Bearer ${session.key}` },
+    credentials: "omit",
+    cache: "no-store",
+    redirect: "manual",
+    referrerPolicy: "no-referrer",
+  };
   try {
     return await fetch(target, options);
   } catch (error) {
@@ -62,25 +73,37 @@ export async function send(method, target, { body, headers, signal = session.sig
   }
 }
 
-/** The JSON of a successful answer. */
-async function ask(method, target, options) {
+/** Parses JSON whose numbers may be larger than JavaScript's: such a number stays as it is written. */
+export const exactly = text =>
+  JSON.parse(text, (_, value, context) =>
+    typeof value === "number" && !Number.isSafeInteger(value) && /^-?\d+$/.test(context?.source ?? "")
+      ? JSON.rawJSON(context.source)
+      : value,
+  );
+
+/** The JSON of a successful answer; with `isExact` as tenants' data are read. */
+async function ask(method, target, options, isExact = false) {
   const response = await send(method, target, options);
   if (!response.ok) {
     const error = await refusal(response);
     // Also when the key was deleted or has expired meanwhile.
-    if (error.status === 401 && session.who) session.onSignedOut(error);
+    if (error.status === 401 && session.who) {
+      error.isShown = true;
+      session.onSignedOut(error);
+    }
     throw error;
   }
-  return await response.json();
+  return isExact ? exactly(await response.text()) : await response.json();
 }
 
 const json = value => ({ body: JSON.stringify(value), headers: { "content-type": "application/json" } });
 const here = query => ({ namespace: session.namespace, ...query });
 
 /** Requests in the chosen namespace. */
-export const get = (path, query) => ask("GET", url(path, here(query)));
+export const get = (path, query, isExact) => ask("GET", url(path, here(query)), {}, isExact);
 export const put = (path, value) => ask("PUT", url(path, here()), json(value));
-export const post = (path, value) => ask("POST", url(path, here()), value === undefined ? {} : json(value));
+export const post = (path, value, isExact) =>
+  ask("POST", url(path, here()), value === undefined ? {} : json(value), isExact);
 export const patch = (path, value) => ask("PATCH", url(path, here()), json(value));
 export const remove = path => ask("DELETE", url(path, here()));
 export const upload = parts => ask("POST", url("/v1/functions", here()), { body: parts });

@@ -49,7 +49,8 @@ function decoded(text) {
 
 function navigation(current) {
   const links = VIEWS.filter(([, , role]) => may(role)).map(([address, title]) =>
-    el("li", {}, el("a", { href: `#/${address}`, "aria-current": address === current && "page" }, title)));
+    el("li", {}, el("a", { href: `#/${address}`, "aria-current": address === current && "page" }, title)),
+  );
   return el("nav", { "aria-label": "Console" }, el("ul", {}, links));
 }
 
@@ -57,26 +58,49 @@ function navigation(current) {
 function chooser() {
   if (!may("operator")) return el("span", { class: "quiet" }, session.namespace);
   const names = [...new Set([session.namespace, ...session.namespaces])].sort();
-  const chosen = select(names.map(name => [name, name]), session.namespace, { "aria-label": "Namespace", onchange: () => {
-    session.namespace = chosen.value;
-    if (location.hash === "#/functions") show();
-    else location.hash = "#/functions";
-  } });
+  const chosen = select(
+    names.map(name => [name, name]),
+    session.namespace,
+    {
+      "aria-label": "Namespace",
+      onchange: () => {
+        session.namespace = chosen.value;
+        if (location.hash === "#/functions") show();
+        else location.hash = "#/functions";
+      },
+    },
+  );
   return chosen;
 }
 
 function header(current) {
   top.hidden = false;
-  top.replaceChildren(el("div", { class: "bar" }, el("a", { class: "mark", href: "#/functions" }, "Orama"), navigation(current),
-    el("div", { class: "account" }, chooser(), button("Sign out", () => signOut(), { class: "plain" }))));
+  top.replaceChildren(
+    el(
+      "div",
+      { class: "bar" },
+      el("a", { class: "mark", href: "#/functions" }, "Orama"),
+      navigation(current),
+      el(
+        "div",
+        { class: "account" },
+        chooser(),
+        button("Sign out", () => signOut(), { class: "plain" }),
+      ),
+    ),
+  );
 }
 
 function ofFunction(name, rest) {
   const found = PARTS.find(([address]) => address === rest) ?? PARTS[0];
   const links = PARTS.filter(([, , role]) => may(role)).map(([address, title]) =>
-    el("li", {}, el("a", { href: place(name, address), "aria-current": address === found[0] && "page" }, title)));
-  const head = [el("p", { class: "path" }, el("a", { href: "#/functions" }, "Functions")), el("h1", {}, name),
-    el("nav", { "aria-label": `Function ${name}`, class: "parts" }, el("ul", {}, links))];
+    el("li", {}, el("a", { href: place(name, address), "aria-current": address === found[0] && "page" }, title)),
+  );
+  const head = [
+    el("p", { class: "path" }, el("a", { href: "#/functions" }, "Functions")),
+    el("h1", {}, name),
+    el("nav", { "aria-label": `Function ${name}`, class: "parts" }, el("ul", {}, links)),
+  ];
   return { title: `${name}: ${found[1]}`, head, content: signal => found[3](name, signal) };
 }
 
@@ -150,12 +174,25 @@ function signIn(error) {
     keep(isKept.checked ? session.key : null);
     await show();
   };
-  const content = [field("API key or token", key, "The first start of a node writes one to credentials.json in its home."),
-    tick("Keep it until this tab is closed", isKept)];
+  const content = [
+    field("API key or token", key, "The first start of a node writes one to credentials.json in its home."),
+    tick("Keep it until this tab is closed", isKept),
+  ];
   const own = form({ class: "narrow" }, content, el("button", { class: "main" }, "Sign in"), send);
   if (error) own.querySelector(".result").replaceChildren(failure(error));
-  main.replaceChildren(el("div", { class: "welcome" }, el("h1", {}, WIDE), own,
-    el("p", { class: "quiet" }, "The key goes to this node only, and is forgotten when the page is left unless you keep it.")));
+  main.replaceChildren(
+    el(
+      "div",
+      { class: "welcome" },
+      el("h1", {}, WIDE),
+      own,
+      el(
+        "p",
+        { class: "quiet" },
+        "The key goes to this node only, and is forgotten when the page is left unless you keep it.",
+      ),
+    ),
+  );
   key.focus();
 }
 

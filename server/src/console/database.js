@@ -6,13 +6,22 @@ import { count, date, duration, number } from "./format.js";
 
 /** Rows that are shown; the node answers with more only where a statement asks for them. */
 const ROWS = 500;
-const TABLES = "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
+const TABLES =
+  "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name";
 const quoted = name => `"${name.replaceAll('"', '""')}"`;
 
 /** Statements that answer with rows; all others change something. */
-const isQuery = sql => /^(\s|--[^\n]*\n|\/\*[\s\S]*?\*\/)*(select|values|explain|pragma|with(?![\s\S]*\b(insert|update|delete|replace)\b))/i.test(sql);
+const isQuery = sql =>
+  /^(\s|--[^\n]*\n|\/\*[\s\S]*?\*\/)*(select|values|explain|pragma|with(?![\s\S]*\b(insert|update|delete|replace)\b))/i.test(
+    sql,
+  );
 
-const run = (sql, args) => post("/v1/db/query", { ops: [{ kind: isQuery(sql) ? "query" : "exec", sql, ...(args.length > 0 && { args }) }] });
+const run = (sql, args) =>
+  post(
+    "/v1/db/query",
+    { ops: [{ kind: isQuery(sql) ? "query" : "exec", sql, ...(args.length > 0 && { args }) }] },
+    true,
+  );
 
 function cell(value) {
   if (value === null || value === undefined) return el("span", { class: "quiet" }, "null");
@@ -22,15 +31,24 @@ function cell(value) {
 function rows(found) {
   if (found.length === 0) return empty("No rows.", "The statement ran, and nothing matched.");
   const names = Object.keys(found[0]);
-  const columns = names.map(name => [name, row => cell(row[name]), typeof found[0][name] === "number" ? "number" : "wide"]);
-  return [found.length > ROWS && el("p", { class: "quiet" }, `The first ${number(ROWS)}; add LIMIT and OFFSET for others.`),
-    table("Rows", columns, found.slice(0, ROWS))];
+  const columns = names.map(name => [
+    name,
+    row => cell(row[name]),
+    typeof found[0][name] === "number" ? "number" : "wide",
+  ]);
+  return [
+    found.length > ROWS && el("p", { class: "quiet" }, `The first ${number(ROWS)}; add LIMIT and OFFSET for others.`),
+    table("Rows", columns, found.slice(0, ROWS)),
+  ];
 }
 
 function shown(result, ms) {
-  const told = result.kind === "query" ? count(result.rows.length, "row") : `${count(result.rows_affected, "row")} changed`;
+  const told =
+    result.kind === "query" ? count(result.rows.length, "row") : `${count(result.rows_affected, "row")} changed`;
   const id = result.kind === "exec" && result.last_insert_id ? `, last id ${result.last_insert_id}` : "";
-  return [el("p", { role: "status" }, `${told}${id} in ${duration(ms)}`), result.kind === "query" && rows(result.rows)].flat().filter(Boolean);
+  return [el("p", { role: "status" }, `${told}${id} in ${duration(ms)}`), result.kind === "query" && rows(result.rows)]
+    .flat()
+    .filter(Boolean);
 }
 
 function given(text) {
@@ -47,27 +65,65 @@ function given(text) {
 
 function tables(found, choose) {
   if (found.length === 0) {
-    return empty("The database has no table yet.", "Create one below, or with a migration of a deploy: ", el("code", {}, "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)"));
+    return empty(
+      "The database has no table yet.",
+      "Create one below, or with a migration of a deploy: ",
+      el("code", {}, "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)"),
+    );
   }
-  return el("ul", { class: "chips" }, found.map(({ name, type }) => el("li", {},
-    button(name, () => choose(`SELECT * FROM ${quoted(name)} LIMIT 100`), { title: type }))));
+  return el(
+    "ul",
+    { class: "chips" },
+    found.map(({ name, type }) =>
+      el(
+        "li",
+        {},
+        button(name, () => choose(`SELECT * FROM ${quoted(name)} LIMIT 100`), { title: type }),
+      ),
+    ),
+  );
 }
 
 async function migrations() {
   const { migrations: found } = await get("/v1/db/migrations");
-  return found.length > 0 && section("Migrations", null, table("Migrations", [["Name", of => of.name, "wide"], ["Ran", of => date(of.applied_at)]], found));
+  return (
+    found.length > 0 &&
+    section(
+      "Migrations",
+      null,
+      table(
+        "Migrations",
+        [
+          ["Name", of => of.name, "wide"],
+          ["Ran", of => date(of.applied_at)],
+        ],
+        found,
+      ),
+    )
+  );
 }
 
 /** The view of the database. */
 export async function database() {
-  const sql = el("textarea", { rows: 5, required: true, spellcheck: "false", placeholder: "SELECT * FROM notes WHERE id = ?" });
+  const sql = el("textarea", {
+    rows: 5,
+    required: true,
+    spellcheck: "false",
+    placeholder: "SELECT * FROM notes WHERE id = ?",
+  });
   const args = el("input", { autocomplete: "off", spellcheck: "false", placeholder: "[1]" });
   const list = el("div");
-  const look = () => settle(list, run(TABLES, []).then(answer => tables(answer.results[0].rows, statement => {
-    sql.value = statement;
-    args.value = "";
-    query.requestSubmit();
-  })));
+  const look = () =>
+    settle(
+      list,
+      run(TABLES, []).then(answer =>
+        tables(answer.results[0].rows, statement => {
+          sql.value = statement;
+          args.value = "";
+          query.requestSubmit();
+        }),
+      ),
+    );
   const send = async result => {
     const began = performance.now();
     const answer = await run(sql.value, given(args.value));
@@ -77,7 +133,10 @@ export async function database() {
       say("The database has changed.");
     }
   };
-  const content = [field("SQL", sql, "One statement. Ctrl+Enter runs it."), field("Arguments, JSON", args, "for the ? of the statement")];
+  const content = [
+    field("SQL", sql, "One statement. Ctrl+Enter runs it."),
+    field("Arguments, JSON", args, "for the ? of the statement"),
+  ];
   const query = form({}, content, el("button", { class: "main" }, "Run"), send);
   sql.addEventListener("keydown", event => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) query.requestSubmit();

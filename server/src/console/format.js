@@ -3,11 +3,16 @@
 const dates = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const seconds = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const exact = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+const exact = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  fractionalSecondDigits: 3,
+});
 const whole = new Intl.NumberFormat();
 
 /** A date and a time of day; a dash for what has not happened. */
-export const date = text => text ? dates.format(new Date(text)) : "–";
+export const date = text => (text ? dates.format(new Date(text)) : "–");
 
 /** A time of day of milliseconds; with seconds where it belongs to a `span` of a few minutes. */
 export const hour = (time, span = Infinity) => (span < 600_000 ? seconds : clock).format(time);

@@ -1,6 +1,6 @@
 // Invokes a function: as a plain invocation, or as the web service that it is under /fn.
 
-import { get, part, send, session, url } from "./api.js";
+import { exactly, get, part, send, session, url } from "./api.js";
 import { invocation } from "./activity.js";
 import { button, el, field, form, section, select } from "./dom.js";
 import { bytes, duration } from "./format.js";
@@ -12,7 +12,10 @@ const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 /** `name: value` lines as an object. */
 function headers(text) {
   const found = {};
-  for (const line of text.split("\n").map(line => line.trim()).filter(line => line !== "")) {
+  for (const line of text
+    .split("\n")
+    .map(line => line.trim())
+    .filter(line => line !== "")) {
     const at = line.indexOf(":");
     if (at < 1) throw new Error(`A header is "name: value", and this is not: ${line}`);
     const name = line.slice(0, at).trim().toLowerCase();
@@ -24,7 +27,7 @@ function headers(text) {
 
 function beautiful(text) {
   try {
-    return JSON.stringify(JSON.parse(text), null, 2);
+    return JSON.stringify(exactly(text), null, 2);
   } catch {
     return text;
   }
@@ -67,19 +70,41 @@ async function run(name, target, options, result) {
   const began = performance.now();
   const stop = button("Stop", () => stopped.abort());
   result.replaceChildren(el("div", { class: "actions" }, el("p", { role: "status" }, "Running …"), stop));
-  const response = await send(options.method, target, { ...options, signal: AbortSignal.any([stopped.signal, session.signal]) });
+  const response = await send(options.method, target, {
+    ...options,
+    signal: AbortSignal.any([stopped.signal, session.signal]),
+  });
   if (response.type === "opaqueredirect") {
-    result.replaceChildren(el("p", { role: "status" }, "The function answered with a redirect. A browser does not show a page where to; curl does."));
+    result.replaceChildren(
+      el(
+        "p",
+        { role: "status" },
+        "The function answered with a redirect. A browser does not show a page where to; curl does.",
+      ),
+    );
     return;
   }
   const spent = response.headers.get("x-duration-ms");
   const requestId = response.headers.get("x-request-id");
-  const took = () => (spent ? `${duration(Number(spent))} in the function, ` : "") + `${duration(performance.now() - began)} in all`;
-  const status = el("p", { class: response.ok ? "state good" : "state bad" }, `${response.status} ${response.statusText}`);
+  const took = () =>
+    (spent ? `${duration(Number(spent))} in the function, ` : "") + `${duration(performance.now() - began)} in all`;
+  const status = el(
+    "p",
+    { class: response.ok ? "state good" : "state bad" },
+    `${response.status} ${response.statusText}`,
+  );
   const note = el("p", { class: "quiet" });
   const pre = el("pre", { tabindex: "0", "aria-label": "The answer" });
   const kept = el("div");
-  result.replaceChildren(el("div", { class: "answer" }, el("div", { class: "actions" }, el("div", { role: "status" }, status), note, stop), pre, kept));
+  result.replaceChildren(
+    el(
+      "div",
+      { class: "answer" },
+      el("div", { class: "actions" }, el("div", { role: "status" }, status), note, stop),
+      pre,
+      kept,
+    ),
+  );
   try {
     const text = await received(response, pre, note);
     if ((response.headers.get("content-type") ?? "").includes("json")) pre.textContent = beautiful(text);
@@ -91,19 +116,35 @@ async function run(name, target, options, result) {
     stop.remove();
   }
   if (pre.textContent === "") pre.textContent = "(no body)";
-  if (requestId && session.who.role !== "invoke") kept.replaceChildren(...await logged(name, requestId));
+  if (requestId && session.who.role !== "invoke") kept.replaceChildren(...(await logged(name, requestId)));
 }
 
 /** The view that invokes. */
 export async function invoke(name) {
-  const kind = select([["invoke", "invocation"], ["web", "web request"]], "invoke");
+  const kind = select(
+    [
+      ["invoke", "invocation"],
+      ["web", "web request"],
+    ],
+    "invoke",
+  );
   const version = el("input", { placeholder: "live", autocomplete: "off", spellcheck: "false", size: 8 });
-  const method = select(METHODS.map(method => [method, method]), "GET");
+  const method = select(
+    METHODS.map(method => [method, method]),
+    "GET",
+  );
   const path = el("input", { value: "/", autocomplete: "off", spellcheck: "false" });
   const sent = el("textarea", { rows: 2, placeholder: "accept: text/html", spellcheck: "false" });
   const body = el("textarea", { rows: 6, spellcheck: "false", value: "{}" });
-  const web = el("div", {}, el("div", { class: "grid" }, field("Method", method), field("Path and query", path)), field("Headers", sent, "one on each line"));
-  const chosen = () => { web.hidden = kind.value !== "web"; };
+  const web = el(
+    "div",
+    {},
+    el("div", { class: "grid" }, field("Method", method), field("Path and query", path)),
+    field("Headers", sent, "one on each line"),
+  );
+  const chosen = () => {
+    web.hidden = kind.value !== "web";
+  };
   kind.addEventListener("change", chosen);
   chosen();
   const act = async result => {
@@ -112,12 +153,26 @@ export async function invoke(name) {
       const rest = path.value.startsWith("/") ? path.value : `/${path.value}`;
       const hasBody = !["GET", "HEAD"].includes(method.value);
       const own = headers(sent.value);
-      await run(name, `/fn/${part(session.namespace)}/${target}${rest}`, { method: method.value, headers: own, body: hasBody ? body.value : undefined }, result);
+      await run(
+        name,
+        `/fn/${part(session.namespace)}/${target}${rest}`,
+        { method: method.value, headers: own, body: hasBody ? body.value : undefined },
+        result,
+      );
     } else {
       const address = url(`/v1/functions/${target}/invoke`, { namespace: session.namespace });
-      await run(name, address, { method: "POST", headers: { "content-type": "application/json" }, body: body.value }, result);
+      await run(
+        name,
+        address,
+        { method: "POST", headers: { "content-type": "application/json" }, body: body.value },
+        result,
+      );
     }
   };
-  const content = [el("div", { class: "grid" }, field("As", kind, "a web request goes to /fn"), field("Version or alias", version)), web, field("Body", body)];
+  const content = [
+    el("div", { class: "grid" }, field("As", kind, "a web request goes to /fn"), field("Version or alias", version)),
+    web,
+    field("Body", body),
+  ];
   return [section("Invoke", null, form({}, content, el("button", { class: "main" }, "Run"), act))];
 }

@@ -13,7 +13,14 @@ export function figures(records) {
   const sorted = records.map(record => record.duration_ms).sort((a, b) => a - b);
   const errors = records.filter(failed).length;
   const [p50, p95, p99] = [0.5, 0.95, 0.99].map(part => percentile(sorted, part));
-  return { count: records.length, errors, errorPercent: records.length ? 100 * errors / records.length : 0, p50, p95, p99 };
+  return {
+    count: records.length,
+    errors,
+    errorPercent: records.length ? (100 * errors) / records.length : 0,
+    p50,
+    p95,
+    p99,
+  };
 }
 
 /** Records by what `key` says of them: a list of `[key, records]`. */
@@ -45,7 +52,9 @@ export const identity = record => `${record.request_id} ${record.attempt} ${reco
 export function merged(known, fresh, most) {
   const all = new Map(known.map(record => [identity(record), record]));
   for (const record of fresh) all.set(identity(record), record);
-  return [...all.values()].sort((a, b) => (a.started_at < b.started_at ? 1 : a.started_at > b.started_at ? -1 : 0)).slice(0, most);
+  return [...all.values()]
+    .sort((a, b) => (a.started_at < b.started_at ? 1 : a.started_at > b.started_at ? -1 : 0))
+    .slice(0, most);
 }
 
 /** How many of `fresh` are not known. */
