@@ -142,6 +142,8 @@ impl Browser {
     pub fn resize(&mut self, width: u32, height: u32, is_dark: bool) {
         let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.ask("Emulation.setDeviceMetricsOverride", size);
+        // They would hide a page that is a little too wide.
+        self.ask("Emulation.setScrollbarsHidden", json!({"hidden": true}));
         let scheme = if is_dark { "dark" } else { "light" };
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
         self.ask("Emulation.setEmulatedMedia", features);
@@ -149,7 +151,6 @@ impl Browser {
 
     /// A picture of the page as it is seen, as PNG.
     pub fn picture(&mut self) -> Vec<u8> {
-        self.ask("Emulation.setScrollbarsHidden", json!({"hidden": true}));
         let shot = self.ask("Page.captureScreenshot", json!({"format": "png"}));
         STANDARD.decode(shot["data"].as_str().unwrap()).unwrap()
     }

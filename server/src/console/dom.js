@@ -44,22 +44,22 @@ export const empty = (text, ...next) =>
   el("div", { class: "empty" }, el("p", {}, text), next.length > 0 && el("p", { class: "quiet" }, next));
 
 /**
- * A table. `columns` is a list of `[heading, cell of an entry, class]`, where class `"number"` aligns and `"wide"` may wrap.
- * On a narrow screen its box scrolls, not the page.
+ * A table. `columns` is a list of `[heading, cell of an entry, class]`, where class `"number"` aligns and `"wide"` may wrap;
+ * one without a heading has actions. On a narrow screen its box scrolls, not the page.
  */
 export function table(caption, columns, entries) {
   const head = el(
     "tr",
     {},
     columns.map(([heading, , kind]) =>
-      heading ? el("th", { scope: "col", class: kind }, heading) : el("td", { class: kind }),
+      heading ? el("th", { scope: "col", class: kind }, heading) : el("td", {}),
     ),
   );
   const row = entry =>
     el(
       "tr",
       {},
-      columns.map(([, cell, kind], at) =>
+      columns.map(([heading, cell, kind = heading ? undefined : "acts"], at) =>
         el(at === 0 ? "th" : "td", { scope: at === 0 && "row", class: kind }, cell(entry)),
       ),
     );
@@ -79,7 +79,7 @@ export function table(caption, columns, entries) {
 /** Whether an error is of a view that was left, or is shown elsewhere. */
 const isOver = error => error.name === "AbortError" || error.isShown;
 
-/** A button that runs `act` once at a time, and shows what went wrong beside it. */
+/** A button that runs `act` once at a time, and tells what went wrong. */
 export function button(text, act, props = {}) {
   const own = el(
     "button",

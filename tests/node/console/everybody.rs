@@ -1,5 +1,5 @@
-//! Every view of the console, on a past with hostile text: nothing of it runs, and everybody can use it, by keyboard, on a phone and
-//! in the dark.
+//! Every view of the console, on a past with hostile text: nothing of it runs, and everybody can use it, by keyboard, on a phone
+//! and in the dark.
 
 use super::{FIND, click, go, kept_to_itself, sign_in, until_said, visit};
 use crate::chromium::Browser;
@@ -17,8 +17,8 @@ const PICTURES: &str = "ORAMA_SCREENSHOTS";
 /// What would run if a page took it for HTML.
 const HOSTILE: &str = "<img src=x onerror=window.pwned=1>";
 
-/// Leaves hostile text wherever a tenant may leave text, and an ordinary past to look at.
-fn with_a_past(node: &Node) {
+/// Leaves a text wherever a tenant may leave one, and a past to look at.
+fn with_a_past(node: &Node, text: &str) {
     let post = |path: &str, body: Value| {
         let answer = node.request("POST", path).body(body.to_string()).send();
         assert!((200..300).contains(&answer.status), "{path}: {}", answer.text());
@@ -28,7 +28,7 @@ fn with_a_past(node: &Node) {
         |message: &str| json!({"source": {"commit": "4f1c9a0be2d1", "branch": "main", "message": message}});
     for (name, guest, message) in [
         ("greeter", "echo", "Greet by name"),
-        ("greeter", "log_input", HOSTILE),
+        ("greeter", "log_input", text),
         ("greeter", "log_input", "Log what comes"),
         ("orders", "log_input", "Take orders"),
         ("thumbnails", "sleep_100_ms", "Wait for the picture"),
@@ -36,7 +36,7 @@ fn with_a_past(node: &Node) {
         node.deploy(name, &guests::wat(guest), &[("metadata", &source(message).to_string())]);
     }
     for turn in 0..60 {
-        let body = json!({"name": if turn % 7 == 0 { HOSTILE } else { "Ann" }, "wish": if turn % 20 == 9 { "!" } else { "." }});
+        let body = json!({"name": if turn % 7 == 0 { text } else { "Ann" }, "wish": if turn % 20 == 9 { "!" } else { "." }});
         node.invoke("greeter", body.to_string());
         if turn % 20 == 0 {
             node.invoke("thumbnails", "").expect(200);
@@ -50,23 +50,23 @@ fn with_a_past(node: &Node) {
         "/v1/functions/orders/triggers",
         json!({"cron_expression": "0 6 * * 1", "timezone": "Europe/Berlin"}),
     );
-    for data in [json!({"order": 17, "note": "no!"}), json!(format!("{HOSTILE}!"))] {
+    for data in [json!({"order": 17, "note": "no!"}), json!(format!("{text}!"))] {
         post("/v1/pubsub/publish", json!({"topic": "orders", "data": data}));
     }
     let letters = || node.get("/v1/functions/orders/dead-letters").expect(200).json()["count"].clone();
     eventually("dead letters", || letters() == 2);
     let exec = |sql: &str, args: Value| json!({"kind": "exec", "sql": sql, "args": args});
-    let quoted = format!("CREATE TABLE \"{HOSTILE}\" (\"{HOSTILE}\" TEXT)");
+    let quoted = format!("CREATE TABLE \"{text}\" (\"{text}\" TEXT)");
     post(
         "/v1/db/query",
         json!({"ops": [
             exec("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT, done INTEGER)", json!([])),
-            exec("INSERT INTO notes (text, done) VALUES ('Buy bread', 0), ('Call Ann', 1), (?, 0)", json!([HOSTILE])),
+            exec("INSERT INTO notes (text, done) VALUES ('Buy bread', 0), ('Call Ann', 1), (?, 0)", json!([text])),
             exec(&quoted, json!([])),
-            exec(&format!("INSERT INTO \"{HOSTILE}\" VALUES (?)"), json!([HOSTILE])),
+            exec(&format!("INSERT INTO \"{text}\" VALUES (?)"), json!([text])),
         ]}),
     );
-    post("/v1/keys", json!({"role": "deploy", "name": HOSTILE}));
+    post("/v1/keys", json!({"role": "deploy", "name": text}));
     post("/v1/keys", json!({"role": "invoke", "name": "the shop's site", "functions": ["greeter"]}));
     node.request("PUT", "/v1/functions/secrets")
         .body(r#"{"name": "APNS_KEY_ID", "value": "x"}"#)
@@ -92,7 +92,7 @@ const VIEWS: [(&str, &str); 12] = [
 
 /// Opens what a view hides and asks for what it shows only then.
 #[track_caller]
-fn unfold(browser: &mut Browser, view: &str) {
+fn unfold(browser: &mut Browser, view: &str, text: &str) {
     match view {
         "functions" => {
             click(browser, "main button", "Compare");
@@ -103,8 +103,8 @@ fn unfold(browser: &mut Browser, view: &str) {
             until_said(browser, ".answer .log", "{}");
         }
         "database" => {
-            click(browser, ".chips button", HOSTILE);
-            until_said(browser, ".result tbody", HOSTILE);
+            click(browser, ".chips button", text);
+            until_said(browser, ".result tbody", text);
         }
         "functions/unknown" => until_said(browser, "[role=alert]", "there is no function"),
         _ => {}
@@ -115,14 +115,14 @@ fn unfold(browser: &mut Browser, view: &str) {
 #[test]
 fn what_a_tenant_writes_is_text_in_the_console() {
     let node = Node::start(Options::default());
-    with_a_past(&node);
+    with_a_past(&node, HOSTILE);
     let Some(mut browser) = Browser::start() else { return };
     visit(&mut browser, &node);
     sign_in(&mut browser, &node.key());
     let mut seen = 0;
     for (view, title) in VIEWS {
         go(&mut browser, view, title);
-        unfold(&mut browser, view);
+        unfold(&mut browser, view, HOSTILE);
         let text = browser.run("return document.querySelector('main').textContent");
         seen += usize::from(text.as_str().unwrap().contains(HOSTILE));
         assert_eq!(
@@ -172,7 +172,7 @@ fn everybody_can_use_the_console() {
     let Ok(axe) = tools::require_or_report("axe-core") else { return };
     let axe = String::from_utf8(Command::new(axe).output().unwrap().stdout).unwrap();
     let node = Node::start(Options::default());
-    with_a_past(&node);
+    with_a_past(&node, "greetings");
     let Some(mut browser) = Browser::start() else { return };
     visit(&mut browser, &node);
     // It finds what is wrong.
@@ -190,7 +190,7 @@ fn everybody_can_use_the_console() {
         sign_in(&mut browser, &node.key());
         for (view, title) in VIEWS {
             go(&mut browser, view, title);
-            unfold(&mut browser, view);
+            unfold(&mut browser, view, "greetings");
             is_fit(&mut browser, &axe, &format!("{view}, {how}"));
             // So that the charts have something to show.
             for turn in 0..4 + 3 * (view.len() % 5) {
@@ -220,7 +220,7 @@ fn everybody_can_use_the_console() {
 #[test]
 fn the_console_is_used_by_keyboard_alone() {
     let node = Node::start(Options::default());
-    with_a_past(&node);
+    with_a_past(&node, "greetings");
     let Some(mut browser) = Browser::start() else { return };
     visit(&mut browser, &node);
     sign_in(&mut browser, &node.key());
