@@ -1,11 +1,15 @@
-//! Tells the program its commit, the commit's date, its target and its engine, for `orama version`.
+//! Tells the program its commit, the commit's date, its target and its engine, for `orama version`; assembles the programs that
+//! `orama function test` runs beside a function.
 
+use std::error::Error;
 use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
 const UNKNOWN: &str = "unknown";
 
-fn main() {
+fn main() -> Result<(), Box<dyn Error>> {
+    ["probe", "recorder"].into_iter().try_for_each(assemble)?;
     println!("cargo:rerun-if-changed=../Cargo.lock");
     for (name, format) in [("COMMIT", "%h"), ("DATE", "%cs")] {
         // An archive of the sources has no history; who packages it can say what it is.
@@ -23,6 +27,15 @@ fn main() {
     let target = std::env::var("TARGET");
     println!("cargo:rustc-env=ORAMA_BUILD_TARGET={}", target.as_deref().unwrap_or(UNKNOWN));
     println!("cargo:rustc-env=ORAMA_BUILD_ENGINE=wasmtime {}", engine().as_deref().unwrap_or(UNKNOWN));
+    Ok(())
+}
+
+/// Assembles a program of `orama function test`.
+fn assemble(name: &str) -> Result<(), Box<dyn Error>> {
+    let from = format!("src/commands/function_test/{name}.wat");
+    println!("cargo:rerun-if-changed={from}");
+    let wasm = wat::parse_file(&from)?;
+    Ok(fs::write(Path::new(&env::var("OUT_DIR")?).join(format!("{name}.wasm")), wasm)?)
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

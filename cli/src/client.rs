@@ -102,11 +102,41 @@ impl Client {
         if query.peek().is_some() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let request = self.http.request(method, url);
+        self.with_key(self.http.request(method, url))
+    }
+
+    fn with_key(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.credentials.api_key {
             ApiKey::Sent(key) => request.bearer_auth(key),
             ApiKey::Missing | ApiKey::SavedFor(_) => request,
         }
+    }
+
+    /// Makes a request for the function of the chosen namespace on the web; the path begins with `/` or is empty, and may have a
+    /// query.
+    ///
+    /// # Errors
+    /// When the path is not one of a URL.
+    pub fn web(&self, method: Method, name: &str, path: &str) -> Result<RequestBuilder> {
+        let function = self.function_url(self.namespace().unwrap_or_default(), name);
+        let url = reqwest::Url::parse(&format!("{function}{path}"))
+            .map_err(|error| CliError::failed(format!("the path {path:?} is not valid")).caused_by(error))?;
+        Ok(self.with_key(self.http.request(method, url)))
+    }
+
+    /// Makes a request for `/metrics`.
+    pub fn metrics(&self) -> RequestBuilder {
+        let mut url = self.credentials.gateway.url().clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("metrics");
+        }
+        self.http.get(url)
+    }
+
+    /// The same client for another namespace.
+    pub fn within(&self, namespace: &str) -> Self {
+        let namespace = Some(namespace.to_owned());
+        Self { http: self.http.clone(), credentials: Credentials { namespace, ..self.credentials.clone() } }
     }
 
     /// The chosen namespace. Without one the node takes the key's own.
@@ -153,6 +183,18 @@ impl Client {
     /// # Errors
     /// When no answer came, or one with an error status.
     pub fn send(&self, request: RequestBuilder) -> Result<Answer> {
+        let answer = self.exchange(request)?;
+        if (200..300).contains(&answer.status) {
+            return Ok(answer);
+        }
+        Err(self.refusal(answer.status, &answer.body, answer.request_id))
+    }
+
+    /// Sends a request and reads the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub fn exchange(&self, request: RequestBuilder) -> Result<Answer> {
         let answer = request.send().map_err(|error| self.unreachable(error))?;
         let header = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (request_id, duration_ms) = (header("x-request-id"), header("x-duration-ms"));
@@ -160,12 +202,9 @@ impl Client {
         let headers = headers
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
-        let status = answer.status();
+        let status = answer.status().as_u16();
         let body = answer.bytes().map_err(|error| self.unreachable(error))?.to_vec();
-        if status.is_success() {
-            return Ok(Answer { status: status.as_u16(), request_id, duration_ms, headers, body });
-        }
-        Err(self.refusal(status.as_u16(), &body, request_id))
+        Ok(Answer { status, request_id, duration_ms, headers, body })
     }
 
     fn unreachable(&self, error: reqwest::Error) -> CliError {

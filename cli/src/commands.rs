@@ -7,8 +7,10 @@ mod db;
 mod delete;
 mod demo;
 mod deploy;
+mod dev;
 mod env_file;
 mod follow;
+mod function_test;
 mod in_use;
 mod init;
 mod input;
@@ -43,6 +45,7 @@ pub fn run(args: Args) -> Result<()> {
     match args.command {
         Command::Serve(serve) => serve::run(serve),
         Command::Demo(demo) => demo::run(demo),
+        Command::Dev(dev) => dev::run(dev),
         Command::Export(args) => transfer::export(&args),
         Command::Import(args) => transfer::import(&args),
         Command::Function(group) => run_function(group.command, group.json),
@@ -76,6 +79,7 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
     match command {
         F::Init { name, template } => init::run(&name, template, json),
         F::Build(build) => build::run(&build, json),
+        F::Test(test) => function_test::run(&test, json),
         F::Deploy { build, alias, message, environment, connection } => {
             let version = deploy::NewVersion { alias, message, environment };
             deploy::run(&build, version, &connect(&connection)?, json)

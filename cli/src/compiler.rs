@@ -4,13 +4,13 @@
 mod golang;
 mod rust;
 mod scratch;
+mod sources;
 
 use crate::args::{CompilerChoice, SchedulerChoice};
 use crate::error::{CliError, Result, io};
 use crate::output::{self, Progress};
 use crate::project::{MODULE, Project, Source};
 use golang::Surroundings;
-use scratch::Scratch;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-pub use scratch::remove_on_signals;
+pub use scratch::{Scratch, remove_now, remove_on_signals};
+pub use sources::Sources;
 
 /// An installed compiler.
 #[derive(Debug, Clone, PartialEq, Eq)]

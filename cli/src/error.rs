@@ -151,7 +151,7 @@ impl CliError {
     }
 
     /// The lines for a person.
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let mut text = format!("error: {}", output::printable(&self.described()));
         let details: Vec<String> = [("code", &self.code), ("request id", &self.request_id)]
             .into_iter()

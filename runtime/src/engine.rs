@@ -8,9 +8,12 @@ use crate::memory::{self, Memories};
 use crate::stacks::Stacks;
 use crate::{host, reclaim, wasi};
 use cranelift_codegen::isa::LookupError;
+use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
-use wasmtime::{CacheStore, Config, Linker, MemoryCreator, OptLevel, WasmBacktraceDetails};
+use wasmtime::{
+    CacheStore, Config, Linker, MemoryCreator, OptLevel, RegallocAlgorithm, WasmBacktraceDetails,
+};
 
 /// A guest's stack. A recursive Go function reaches a depth of some 20,000 calls.
 pub(crate) const WASM_STACK_BYTES: usize = 1 << 20;
@@ -30,11 +33,23 @@ pub struct EngineConfig {
     pub cpu: CpuLevel,
     /// Caches the code of single functions across compilations.
     pub code_cache: Option<Arc<CodeCache>>,
+    /// What is done for fast code.
+    pub effort: Effort,
+}
+
+/// What a compilation does for fast code.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effort {
+    /// Everything: optimisations, and measuring which initial memory makes a module start fastest.
+    #[default]
+    Full,
+    /// Nothing, so that the code is there soon. For development.
+    Quick,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { instance_slots: INSTANCE_SLOTS, cpu: CpuLevel::Native, code_cache: None }
+        Self { instance_slots: INSTANCE_SLOTS, cpu: CpuLevel::Native, code_cache: None, effort: Effort::Full }
     }
 }
 
@@ -91,6 +106,7 @@ pub(crate) struct EngineInner {
     pub(crate) linker: Linker<GuestState>,
     pub(crate) imports: crate::validate::Imports,
     pub(crate) code_cache: Option<Arc<CodeCache>>,
+    pub(crate) effort: Effort,
     compatibility: [u8; 32],
     pub(crate) memories: Arc<Memories>,
 }
@@ -111,7 +127,9 @@ impl Engine {
         let compatibility = *hasher.0.finalize().as_bytes();
         let code_cache = config.code_cache.clone();
         reclaim::start().map_err(EngineError::Thread)?;
-        let inner = Arc::new(EngineInner { wasmtime, linker, imports, code_cache, compatibility, memories });
+        let effort = config.effort;
+        let inner =
+            Arc::new(EngineInner { wasmtime, linker, imports, code_cache, effort, compatibility, memories });
         tick_epochs(Arc::downgrade(&inner)).map_err(EngineError::Thread)?;
         Ok(Self(inner))
     }
@@ -157,8 +175,13 @@ fn reserve(mut slots: u32) -> Result<Arc<Memories>, EngineError> {
 
 fn wasmtime_config(config: &EngineConfig, memories: &Arc<Memories>) -> Result<Config, EngineError> {
     let mut wasmtime = Config::new();
+    let (optimisations, registers) = match config.effort {
+        Effort::Full => (OptLevel::Speed, RegallocAlgorithm::Backtracking),
+        Effort::Quick => (OptLevel::None, RegallocAlgorithm::SinglePass),
+    };
     wasmtime
-        .cranelift_opt_level(OptLevel::Speed)
+        .cranelift_opt_level(optimisations)
+        .cranelift_regalloc_algorithm(registers)
         .epoch_interruption(true)
         // The node has images of its own; see `memory`.
         .memory_init_cow(false)
@@ -217,7 +240,7 @@ mod tests {
 
     #[test]
     fn compatibility_is_the_same_for_the_same_engine_and_differs_by_cpu_level() {
-        let config = |cpu| EngineConfig { instance_slots: 16, cpu, code_cache: None };
+        let config = |cpu| EngineConfig { instance_slots: 16, cpu, ..EngineConfig::default() };
         let native = Engine::new(&config(CpuLevel::Native)).unwrap();
         let again = Engine::new(&config(CpuLevel::Native)).unwrap();
         assert_eq!(native.compatibility(), again.compatibility());

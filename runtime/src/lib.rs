@@ -163,7 +163,7 @@ pub use artifact::{ArtifactKey, ArtifactStore};
 pub use code_cache::CodeCache;
 pub use compile::{COMPILE_CHILD, CompileError, Compiler, Confinement};
 pub use cpu::CpuLevel;
-pub use engine::{Engine, EngineConfig, EngineError};
+pub use engine::{Effort, Engine, EngineConfig, EngineError};
 pub use host::batches;
 pub use instance::{Ended, SpentInstance};
 pub use module::LoadedModule;

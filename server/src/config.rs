@@ -9,6 +9,7 @@ use crate::shares::ShareSettings;
 use keys::{Given, KEYS};
 use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_platform::settings::{Places, TokenIssuer};
+use orama_runtime::Effort;
 use orama_runtime::limits::Setting;
 use orama_runtime::limits::{COMPILE_MEMORY_MB, COMPILE_SECONDS};
 use orama_runtime::web::{Cors, CorsError, CorsFields};
@@ -67,6 +68,8 @@ pub struct Config {
     pub compile_memory_mb: u32,
     /// Wall time of one compilation.
     pub compile_time: Duration,
+    /// What deploys do for fast code. No file or variable says it: only a node for development does less than everything.
+    pub effort: Effort,
     /// Free space of the disk below which deploys and stored objects are refused, in MB; 0 keeps none.
     pub disk_reserve_mb: u32,
     /// How long a stopping node lets accepted requests finish.
@@ -304,6 +307,7 @@ impl Config {
             code_cache_mb: CODE_CACHE_MB.default,
             compile_memory_mb: COMPILE_MEMORY_MB.default,
             compile_time: Duration::from_secs(COMPILE_SECONDS.default.into()),
+            effort: Effort::Full,
             disk_reserve_mb: DISK_RESERVE_MB.default,
             drain_grace: seconds(DRAIN_GRACE_SECONDS),
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),

@@ -226,8 +226,12 @@ fn open(config: &Config, data: &Path, backplane: &Handle) -> Result<(Compiler, S
         let max_bytes = u64::from(config.code_cache_mb) << 20;
         Arc::new(CodeCache::new(data.join("code"), &key, max_bytes))
     });
-    let engine_config =
-        EngineConfig { instance_slots: config.instance_slots, cpu: config.cpu_level.parse()?, code_cache };
+    let engine_config = EngineConfig {
+        instance_slots: config.instance_slots,
+        cpu: config.cpu_level.parse()?,
+        code_cache,
+        effort: config.effort,
+    };
     let (engine, stores) = std::thread::scope(|scope| {
         let engine = scope.spawn(|| Engine::new(&engine_config));
         let stores = Stores::open(config, data, backplane);

@@ -71,8 +71,9 @@ pub fn run(args: Demo) -> Result<()> {
     running.until_signal()
 }
 
-// Binds without SO_REUSEPORT. With it, two nodes would share the port, and each would get half of the requests.
-fn is_taken(address: SocketAddr) -> bool {
+/// Whether somebody listens on an address. Binds without SO_REUSEPORT: with it, two nodes would share the port, and each would
+/// get half of the requests.
+pub fn is_taken(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 

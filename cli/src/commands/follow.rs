@@ -115,12 +115,13 @@ fn notice(text: &str, as_json: bool) {
 }
 
 /// One answer of the node.
-struct Page {
+pub struct Page {
     /// Newest first.
-    entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
 }
 
-struct Entry {
+/// One attempt of an invocation, as the node sent it.
+pub struct Entry {
     invocation: Invocation,
     started_at: Timestamp,
     /// The JSON that the node sent.
@@ -128,7 +129,11 @@ struct Entry {
 }
 
 impl Page {
-    fn fetch(client: &Client, function: &Target, filter: &Filter) -> Result<Self> {
+    /// Asks the node.
+    ///
+    /// # Errors
+    /// When it does not answer as it should.
+    pub fn fetch(client: &Client, function: &Target, filter: &Filter) -> Result<Self> {
         #[derive(Deserialize)]
         struct Logs {
             invocations: Vec<Box<RawValue>>,
@@ -152,20 +157,21 @@ impl Entry {
         Ok(Self { invocation, started_at, json })
     }
 
-    fn shown(&self, json: bool) -> String {
+    /// Its text for people, or its JSON.
+    pub fn shown(&self, json: bool) -> String {
         if json { self.json.clone() } else { self.invocation.text() }
     }
 }
 
 /// The invocations that were shown, as far back as the next request looks.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     attempts: BTreeSet<(Timestamp, String, u32)>,
 }
 
 impl Seen {
     /// Takes the new entries of a page (newest first), and returns them oldest first.
-    fn take(&mut self, page: Vec<Entry>) -> Vec<Entry> {
+    pub fn take(&mut self, page: Vec<Entry>) -> Vec<Entry> {
         let mut new = page;
         new.reverse();
         new.retain(|entry| {
@@ -179,7 +185,7 @@ impl Seen {
     }
 
     /// Where the next request begins: [`OVERLAP`] before the newest invocation, by the node's clock.
-    fn since(&self) -> Option<Timestamp> {
+    pub fn since(&self) -> Option<Timestamp> {
         let (newest, ..) = self.attempts.last()?;
         newest.checked_sub(OVERLAP).ok()
     }

@@ -29,6 +29,7 @@ fn files(template: Template, name: &FunctionName) -> Vec<File> {
             ("function.yaml", manifest(template, name)),
             ("go.mod", GO_MOD.replace(NAME, name.as_str())),
             (".gitignore", GITIGNORE.to_owned()),
+            case(template),
         ]
     };
     match template {
@@ -57,14 +58,32 @@ fn files(template: Template, name: &FunctionName) -> Vec<File> {
             ("function.yaml", manifest(template, name)),
             ("Cargo.toml", include_str!("../../templates/rust/Cargo.toml.txt").replace(NAME, name.as_str())),
             (".gitignore", include_str!("../../templates/rust/gitignore.txt").to_owned()),
+            case(template),
         ],
         Template::C => vec![
             ("function.c", include_str!("../../templates/c/function.c.txt").to_owned()),
             ("function.yaml", manifest(template, name)),
             ("Makefile", include_str!("../../templates/c/Makefile.txt").to_owned()),
             (".gitignore", GITIGNORE.to_owned()),
+            case(template),
         ],
     }
+}
+
+/// The first case for `orama function test`.
+fn case(template: Template) -> File {
+    let (file, text) = match template {
+        Template::Json => ("testdata/greets.json", include_str!("../../templates/json/greets.json")),
+        Template::Http => ("testdata/greets.json", include_str!("../../templates/http/greets.json")),
+        Template::Webhook => {
+            ("testdata/delivers.json", include_str!("../../templates/webhook/delivers.json"))
+        }
+        Template::Cron => ("testdata/runs.json", include_str!("../../templates/cron/runs.json")),
+        Template::Socket => ("testdata/answers.json", include_str!("../../templates/socket/answers.json")),
+        Template::Rust => ("testdata/greets.json", include_str!("../../templates/rust/greets.json")),
+        Template::C => ("testdata/counts.json", include_str!("../../templates/c/counts.json")),
+    };
+    (file, text.to_owned())
 }
 
 fn manifest(template: Template, name: &FunctionName) -> String {

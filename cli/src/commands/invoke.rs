@@ -91,7 +91,7 @@ fn input(data: Option<&str>) -> Result<Vec<u8>> {
 }
 
 /// The function's output. An object with this request's id is the node's wrapping; any other is the function's own.
-fn unwrapped(answer: &Answer) -> Vec<u8> {
+pub fn unwrapped(answer: &Answer) -> Vec<u8> {
     match serde_json::from_slice::<Wrapped>(&answer.body) {
         Ok(wrapped) if answer.request_id.as_deref() == Some(wrapped.request_id.as_str()) => wrapped.bytes(),
         _ => None,

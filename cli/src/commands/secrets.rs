@@ -4,7 +4,7 @@ use super::confirm::confirm;
 use super::env_file;
 use super::input::{self, STANDARD_INPUT};
 use super::pages::{List, Listed};
-use crate::client::Client;
+use crate::client::{Answer, Client};
 use crate::error::{CliError, Result};
 use crate::output;
 use orama_runtime::names::SecretName;
@@ -95,10 +95,18 @@ fn ends_by_accident(value: &str) -> bool {
     value.find('\n').is_some_and(|at| at + 1 == value.len())
 }
 
+/// Sends a secret.
+///
+/// # Errors
+/// When the node does not take it.
+pub fn send(client: &Client, name: &SecretName, value: &Value) -> Result<Answer> {
+    let body = json!({ "name": name.as_str(), "value": value.0 });
+    client.send(client.request(Method::PUT, &["functions", "secrets"]).json(&body))
+}
+
 /// Runs `set`.
 pub fn set(client: &Client, name: &SecretName, value: &Value, json: bool) -> Result<()> {
-    let body = json!({ "name": name.as_str(), "value": value.0 });
-    let answer = client.send(client.request(Method::PUT, &["functions", "secrets"]).json(&body))?;
+    let answer = send(client, name, value)?;
     if json {
         return output::line(&answer.line()?);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The target: a command of WASI preview1.
-const TARGET: &str = "wasm32-wasip1";
+pub const TARGET: &str = "wasm32-wasip1";
 
 /// The options of the build. cargo's own messages tell where the module is.
 pub fn prepare(command: &mut Command) {

@@ -8,7 +8,7 @@ use super::{CompileError, Generator};
 use crate::artifact::{ArtifactStore, Code};
 use crate::child::{self, Kind, Limits, Process, Program, frame};
 use crate::code_cache::CodeCache;
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Effort, Engine, EngineConfig};
 use crate::function::{FunctionVersion, WasmHash};
 use crate::instance::idle_state;
 use crate::limits::{
@@ -68,6 +68,7 @@ struct Order {
     cpu: String,
     threads: NonZeroUsize,
     code_cache: Option<CodeCacheOrder>,
+    effort: Effort,
     work: Work,
 }
 
@@ -180,6 +181,7 @@ impl Confinement {
             cpu: self.cpu.clone(),
             threads: self.threads,
             code_cache,
+            effort: engine.0.effort,
             work,
         }
     }
@@ -365,7 +367,8 @@ fn generator(order: Order) -> Result<Generator, Box<dyn std::error::Error>> {
 fn engine(order: Order) -> Result<Engine, Box<dyn std::error::Error>> {
     let code_cache =
         order.code_cache.map(|cache| Arc::new(CodeCache::with_key(cache.dir, cache.key, cache.max_bytes)));
-    Ok(Engine::new(&EngineConfig { instance_slots: SLOTS, cpu: order.cpu.parse()?, code_cache })?)
+    let (cpu, effort) = (order.cpu.parse()?, order.effort);
+    Ok(Engine::new(&EngineConfig { instance_slots: SLOTS, cpu, code_cache, effort })?)
 }
 
 /// Keeps a text within a message.

@@ -54,7 +54,8 @@ const START_UP: [&str; 44] = [
 ];
 
 fn engine() -> Engine {
-    Engine::new(&EngineConfig { instance_slots: 16, cpu: CpuLevel::Native, code_cache: None }).unwrap()
+    Engine::new(&EngineConfig { instance_slots: 16, cpu: CpuLevel::Native, ..EngineConfig::default() })
+        .unwrap()
 }
 
 fn load(engine: &Engine, text: &str) -> Arc<LoadedModule> {

@@ -12,7 +12,12 @@ use std::path::Path;
 fn caching(dir: &Path) -> Compiler {
     let key = ArtifactKey::open(&dir.join("key")).unwrap();
     let cache = std::sync::Arc::new(CodeCache::new(dir.join("code"), &key, 16 << 20));
-    let config = EngineConfig { instance_slots: 4, cpu: "native".parse().unwrap(), code_cache: Some(cache) };
+    let config = EngineConfig {
+        instance_slots: 4,
+        cpu: "native".parse().unwrap(),
+        code_cache: Some(cache),
+        ..EngineConfig::default()
+    };
     compiler(&Engine::new(&config).unwrap(), dir)
 }
 

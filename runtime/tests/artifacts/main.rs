@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 fn engine(cpu: &str) -> Engine {
-    Engine::new(&EngineConfig { instance_slots: 4, cpu: cpu.parse().unwrap(), code_cache: None }).unwrap()
+    Engine::new(&EngineConfig { instance_slots: 4, cpu: cpu.parse().unwrap(), ..EngineConfig::default() })
+        .unwrap()
 }
 
 /// A folder of its own, and a compiler that keeps its artifacts there.

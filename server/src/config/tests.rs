@@ -79,6 +79,7 @@ fn every_key_of_the_file_is_taken() {
         code_cache_mb: 98,
         compile_memory_mb: 512,
         compile_time: Duration::from_secs(99),
+        effort: Effort::Full,
         disk_reserve_mb: 97,
         drain_grace: Duration::from_secs(1),
         header_timeout: Duration::from_secs(2),
