@@ -252,7 +252,7 @@ fn the_console_asks_the_database_and_sets_secrets_and_keys() {
     query("CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)", "", "0 rows changed");
     query("INSERT INTO notes (text) VALUES (?), ('tea')", "[\"buy bread\"]", "2 rows changed");
     query("SELECT text FROM notes WHERE id = ?", "[1]", "buy bread");
-    query("SELEKT 1", "", "SQL_REFUSED");
+    query("SELECT FROM", "", "SQL_REFUSED");
     click(&mut browser, ".chips button", "notes");
     until_said(&mut browser, ".result tbody", "tea");
 

@@ -20,6 +20,8 @@ const POLL_MS = 2000;
 /** The most that one look at what is new asks for. */
 const POLLED = 200;
 const PARTS = 48;
+/** How old the charts may be when nothing new comes. */
+const SHOWN_MS = 15_000;
 /** Rows that are shown until more are asked for. */
 const ROWS = 50;
 
@@ -148,10 +150,8 @@ class Activity {
     const begin = Date.now() - this.ms;
     this.records = merged(this.records, invocations, MOST).filter(record => Date.parse(record.started_at) >= begin);
     this.missing = missing;
-    if (fresh > 0) {
-      this.heard.textContent = count(fresh, "new invocation");
-      this.show();
-    }
+    if (fresh > 0) this.heard.textContent = count(fresh, "new invocation");
+    if (fresh > 0 || Date.now() - this.shownAt > SHOWN_MS) this.show();
   }
 
   async watch() {
@@ -164,6 +164,7 @@ class Activity {
       } catch (error) {
         if (error.name === "AbortError") return;
         this.summary.textContent = `The last look failed: ${error.message}`;
+        this.shownAt = 0;
       }
     }
   }
@@ -173,6 +174,7 @@ class Activity {
     const newest = this.records[0] ? Date.parse(this.records[0].started_at) : 0;
     const now = Math.max(Date.now(), newest, this.created + 1000);
     const { from, text } = covered(this, now);
+    this.shownAt = Date.now();
     this.summary.textContent = text;
     this.charts.replaceChildren(charts(buckets(this.records, from, now, PARTS), figures(this.records)));
     this.versions.replaceChildren(this.records.length > 0 ? byVersion(this.records) : "");

@@ -29,13 +29,22 @@ async function refusal(response) {
 /** Who is signed in, and where. */
 export const session = { key: null, who: null, namespace: null, signal: undefined, onSignedOut: () => {} };
 
+/** The storage of this tab; none where the browser forbids it. */
+function storage() {
+  try {
+    return sessionStorage;
+  } catch {
+    return null;
+  }
+}
+
 /** The key that this tab keeps; null for none. */
-export const keptKey = () => sessionStorage.getItem(KEPT);
+export const keptKey = () => storage()?.getItem(KEPT) ?? null;
 
 /** Keeps the key until the tab is closed, or forgets the one that was kept. */
 export function keep(key) {
-  if (key) sessionStorage.setItem(KEPT, key);
-  else sessionStorage.removeItem(KEPT);
+  if (key) storage()?.setItem(KEPT, key);
+  else storage()?.removeItem(KEPT);
 }
 
 /** A path with the namespace and a query; parts of the path must be encoded by `part`. */

@@ -106,7 +106,7 @@ function ofFunction(name, rest) {
 
 function view() {
   const { first, name, rest } = route();
-  if (first === "functions" && name) return { current: "functions", ...ofFunction(name, rest) };
+  if (first === "functions" && name && !/^\.+$/.test(name)) return { current: "functions", ...ofFunction(name, rest) };
   if (first === "deploy") return { current: "functions", title: "Deploy", head: [], content: () => deploy(name) };
   const found = VIEWS.find(([address]) => address === first) ?? VIEWS[0];
   return { current: found[0], title: found[1], head: [], content: found[3] };

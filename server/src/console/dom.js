@@ -51,9 +51,7 @@ export function table(caption, columns, entries) {
   const head = el(
     "tr",
     {},
-    columns.map(([heading, , kind]) =>
-      heading ? el("th", { scope: "col", class: kind }, heading) : el("td", {}),
-    ),
+    columns.map(([heading, , kind]) => (heading ? el("th", { scope: "col", class: kind }, heading) : el("td", {}))),
   );
   const row = entry =>
     el(

@@ -12,10 +12,8 @@ const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 /** `name: value` lines as an object. */
 function headers(text) {
   const found = {};
-  for (const line of text
-    .split("\n")
-    .map(line => line.trim())
-    .filter(line => line !== "")) {
+  const lines = text.split("\n").map(line => line.trim());
+  for (const line of lines.filter(line => line !== "")) {
     const at = line.indexOf(":");
     if (at < 1) throw new Error(`A header is "name: value", and this is not: ${line}`);
     const name = line.slice(0, at).trim().toLowerCase();
@@ -110,8 +108,7 @@ async function run(name, target, options, result) {
     if ((response.headers.get("content-type") ?? "").includes("json")) pre.textContent = beautiful(text);
     note.prepend(`${took()}. Request `, el("code", {}, requestId ?? "–"), ".");
   } catch (error) {
-    if (error.name !== "AbortError") throw error;
-    note.prepend("Stopped. ");
+    note.prepend(error.name === "AbortError" ? "Stopped. " : "The answer broke off before its end. ");
   } finally {
     stop.remove();
   }

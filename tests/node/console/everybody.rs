@@ -131,6 +131,10 @@ fn what_a_tenant_writes_is_text_in_the_console() {
             "{view}"
         );
     }
+    // A view's name is no path of another.
+    go(&mut browser, "functions/..%2F..%2Fready", "..%2F..%2Fready: Versions".replace("%2F", "/").as_str());
+    until_said(&mut browser, "[role=alert]", "INVALID_NAME");
+    go(&mut browser, "functions/..", "Functions");
     // Of a version, an invocation, a dead letter, a row and its table, and a key.
     assert!(seen >= 5, "hostile text was seen in {seen} views");
     assert_eq!(browser.run("return window.pwned === undefined"), true);
