@@ -19,6 +19,7 @@ mod access;
 mod admission;
 mod aliases;
 mod answer;
+mod console;
 mod db;
 mod dead_letters;
 mod deploy;
@@ -100,14 +101,16 @@ fn of_tenants() -> Vec<(&'static str, MethodRouter<State>)> {
 
 /// Routes that need none, and those that the cores answer themselves: what they hand over has another method.
 fn of_all() -> Vec<(&'static str, MethodRouter<State>)> {
-    vec![
+    let mut routes = vec![
         ("/ready", get(operations::ready)),
         ("/metrics", get(operations::metrics)),
         ("/health", any(|| answer::only("GET,HEAD"))),
         ("/v1/functions/{name}/invoke", any(|| answer::only("POST"))),
         ("/v1/functions/{name}/ws", any(|| answer::only("GET"))),
         ("/v1/invoke/{namespace}/{name}", any(|| answer::only("POST"))),
-    ]
+    ];
+    routes.extend(console::routes());
+    routes
 }
 
 /// Every path that a node answers; braces stand around parameters.

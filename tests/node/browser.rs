@@ -1,85 +1,10 @@
-//! A real browser visits functions: Chromium without a window, told what to do over its debugging protocol.
+//! A real browser visits functions.
 
-use crate::harness::{Node, Options, eventually, new_dir};
-use crate::process::InFolder;
-use orama_test_support::{guests, tools};
+use crate::chromium::Browser;
+use crate::harness::{Node, Options};
+use orama_test_support::guests;
 use serde_json::{Value, json};
 use std::fs;
-use std::net::TcpStream;
-use std::process::Command;
-use std::time::Duration;
-use tokio_tungstenite::tungstenite;
-use tungstenite::{Message, WebSocket};
-
-/// A browser and its one page.
-struct Browser {
-    _process: InFolder,
-    page: WebSocket<TcpStream>,
-    asked: u64,
-}
-
-impl Browser {
-    /// Starts a browser; `None` when there is none, which was reported.
-    fn start() -> Option<Self> {
-        let program = tools::require_or_report("chromium-headless-shell").ok()?;
-        let dir = new_dir("browser");
-        let port_file = dir.join("DevToolsActivePort");
-        let mut command = Command::new(program);
-        // The sandbox does not work for root, and the pages are the test's own.
-        command.args(["--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]);
-        command.arg(format!("--user-data-dir={}", dir.display())).arg("about:blank");
-        let process = InFolder::start(command, dir);
-        // The port stands in the first line, and the file is written at once.
-        let port = || fs::read_to_string(&port_file).ok()?.lines().next()?.parse::<u16>().ok();
-        eventually("the browser listens", || {
-            process.must_run();
-            port().is_some()
-        });
-        let address = ([127, 0, 0, 1], port().unwrap()).into();
-        let pages =
-            crate::http::Request::to_host(address, "localhost", "GET", "/json/list").send().expect(200);
-        let url = pages.json()[0]["webSocketDebuggerUrl"].as_str().unwrap().to_owned();
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let (page, _) = tungstenite::client(url, stream).unwrap();
-        Some(Self { _process: process, page, asked: 0 })
-    }
-
-    fn ask(&mut self, method: &str, params: Value) -> Value {
-        self.asked += 1;
-        let asked = json!({"id": self.asked, "method": method, "params": params}).to_string();
-        self.page.send(Message::text(asked)).unwrap();
-        loop {
-            let answer = self.next();
-            if answer["id"] == self.asked {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
-            }
-        }
-    }
-
-    fn next(&mut self) -> Value {
-        let message = self.page.read().unwrap();
-        serde_json::from_str(message.to_text().unwrap()).unwrap()
-    }
-
-    /// Visits a page and waits until it has loaded.
-    fn visit(&mut self, url: &str) {
-        self.ask("Page.enable", json!({}));
-        let result = self.ask("Page.navigate", json!({ "url": url }));
-        assert!(result["errorText"].is_null(), "{url}: {result}");
-        while self.next()["method"] != "Page.loadEventFired" {}
-    }
-
-    /// The value of the body of an async function that runs in the page.
-    fn run(&mut self, body: &str) -> Value {
-        let expression = format!("(async () => {{ {body} }})()");
-        let asked = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        let result = self.ask("Runtime.evaluate", asked);
-        assert!(result["exceptionDetails"].is_null(), "{body}: {result}");
-        result["result"]["value"].clone()
-    }
-}
 
 /// What the page says of a fetch.
 const FETCH: &str = "const told = async (url, options) => { try { const answer = await fetch(url, options); \

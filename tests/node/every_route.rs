@@ -49,7 +49,27 @@ struct Victim {
 }
 
 /// Routes that are open to everybody.
-const OPEN: [(&str, &str); 3] = [("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics")];
+const OPEN: [(&str, &str); 19] = [
+    ("GET", "/health"),
+    ("GET", "/ready"),
+    ("GET", "/metrics"),
+    ("GET", "/console"),
+    ("GET", "/console/style.css"),
+    ("GET", "/console/account.js"),
+    ("GET", "/console/activity.js"),
+    ("GET", "/console/api.js"),
+    ("GET", "/console/app.js"),
+    ("GET", "/console/chart.js"),
+    ("GET", "/console/database.js"),
+    ("GET", "/console/dom.js"),
+    ("GET", "/console/events.js"),
+    ("GET", "/console/format.js"),
+    ("GET", "/console/functions.js"),
+    ("GET", "/console/invoke.js"),
+    ("GET", "/console/secrets.js"),
+    ("GET", "/console/stats.js"),
+    ("GET", "/console/versions.js"),
+];
 
 /// Routes that tell each credential of itself.
 const OF_ITSELF: [(&str, &str); 1] = [("GET", "/v1/whoami")];

@@ -20,8 +20,9 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Headers of an answer that are the node's: they frame it, belong to one connection, or say what the node says.
-const NOT_SHAPED: [&str; 10] = [
+/// Headers of an answer that are the node's: they frame it, belong to one connection, say what the node says, or let a function's
+/// page take over paths that are not its own.
+const NOT_SHAPED: [&str; 11] = [
     "x-request-id",
     "x-duration-ms",
     "content-length",
@@ -32,6 +33,7 @@ const NOT_SHAPED: [&str; 10] = [
     "trailer",
     "upgrade",
     "date",
+    "service-worker-allowed",
 ];
 /// The beginnings of others.
 const NOT_SHAPED_PREFIXES: [&str; 2] = ["proxy-", "x-orama-"];

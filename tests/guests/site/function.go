@@ -81,7 +81,7 @@ func main() {
 		io.WriteString(w, "text")
 	})
 	mux.HandleFunc("GET /node-headers", func(w http.ResponseWriter, r *http.Request) {
-		for _, name := range []string{"X-Request-Id", "X-Duration-Ms", "Content-Length", "Transfer-Encoding", "Connection", "X-Orama-Secret", "Proxy-Authenticate", "Upgrade"} {
+		for _, name := range []string{"X-Request-Id", "X-Duration-Ms", "Content-Length", "Transfer-Encoding", "Connection", "X-Orama-Secret", "Proxy-Authenticate", "Upgrade", "Service-Worker-Allowed"} {
 			w.Header().Set(name, "forged")
 		}
 		w.Header().Set("X-Own", "kept")

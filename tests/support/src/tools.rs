@@ -83,6 +83,7 @@ fn remedy(tool: &str) -> &'static str {
         "tinygo" => "tests/tools/install-tinygo.sh installs it on Debian",
         "rqlited" | "olric-server" | "ipfs" | "caddy" => "tests/tools/install-backends.sh builds it",
         "redbot" => "tests/tools/install-redbot.sh installs it",
+        "axe-core" => "tests/tools/install-axe.sh installs it",
         "nginx" | "chromium-headless-shell" => "tests/tools/install-web.sh installs it on Debian",
         "go" => "https://go.dev/dl has it",
         _ => "the system's packages have it",
@@ -106,6 +107,7 @@ mod tests {
             ("tinygo", "install-tinygo.sh"),
             ("caddy", "install-backends.sh"),
             ("redbot", "install-redbot.sh"),
+            ("axe-core", "install-axe.sh"),
             ("nginx", "install-web.sh"),
             ("go", "go.dev"),
         ] {
