@@ -31,28 +31,33 @@ pub fn split(text: &str) -> Result<Vec<&str>, ServiceError> {
 struct Current {
     /// Where it begins and ends so far.
     at: Option<(usize, usize)>,
-    /// How many tokens it has.
+    /// How many tokens it has after `EXPLAIN QUERY PLAN`.
     tokens: usize,
     begins_with_create: bool,
     is_trigger: bool,
-    last: Option<TokenType>,
+    /// The last tokens, the very last one second.
+    last: [Option<TokenType>; 2],
 }
 
 impl Current {
     fn add(&mut self, kind: TokenType, at: usize, end: usize) {
         let begin = self.at.map_or(at, |(begin, _)| begin);
         self.at = Some((begin, end));
+        self.last = [self.last[1], Some(kind)];
+        let explains = matches!(kind, TokenType::TK_EXPLAIN | TokenType::TK_QUERY | TokenType::TK_PLAN);
+        if self.tokens == 0 && explains {
+            return;
+        }
         self.begins_with_create |= self.tokens == 0 && kind == TokenType::TK_CREATE;
         // CREATE TRIGGER, or CREATE TEMP TRIGGER.
         let may_name_kind = self.begins_with_create && (1..=2).contains(&self.tokens);
         self.is_trigger |= may_name_kind && kind == TokenType::TK_TRIGGER;
         self.tokens += 1;
-        self.last = Some(kind);
     }
 
-    /// Whether a semicolon ends it: that of a trigger follows its END.
+    /// Whether a semicolon ends it: that of a trigger follows its END, which follows a semicolon. That of a CASE does not.
     fn may_end(&self) -> bool {
-        !self.is_trigger || self.last == Some(TokenType::TK_END)
+        !self.is_trigger || self.last == [Some(TokenType::TK_SEMI), Some(TokenType::TK_END)]
     }
 
     fn take<'a>(&mut self, text: &'a str) -> Option<&'a str> {
@@ -69,13 +74,14 @@ mod tests {
     fn statements_are_split_at_their_own_semicolons_only() {
         let text = "-- first; still a comment\nCREATE TABLE t (a TEXT DEFAULT ';');\n\n;;/* ; */ INSERT INTO t VALUES ('x;''y'), (\";\");\
             CREATE TEMP TRIGGER g AFTER INSERT ON t BEGIN UPDATE t SET a = CASE WHEN 1 THEN 2 END; DELETE FROM t; END;\n\
-            SELECT [a;b] FROM t -- the end";
+            EXPLAIN QUERY PLAN CREATE TRIGGER h DELETE ON t BEGIN SELECT 1; END; SELECT [a;b] FROM t -- the end";
         assert_eq!(
             split(text).unwrap(),
             [
                 "CREATE TABLE t (a TEXT DEFAULT ';')",
                 "INSERT INTO t VALUES ('x;''y'), (\";\")",
                 "CREATE TEMP TRIGGER g AFTER INSERT ON t BEGIN UPDATE t SET a = CASE WHEN 1 THEN 2 END; DELETE FROM t; END",
+                "EXPLAIN QUERY PLAN CREATE TRIGGER h DELETE ON t BEGIN SELECT 1; END",
                 "SELECT [a;b] FROM t",
             ]
         );
