@@ -123,6 +123,7 @@ pub fn function() -> Arc<FunctionVersion> {
         start: StartMode::default(),
         concurrency: 0,
         keep_versions: 0,
+        is_enabled: true,
         web: Default::default(),
     })
 }

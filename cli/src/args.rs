@@ -1,24 +1,30 @@
 //! Every command and flag, with the help that `--help` prints.
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use orama_runtime::names::FunctionName;
+use orama_runtime::names::{AliasName, FunctionName};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+mod contexts;
+mod db;
 mod dev;
+mod in_use;
 mod services;
 mod setup;
 mod transfer;
 mod values;
 
+pub use contexts::{ContextCommand, Login, Whoami};
+pub use db::DbCommand;
 pub use dev::{Dev, FunctionTest};
+pub use in_use::{AliasesCommand, OneFunction, Rollback, Traffic, Update};
 pub use services::{
-    Change, KeysCommand, MasterKeyCommand, NamespaceCommand, PubsubCommand, Role, SecretsCommand,
+    Change, KeysCommand, MasterKeyCommand, NamespaceCommand, NewKey, PubsubCommand, SecretsCommand,
     TriggersCommand,
 };
 pub use setup::{Completions, Man, SdkCommand, Template, Version};
 pub use transfer::{Export, Import};
-pub use values::{Id, Listen, Since, Status, Target};
+pub use values::{Expiry, Id, Listen, Since, Status, Target};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the node cannot be reached";
@@ -39,6 +45,7 @@ Environment:
   ORAMA_GATEWAY_URL  the address of the node to use
   ORAMA_API_KEY      the API key to send
   ORAMA_NAMESPACE    the namespace to use
+  ORAMA_CONTEXT      the context to use, of those that `orama login` saved
 
 Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 not found, 4 not authorised, 5 the node cannot be reached"))]
 pub struct Args {
@@ -60,6 +67,10 @@ impl Args {
             Command::Export(args) => args.json,
             Command::Import(args) => args.json,
             Command::Function(group) => group.json,
+            Command::Db(group) => group.json,
+            Command::Login(args) => args.json,
+            Command::Context(group) => group.json,
+            Command::Whoami(args) => args.json,
             Command::Pubsub(group) => group.json,
             Command::Namespace(group) => group.json,
             Command::Keys(group) => group.json,
@@ -125,10 +136,18 @@ Examples:
     /// Create, build, deploy, invoke and inspect functions, their secrets and triggers
     #[command(visible_alias = "fn")]
     Function(Group<FunctionCommand>),
+    /// Query, dump, restore and migrate a namespace's database
+    Db(Group<DbCommand>),
     /// Publish messages; functions with a trigger on the topic run for each
     Pubsub(Group<PubsubCommand>),
     /// Create, list and delete namespaces (needs an operator's key)
     Namespace(Group<NamespaceCommand>),
+    /// Save the address and the key of a node, and use them from now on
+    Login(Login),
+    /// List, choose and forget the nodes that were logged in to
+    Context(Group<ContextCommand>),
+    /// Show the node, the namespace and the key that commands use
+    Whoami(Whoami),
     /// Create, list and delete API keys
     Keys(Group<KeysCommand>),
     /// Rotate the master key of all secrets (needs an operator's key); see `orama function secrets` to set secrets
@@ -238,10 +257,20 @@ a new version; older versions can still be invoked as name@version.
 
 Examples:
   orama function deploy
-  orama function deploy ./hello --json")]
+  orama function deploy ./hello --json
+  orama function deploy --alias canary")]
     Deploy {
         #[command(flatten)]
         build: Build,
+        /// Make an alias stand for the new version; what is live stays live, unless the alias is `live`
+        #[arg(long, value_name = "ALIAS", value_parser = AliasName::new)]
+        alias: Option<AliasName>,
+        /// What the version is for, as `versions` shows it [default: the message of the folder's git commit]
+        #[arg(long, value_name = "TEXT")]
+        message: Option<String>,
+        /// An entry of `environments` in function.yaml
+        #[arg(long = "env", value_name = "NAME")]
+        environment: Option<String>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -254,7 +283,7 @@ Examples:
   orama function invoke hello@2 --data @input.json
   echo '{\"name\": \"World\"}' | orama function invoke hello")]
     Invoke {
-        /// The function; @VERSION names an older version
+        /// The function; @VERSION or @ALIAS names one version
         function: Target,
         /// The input: JSON or any other text, or @FILE to read a file
         #[arg(long, short, value_name = "JSON|@FILE")]
@@ -344,6 +373,26 @@ Examples:
         #[command(flatten)]
         connection: Connection,
     },
+    /// Change a function's settings without an upload, as a new version
+    Update(Update),
+    /// Let a disabled function run again
+    Enable(OneFunction),
+    /// Let a function run no more, until it is enabled
+    #[command(after_help = "\
+Invocations are refused with 403. Triggered runs fail, are retried as `retry` says, and become dead letters.
+
+Example:
+  orama function disable hello")]
+    Disable(OneFunction),
+    /// Make an older version live
+    Rollback(Rollback),
+    /// Give versions names that can be invoked as name@alias
+    Aliases {
+        #[command(subcommand)]
+        command: AliasesCommand,
+    },
+    /// Spread the calls of a function's name over versions by weight
+    Traffic(Traffic),
     /// Set, list and delete the namespace's encrypted secrets; functions read them with get_secret
     Secrets {
         #[command(subcommand)]
@@ -400,6 +449,9 @@ pub struct NodeAccess {
     /// The API key [env: ORAMA_API_KEY] [default: credentials.json, for the node that it names]
     #[arg(long, value_name = "KEY", help_heading = "Connection")]
     pub api_key: Option<String>,
+    /// The context to use, of those that `orama login` saved; `local` is the node of this machine [env: ORAMA_CONTEXT]
+    #[arg(long, value_name = "NAME", help_heading = "Connection")]
+    pub context: Option<String>,
 }
 
 /// Which node and namespace to use, with which key.

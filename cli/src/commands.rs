@@ -2,6 +2,8 @@
 
 mod build;
 mod confirm;
+mod contexts;
+mod db;
 mod delete;
 mod demo;
 mod deploy;
@@ -9,6 +11,7 @@ mod dev;
 mod env_file;
 mod follow;
 mod function_test;
+mod in_use;
 mod init;
 mod input;
 mod inspect;
@@ -46,6 +49,10 @@ pub fn run(args: Args) -> Result<()> {
         Command::Export(args) => transfer::export(&args),
         Command::Import(args) => transfer::import(&args),
         Command::Function(group) => run_function(group.command, group.json),
+        Command::Db(group) => db::run(connect, group.command, group.json),
+        Command::Login(args) => contexts::login(&args),
+        Command::Context(group) => contexts::context(&group.command, group.json),
+        Command::Whoami(args) => contexts::whoami(&args),
         Command::Pubsub(group) => {
             let PubsubCommand::Publish { topic, data, delay, at, connection } = group.command;
             let when = pubsub::When { delay, at };
@@ -73,7 +80,16 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
         F::Init { name, template } => init::run(&name, template, json),
         F::Build(build) => build::run(&build, json),
         F::Test(test) => function_test::run(&test, json),
-        F::Deploy { build, connection } => deploy::run(&build, &connect(&connection)?, json),
+        F::Deploy { build, alias, message, environment, connection } => {
+            let version = deploy::NewVersion { alias, message, environment };
+            deploy::run(&build, version, &connect(&connection)?, json)
+        }
+        F::Update(args) => in_use::update(&connect(&args.connection)?, &args, json),
+        F::Enable(of) => in_use::enable(&connect(&of.connection)?, &of, true, json),
+        F::Disable(of) => in_use::enable(&connect(&of.connection)?, &of, false, json),
+        F::Rollback(args) => in_use::rollback(&connect(&args.connection)?, &args, json),
+        F::Aliases { command } => in_use::aliases(connect, command, json),
+        F::Traffic(args) => in_use::traffic(&connect(&args.connection)?, &args, json),
         F::Invoke { function, data, include, connection } => {
             // A public function needs no key, so a node that the saved key is not for may answer as well.
             let client = Client::new(Credentials::find(&connection)?)?;
@@ -166,7 +182,7 @@ fn run_namespace(command: NamespaceCommand, json: bool) -> Result<()> {
 fn run_keys(command: KeysCommand, json: bool) -> Result<()> {
     use KeysCommand as K;
     match command {
-        K::Create { role, connection } => keys::create(&connect(&connection)?, role, json),
+        K::Create { key, connection } => keys::create(&connect(&connection)?, &key, json),
         K::List { limit, connection } => keys::list(&connect(&connection)?, limit, json),
         K::Delete { id, connection } => {
             keys::delete(&connect(&connection)?, &id, connection.namespace.is_some(), json)
@@ -186,6 +202,19 @@ fn connect_to(node: NodeAccess) -> Result<Client> {
 
 const fn default_max_body() -> u32 {
     MAX_BODY_MB.default
+}
+
+/// What was told of a version's sources.
+#[derive(Deserialize)]
+struct SourceInfo {
+    #[serde(default)]
+    commit: Option<String>,
+    #[serde(default)]
+    branch: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    is_dirty: Option<bool>,
 }
 
 /// The fields of the API's function object that commands show.
@@ -215,6 +244,14 @@ struct FunctionInfo {
     #[serde(default)]
     start_note: Option<String>,
     status: String,
+    #[serde(default)]
+    key_id: Option<String>,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    updated_from: Option<u32>,
+    #[serde(default)]
+    source: Option<SourceInfo>,
     created_at: String,
     updated_at: String,
 }

@@ -1,9 +1,10 @@
 //! Which node a command talks to, and with which key: flags first, then variables, then the file that the node wrote.
 
 use crate::args::Connection;
+use crate::contexts::Contexts;
 use crate::error::{CliError, Exit, Result, io};
 use crate::gateway::Gateway;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::env;
 use std::fmt;
 use std::io::ErrorKind;
@@ -36,7 +37,7 @@ pub enum ApiKey {
     Sent(String),
     /// There is none.
     Missing,
-    /// The only key is that of `credentials.json`, and it was saved for another node.
+    /// The only key is a saved one, and it was saved for another node.
     SavedFor(Gateway),
 }
 
@@ -52,11 +53,24 @@ impl fmt::Debug for ApiKey {
 }
 
 /// The content of `credentials.json`.
-#[derive(Default, Deserialize)]
-struct File {
-    gateway_url: Option<String>,
-    api_key: Option<String>,
-    namespace: Option<String>,
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct File {
+    /// The node's address.
+    pub gateway_url: Option<String>,
+    /// The key.
+    pub api_key: Option<String>,
+    /// The namespace to use.
+    pub namespace: Option<String>,
+}
+
+// The key stays out of logs and messages.
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File")
+            .field("gateway_url", &self.gateway_url)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Credentials {
@@ -65,9 +79,14 @@ impl Credentials {
     /// # Errors
     /// When the file cannot be read, or the address is not valid.
     pub fn find(flags: &Connection) -> Result<Self> {
-        let file = match home() {
-            Some(home) => File::read(&home.join(FILE_NAME))?,
-            None => File::default(),
+        let contexts = Contexts::read()?;
+        let chosen = non_empty(flags.node.context.clone().or_else(|| env::var("ORAMA_CONTEXT").ok()));
+        let file = match contexts.find(chosen.as_deref().unwrap_or(contexts.current()))? {
+            Some(file) => file.clone(),
+            None => match home() {
+                Some(home) => File::read(&home.join(FILE_NAME))?,
+                None => File::default(),
+            },
         };
         Self::resolve(flags, |name| env::var(name).ok(), file)
     }
@@ -88,7 +107,7 @@ impl Credentials {
     pub fn require_own_key(self) -> Result<Self> {
         let ApiKey::SavedFor(saved) = &self.api_key else { return Ok(self) };
         let gateway = &self.gateway;
-        let message = format!("the API key in {FILE_NAME} belongs to {saved} and is not sent to {gateway}");
+        let message = format!("the saved API key belongs to {saved} and is not sent to {gateway}");
         Err(CliError::new(Exit::NotAuthorised, message).hint(give_key(gateway)))
     }
 
@@ -150,14 +169,14 @@ pub fn give_key(gateway: &Gateway) -> String {
 }
 
 /// The text without white space and byte order marks around it, which editors and shells leave; `None` when nothing is left.
-fn non_empty(text: Option<String>) -> Option<String> {
+pub fn non_empty(text: Option<String>) -> Option<String> {
     let text = text?;
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK);
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// The node's home: `$ORAMA_HOME`, else `~/.orama`.
-fn home() -> Option<PathBuf> {
+pub fn home() -> Option<PathBuf> {
     match env::var_os("ORAMA_HOME") {
         Some(home) if !home.is_empty() => Some(PathBuf::from(home)),
         _ => env::home_dir().map(|home| home.join(".orama")),
@@ -178,7 +197,11 @@ mod tests {
     }
 
     fn flags(gateway_url: Option<&str>, api_key: Option<&str>, namespace: Option<&str>) -> Connection {
-        let node = NodeAccess { gateway_url: gateway_url.map(Into::into), api_key: api_key.map(Into::into) };
+        let node = NodeAccess {
+            gateway_url: gateway_url.map(Into::into),
+            api_key: api_key.map(Into::into),
+            context: None,
+        };
         Connection { node, namespace: namespace.map(Into::into) }
     }
 
@@ -245,7 +268,7 @@ mod tests {
         assert_eq!(error.exit(), Exit::NotAuthorised);
         assert_eq!(
             error.to_string(),
-            "the API key in credentials.json belongs to http://file and is not sent to http://flag"
+            "the saved API key belongs to http://file and is not sent to http://flag"
         );
         for (url, key) in [(Some("http://flag"), Some("k")), (None, None), (Some("http://file"), None)] {
             assert!(resolve(&flags(url, key, None), no_variables, file()).require_own_key().is_ok());

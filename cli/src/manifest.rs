@@ -10,6 +10,7 @@ use orama_runtime::names::FunctionName;
 use orama_runtime::web::WebSettings;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 pub use triggers::Trigger;
 use yaml::{Entry, Kind, Node};
@@ -18,7 +19,10 @@ use yaml::{Entry, Kind, Node};
 pub const MAX_BYTES: usize = 4 * limits::ENV_MAX_BYTES;
 
 /// The keys, for messages.
-const KEYS: &str = "name, public, internal, memory, timeout, retry, start, concurrency, keep_versions, max_body, cors, triggers, raw_http_response and env";
+const KEYS: &str = "name, public, internal, memory, timeout, retry, start, concurrency, keep_versions, max_body, cors, triggers, migrations, raw_http_response, env and environments";
+
+/// The keys of an environment.
+const KEYS_OF_ENVIRONMENT: &str = "those of the manifest but name and environments";
 
 /// A place in the text. Line and column are counted from 1, as in editors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +78,31 @@ pub struct Manifest {
     pub triggers: Vec<Trigger>,
     /// How the web may reach it.
     pub web: WebSettings,
+    /// The folder of migrations, relative to the manifest's.
+    pub migrations: Option<PathBuf>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// A function with all defaults.
+    fn new(name: FunctionName) -> Self {
+        Self {
+            name,
+            public: false,
+            memory_mb: limits::MEMORY_MB.default,
+            timeout_seconds: limits::TIMEOUT_SECONDS.default,
+            retry_count: limits::RETRY_COUNT.default,
+            retry_delay_seconds: limits::RETRY_DELAY_SECONDS.default,
+            start: StartMode::default(),
+            concurrency: limits::CONCURRENCY.default,
+            keep_versions: limits::KEEP_VERSIONS.default,
+            triggers: Vec::new(),
+            web: WebSettings::default(),
+            migrations: None,
+            env: BTreeMap::new(),
+        }
+    }
 }
 
 // Values of the environment may be secrets, so only their names are shown.
@@ -93,17 +120,26 @@ impl fmt::Debug for Manifest {
             .field("keep_versions", &self.keep_versions)
             .field("triggers", &self.triggers)
             .field("web", &self.web)
+            .field("migrations", &self.migrations)
             .field("env", &self.env.keys())
             .finish()
     }
 }
 
-/// Reads a manifest.
+/// Reads a manifest, as it is without an environment.
+///
+/// # Errors
+/// As [`parse_for`].
+pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+    parse_for(text, None)
+}
+
+/// Reads a manifest as it is in one of its `environments`.
 ///
 /// # Errors
 /// The first problem with its line and column: text that is not YAML, an unknown key, a duplicate key, a value of the wrong
-/// type or out of range, an invalid name, a missing `name`.
-pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+/// type or out of range, an invalid name, a missing `name`, an environment that is not there.
+pub fn parse_for(text: &str, environment: Option<&str>) -> Result<Manifest, ManifestError> {
     if text.len() > MAX_BYTES {
         return Err(ManifestError::new(
             Position::START,
@@ -112,57 +148,96 @@ pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
     }
     let document = yaml::read(text)?.filter(|node| !node.is_null());
     let at = document.as_ref().map_or(Position::START, |node| node.at);
-    let mut name = None;
-    let mut public = false;
-    let mut memory_mb = limits::MEMORY_MB.default;
-    let mut timeout_seconds = limits::TIMEOUT_SECONDS.default;
-    let mut retry = Retry::default();
-    let mut start = StartMode::default();
-    let mut concurrency = limits::CONCURRENCY.default;
-    let mut keep_versions = limits::KEEP_VERSIONS.default;
-    let mut triggers = Vec::new();
-    let mut web = WebSettings::default();
-    let mut internal_at = at;
-    let mut env = BTreeMap::new();
-    for entry in document.as_ref().map_or(Ok(&[][..]), |node| entries("the manifest", node))? {
-        let value = &entry.value;
-        match entry.key.as_str() {
-            "name" => name = Some(function_name(value)?),
-            "public" => public = boolean("public", value)?,
-            "memory" => memory_mb = whole_number(&limits::MEMORY_MB, value)?,
-            "timeout" => timeout_seconds = whole_number(&limits::TIMEOUT_SECONDS, value)?,
-            "retry" => retry = Retry::read(value)?,
-            "start" => start = start_mode(value)?,
-            "concurrency" => concurrency = whole_number(&limits::CONCURRENCY, value)?,
-            "keep_versions" => keep_versions = whole_number(&limits::KEEP_VERSIONS, value)?,
-            "triggers" => triggers = triggers::read(value)?,
-            "internal" => (web.is_internal, internal_at) = (boolean("internal", value)?, entry.at),
-            "max_body" => web.max_body_mb = whole_number(&limits::MAX_BODY_MB, value)?,
-            "cors" => web.cors = cors::read(value)?.map(Arc::new),
-            // Taken because existing files have it. A function may always shape its answer.
-            "raw_http_response" => drop(boolean("raw_http_response", value)?),
-            "env" => env = environment(value)?,
-            _ => return Err(unknown_key(entry, KEYS)),
-        }
-    }
-    let name = name.ok_or_else(|| {
+    let keys = document.as_ref().map_or(Ok(&[][..]), |node| entries("the manifest", node))?;
+    let name = keys.iter().find(|entry| entry.key == "name").ok_or_else(|| {
         ManifestError::new(at, "the key \"name\" is missing; add one, for example `name: hello`")
     })?;
-    web.check(public).map_err(|error| ManifestError::new(internal_at, error.to_string()))?;
-    Ok(Manifest {
-        name,
-        public,
-        memory_mb,
-        timeout_seconds,
-        retry_count: retry.count,
-        retry_delay_seconds: retry.delay_seconds,
-        start,
-        concurrency,
-        keep_versions,
-        triggers,
-        web,
-        env,
-    })
+    let mut draft = Draft { internal_at: at, manifest: Manifest::new(function_name(&name.value)?) };
+    let mut environments = None;
+    for entry in keys {
+        match entry.key.as_str() {
+            "name" => {}
+            "environments" => environments = Some(&entry.value),
+            _ => draft.set(entry, KEYS)?,
+        }
+    }
+    let plain = draft.clone().finish()?;
+    let mut chosen = None;
+    for entry in environments.map_or(Ok(&[][..]), |node| entries("environments", node))? {
+        let mut changed = draft.clone();
+        for entry in entries("an environment", &entry.value)? {
+            changed.set(entry, KEYS_OF_ENVIRONMENT)?;
+        }
+        // All are checked, so that a mistake is not found on the day of the deploy.
+        let manifest = changed.finish()?;
+        if environment == Some(entry.key.as_str()) {
+            chosen = Some(manifest);
+        }
+    }
+    match (environment, chosen) {
+        (None, _) => Ok(plain),
+        (Some(_), Some(chosen)) => Ok(chosen),
+        (Some(name), None) => {
+            let at = environments.map_or(at, |node| node.at);
+            let message = format!("there is no environment {:?} under environments", yaml::shorten(name));
+            Err(ManifestError::new(at, message))
+        }
+    }
+}
+
+/// A manifest whose keys are being read.
+#[derive(Clone)]
+struct Draft {
+    internal_at: Position,
+    manifest: Manifest,
+}
+
+impl Draft {
+    /// Takes a key; variables of the environment come to those that are there.
+    fn set(&mut self, entry: &Entry, known: &str) -> Result<(), ManifestError> {
+        let (rest, value) = (&mut self.manifest, &entry.value);
+        match entry.key.as_str() {
+            "public" => rest.public = boolean("public", value)?,
+            "memory" => rest.memory_mb = whole_number(&limits::MEMORY_MB, value)?,
+            "timeout" => rest.timeout_seconds = whole_number(&limits::TIMEOUT_SECONDS, value)?,
+            "retry" => {
+                let retry = Retry::read(value)?;
+                (rest.retry_count, rest.retry_delay_seconds) = (retry.count, retry.delay_seconds);
+            }
+            "start" => rest.start = start_mode(value)?,
+            "concurrency" => rest.concurrency = whole_number(&limits::CONCURRENCY, value)?,
+            "keep_versions" => rest.keep_versions = whole_number(&limits::KEEP_VERSIONS, value)?,
+            "triggers" => rest.triggers = triggers::read(value)?,
+            "internal" => {
+                (rest.web.is_internal, self.internal_at) = (boolean("internal", value)?, entry.at);
+            }
+            "max_body" => rest.web.max_body_mb = whole_number(&limits::MAX_BODY_MB, value)?,
+            "cors" => rest.web.cors = cors::read(value)?.map(Arc::new),
+            "migrations" => rest.migrations = Some(folder(value)?),
+            // Taken because existing files have it. A function may always shape its answer.
+            "raw_http_response" => drop(boolean("raw_http_response", value)?),
+            "env" => rest.env.extend(environment(value)?),
+            _ => return Err(unknown_key(entry, known)),
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Manifest, ManifestError> {
+        let check = self.manifest.web.check(self.manifest.public);
+        check.map_err(|error| ManifestError::new(self.internal_at, error.to_string()))?;
+        Ok(self.manifest)
+    }
+}
+
+/// The path of a folder, relative to the manifest's.
+fn folder(node: &Node) -> Result<PathBuf, ManifestError> {
+    match &node.kind {
+        Kind::Scalar { text, .. } if !node.is_null() => Ok(PathBuf::from(text)),
+        _ => {
+            let message = format!("migrations must be the path of a folder, found {}", node.describe());
+            Err(ManifestError::new(node.at, message))
+        }
+    }
 }
 
 struct Retry {

@@ -57,6 +57,14 @@ impl Project {
     /// # Errors
     /// When the file is missing, cannot be read, or is not valid. The message names file, line and column.
     pub fn manifest(&self) -> Result<Manifest> {
+        self.manifest_for(None)
+    }
+
+    /// The same as it is in one of its environments.
+    ///
+    /// # Errors
+    /// As [`Self::manifest`], and when there is no such environment.
+    pub fn manifest_for(&self, environment: Option<&str>) -> Result<Manifest> {
         let path = self.dir.join(MANIFEST);
         let mut text = String::new();
         // One byte more than the limit, so that the parser refuses a larger file.
@@ -75,7 +83,7 @@ impl Project {
             }
             Err(error) => return Err(io("read", &path, error)),
         }
-        manifest::parse(&text).map_err(|error| {
+        manifest::parse_for(&text, environment).map_err(|error| {
             let at = error.at;
             CliError::failed(format!("{}:{}:{}: {}", path.display(), at.line, at.column, error.message))
         })

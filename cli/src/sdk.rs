@@ -14,8 +14,8 @@ pub const FOLDER: &str = "orama";
 /// The file of the hashes: a line each, the hash and the file's name.
 const SUMS: &str = ".sums";
 
-/// Names and contents of the SDK's files.
-const FILES: [(&str, &str); 12] = [
+/// Names and contents of the SDK's files, sorted.
+const FILES: [(&str, &str); 29] = [
     ("README.md", include_str!("../../sdk/go/README.md")),
     ("calls.go", include_str!("../../sdk/go/calls.go")),
     ("context.go", include_str!("../../sdk/go/context.go")),
@@ -23,9 +23,26 @@ const FILES: [(&str, &str); 12] = [
     ("go.mod", include_str!("../../sdk/go/go.mod")),
     ("host_other.go", include_str!("../../sdk/go/host_other.go")),
     ("host_wasm.go", include_str!("../../sdk/go/host_wasm.go")),
+    ("internal/host/database.go", include_str!("../../sdk/go/internal/host/database.go")),
+    ("internal/host/host.go", include_str!("../../sdk/go/internal/host/host.go")),
     ("memory.go", include_str!("../../sdk/go/memory.go")),
     ("orama.go", include_str!("../../sdk/go/orama.go")),
     ("oramalog/log.go", include_str!("../../sdk/go/oramalog/log.go")),
+    ("oramatest/cache.go", include_str!("../../sdk/go/oramatest/cache.go")),
+    ("oramatest/calls.go", include_str!("../../sdk/go/oramatest/calls.go")),
+    ("oramatest/database.go", include_str!("../../sdk/go/oramatest/database.go")),
+    ("oramatest/fetch.go", include_str!("../../sdk/go/oramatest/fetch.go")),
+    ("oramatest/limits.go", include_str!("../../sdk/go/oramatest/limits.go")),
+    ("oramatest/oramatest.go", include_str!("../../sdk/go/oramatest/oramatest.go")),
+    ("oramatest/run.go", include_str!("../../sdk/go/oramatest/run.go")),
+    ("oramatest/sqlite/go.mod", include_str!("../../sdk/go/oramatest/sqlite/go.mod")),
+    ("oramatest/sqlite/go.sum", include_str!("../../sdk/go/oramatest/sqlite/go.sum")),
+    ("oramatest/sqlite/guard.go", include_str!("../../sdk/go/oramatest/sqlite/guard.go")),
+    ("oramatest/sqlite/rows.go", include_str!("../../sdk/go/oramatest/sqlite/rows.go")),
+    ("oramatest/sqlite/sqlite.go", include_str!("../../sdk/go/oramatest/sqlite/sqlite.go")),
+    ("oramatest/storage.go", include_str!("../../sdk/go/oramatest/storage.go")),
+    ("oramatest/topics.go", include_str!("../../sdk/go/oramatest/topics.go")),
+    ("oramatest/web.go", include_str!("../../sdk/go/oramatest/web.go")),
     ("services.go", include_str!("../../sdk/go/services.go")),
     ("web.go", include_str!("../../sdk/go/web.go")),
 ];
@@ -130,7 +147,7 @@ mod tests {
     fn every_file_of_the_sdk_is_brought_along() {
         let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/go");
         let mut names = Vec::new();
-        for folder in ["", "oramalog"] {
+        for folder in ["", "internal/host", "oramalog", "oramatest", "oramatest/sqlite"] {
             for entry in fs::read_dir(sdk.join(folder)).unwrap() {
                 let path = entry.unwrap().path();
                 let name = path.strip_prefix(&sdk).unwrap().to_str().unwrap().to_owned();

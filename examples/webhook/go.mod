@@ -1,7 +1,20 @@
 module example.com/functions/webhook
 
-go 1.24
+go 1.26.0
 
-require orama v0.0.0
+require (
+	orama v0.0.0
+	orama/oramatest/sqlite v0.0.0-00010101000000-000000000000
+)
 
-replace orama => ../../sdk/go
+require (
+	github.com/ncruces/go-sqlite3 v0.37.0 // indirect
+	github.com/ncruces/go-sqlite3-wasm/v6 v6.5.35401 // indirect
+	github.com/ncruces/julianday v1.0.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace (
+	orama => ../../sdk/go
+	orama/oramatest/sqlite => ../../sdk/go/oramatest/sqlite
+)

@@ -16,7 +16,7 @@ use wasmtime::{
 };
 
 /// A guest's stack. A recursive Go function reaches a depth of some 20,000 calls.
-const WASM_STACK_BYTES: usize = 1 << 20;
+pub(crate) const WASM_STACK_BYTES: usize = 1 << 20;
 /// The fiber of a guest: its stack and 256 KiB for a host call at the deepest frame.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (256 << 10);
 /// A node needs address space for at least this many instances: 64 GiB.
@@ -246,5 +246,13 @@ mod tests {
         assert_eq!(native.compatibility(), again.compatibility());
         let baseline = Engine::new(&config("baseline".parse().unwrap())).unwrap();
         assert_ne!(native.compatibility(), baseline.compatibility());
+    }
+
+    #[test]
+    fn quick_code_is_not_loaded_where_the_best_is_wanted() {
+        let config = |effort| EngineConfig { instance_slots: 16, effort, ..EngineConfig::default() };
+        let best = Engine::new(&config(Effort::Full)).unwrap();
+        let quick = Engine::new(&config(Effort::Quick)).unwrap();
+        assert_ne!(best.compatibility(), quick.compatibility());
     }
 }

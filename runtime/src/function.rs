@@ -143,6 +143,8 @@ pub struct FunctionVersion {
     pub keep_versions: u32,
     /// How the web may reach it.
     pub web: WebSettings,
+    /// Whether the function may run at all; it belongs to the function, not to the version.
+    pub is_enabled: bool,
     /// Milliseconds since the Unix epoch.
     pub created_at_ms: i64,
     /// Milliseconds since the Unix epoch.
@@ -170,6 +172,7 @@ impl FunctionVersion {
             concurrency: CONCURRENCY.default,
             keep_versions: KEEP_VERSIONS.default,
             web: WebSettings::default(),
+            is_enabled: true,
             created_at_ms: 0,
             updated_at_ms: 0,
         }

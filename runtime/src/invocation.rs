@@ -144,9 +144,9 @@ impl Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// `log_info`.
+    /// `log_info`, or a line of standard error that says so.
     Info,
-    /// `log_error`, a line of standard error, or a message of the runtime.
+    /// `log_error`, any other line of standard error, or a message of the runtime.
     Error,
 }
 

@@ -164,8 +164,7 @@ pub use code_cache::CodeCache;
 pub use compile::{COMPILE_CHILD, CompileError, Compiler, Confinement};
 pub use cpu::CpuLevel;
 pub use engine::{Effort, Engine, EngineConfig, EngineError};
-#[doc(hidden)]
-pub use host::fuzzing;
+pub use host::batches;
 pub use instance::{Ended, SpentInstance};
 pub use module::LoadedModule;
 pub use parking::{NotParked, Parked};

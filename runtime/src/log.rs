@@ -8,6 +8,7 @@ use panic::PanicLine;
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+mod level;
 mod panic;
 
 /// The number of first messages that are kept, and of last ones.
@@ -88,7 +89,7 @@ impl LogBuffer {
         self.final_message = Some(cut(message));
     }
 
-    /// Adds output to standard error. Each line becomes a message of level `error`.
+    /// Adds output to standard error. Each line becomes a message of the level that it names, or else `error`.
     pub(crate) fn push_stderr(&mut self, bytes: &[u8]) {
         // Lines that later ones of the same call would push out are only counted: a guest may flood its log.
         let mut uncounted = match &self.rest {
@@ -122,7 +123,7 @@ impl LogBuffer {
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.line);
         self.look_at(&line);
-        self.push(Level::Error, String::from_utf8_lossy(&line).trim_end_matches('\r'));
+        self.push(level::of(&line), String::from_utf8_lossy(&line).trim_end_matches('\r'));
     }
 
     /// Adds the standard output of a guest that has failed: its first lines and its last ones.
@@ -234,6 +235,18 @@ mod tests {
         let messages = buffer.finish().messages;
         assert_eq!(messages.iter().map(|m| m.message.as_str()).collect::<Vec<_>>(), ["one", "two", "three"]);
         assert_eq!(messages[1].level, Level::Error);
+    }
+
+    #[test]
+    fn lines_of_slog_keep_their_level() {
+        let mut buffer = LogBuffer::default();
+        buffer
+            .push_stderr(b"2026/11/29 20:00:00 INFO paid\r\nlevel=ERROR msg=lost\nnot by slog\nINFO the la");
+        buffer.push_stderr(b"st");
+        let messages = buffer.finish().messages;
+        let levels: Vec<_> = messages.iter().map(|message| message.level).collect();
+        assert_eq!(levels, [Level::Info, Level::Error, Level::Error, Level::Info]);
+        assert_eq!(messages[0].message, "2026/11/29 20:00:00 INFO paid");
     }
 
     #[test]

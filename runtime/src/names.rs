@@ -84,6 +84,9 @@ name_type!(
     /// A function's name, unique in its namespace.
     FunctionName, "function name");
 name_type!(
+    /// The name of an alias of a function, which stands for one of its versions.
+    AliasName, "alias");
+name_type!(
     /// A secret's name, unique in its namespace.
     SecretName, "secret name");
 

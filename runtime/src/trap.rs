@@ -1,5 +1,6 @@
 //! Classifies the errors of failed runs, in words for the function's author.
 
+use crate::engine::WASM_STACK_BYTES;
 use crate::guest::{GuestState, Stop};
 use crate::instance::NoSlot;
 use crate::invocation::{Failure, InternalError};
@@ -48,7 +49,14 @@ pub(crate) fn classify(error: Error, state: &mut GuestState) -> Result<(), Failu
     };
     // `Failure::Trap` adds this itself.
     let what = what.strip_prefix("wasm trap: ").unwrap_or(&what);
-    Err(Failure::Trap(format!("{what}{}", frames(&error))))
+    let limit = match trap {
+        Some(Trap::StackOverflow) => format!(
+            "; calls within one another may take {} KiB of stack, some 20,000 calls of Go: recurse less deep, or use a loop",
+            WASM_STACK_BYTES >> 10
+        ),
+        _ => String::new(),
+    };
+    Err(Failure::Trap(format!("{what}{}{limit}", frames(&error))))
 }
 
 /// Whether the system refused the process a further file, mapping or memory.

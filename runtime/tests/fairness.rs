@@ -44,8 +44,8 @@ fn a_spinning_guest_yields_about_each_millisecond() {
 #[test]
 fn a_guest_that_does_nothing_but_bulk_operations_yields_too() {
     let node = Node::new(2);
-    let straight = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x4000000))".repeat(400);
-    let tables = "(table.copy (i32.const 0) (i32.const 1) (i32.const 200000))".repeat(20_000);
+    let straight = "(memory.fill (i32.const 0) (i32.const 1) (i32.const 0x4000000))".repeat(4_000);
+    let tables = "(table.copy (i32.const 0) (i32.const 1) (i32.const 200000))".repeat(80_000);
     for code in [
         &straight,
         &tables,

@@ -89,6 +89,11 @@ fn go_programs_end_as_they_should() {
     assert_eq!(run(&misc, "{\"do\":\"nil\"}").result, Err(Failure::Exit(2)));
     let recursed = run(&misc, "{\"do\":\"recurse\"}");
     assert!(trap(&recursed).contains("call stack exhausted in main.recurseForever"), "{}", trap(&recursed));
+    assert!(
+        trap(&recursed).ends_with(
+            "may take 1024 KiB of stack, some 20,000 calls of Go: recurse less deep, or use a loop"
+        )
+    );
 }
 
 #[test]

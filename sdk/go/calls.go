@@ -124,7 +124,8 @@ type Message struct {
 
 // PublishBatch sends at most 100 messages: all of them or none. When it returns without an error they are stored.
 func PublishBatch(messages ...Message) error {
-	data, err := json.Marshal(messages)
+	// None are [] and not null.
+	data, err := json.Marshal(append([]Message{}, messages...))
 	if err != nil {
 		return failure("pubsub: the messages cannot be sent: " + err.Error())
 	}

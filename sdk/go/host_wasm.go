@@ -1,6 +1,9 @@
 package orama
 
-import "unsafe"
+import (
+	"os"
+	"unsafe"
+)
 
 // The host's functions, as docs/FUNCTIONS.md has them. db_query, db_execute and function_invoke are left out: their
 // second versions do the same and say what went wrong.
@@ -14,6 +17,22 @@ func oramaAlloc(size uint32) uint32 {
 	given[address] = block
 	return address
 }
+
+// given holds what oramaAlloc handed to the host, so that the collector keeps it until take.
+var given = map[uint32][]byte{}
+
+// take returns the bytes behind a host function's answer, (pointer << 32) | length; nil for none.
+func take(packed uint64) []byte {
+	address, length := uint32(packed>>32), uint32(packed)
+	block, ok := given[address]
+	if !ok || int(length) > len(block) {
+		return nil
+	}
+	delete(given, address)
+	return block[:length]
+}
+
+func exit(code int) { os.Exit(code) }
 
 //go:wasmimport env get_caller_wallet
 func hostGetCallerWallet() uint64

@@ -23,8 +23,8 @@
 // It compiles with TinyGo (tinygo build -target wasi) and with standard Go 1.24 or newer (GOOS=wasip1 GOARCH=wasm), and has
 // no dependencies. Everything is of the function's own namespace: rows, cache keys, topics, secrets, stored objects.
 //
-// Compiled for anything but WebAssembly, for example by an editor or by go test, the package has no node to talk to:
-// every call fails as it would on a node without that service.
+// Compiled for anything but WebAssembly, the package has no node to talk to, and every call fails as it would on a node without
+// that service. In tests, package oramatest plays the node.
 package orama
 
 import (
@@ -76,10 +76,10 @@ func Handle[In, Out any](handler func(In) (Out, error)) {
 func Fail(err error) {
 	var told *StatusError
 	if errors.As(err, &told) && RespondJSON(told.Status, map[string]string{"error": told.Message}) == nil {
-		os.Exit(0)
+		exit(0)
 	}
 	LogError(err.Error())
-	os.Exit(1)
+	exit(1)
 }
 
 // StatusError is an error that a client is told: its status and its message.

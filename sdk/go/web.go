@@ -182,7 +182,7 @@ func ServeHTTP[Handler interface{ ServeHTTP(Writer, *Request) }, Writer interfac
 	handler.ServeHTTP(writer, request)
 	if err := answer.(*responseWriter[Header]).finish(); err != nil {
 		LogError(err.Error())
-		os.Exit(1)
+		exit(1)
 	}
 }
 

@@ -10,10 +10,12 @@ use orama_platform::auth::jwt::Refusal;
 use orama_platform::auth::{CredentialError, DifferentNamespaces, Forbidden};
 use orama_platform::deploy::DeployError;
 use orama_platform::events::EventsError;
+use orama_platform::migrations::MigrateError;
 use orama_platform::modules::{LoadError, PrepareError};
 use orama_platform::namespaces::NamespaceError;
 use orama_platform::quotas::QuotaExceeded;
-use orama_platform::registry::RegistryError;
+use orama_platform::registry::{RegistryError, Which};
+use orama_runtime::services::ErrorCode;
 use orama_store::blob::BlobError;
 use orama_store::blocking::TaskFailed;
 use orama_store::causes::Causes;
@@ -115,6 +117,13 @@ impl ApiError {
         Self { hint, ..Self::new(StatusCode::FORBIDDEN, "FUNCTION_INTERNAL", message) }
     }
 
+    /// 403: the function is disabled.
+    #[must_use]
+    pub fn function_disabled() -> Self {
+        let hint = Some("`orama function enable` lets it run again");
+        Self { hint, ..Self::new(StatusCode::FORBIDDEN, "FUNCTION_DISABLED", "the function is disabled") }
+    }
+
     /// 404: no such path.
     #[must_use]
     pub fn not_found(path: &str) -> Self {
@@ -125,11 +134,14 @@ impl ApiError {
 
     /// 404: no such function, or no such version of it.
     #[must_use]
-    pub fn function_not_found(name: &str, version: Option<u32>) -> Self {
-        let message = match version {
-            None => format!("there is no function {name:?} in this namespace"),
-            Some(version) => {
+    pub fn function_not_found(name: &str, which: &Which) -> Self {
+        let message = match which {
+            Which::Live => format!("there is no function {name:?} in this namespace"),
+            Which::Number(version) => {
                 format!("there is no version {version} of a function {name:?} in this namespace")
+            }
+            Which::Alias(alias) => {
+                format!("there is no alias {:?} of a function {name:?} in this namespace", alias.as_str())
             }
         };
         Self::new(StatusCode::NOT_FOUND, "FUNCTION_NOT_FOUND", message)
@@ -290,6 +302,18 @@ impl From<RegistryError> for ApiError {
             RegistryError::TooManyTriggers(_) | RegistryError::TooManyPatterns(_) => {
                 Self::new(StatusCode::CONFLICT, "TOO_MANY_TRIGGERS", error.to_string())
             }
+            RegistryError::NoVersion(name, version) => {
+                Self::function_not_found(name, &Which::Number(*version))
+            }
+            RegistryError::VersionInUse(..) => Self {
+                hint: Some(
+                    "`orama function aliases` and `orama function traffic` show and change what is in use",
+                ),
+                ..Self::new(StatusCode::CONFLICT, "VERSION_IN_USE", error.to_string())
+            },
+            RegistryError::TooManyAliases(_) => {
+                Self::new(StatusCode::CONFLICT, "TOO_MANY_ALIASES", error.to_string())
+            }
             RegistryError::BeingDeleted(_) => {
                 Self::new(StatusCode::CONFLICT, "NAMESPACE_BEING_DELETED", error.to_string())
             }
@@ -297,6 +321,27 @@ impl From<RegistryError> for ApiError {
                 Some(unavailable) => unavailable,
                 None => Self::internal(error),
             },
+        }
+    }
+}
+
+impl From<MigrateError> for ApiError {
+    fn from(error: MigrateError) -> Self {
+        let message = error.to_string();
+        let code = match &error {
+            MigrateError::Invalid(_) => return Self::invalid_config(format!("`migrations`: {message}")),
+            MigrateError::Changed(_) => {
+                return Self::new(StatusCode::CONFLICT, "MIGRATION_CHANGED", message);
+            }
+            MigrateError::Failed { error, .. } | MigrateError::Unknown(error) => error.code,
+        };
+        match code {
+            ErrorCode::Unavailable => Self::unavailable(message),
+            ErrorCode::DeadlineExceeded => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", message)
+            }
+            ErrorCode::Internal => Self::internal(error),
+            _ => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "MIGRATION_FAILED", message),
         }
     }
 }
@@ -365,6 +410,7 @@ impl From<DeployError> for ApiError {
             }
             DeployError::Store(error) => Self::internal(error),
             DeployError::Registry(error) => error.into(),
+            DeployError::Migrations(error) => error.into(),
             DeployError::Disk(error) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE", error.to_string())
             }
@@ -435,7 +481,7 @@ mod tests {
 
     #[test]
     fn the_body_has_the_contracts_fields() {
-        let body = json(&ApiError::function_not_found("a\"b", Some(3)));
+        let body = json(&ApiError::function_not_found("a\"b", &Which::Number(3)));
         assert!(body["error"].as_str().unwrap().contains("version 3"), "{body}");
         let rest = serde_json::json!({
             "error": body["error"], "code": "FUNCTION_NOT_FOUND", "retryable": false, "request_id": "r-1"

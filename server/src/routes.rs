@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 mod access;
 mod admission;
+mod aliases;
 mod answer;
+mod db;
 mod dead_letters;
 mod deploy;
 mod form;
@@ -35,7 +37,10 @@ mod quotas;
 mod rates;
 mod secrets;
 mod target;
+mod traffic;
 mod triggers;
+mod update;
+mod whoami;
 
 pub(crate) use admission::body_action;
 pub(crate) use target::Target;
@@ -66,8 +71,11 @@ fn of_tenants() -> Vec<(&'static str, MethodRouter<State>)> {
         ("/v1/functions/secrets", get(secrets::list).put(secrets::set)),
         ("/v1/functions/secrets/{name}", delete(secrets::delete)),
         ("/v1/secrets/rotate-key", post(secrets::rotate_key)),
-        ("/v1/functions/{name}", get(functions::get).delete(functions::delete)),
+        ("/v1/functions/{name}", get(functions::get).patch(update::update).delete(functions::delete)),
         ("/v1/functions/{name}/versions", get(functions::versions)),
+        ("/v1/functions/{name}/aliases", get(aliases::list)),
+        ("/v1/functions/{name}/aliases/{alias}", get(aliases::get).put(aliases::set).delete(aliases::delete)),
+        ("/v1/functions/{name}/traffic", get(traffic::get).put(traffic::set).delete(traffic::end)),
         ("/v1/functions/{name}/logs", get(logs::logs)),
         ("/v1/functions/{name}/triggers", get(triggers::list).post(triggers::add)),
         ("/v1/functions/{name}/triggers/{id}", delete(triggers::delete).patch(triggers::enable)),
@@ -76,12 +84,15 @@ fn of_tenants() -> Vec<(&'static str, MethodRouter<State>)> {
         ("/v1/functions/{name}/dead-letters/replay", post(dead_letters::replay_all)),
         ("/v1/functions/{name}/dead-letters/{id}", delete(dead_letters::delete)),
         ("/v1/functions/{name}/dead-letters/{id}/replay", post(dead_letters::replay_one)),
+        ("/v1/db/query", post(db::run)),
+        ("/v1/db/migrations", get(db::migrations).post(db::migrate)),
         ("/v1/pubsub/publish", post(pubsub::publish)),
         ("/v1/namespaces", get(namespaces::list).post(namespaces::create)),
         ("/v1/namespaces/{name}", delete(namespaces::delete)),
         ("/v1/namespaces/{name}/quotas", get(quotas::get).put(quotas::set)),
         ("/v1/namespaces/{name}/rates", get(rates::get).put(rates::set)),
         ("/v1/namespaces/{name}/usage", get(quotas::usage)),
+        ("/v1/whoami", get(whoami::whoami)),
         ("/v1/keys", get(keys::list).post(keys::create)),
         ("/v1/keys/{id}", delete(keys::delete)),
     ]

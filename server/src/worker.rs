@@ -19,6 +19,7 @@ mod route;
 mod run;
 mod running;
 mod scheduler;
+mod spread;
 mod triggered;
 mod until;
 mod websocket;

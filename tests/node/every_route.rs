@@ -51,6 +51,9 @@ struct Victim {
 /// Routes that are open to everybody.
 const OPEN: [(&str, &str); 3] = [("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics")];
 
+/// Routes that tell each credential of itself.
+const OF_ITSELF: [(&str, &str); 1] = [("GET", "/v1/whoami")];
+
 /// A value that nobody else may see.
 const SECRET: &str = "the-victims-secret";
 
@@ -96,6 +99,8 @@ fn make_victim(node: &Node) -> Victim {
     make(node, "POST", "/v1/pubsub/publish", &json!({ "topic": "orders", "data": "!" }));
     let letters = || node.get("/v1/functions/reader/dead-letters?namespace=victim").expect(200).json();
     eventually("a dead letter", || letters()["count"] == 1);
+    make(node, "PUT", "/v1/functions/owned/aliases/named", &json!({ "version": 1 }));
+    make(node, "PUT", "/v1/functions/owned/traffic", &json!({ "weights": { "2": 1 } }));
     let keys = ["invoke", "deploy", "admin"].map(|role| make_key(node, "victim", role));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     Victim {
@@ -118,6 +123,7 @@ fn rows(victim: &Victim) -> Vec<Row> {
             .replace("/dead-letters/{id}", &format!("/dead-letters/{}", victim.dead_letter))
             .replace("/v1/functions/{name}/dead-letters", "/v1/functions/reader/dead-letters")
             .replace("/v1/functions/{name}/triggers", "/v1/functions/reader/triggers")
+            .replace("/aliases/{alias}", "/aliases/named")
             .replace("/v1/functions/{name}", "/v1/functions/owned")
             .replace("/v1/namespaces/{name}", "/v1/namespaces/victim")
             .replace("/v1/invoke/{namespace}/{name}", "/v1/invoke/victim/owned")
@@ -135,7 +141,15 @@ fn rows(victim: &Victim) -> Vec<Row> {
         row("GET", "/v1/functions", Deploy, none()),
         row("POST", "/v1/functions", Deploy, Sends::Module),
         row("GET", "/v1/functions/{name}", Deploy, none()),
+        row("PATCH", "/v1/functions/{name}", Deploy, json(json!({ "enabled": false }))),
         row("DELETE", "/v1/functions/{name}", Deploy, none()),
+        row("GET", "/v1/functions/{name}/aliases", Deploy, none()),
+        row("GET", "/v1/functions/{name}/aliases/{alias}", Deploy, none()),
+        row("PUT", "/v1/functions/{name}/aliases/{alias}", Deploy, json(json!({ "version": 2 }))),
+        row("DELETE", "/v1/functions/{name}/aliases/{alias}", Deploy, none()),
+        row("GET", "/v1/functions/{name}/traffic", Deploy, none()),
+        row("PUT", "/v1/functions/{name}/traffic", Deploy, json(json!({ "weights": { "1": 1 } }))),
+        row("DELETE", "/v1/functions/{name}/traffic", Deploy, none()),
         row("GET", "/v1/functions/{name}/versions", Deploy, none()),
         row("GET", "/v1/functions/{name}/logs", Deploy, none()),
         row("POST", "/v1/functions/{name}/invoke", Invoke, json(json!({}))),
@@ -150,6 +164,19 @@ fn rows(victim: &Victim) -> Vec<Row> {
         row("POST", "/v1/functions/{name}/dead-letters/replay", Deploy, none()),
         row("POST", "/v1/functions/{name}/dead-letters/{id}/replay", Deploy, none()),
         row("DELETE", "/v1/functions/{name}/dead-letters/{id}", Deploy, none()),
+        row(
+            "POST",
+            "/v1/db/query",
+            Deploy,
+            json(json!({ "ops": [{ "kind": "exec", "sql": "CREATE TABLE stolen (a)" }] })),
+        ),
+        row("GET", "/v1/db/migrations", Deploy, none()),
+        row(
+            "POST",
+            "/v1/db/migrations",
+            Deploy,
+            json(json!({ "migrations": [{ "name": "1.sql", "sql": "CREATE TABLE stolen (a)" }] })),
+        ),
         row("POST", "/v1/pubsub/publish", Invoke, json(json!({ "topic": "orders", "data": 1 }))),
         row("GET", "/v1/functions/secrets", Deploy, none()),
         row("PUT", "/v1/functions/secrets", Deploy, json(json!({ "name": "TOKEN", "value": "stolen" }))),
@@ -237,6 +264,8 @@ fn state(node: &Node, victim: &Victim) -> Vec<String> {
         "/v1/functions/secrets?namespace=",
         "/v1/keys?namespace=",
         "/v1/functions/owned/versions?namespace=",
+        "/v1/functions/owned/aliases?namespace=",
+        "/v1/functions/owned/traffic?namespace=",
         "/v1/functions/reader/triggers?namespace=",
         "/v1/functions/owned/triggers?namespace=",
         "/v1/functions/reader/dead-letters?namespace=",
@@ -246,7 +275,15 @@ fn state(node: &Node, victim: &Victim) -> Vec<String> {
     let ask = |path: String| {
         let answer = node.get(&path);
         // An error tells the id of its request, which is another each time.
-        if answer.status == 200 { answer.text() } else { answer.json()["code"].to_string() }
+        if answer.status != 200 {
+            return answer.json()["code"].to_string();
+        }
+        let mut json = answer.json();
+        // A refused use is a use.
+        for key in json["keys"].as_array_mut().into_iter().flatten() {
+            key.as_object_mut().unwrap().remove("last_used_at");
+        }
+        json.to_string()
     };
     let of = |namespace: &'static str| lists.into_iter().map(move |list| format!("{list}{namespace}"));
     let mut all: Vec<_> = of("victim").chain(of("other")).map(ask).collect();
@@ -267,6 +304,10 @@ fn every_route_refuses_every_credential_that_may_not_use_it() {
     let rows = rows(&victim);
     let mut known: BTreeSet<_> =
         rows.iter().map(|row| (row.method.to_owned(), row.route.to_owned())).collect();
+    known.extend(OF_ITSELF.map(|(method, path)| (method.to_owned(), path.to_owned())));
+    for (method, path) in OF_ITSELF {
+        node.anonymous(method, path).send().refusal(401, "UNAUTHORIZED");
+    }
     known.extend(OPEN.map(|(method, path)| (method.to_owned(), path.to_owned())));
     assert_eq!(served(&node), known, "each route of the server has a row here, and each row is served");
 

@@ -96,13 +96,19 @@ fn receive(stream: &TcpStream) -> Option<Sent> {
 pub fn copy(shell: &Shell, folders: &[&str]) {
     let repository = guests::dir().join("../..");
     for folder in folders {
-        fs::create_dir_all(shell.dir.join(folder)).unwrap();
-        for entry in fs::read_dir(repository.join(folder)).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap();
-            if path.is_file() && name != "function.wasm" {
-                fs::copy(&path, shell.dir.join(folder).join(name)).unwrap();
-            }
+        copy_folder(&repository.join(folder), &shell.dir.join(folder));
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if path.is_dir() {
+            copy_folder(&path, &to.join(name));
+        } else if name != "function.wasm" {
+            fs::copy(&path, to.join(name)).unwrap();
         }
     }
 }

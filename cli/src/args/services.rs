@@ -1,6 +1,6 @@
 //! The commands for secrets, triggers, messages, namespaces and keys.
 
-use super::{Connection, Id, NodeAccess};
+use super::{Connection, Expiry, Id, NodeAccess};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use orama_runtime::names::{FunctionName, Namespace, SecretName};
@@ -272,7 +272,7 @@ pub struct LimitsOf {
     pub node: NodeAccess,
 }
 
-fn assignment(text: &str) -> Result<(String, String), String> {
+pub(super) fn assignment(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, such as functions=20")?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -353,6 +353,23 @@ Examples:
     },
 }
 
+/// A key to be created.
+#[derive(Args)]
+pub struct NewKey {
+    /// What the key may do
+    #[arg(long, value_enum)]
+    pub role: Role,
+    /// What the key is called in lists
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+    /// When it expires: an age from now on (90m, 24h, 30d) or a time (2027-01-01T00:00:00Z) [default: never]
+    #[arg(long, value_name = "TIME|AFTER")]
+    pub expires: Option<Expiry>,
+    /// A function that it is for; may be repeated. Without it, the key is for all functions of the namespace
+    #[arg(long = "function", value_name = "NAME", value_parser = FunctionName::new)]
+    pub functions: Vec<FunctionName>,
+}
+
 #[derive(Subcommand)]
 pub enum KeysCommand {
     /// Create an API key, which is shown only once
@@ -361,11 +378,11 @@ Standard output holds the key alone, for scripts. The node keeps only its hash.
 
 Examples:
   orama keys create --role invoke
+  orama keys create --role deploy --name ci --function hello --expires 30d
   KEY=$(orama keys create --role admin --namespace team-a)")]
     Create {
-        /// What the key may do
-        #[arg(long, value_enum)]
-        role: Role,
+        #[command(flatten)]
+        key: NewKey,
         #[command(flatten)]
         connection: Connection,
     },

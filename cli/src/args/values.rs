@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use orama_runtime::names::FunctionName;
+use orama_server::platform::registry::Which;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -14,40 +15,28 @@ pub enum Status {
     Timeout,
 }
 
-/// `name` or `name@version`.
+/// `name`, `name@version` or `name@alias`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub name: FunctionName,
-    pub version: Option<u32>,
+    pub which: Which,
 }
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, version) = match text.split_once('@') {
-            Some((name, version)) => (name, Some(version)),
-            None => (text, None),
+        let (name, which) = match text.split_once('@') {
+            Some((name, which)) => (name, Which::parse(which)?),
+            None => (text, Which::Live),
         };
-        let version = version.map(|version| {
-            let number = version.bytes().all(|b| b.is_ascii_digit()).then(|| version.parse().ok()).flatten();
-            number
-                .filter(|v| *v > 0)
-                .ok_or_else(|| format!("the version {version:?} must be a whole number from 1"))
-        });
-        Ok(Self {
-            name: FunctionName::new(name).map_err(|error| error.to_string())?,
-            version: version.transpose()?,
-        })
+        Ok(Self { name: FunctionName::new(name).map_err(|error| error.to_string())?, which })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.version {
-            Some(version) => write!(f, "{}@{version}", self.name),
-            None => self.name.fmt(f),
-        }
+        write!(f, "{}{}", self.name, self.which)
     }
 }
 
@@ -61,6 +50,31 @@ impl FromStr for Since {
     fn from_str(text: &str) -> Result<Self, String> {
         orama_server::since(text, jiff::Timestamp::now()).map(Self).ok_or_else(|| {
             "expected a time such as 2026-02-23T19:00:00Z, Unix seconds, or an age such as 90s, 15m, 2h or 1d".to_owned()
+        })
+    }
+}
+
+/// A time in the future, given as a time or as an age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry(pub jiff::Timestamp);
+
+impl FromStr for Expiry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let now = jiff::Timestamp::now();
+        // Days as 24 hours: a time stamp knows no calendar.
+        let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).filter(|days| *days > 0);
+        let after = match days {
+            Some(days) => days.checked_mul(24).and_then(|hours| jiff::SignedDuration::try_from_hours(hours)),
+            None => text.parse::<jiff::SignedDuration>().ok(),
+        };
+        let at = match after {
+            Some(after) => now.checked_add(after).ok(),
+            None => text.parse().ok(),
+        };
+        at.filter(|at| *at > now).map(Self).ok_or_else(|| {
+            "expected a time in the future, such as 2027-01-01T00:00:00Z, or an age such as 90m, 24h or 30d".to_owned()
         })
     }
 }
@@ -122,12 +136,13 @@ mod tests {
     fn a_target_is_a_name_with_or_without_a_version() {
         let target: Target = "hello@12".parse().unwrap();
         assert_eq!(
-            (target.name.as_str(), target.version, target.to_string().as_str()),
-            ("hello", Some(12), "hello@12")
+            (target.name.as_str(), target.which.clone(), target.to_string().as_str()),
+            ("hello", Which::Number(12), "hello@12")
         );
-        assert_eq!("hello".parse::<Target>().unwrap().version, None);
+        assert_eq!("hello".parse::<Target>().unwrap().which, Which::Live);
+        assert_eq!("hello@canary".parse::<Target>().unwrap().to_string(), "hello@canary");
         for bad in
-            ["", "@1", "hello@", "hello@0", "hello@+1", "hello@x", "hello@1@2", "a b", "hello@99999999999"]
+            ["", "@1", "hello@", "hello@0", "hello@+1", "hello@x.y", "hello@1@2", "a b", "hello@99999999999"]
         {
             assert!(bad.parse::<Target>().is_err(), "{bad:?} was accepted");
         }
@@ -144,6 +159,19 @@ mod tests {
         assert_eq!("1771873200".parse::<Since>().unwrap().0.as_second(), 1_771_873_200);
         for bad in ["", "yesterday", "-15", "15 parsecs"] {
             assert!(bad.parse::<Since>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn an_expiry_is_in_the_future() {
+        let now = jiff::Timestamp::now().as_second();
+        for (text, seconds) in [("90m", 5400), ("24h", 86_400), ("30d", 2_592_000)] {
+            let at = text.parse::<Expiry>().unwrap().0.as_second();
+            assert!((0..=2).contains(&(at - now - seconds)), "{text}: {at}");
+        }
+        assert!("2199-01-01T00:00:00Z".parse::<Expiry>().is_ok());
+        for bad in ["", "0d", "-1d", "-90m", "2020-01-01T00:00:00Z", "99999999999d", "soon"] {
+            assert!(bad.parse::<Expiry>().is_err(), "{bad:?} was accepted");
         }
     }
 

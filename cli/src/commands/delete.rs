@@ -5,11 +5,12 @@ use crate::args::Target;
 use crate::client::Client;
 use crate::error::Result;
 use crate::output;
+use orama_server::platform::registry::Which;
 use reqwest::Method;
 
 /// Runs the command.
 pub fn run(client: &Client, function: &Target, force: bool, json: bool) -> Result<()> {
-    let rest = if function.version.is_some() { "" } else { " with all its versions" };
+    let rest = if function.which != Which::Live { "" } else { " with all its versions" };
     confirm(force, &function.to_string(), rest)?;
     let answer = client.send(client.request(Method::DELETE, &["functions", &function.to_string()]));
     let answer = answer.map_err(|error| client.explain_missing(error, function.name.as_str()))?;

@@ -11,6 +11,7 @@ use crate::output;
 use crate::project::Project;
 use orama_runtime::names::FunctionName;
 use orama_server::config::{Config, Overrides};
+use orama_server::platform::registry::Which;
 use serde::Deserialize;
 use std::fs;
 use std::io::ErrorKind;
@@ -61,7 +62,7 @@ pub fn run(args: Demo) -> Result<()> {
     ))?;
 
     let name = FunctionName::new(NAME).map_err(built_in)?;
-    let answer = invoke::call(&client, &Target { name, version: None }, INPUT.into())?;
+    let answer = invoke::call(&client, &Target { name, which: Which::Live }, INPUT.into())?;
     output::line(&format!("sent     {INPUT}\nanswered {}", String::from_utf8_lossy(&answer.body)))?;
     output::line(&format!(
         "\nTry it from another terminal:\n{}\n\nCtrl-C stops the node.",
@@ -86,7 +87,7 @@ fn deploy_hello(client: &Client) -> Result<FunctionInfo> {
             BUNDLED.to_vec()
         }
     };
-    Ok(deploy::upload(client, &manifest, wasm, false)?.json::<Deployed>()?.function)
+    Ok(deploy::upload(client, &manifest, deploy::Told::default(), wasm, false)?.json::<Deployed>()?.function)
 }
 
 /// An error in what this program brings along, which its tests exclude.

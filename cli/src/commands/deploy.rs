@@ -6,9 +6,13 @@ use crate::args;
 use crate::client::{Answer, Client, DEPLOY_TIMEOUT};
 use crate::error::{CliError, Result, io};
 use crate::manifest::Manifest;
+use crate::migrations;
+use crate::origin::Sources;
 use crate::output::{self, Progress};
 use crate::project::{MODULE, Project, Source};
 use orama_runtime::limits::WASM_MAX_BYTES;
+use orama_runtime::names::AliasName;
+use orama_server::platform::migrations::Migration;
 use reqwest::Method;
 use reqwest::blocking::multipart::{Form, Part};
 use serde::Deserialize;
@@ -32,11 +36,23 @@ struct Deployed {
     warnings: Vec<String>,
 }
 
+/// What is told of a new version beside its settings.
+#[derive(Default)]
+pub struct NewVersion {
+    /// An alias that is to stand for it.
+    pub alias: Option<AliasName>,
+    /// What it is for.
+    pub message: Option<String>,
+    /// An entry of the manifest's environments.
+    pub environment: Option<String>,
+}
+
 /// Runs the command.
-pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
+pub fn run(args: &args::Build, version: NewVersion, client: &Client, json: bool) -> Result<()> {
     let project = Project::open(&args.dir)?;
     // Read first, so that a mistake in it is reported before a build of many seconds.
-    let manifest = project.manifest()?;
+    let manifest = project.manifest_for(version.environment.as_deref())?;
+    let migrations = migrations::of(&manifest, project.dir())?;
     let path = project.module_path();
     if project.source()? != Source::None {
         // Always: only the compiler knows whether the module is that of the sources.
@@ -55,7 +71,9 @@ pub fn run(args: &args::Build, client: &Client, json: bool) -> Result<()> {
     let wasm = fs::read(&path).map_err(|error| io("read", &path, error))?;
     let size = wasm.len() as u64;
     let may_have_snapshot = is_of_go(&wasm) && manifest.start.may_resume();
-    let answer = upload(client, &manifest, wasm, json)?;
+    let sources = Sources::of(project.dir(), version.message.as_deref());
+    let told = Told { alias: version.alias, sources, migrations };
+    let answer = upload(client, &manifest, told, wasm, json)?;
     if json {
         return output::line(&answer.line()?);
     }
@@ -101,8 +119,25 @@ fn start_of(client: &Client, function: &FunctionInfo) -> Option<String> {
     None
 }
 
+/// What a deploy tells of a version beside its settings.
+#[derive(Default)]
+pub struct Told {
+    /// An alias that is to stand for it.
+    pub alias: Option<AliasName>,
+    /// Its sources.
+    pub sources: Option<Sources>,
+    /// What is to run on the database before.
+    pub migrations: Vec<Migration>,
+}
+
 /// Uploads a module and its settings.
-pub fn upload(client: &Client, manifest: &Manifest, wasm: Vec<u8>, quiet: bool) -> Result<Answer> {
+pub fn upload(
+    client: &Client,
+    manifest: &Manifest,
+    told: Told,
+    wasm: Vec<u8>,
+    quiet: bool,
+) -> Result<Answer> {
     if wasm.len() > WASM_MAX_BYTES {
         let (size, limit) = (output::size(wasm.len() as u64), output::size(WASM_MAX_BYTES as u64));
         return Err(CliError::failed(format!("the module has {size}; a node accepts at most {limit}"))
@@ -112,6 +147,21 @@ pub fn upload(client: &Client, manifest: &Manifest, wasm: Vec<u8>, quiet: bool) 
     let progress = Progress::start(&format!("uploading {} ({})", manifest.name, output::size(size)), quiet);
     progress.bytes(size);
     let reader = progress.reader(Cursor::new(wasm), size, "the node is checking and compiling the module");
+    let mut metadata = json!({
+        "env_vars": manifest.env,
+        "cors": manifest.web.cors.as_deref(),
+        "triggers": manifest.triggers,
+    });
+    // Left out where there is none: a node of an earlier version does not know them.
+    if let Some(alias) = told.alias {
+        metadata["alias"] = alias.as_str().into();
+    }
+    if let Some(sources) = told.sources {
+        metadata["source"] = json!(sources);
+    }
+    if !told.migrations.is_empty() {
+        metadata["migrations"] = json!(told.migrations);
+    }
     let form = Form::new()
         .text("name", manifest.name.to_string())
         .text("is_public", manifest.public.to_string())
@@ -124,15 +174,7 @@ pub fn upload(client: &Client, manifest: &Manifest, wasm: Vec<u8>, quiet: bool) 
         .text("keep_versions", manifest.keep_versions.to_string())
         .text("internal", manifest.web.is_internal.to_string())
         .text("max_body", manifest.web.max_body_mb.to_string())
-        .text(
-            "metadata",
-            json!({
-                "env_vars": manifest.env,
-                "cors": manifest.web.cors.as_deref(),
-                "triggers": manifest.triggers,
-            })
-            .to_string(),
-        )
+        .text("metadata", metadata.to_string())
         .part("wasm", Part::reader_with_length(reader, size).file_name(MODULE));
     client.send(client.request(Method::POST, &["functions"]).timeout(DEPLOY_TIMEOUT).multipart(form))
 }

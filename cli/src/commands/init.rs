@@ -22,9 +22,10 @@ type File = (&'static str, String);
 
 /// The files of a new function.
 fn files(template: Template, name: &FunctionName) -> Vec<File> {
-    let of_go = |source: &str| {
+    let of_go = |source: &str, test: &str| {
         vec![
             ("function.go", source.to_owned()),
+            ("function_test.go", test.to_owned()),
             ("function.yaml", manifest(template, name)),
             ("go.mod", GO_MOD.replace(NAME, name.as_str())),
             (".gitignore", GITIGNORE.to_owned()),
@@ -32,11 +33,26 @@ fn files(template: Template, name: &FunctionName) -> Vec<File> {
         ]
     };
     match template {
-        Template::Json => of_go(include_str!("../../templates/json/function.go")),
-        Template::Http => of_go(include_str!("../../templates/http/function.go")),
-        Template::Webhook => of_go(include_str!("../../../examples/webhook/function.go")),
-        Template::Cron => of_go(include_str!("../../templates/cron/function.go")),
-        Template::Socket => of_go(include_str!("../../templates/socket/function.go")),
+        Template::Json => of_go(
+            include_str!("../../templates/json/function.go"),
+            include_str!("../../templates/json/function_test.go"),
+        ),
+        Template::Http => of_go(
+            include_str!("../../templates/http/function.go"),
+            include_str!("../../templates/http/function_test.go"),
+        ),
+        Template::Webhook => of_go(
+            include_str!("../../../examples/webhook/function.go"),
+            include_str!("../../../examples/webhook/function_test.go"),
+        ),
+        Template::Cron => of_go(
+            include_str!("../../templates/cron/function.go"),
+            include_str!("../../templates/cron/function_test.go"),
+        ),
+        Template::Socket => of_go(
+            include_str!("../../templates/socket/function.go"),
+            include_str!("../../templates/socket/function_test.go"),
+        ),
         Template::Rust => vec![
             ("src/main.rs", include_str!("../../templates/rust/main.rs.txt").to_owned()),
             ("function.yaml", manifest(template, name)),
@@ -86,6 +102,16 @@ impl Template {
         !matches!(self, Self::Rust | Self::C)
     }
 
+    /// What runs the tests of a new function, in its folder, as a line of the commands that come next.
+    fn test(self) -> &'static str {
+        match self {
+            Self::Json | Self::Http | Self::Socket => "go test\n  ",
+            // Its tests use a database, whose driver is fetched.
+            Self::Webhook | Self::Cron => "go mod tidy && go test\n  ",
+            Self::Rust | Self::C => "",
+        }
+    }
+
     /// The commands that come next, in the function's folder.
     fn next(self, name: &FunctionName) -> String {
         let invoke = format!("orama function invoke {name} --data '{{\"name\": \"World\"}}'");
@@ -118,8 +144,9 @@ pub fn run(name: &FunctionName, template: Template, json: bool) -> Result<()> {
     }
     let sdk = if template.is_go() { format!(", and the Go SDK in {}/", sdk::FOLDER) } else { String::new() };
     output::line(&format!(
-        "created {name}/ with {}{sdk}\n\nNext:\n  cd {name}\n  {}",
+        "created {name}/ with {}{sdk}\n\nNext:\n  cd {name}\n  {}{}",
         files.join(", "),
+        template.test(),
         template.next(name)
     ))
 }

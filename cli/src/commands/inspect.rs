@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::output;
 use orama_runtime::names::FunctionName;
 use reqwest::Method;
+use serde::Deserialize;
 
 /// Runs `list`.
 pub fn list(client: &Client, limit: Option<u32>, json: bool) -> Result<()> {
@@ -42,6 +43,7 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         return output::line(&answer.line()?);
     }
     let f: FunctionInfo = answer.json()?;
+    let (by, from) = (by(&f), from(&f));
     let retry = match f.retry_count {
         0 => "none".to_owned(),
         count => format!("{count} times, {} s apart", f.retry_delay_seconds),
@@ -62,6 +64,8 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("version", f.version.to_string()),
         ("status", f.status),
         ("content id", f.wasm_cid),
+        ("deployed by", by),
+        ("from", from),
         ("memory", format!("{} MB", f.memory_limit_mb)),
         ("timeout", format!("{} s", f.timeout_seconds)),
         ("public", yes_no(f.is_public)),
@@ -77,7 +81,7 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("updated", f.updated_at),
     ];
     let lines: Vec<String> =
-        rows.iter().map(|(name, value)| format!("{name:<10}  {}", output::one_line(value))).collect();
+        rows.iter().map(|(name, value)| format!("{name:<11}  {}", output::one_line(value))).collect();
     print(&lines)
 }
 
@@ -90,11 +94,53 @@ pub fn versions(client: &Client, name: &FunctionName, limit: Option<u32>, json: 
     if json {
         return output::line(&list.line()?);
     }
-    let rows = list.read::<FunctionInfo>()?.into_iter().map(|f| {
-        let limits = (format!("{} MB", f.memory_limit_mb), format!("{} s", f.timeout_seconds));
-        vec![f.version.to_string(), f.updated_at, limits.0, limits.1, f.wasm_cid]
-    });
-    print(&output::table(&["VERSION", "DEPLOYED", "MEMORY", "TIMEOUT", "CONTENT ID"], rows))
+    let rows =
+        list.read::<Version>()?.into_iter().map(|Version { function: f, aliases, traffic_percent }| {
+            let share = if traffic_percent > 0.0 { format!("{traffic_percent:.0}%") } else { String::new() };
+            let (by, from) = (by(&f), from(&f));
+            vec![f.version.to_string(), f.updated_at, aliases.join(", "), share, by, from, f.wasm_cid]
+        });
+    print(&output::table(&["VERSION", "DEPLOYED", "ALIASES", "TRAFFIC", "BY", "FROM", "CONTENT ID"], rows))
+}
+
+/// A version in the list of versions.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(flatten)]
+    function: FunctionInfo,
+    #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(default)]
+    traffic_percent: f64,
+}
+
+/// Who deployed a version.
+fn by(f: &FunctionInfo) -> String {
+    match (&f.subject, &f.key_id) {
+        (Some(subject), _) => subject.clone(),
+        (None, Some(key_id)) => format!("key {key_id}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// What a version was made from.
+fn from(f: &FunctionInfo) -> String {
+    /// Digits of a commit that are shown, as git does.
+    const COMMIT_SHOWN: usize = 9;
+    let mut parts = Vec::new();
+    if let Some(version) = f.updated_from {
+        parts.push(format!("update of version {version}"));
+    }
+    if let Some(source) = &f.source {
+        if let Some(commit) = &source.commit {
+            let commit: String = commit.chars().take(COMMIT_SHOWN).collect();
+            let changed = if source.is_dirty == Some(true) { " with changes" } else { "" };
+            let branch = source.branch.as_ref().map_or_else(String::new, |branch| format!(" ({branch})"));
+            parts.push(format!("{commit}{changed}{branch}"));
+        }
+        parts.extend(source.message.clone());
+    }
+    parts.join(", ")
 }
 
 fn yes_no(value: bool) -> String {

@@ -193,3 +193,46 @@ fn no_truncated_or_altered_manifest_causes_a_panic() {
         }
     }
 }
+
+#[test]
+fn an_environment_overrides_keys_and_adds_variables() {
+    let text = "name: hello\nmemory: 32\nenv: {A: a, B: b}\nenvironments:\n  staging:\n    memory: 64\n    env: {B: c, C: d}\n  empty:\n";
+    let plain = parse(text).unwrap();
+    assert_eq!((plain.memory_mb, plain.env.len()), (32, 2));
+    let staging = parse_for(text, Some("staging")).unwrap();
+    assert_eq!((staging.memory_mb, staging.env["A"].as_str(), staging.env["B"].as_str()), (64, "a", "c"));
+    assert_eq!(parse_for(text, Some("empty")).unwrap(), plain);
+    for (bad, told) in [
+        ("name: a\nenvironments: {x: {name: b}}\n", "unknown key \"name\""),
+        ("name: a\nenvironments: {x: {memory: 0}}\n", "memory"),
+        ("name: a\nenvironments: [x]\n", "must be a mapping"),
+        ("name: a\nmigrations: [x]\n", "the path of a folder"),
+    ] {
+        let error = parse(bad).unwrap_err();
+        assert!(error.message.contains(told), "{bad}: {}", error.message);
+    }
+    assert!(parse_for(text, Some("production")).unwrap_err().message.contains("\"production\""));
+}
+
+#[test]
+fn every_manifest_in_the_pages_is_valid() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut count = 0;
+    for page in std::fs::read_dir(docs).unwrap() {
+        let path = page.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for block in text.split("\n```yaml\n").skip(1) {
+            let (block, _) = block.split_once("\n```").unwrap();
+            // Pages show parts of the file too.
+            let name = if block.starts_with("name:") { "" } else { "name: hello\n" };
+            if let Err(error) = parse(&format!("{name}{block}\n")) {
+                panic!("{}: {error}\n{block}", path.display());
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 3, "{count} blocks were found");
+}

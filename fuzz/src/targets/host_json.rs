@@ -2,7 +2,7 @@
 
 use crate::input::Input;
 use crate::{Target, texts};
-use orama_runtime::fuzzing::{arguments, queries, reply, transaction};
+use orama_runtime::batches::{arguments, queries, reply, transaction};
 use orama_runtime::limits::{DB_STATEMENT_ARGUMENTS_MAX, DB_STATEMENTS_MAX};
 use orama_runtime::services::{
     BatchFailure, BatchOutcome, ErrorCode, ServiceError, SqlValue, Statement, StatementKind, StatementResult,

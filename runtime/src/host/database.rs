@@ -3,8 +3,7 @@
 //! `db_query` and `db_execute` return 0 for a failure and write it to the log, as existing functions expect. The other four
 //! report a failure in their result, and so does `exec_and_publish`, a transaction with a message.
 
-#[doc(hidden)]
-pub mod fuzzing;
+pub mod batches;
 mod reply;
 mod statements;
 

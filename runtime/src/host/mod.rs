@@ -17,8 +17,7 @@ mod secret;
 mod storage;
 mod web;
 
-#[doc(hidden)]
-pub use database::fuzzing;
+pub use database::batches;
 
 use crate::call::{BadPointer, Functions};
 use crate::guest::GuestState;

@@ -106,6 +106,7 @@ pub fn function(memory_limit_mb: u32, timeout_seconds: u32) -> FunctionVersion {
         start: StartMode::default(),
         concurrency: 0,
         keep_versions: 0,
+        is_enabled: true,
         web: Default::default(),
     }
 }

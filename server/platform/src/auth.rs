@@ -1,17 +1,18 @@
 //! Authentication and authorisation: API keys, tokens, roles, and the key that a node creates on its first start.
 
 use crate::limits::TOKEN_MAX_BYTES;
-use crate::registry::RegistryError;
+use crate::registry::{KeyEntry, RegistryError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use orama_runtime::invocation::Caller;
-use orama_runtime::names::Namespace;
+use orama_runtime::names::{FunctionName, Namespace};
 use std::fmt;
 use std::sync::Arc;
 
 mod authority;
 pub mod bootstrap;
 pub mod jwt;
+mod uses;
 
 pub use authority::{Authority, Known};
 
@@ -121,6 +122,9 @@ pub enum CredentialError {
     /// It is an API key, and this node does not know it.
     #[error("the credential is unknown; it may have been deleted")]
     Unknown,
+    /// It is an API key that expired, at a time in milliseconds since the Unix epoch.
+    #[error("the API key expired at {}; ask for a new one", told(*.0))]
+    Expired(i64),
     /// It is neither an API key nor a token.
     #[error("the credential is unknown: it is neither an API key nor a token that this node accepts")]
     NoCredential,
@@ -143,9 +147,14 @@ impl CredentialError {
         match self {
             Self::NoCredential | Self::TooLong => true,
             Self::Refused(refusal) => refusal.is_foreign(),
-            Self::Unknown | Self::Registry(_) => false,
+            Self::Unknown | Self::Expired(_) | Self::Registry(_) => false,
         }
     }
+}
+
+/// A time as a message tells it.
+fn told(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "another time".to_owned(), |at| format!("{at:.0}"))
 }
 
 /// A token and an API key that came together belong to different namespaces.
@@ -164,6 +173,8 @@ pub struct Credential {
     pub key_id: String,
     /// The claims of a verified token.
     pub caller: Option<Arc<Caller>>,
+    /// The functions that it is for; `None` for all.
+    pub functions: Option<Arc<[FunctionName]>>,
 }
 
 // Claims are personal data, so they are left out.
@@ -178,6 +189,20 @@ impl fmt::Debug for Credential {
 }
 
 impl Credential {
+    /// What an API key may do.
+    #[must_use]
+    pub fn of_key(key: KeyEntry) -> Self {
+        let KeyEntry { id, namespace, role, functions, .. } = key;
+        Self { namespace, role, key_id: id, caller: None, functions }
+    }
+
+    /// Whether it is for a function of its namespace.
+    #[must_use]
+    pub fn is_for(&self, function: &str) -> bool {
+        let of_it = |functions: &Arc<[FunctionName]>| functions.iter().any(|name| name.as_str() == function);
+        self.functions.as_ref().is_none_or(of_it)
+    }
+
     /// Checks that the role allows an action.
     ///
     /// # Errors
@@ -201,6 +226,7 @@ impl Credential {
             role: token.role.min(key.role),
             key_id: key.key_id.clone(),
             caller: token.caller.clone(),
+            functions: key.functions.clone(),
         })
     }
 }

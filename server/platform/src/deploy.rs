@@ -3,14 +3,15 @@
 use crate::Platform;
 use crate::clean::clean;
 use crate::disk::DiskFull;
+use crate::migrations::{self, MigrateError, Migration};
 use crate::modules::{PrepareError, Prepared};
 use crate::quotas::Usage;
 use crate::registry::quotas::Deploying;
-use crate::registry::{ModuleRef, NewVersion, RegistryError, Source, VersionSettings};
+use crate::registry::{Added, ModuleRef, NewVersion, Origin, RegistryError, Source, VersionSettings};
 use crate::storage::confirm;
 use bytes::Bytes;
 use orama_runtime::function::{FunctionVersion, WasmHash};
-use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::names::{AliasName, FunctionName, Namespace};
 use orama_store::blob::{BlobError, cid};
 use orama_store::blocking::{TaskFailed, blocking};
 use orama_store::replica::ReplicaError;
@@ -30,12 +31,22 @@ pub struct NewFunction {
     pub settings: VersionSettings,
     /// The triggers of the function's file; `None` leaves those that it has.
     pub triggers: Option<Vec<Source>>,
+    /// An alias that is to stand for the version; see [`NewVersion::alias`].
+    pub alias: Option<AliasName>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Migrations of the namespace's database that must have run before the version is there. They are ordered.
+    pub migrations: Vec<Migration>,
 }
 
 /// A version that was deployed.
 pub struct Deployed {
     /// The version.
     pub function: Arc<FunctionVersion>,
+    /// The version that the function's name stands for now.
+    pub live: u32,
+    /// Whether calls of the function's name are spread by weight.
+    pub is_spread: bool,
     /// Whether the node compiled the module now; `false` if it had the code already.
     pub compiled: bool,
     /// The namespace's quotas that are nearly used up.
@@ -57,6 +68,9 @@ pub enum DeployError {
     /// The node's disk has no room for the module.
     #[error(transparent)]
     Disk(#[from] DiskFull),
+    /// A migration cannot be run.
+    #[error(transparent)]
+    Migrations(#[from] MigrateError),
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping(#[from] AcquireError),
@@ -65,7 +79,8 @@ pub enum DeployError {
     Task(#[from] TaskFailed),
 }
 
-/// Compiles the module, stores it, and then names it in the registry. The deploy continues when its caller stops waiting.
+/// Compiles the module, runs the migrations, stores the module, and then names it in the registry. The deploy continues when its
+/// caller stops waiting.
 ///
 /// A crash before the last step leaves at most a module that the registry does not name. The next start removes it.
 ///
@@ -88,6 +103,7 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
     .await?;
     let prepared =
         platform.modules.prepare(&new.namespace, new.wasm.clone(), new.settings.memory_limit_mb).await?;
+    migrations::run(&platform.databases, &new.namespace, &new.migrations).await?;
     let storing = Arc::clone(&platform.storing).acquire_owned().await?;
     let keeping = Arc::clone(&platform);
     blocking(move || {
@@ -107,12 +123,74 @@ async fn run(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, Depl
         deployed
     })
     .await
-    .inspect(|deployed| {
-        let (modules, function, notes) =
-            (keeping.modules.clone(), Arc::clone(&deployed.function), Arc::clone(&keeping.start_notes));
-        // Nobody waits for it; until then, invocations begin at the program's start.
-        tokio::spawn(async move { modules.keep_start(function, notes).await });
+    .inspect(|deployed| keep_start(&keeping, deployed))
+}
+
+/// A version to be made from another one, with the same module. Its fields were checked.
+pub struct Update {
+    /// The settings.
+    pub settings: VersionSettings,
+    /// The triggers of the function's file; `None` leaves those that it has.
+    pub triggers: Option<Vec<Source>>,
+    /// An alias that is to stand for the version; see [`NewVersion::alias`].
+    pub alias: Option<AliasName>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Makes a new version of a function with the module of `before`.
+///
+/// # Errors
+/// [`DeployError`].
+pub async fn update(
+    platform: Arc<Platform>,
+    before: Arc<FunctionVersion>,
+    update: Update,
+) -> Result<Deployed, DeployError> {
+    if update.settings.memory_limit_mb < before.memory_limit_mb {
+        platform.modules.check_memory(&before, update.settings.memory_limit_mb).await?;
+    }
+    let storing = Arc::clone(&platform.storing).acquire_owned().await?;
+    let keeping = Arc::clone(&platform);
+    blocking(move || {
+        // So that a delete of the last version with this module does not remove it meanwhile.
+        let hold = platform.blobs.holds().hold(&before.wasm_cid);
+        let Update { settings, triggers, alias, origin } = update;
+        let deployed = name(
+            &platform,
+            NewVersion {
+                namespace: before.namespace.clone(),
+                name: before.name.clone(),
+                wasm_hash: before.wasm_hash,
+                wasm_cid: before.wasm_cid.clone(),
+                wasm_bytes: 0,
+                settings,
+                triggers,
+                alias,
+                origin,
+            },
+            false,
+        );
+        if deployed.is_ok() {
+            confirm(&*platform.blobs, &before.wasm_cid);
+        }
+        drop(hold);
+        if !may_still_come(&deployed) {
+            let module = ModuleRef { wasm_hash: before.wasm_hash, wasm_cid: before.wasm_cid.clone() };
+            clean(&platform, &module);
+        }
+        drop(storing);
+        deployed
     })
+    .await
+    .inspect(|deployed| keep_start(&keeping, deployed))
+}
+
+/// Makes the snapshot of a version's start. Nobody waits for it; until then, invocations begin at the program's start.
+fn keep_start(platform: &Platform, deployed: &Deployed) {
+    let (modules, function, notes) =
+        (platform.modules.clone(), Arc::clone(&deployed.function), Arc::clone(&platform.start_notes));
+    tokio::spawn(async move { modules.keep_start(function, notes).await });
 }
 
 /// Checks the disk and the namespace's quotas before the module is compiled in vain. Blocks.
@@ -129,7 +207,7 @@ fn has_room(platform: &Platform, new: &NewFunction) -> Result<(), DeployError> {
     })?)
 }
 
-/// Stores the module and names it in the registry. Removes modules that only the dropped versions used. Blocks.
+/// Stores the module and names it in the registry. Blocks.
 fn store(
     platform: &Platform,
     new: NewFunction,
@@ -137,7 +215,7 @@ fn store(
     prepared: Prepared,
 ) -> Result<Deployed, DeployError> {
     platform.blobs.put_as(&module.wasm_cid, &new.wasm)?;
-    let added = platform.registry.deploy(NewVersion {
+    let version = NewVersion {
         namespace: new.namespace,
         name: new.name,
         wasm_hash: module.wasm_hash,
@@ -145,7 +223,15 @@ fn store(
         wasm_bytes: new.wasm.len() as u64,
         settings: new.settings,
         triggers: new.triggers,
-    })?;
+        alias: new.alias,
+        origin: new.origin,
+    };
+    name(platform, version, prepared.compiled)
+}
+
+/// Names a version in the registry, and removes what only the dropped versions used. Blocks.
+fn name(platform: &Platform, version: NewVersion, compiled: bool) -> Result<Deployed, DeployError> {
+    let added = platform.registry.deploy(version)?;
     for id in &added.gone_triggers {
         // They are deleted all the same, and their waiting jobs still run.
         if let Err(error) = platform.events.remove_trigger(&added.function.namespace, id) {
@@ -156,7 +242,8 @@ fn store(
         clean(platform, module);
     }
     let near = near(platform, &added.function.namespace);
-    Ok(Deployed { function: added.function, compiled: prepared.compiled, near })
+    let Added { function, live, is_spread, .. } = added;
+    Ok(Deployed { function, live, is_spread, compiled, near })
 }
 
 /// The quotas that are nearly used up. A failure is logged: the version is deployed already.

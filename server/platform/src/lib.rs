@@ -11,6 +11,7 @@ pub mod deploy;
 pub mod disk;
 pub mod events;
 pub mod limits;
+pub mod migrations;
 pub mod modules;
 pub mod namespaces;
 pub mod outbox;

@@ -50,6 +50,27 @@ pub const SECRETS_MAX: u32 = 1000;
 /// Triggers of one function.
 pub const TRIGGERS_MAX: u32 = 100;
 
+/// Functions that a key may be narrowed to.
+pub const KEY_FUNCTIONS_MAX: usize = 100;
+
+/// Characters of a key's name.
+pub const KEY_NAME_MAX: usize = 64;
+
+/// How exactly the node knows when a key was last used. So a key costs at most one write in this time on each node.
+pub const KEY_USE_NOTED_EVERY: Duration = Duration::from_secs(3600);
+
+/// How often the node writes which keys were used.
+pub const KEY_USES_WRITTEN_EVERY: Duration = Duration::from_secs(60);
+
+/// Aliases of one function.
+pub const ALIASES_MAX: u32 = 32;
+
+/// Versions of one function that share its traffic.
+pub const TRAFFIC_VERSIONS_MAX: usize = 16;
+
+/// The largest weight of a version, so that shares of a thousandth of a percent are possible.
+pub const TRAFFIC_WEIGHT_MAX: u32 = 100_000;
+
 /// Triggers on patterns of topics of one namespace. Each is compared with a topic when that is first published.
 pub const PATTERNS_MAX: u32 = 1000;
 
@@ -251,3 +272,12 @@ pub const NAMESPACE_DELETION_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Deploys that store their module at the same time: each occupies a thread that waits for disks and servers.
 pub const DEPLOYS_STORING_MAX: usize = 4;
+
+/// Migrations of one namespace.
+pub const MIGRATIONS_MAX: usize = 1000;
+
+/// Length of a migration's name, in bytes.
+pub const MIGRATION_NAME_MAX_BYTES: usize = 128;
+
+/// How long one migration may take: an index over a large table takes tens of seconds.
+pub const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);

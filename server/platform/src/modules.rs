@@ -131,6 +131,24 @@ impl Modules {
         Ok(Prepared { wasm_hash, compiled })
     }
 
+    /// Checks that the module of a version fits a smaller memory limit.
+    ///
+    /// # Errors
+    /// [`PrepareError`].
+    pub async fn check_memory(
+        &self,
+        function: &FunctionVersion,
+        memory_limit_mb: u32,
+    ) -> Result<(), PrepareError> {
+        let _fetch = self.fetches.acquire().await.map_err(|_| PrepareError::Busy)?;
+        let (this, cid, hash) = (self.clone(), function.wasm_cid.clone(), function.wasm_hash);
+        blocking(move || {
+            let wasm = this.stored(&cid, &hash)?;
+            Ok(this.compiler.engine().validate_contract(&wasm, memory_limit_mb)?)
+        })
+        .await
+    }
+
     /// Returns the code of a deployed function, or `None` if this node has no valid artifact of it. Blocks for milliseconds.
     ///
     /// # Errors

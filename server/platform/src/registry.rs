@@ -5,7 +5,7 @@
 use dropped::{drop_up_to, each_once, module_ref};
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, WasmHash};
-use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::names::{AliasName, FunctionName, Namespace};
 use orama_store::clock::now_ms;
 use orama_store::ids::new_id;
 use orama_store::replica::Shared;
@@ -21,24 +21,32 @@ use tokio::sync::watch;
 
 mod dropped;
 mod error;
+mod in_use;
 mod keys;
 mod namespaces;
 mod objects;
+mod origin;
 pub(crate) mod quotas;
 mod rates;
 mod row;
 pub(crate) mod schema;
 pub(crate) mod secrets;
 mod settings;
+mod traffic;
 mod triggers;
+mod which;
 
 pub use error::RegistryError;
-pub use keys::KeyEntry;
+pub use in_use::{Alias, Found};
+pub use keys::{KeyEntry, NewKey};
 pub use namespaces::NamespaceEntry;
 pub(crate) use objects::StoreError;
+pub use origin::{Origin, SourceTold};
 pub use rates::SetRates;
 pub use settings::VersionSettings;
+pub use traffic::{Sticky, Traffic};
 pub use triggers::{AddedTrigger, Source, Trigger};
+pub use which::{LIVE, Which};
 
 /// The file's name in the data folder.
 const FILE: &str = "registry.db";
@@ -47,7 +55,7 @@ const FILE: &str = "registry.db";
 pub(crate) const COPY: &str = "registry-copy.db";
 
 /// Tables whose changes do not move [`Registry::generation`].
-const APART: [&str; 4] = ["secrets", "stored_objects", "quotas", "rates"];
+const APART: [&str; 5] = ["secrets", "stored_objects", "quotas", "rates", "key_uses"];
 
 /// A version to be added. The registry assigns its number, id and times.
 #[derive(Clone)]
@@ -66,6 +74,10 @@ pub struct NewVersion {
     pub settings: VersionSettings,
     /// The triggers of the function's file; `None` leaves those that it has.
     pub triggers: Option<Vec<Source>>,
+    /// An alias that is to stand for it. What is live stays live unless this is `live`.
+    pub alias: Option<AliasName>,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 /// A module of a deleted version. Other versions may still use it.
@@ -86,6 +98,10 @@ pub struct Added {
     pub dropped: Vec<ModuleRef>,
     /// The ids of triggers that the function's file does not have any more.
     pub gone_triggers: Vec<String>,
+    /// The version that the function's name stands for now.
+    pub live: u32,
+    /// Whether calls of the function's name are spread by weight.
+    pub is_spread: bool,
 }
 
 /// The result of a deletion.
@@ -211,7 +227,10 @@ impl Registry {
             serde_json::to_string(&new.settings.env).map_err(|_| RegistryError::Damaged("environment"))?;
         let cors = new.settings.web.cors.as_deref().map(serde_json::to_string).transpose();
         let cors = cors.map_err(|_| RegistryError::Damaged("cors"))?;
-        let (version, created_at_ms, dropped, gone_triggers) = self.database.write(|t| {
+        let origin = serde_json::to_string(&new.origin).map_err(|_| RegistryError::Damaged("origin"))?;
+        let name = (&new.namespace, &new.name);
+        let (version, created_at_ms, dropped, gone_triggers, use_now) = self.database.write(|t| {
+            let live_before = in_use::resolve(t, name.0, name.1, &Which::Live)?;
             let last_dropped = quotas::check_deploy(t, &Deploying::of(&new, &env))?;
             let (version, created_at_ms) = t
                 .prepare_cached(schema::NEXT_VERSION)?
@@ -242,13 +261,18 @@ impl Registry {
                 new.settings.web.is_internal,
                 cors,
                 new.settings.web.max_body_mb,
+                origin,
             ])?;
+            if let Some(alias) = &new.alias {
+                in_use::name_new_version(t, name, alias, version, live_before)?;
+            }
             let dropped = drop_up_to(t, &new, last_dropped)?;
             let gone_triggers = match &new.triggers {
                 Some(wanted) => triggers::replace_those_of_file(t, &new.namespace, &new.name, wanted)?,
                 None => Vec::new(),
             };
-            Ok::<_, RegistryError>((version, created_at_ms, dropped, gone_triggers))
+            let use_now = in_use::now(t, name.0, name.1)?;
+            Ok::<_, RegistryError>((version, created_at_ms, dropped, gone_triggers, use_now))
         })?;
         self.changed();
         let function = Arc::new(FunctionVersion {
@@ -268,10 +292,12 @@ impl Registry {
             concurrency: new.settings.concurrency,
             keep_versions: new.settings.keep_versions,
             web: new.settings.web,
+            is_enabled: use_now.is_enabled,
             created_at_ms,
             updated_at_ms,
         });
-        Ok(Added { function, dropped: each_once(dropped), gone_triggers })
+        let (live, is_spread) = (use_now.live.unwrap_or(version), use_now.is_spread);
+        Ok(Added { function, dropped: each_once(dropped), gone_triggers, live, is_spread })
     }
 
     /// Returns one version of a function, the newest if `version` is `None`.
@@ -293,7 +319,7 @@ impl Registry {
         })
     }
 
-    /// Lists the newest version of each function of a namespace, sorted by name: at most `limit` after the name `after`.
+    /// Lists the live version of each function of a namespace, sorted by name: at most `limit` after the name `after`.
     /// Environments are left empty.
     ///
     /// # Errors
@@ -334,7 +360,7 @@ impl Registry {
     /// Deletes one version, or all of them. Deleting the last version deletes the triggers too.
     ///
     /// # Errors
-    /// [`RegistryError::Sqlite`]
+    /// [`RegistryError::VersionInUse`], [`RegistryError::Sqlite`]
     pub fn delete(
         &self,
         namespace: &Namespace,
@@ -342,6 +368,10 @@ impl Registry {
         version: Option<u32>,
     ) -> Result<Deleted, RegistryError> {
         let (modules, whole) = self.database.write(|t| {
+            let is_last = version.is_some() && in_use::is_only(t, namespace, name)?;
+            if let Some(version) = version.filter(|_| !is_last) {
+                in_use::must_be_unused(t, namespace, name, version)?;
+            }
             let mut statement = t.prepare_cached(schema::DELETE)?;
             let rows =
                 statement.query_map(params![namespace.as_str(), name.as_str(), version], module_ref)?;
@@ -349,6 +379,7 @@ impl Registry {
             let whole = !modules.is_empty() && !triggers::function_exists(t, namespace, name)?;
             if whole {
                 triggers::delete_all_of(t, namespace, name)?;
+                in_use::forget(t, namespace, name)?;
             }
             Ok::<_, RegistryError>((modules, whole))
         })?;

@@ -142,6 +142,7 @@ impl Assembly<'_> {
         let blobs = BlobStores::open(&self.config.places(), &data, &stores.registry, self.backplane)
             .map_err(StartError::store)?;
         let authority = self.authority(&stores.registry)?;
+        authority.start(self.backplane);
         let secrets = self.secrets(&stores.registry, &data)?;
         let services = self.services(&stores, &blobs, secrets, &data)?;
         let modules = self.modules(compiler, &blobs);

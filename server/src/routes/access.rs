@@ -1,5 +1,7 @@
 //! Authenticates requests and selects the namespace that they act in.
 
+use super::form::RESERVED_NAMES;
+use super::target::Target;
 use super::{State as AppState, blocking};
 use crate::bearer::{Sent, sent};
 use crate::credentials::{CredentialMemory, NotAccepted};
@@ -9,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use orama_platform::auth::{self, Action, Authority, Credential};
-use orama_runtime::names::Namespace;
+use orama_runtime::names::{FunctionName, Namespace};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -93,8 +95,33 @@ pub(super) async fn authenticate(
     let _visit = state.app.platform.visitors.enter(&first.namespace);
     // A deletion of the namespace that begins from now on waits for this request. A deletion that began earlier is seen here.
     let credential = state.credentials.find_all(&sent).await?;
+    if credential.functions.is_some() {
+        within(&credential, request.uri().path())?;
+    }
     request.extensions_mut().insert(credential);
     Ok(next.run(request).await)
+}
+
+/// Refuses a path that is not about one of the functions that a credential is for.
+fn within(credential: &Credential, path: &str) -> Result<(), ApiError> {
+    let refused = || Err(not_for(credential));
+    // The deploy looks at the name in its form.
+    if matches!(path, "/v1/whoami" | "/v1/functions") {
+        return Ok(());
+    }
+    let Some(rest) = path.strip_prefix("/v1/functions/") else { return refused() };
+    let segment = rest.split('/').next().unwrap_or_default();
+    let name = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
+    // What has the path of a function by another meaning is not about one.
+    let is_function = Target::parse(&name).is_ok_and(|target| credential.is_for(target.name.as_str()));
+    if is_function && !RESERVED_NAMES.contains(&&*name) { Ok(()) } else { refused() }
+}
+
+/// The refusal of something that a narrowed credential is not for.
+pub(super) fn not_for(credential: &Credential) -> ApiError {
+    let names = credential.functions.iter().flat_map(|functions| functions.iter());
+    let names: Vec<&str> = names.map(FunctionName::as_str).collect();
+    ApiError::forbidden(&format!("the key is only for the functions {}", names.join(", ")))
 }
 
 impl AppState {

@@ -13,8 +13,12 @@ pub(crate) fn body_action(method: &Method, path: &str) -> Option<Action> {
     }
     let action = match (method, segments.as_slice()) {
         (&Method::POST, ["pubsub", "publish"]) => Action::Invoke,
+        (&Method::POST, ["db", "query" | "migrations"]) => Action::Deploy,
         (&Method::POST, ["functions"]) => Action::Deploy,
         (&Method::PUT, ["functions", "secrets"]) => Action::Deploy,
+        (&Method::PATCH, ["functions", _]) => Action::Deploy,
+        (&Method::PUT, ["functions", _, "aliases", _]) => Action::Deploy,
+        (&Method::PUT, ["functions", _, "traffic"]) => Action::Deploy,
         (&Method::POST, ["functions", _, "triggers"]) => Action::Deploy,
         (&Method::PATCH, ["functions", _, "triggers", _]) => Action::Deploy,
         (&Method::POST, ["functions", _, "triggers", _, "fire"]) => Action::Deploy,
@@ -36,6 +40,11 @@ mod tests {
         for (method, path, action) in [
             (Method::POST, "/v1/functions", Some(Action::Deploy)),
             (Method::PUT, "/v1/functions/secrets", Some(Action::Deploy)),
+            (Method::POST, "/v1/db/query", Some(Action::Deploy)),
+            (Method::POST, "/v1/db/migrations", Some(Action::Deploy)),
+            (Method::PATCH, "/v1/functions/hello", Some(Action::Deploy)),
+            (Method::PUT, "/v1/functions/hello/aliases/canary", Some(Action::Deploy)),
+            (Method::PUT, "/v1/functions/hello/traffic", Some(Action::Deploy)),
             (Method::POST, "/v1/functions/hello/triggers", Some(Action::Deploy)),
             (Method::PATCH, "/v1/functions/hello/triggers/1", Some(Action::Deploy)),
             (Method::POST, "/v1/functions/hello/triggers/1/fire", Some(Action::Deploy)),

@@ -12,6 +12,7 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::events::DeadLetter;
+use orama_platform::registry::Which;
 use orama_runtime::names::{FunctionName, Namespace};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -96,7 +97,7 @@ fn limit(given: Option<&str>) -> Result<u32, ApiError> {
 
 fn must_exist(app: &App, namespace: &Namespace, name: &FunctionName) -> Result<(), ApiError> {
     let found = app.platform.registry.function(namespace, name, None).map_err(ApiError::internal)?;
-    found.map(drop).ok_or_else(|| ApiError::function_not_found(name.as_str(), None))
+    found.map(drop).ok_or_else(|| ApiError::function_not_found(name.as_str(), &Which::Live))
 }
 
 fn not_found(name: &FunctionName) -> ApiError {

@@ -1,5 +1,6 @@
 //! `POST /v1/functions`: a new version of a function.
 
+use super::access::not_for;
 use super::form::DeployForm;
 use super::functions::FunctionObject;
 use super::target::{NamespaceQuery, query};
@@ -14,7 +15,7 @@ use http::StatusCode;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::deploy::{self, NewFunction};
 use orama_platform::quotas::Usage;
-use orama_platform::registry::VersionSettings;
+use orama_platform::registry::{Origin, VersionSettings};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -24,7 +25,9 @@ struct Deployed {
     function: FunctionObject,
     /// Whether the module was compiled; `false` if the node had its artifact.
     compiled: bool,
-    /// Quotas that are nearly used up.
+    /// The version that the function's name stands for.
+    live: u32,
+    /// Quotas that are nearly used up, and what is live instead of the new version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -54,7 +57,12 @@ pub(super) async fn deploy(
     }
     let requested = form.namespace.as_deref().or(asked.as_deref());
     let namespace = state.namespace(&credential, Action::Deploy, requested).await?;
-    let DeployForm { wasm, name, settings, triggers, .. } = form;
+    if !credential.is_for(form.name.as_str())
+        || (credential.functions.is_some() && !form.migrations.is_empty())
+    {
+        return Err(not_for(&credential));
+    }
+    let DeployForm { wasm, name, settings, triggers, alias, source, migrations, .. } = form;
     let platform = &state.app.platform;
     let (registry, of, function) = (platform.registry.clone(), namespace.clone(), name.clone());
     let settings = blocking(move || {
@@ -62,12 +70,35 @@ pub(super) async fn deploy(
         settings.after(&last.as_deref().map_or_else(VersionSettings::default, VersionSettings::from))
     })
     .await?;
-    let new = NewFunction { namespace, name, wasm, settings, triggers };
+    let origin = Origin { source, ..origin_of(&credential) };
+    let new =
+        NewFunction { namespace, name, wasm, settings, triggers, alias, origin: origin.clone(), migrations };
     let deployed = deploy::deploy(Arc::clone(platform), new).await?;
     let function = &deployed.function;
     let message = format!("function {:?} deployed as version {}", function.name.as_str(), function.version);
-    let function = FunctionObject::new(function, &platform.start_notes);
-    let warnings = deployed.near.iter().map(Usage::warning).collect();
-    let answer = Deployed { message, function, compiled: deployed.compiled, warnings };
+    let mut warnings: Vec<_> = deployed.near.iter().map(Usage::warning).collect();
+    warnings.extend(not_live(function.version, deployed.live, deployed.is_spread));
+    let function = FunctionObject::new(function, &platform.start_notes).with_origin(Some(origin));
+    let answer = Deployed { message, function, compiled: deployed.compiled, live: deployed.live, warnings };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
+}
+
+/// Who made a version, by the credential of the request.
+pub(super) fn origin_of(credential: &Credential) -> Origin {
+    let key_id = Some(credential.key_id.clone()).filter(|id| !id.is_empty());
+    let subject = credential.caller.as_ref().map(|caller| caller.subject.clone());
+    Origin { key_id, subject, ..Origin::default() }
+}
+
+/// What a client is told of a new version that the function's name does not stand for.
+pub(super) fn not_live(version: u32, live: u32, is_spread: bool) -> Option<String> {
+    if is_spread {
+        return Some(format!(
+            "calls of the name are spread by weight, and version {version} has no weight; \
+             `orama function traffic` shows and changes that"
+        ));
+    }
+    (live != version).then(|| {
+        format!("version {live} stays live, as the alias `live` says; `orama function promote` makes another version live")
+    })
 }

@@ -9,13 +9,14 @@ use axum::extract::multipart::{Field, MultipartError};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use orama_platform::limits::TRIGGERS_MAX;
-use orama_platform::registry::{Source, VersionSettings};
+use orama_platform::migrations::{self, Migration};
+use orama_platform::registry::{Source, SourceTold, VersionSettings};
 use orama_runtime::function::StartMode;
 use orama_runtime::limits::{
     CONCURRENCY, ENV_MAX_BYTES, ENV_MAX_ENTRIES, KEEP_VERSIONS, MAX_BODY_MB, MEMORY_MB, RETRY_COUNT,
     RETRY_DELAY_SECONDS, Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES,
 };
-use orama_runtime::names::FunctionName;
+use orama_runtime::names::{AliasName, FunctionName};
 use orama_runtime::web::{Cors, WebSettings};
 use serde::Deserialize;
 use serde_json::Value;
@@ -23,7 +24,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Function names that are reserved because they are paths of the API.
-const RESERVED_NAMES: [&str; 1] = ["secrets"];
+pub(super) const RESERVED_NAMES: [&str; 1] = ["secrets"];
+
+/// Bytes of each text about the sources.
+const SOURCE_TEXT_MAX_BYTES: usize = 256;
 
 /// A checked deploy form.
 pub(super) struct DeployForm {
@@ -34,6 +38,12 @@ pub(super) struct DeployForm {
     pub(super) settings: Settings,
     /// `None` where the form says nothing of triggers.
     pub(super) triggers: Option<Vec<Source>>,
+    /// An alias that is to stand for the version.
+    pub(super) alias: Option<AliasName>,
+    /// What the client told of the sources.
+    pub(super) source: Option<SourceTold>,
+    /// Migrations that are to run before, in their order.
+    pub(super) migrations: Vec<Migration>,
 }
 
 /// The values, from fields and from keys of `metadata`.
@@ -55,10 +65,13 @@ pub(super) struct Settings {
     max_body: Option<u32>,
     env_vars: Option<BTreeMap<String, String>>,
     triggers: Option<Vec<Source>>,
+    alias: Option<AliasName>,
+    source: Option<SourceTold>,
+    migrations: Option<Vec<Migration>>,
 }
 
 /// A value: text from a field, or any JSON from `metadata`.
-enum Given<'a> {
+pub(super) enum Given<'a> {
     Field(&'a str),
     Json(&'a Value),
 }
@@ -97,7 +110,7 @@ fn expected(key: &str, what: &str) -> ApiError {
 }
 
 impl Settings {
-    fn set(&mut self, key: &str, given: &Given<'_>) -> Result<(), ApiError> {
+    pub(super) fn set(&mut self, key: &str, given: &Given<'_>) -> Result<(), ApiError> {
         match key {
             "name" => self.name = Some(function_name(given.text(key)?)?),
             "namespace" => self.namespace = Some(given.text(key)?.to_owned()),
@@ -110,6 +123,7 @@ impl Settings {
             }
             "concurrency" => self.concurrency = Some(given.setting(key, CONCURRENCY)?),
             "keep_versions" => self.keep_versions = Some(given.setting(key, KEEP_VERSIONS)?),
+            "alias" => self.alias = Some(alias(given.text(key)?)?),
             "internal" => self.internal = Some(given.boolean(key)?),
             "max_body" => self.max_body = Some(given.setting(key, MAX_BODY_MB)?),
             "start" => {
@@ -122,6 +136,8 @@ impl Settings {
             _ => match given {
                 Given::Json(value) if key == "env_vars" => self.env_vars = Some(environment(value)?),
                 Given::Json(value) if key == "triggers" => self.triggers = Some(triggers(value)?),
+                Given::Json(value) if key == "migrations" => self.migrations = Some(migration_list(value)?),
+                Given::Json(value) if key == "source" => self.source = Some(source_told(value)?),
                 Given::Json(value) if key == "cors" => self.cors = Some(cors(value)?),
                 Given::Json(_) => {
                     return Err(ApiError::invalid_config(format!("`metadata` has an unknown key {key:?}")));
@@ -152,6 +168,9 @@ impl Settings {
             max_body: self.max_body.or(metadata.max_body),
             env_vars: self.env_vars.or(metadata.env_vars),
             triggers: self.triggers.or(metadata.triggers),
+            alias: self.alias.or(metadata.alias),
+            source: self.source.or(metadata.source),
+            migrations: self.migrations.or(metadata.migrations),
         }
     }
 }
@@ -162,6 +181,33 @@ fn function_name(text: &str) -> Result<FunctionName, ApiError> {
         return Err(refused(format!("the function name {text:?} is reserved")));
     }
     FunctionName::new(text).map_err(|e| refused(e.to_string()))
+}
+
+pub(super) fn alias(text: &str) -> Result<AliasName, ApiError> {
+    AliasName::new(text)
+        .map_err(|e| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_NAME", e.to_string()))
+}
+
+/// Parses `migrations`: a list of `{"name","sql"}`.
+fn migration_list(value: &Value) -> Result<Vec<Migration>, ApiError> {
+    let list: Vec<Migration> = Deserialize::deserialize(value)
+        .map_err(|error: serde_json::Error| ApiError::invalid_config(format!("`migrations`: {error}")))?;
+    Ok(migrations::ordered(list)?)
+}
+
+/// Parses `source`: what the client tells of the sources.
+fn source_told(value: &Value) -> Result<SourceTold, ApiError> {
+    let told: SourceTold = Deserialize::deserialize(value)
+        .map_err(|error: serde_json::Error| ApiError::invalid_config(format!("`source`: {error}")))?;
+    let texts = [("commit", &told.commit), ("branch", &told.branch), ("message", &told.message)];
+    for (key, text) in texts {
+        if text.as_ref().is_some_and(|text| text.len() > SOURCE_TEXT_MAX_BYTES) {
+            return Err(ApiError::invalid_config(format!(
+                "`source`: {key:?} may have at most {SOURCE_TEXT_MAX_BYTES} bytes"
+            )));
+        }
+    }
+    Ok(told)
 }
 
 /// Parses `env_vars`. Messages name variables and never their values, which may be secrets.
@@ -285,12 +331,23 @@ impl DeployForm {
             name: settings.name.take().ok_or_else(|| missing("name"))?,
             namespace: settings.namespace.take(),
             triggers: settings.triggers.take(),
+            alias: settings.alias.take(),
+            source: settings.source.take(),
+            migrations: settings.migrations.take().unwrap_or_default(),
             settings,
         })
     }
 }
 
+/// What of a change belongs to the new version's place and not to its settings.
+type Rest = (Option<Vec<Source>>, Option<AliasName>, Option<SourceTold>);
+
 impl Settings {
+    /// Takes triggers, alias and source.
+    pub(super) fn take_rest(&mut self) -> Rest {
+        (self.triggers.take(), self.alias.take(), self.source.take())
+    }
+
     /// All settings of a version: what is not given stays as it was before.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::page::{PageQuery, unknown_cursor};
 use super::target::{NamespaceQuery, PathName, Target, query};
-use super::{State as AppState, blocking};
+use super::{App, State as AppState, blocking};
 use crate::error::ApiError;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -10,6 +10,7 @@ use axum::{Extension, Json};
 use jiff::Timestamp;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::delete;
+use orama_platform::registry::{LIVE, Origin, Which};
 use orama_platform::start_notes::StartNotes;
 use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::web::Cors;
@@ -43,7 +44,11 @@ pub(super) struct FunctionObject {
     /// The start note: why it is started on demand although its mode allows parking.
     #[serde(skip_serializing_if = "Option::is_none")]
     start_note: Option<String>,
+    /// `active`, or `disabled` where the function may not run.
     status: &'static str,
+    /// Who deployed it, and from which sources, as far as that is known. A list of functions leaves it out.
+    #[serde(flatten)]
+    origin: Option<Origin>,
     created_at: String,
     updated_at: String,
 }
@@ -69,10 +74,16 @@ impl FunctionObject {
             cors: function.web.cors.as_deref().cloned(),
             start_note: notes.get(&function.id),
             // Every version in the registry was compiled, so it can be invoked.
-            status: "active",
+            status: if function.is_enabled { "active" } else { "disabled" },
+            origin: None,
             created_at: rfc3339(function.created_at_ms),
             updated_at: rfc3339(function.updated_at_ms),
         }
+    }
+
+    /// Adds where the version comes from.
+    pub(super) fn with_origin(self, origin: Option<Origin>) -> Self {
+        Self { origin, ..self }
     }
 
     fn all(functions: &[Arc<FunctionVersion>], notes: &StartNotes) -> Vec<Self> {
@@ -103,7 +114,12 @@ pub(super) async fn list(
     let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
     let (page, app) = (asked.page()?, Arc::clone(&state.app));
     blocking(move || {
-        let found = app.platform.registry.functions(&namespace, &page.after, page.to_read())?;
+        let mut found = app.platform.registry.functions(&namespace, &page.after, page.to_read())?;
+        if credential.functions.is_some() {
+            // All that it may see fit one page.
+            let all = app.platform.registry.functions(&namespace, "", u32::MAX)?;
+            found = all.into_iter().filter(|function| credential.is_for(function.name.as_str())).collect();
+        }
         let (found, next) = page.cut(found, |function| function.name.to_string());
         let functions = FunctionObject::all(&found, &app.platform.start_notes);
         Ok(Json(Functions { count: functions.len(), functions, next }))
@@ -118,19 +134,66 @@ pub(super) async fn get(
     asked: Asked,
 ) -> Result<Json<FunctionObject>, ApiError> {
     let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
-    let Target { name, version } = Target::from_path(path)?;
+    let Target { name, which } = Target::from_path(path)?;
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found = app.platform.registry.function(&namespace, &name, version).map_err(ApiError::internal)?;
-        let function = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), version))?;
-        Ok(Json(FunctionObject::new(&function, &app.platform.start_notes)))
+        let found = app.platform.registry.find(&namespace, &name, &which).map_err(ApiError::internal)?;
+        let function = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), &which))?.function;
+        Ok(Json(described(&app, &function)?))
     })
     .await
 }
 
+/// A version with where it comes from. Blocks.
+pub(super) fn described(app: &App, function: &FunctionVersion) -> Result<FunctionObject, ApiError> {
+    let FunctionVersion { namespace, name, version, .. } = function;
+    let mut origins = app.platform.registry.origins(namespace, name, (*version, *version))?;
+    Ok(FunctionObject::new(function, &app.platform.start_notes).with_origin(origins.remove(version)))
+}
+
+/// A version in the list of its function's versions.
+#[derive(Serialize)]
+pub(super) struct VersionObject {
+    #[serde(flatten)]
+    function: FunctionObject,
+    /// What stands for it.
+    aliases: Vec<String>,
+    /// Which part of the calls of the function's name it gets, in percent.
+    traffic_percent: f64,
+}
+
+/// Versions with where they come from, and what of them is in use. Blocks.
+fn in_use(app: &App, versions: &[Arc<FunctionVersion>]) -> Result<Vec<VersionObject>, ApiError> {
+    let (Some(newest), Some(oldest)) = (versions.first(), versions.last()) else { return Ok(Vec::new()) };
+    let (registry, FunctionVersion { namespace, name, .. }) = (&app.platform.registry, &**newest);
+    let mut origins = registry.origins(namespace, name, (oldest.version, newest.version))?;
+    let aliases = registry.aliases(namespace, name)?.unwrap_or_default();
+    let live = aliases.iter().find(|alias| alias.name.as_str() == LIVE).map(|alias| alias.version);
+    let traffic = registry.traffic(namespace, name)?;
+    let percent = |version: u32| match &traffic {
+        Some(traffic) => {
+            let weight = traffic.weights().get(&version).copied().unwrap_or(0);
+            100.0 * f64::from(weight) / traffic.total() as f64
+        }
+        None if live == Some(version) => 100.0,
+        None => 0.0,
+    };
+    let object = |function: &Arc<FunctionVersion>| {
+        let version = function.version;
+        let of_it = aliases.iter().filter(|alias| alias.version == version);
+        VersionObject {
+            function: FunctionObject::new(function, &app.platform.start_notes)
+                .with_origin(origins.remove(&version)),
+            aliases: of_it.map(|alias| alias.name.to_string()).collect(),
+            traffic_percent: percent(version),
+        }
+    };
+    Ok(versions.iter().map(object).collect())
+}
+
 #[derive(Serialize)]
 pub(super) struct Versions {
-    versions: Vec<FunctionObject>,
+    versions: Vec<VersionObject>,
     count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
@@ -154,10 +217,10 @@ pub(super) async fn versions(
     blocking(move || {
         let found = app.platform.registry.versions(&namespace, &name, before, page.to_read())?;
         if found.is_empty() && before.is_none() {
-            return Err(ApiError::function_not_found(name.as_str(), None));
+            return Err(ApiError::function_not_found(name.as_str(), &Which::Live));
         }
         let (found, next) = page.cut(found, |function| function.version.to_string());
-        let versions = FunctionObject::all(&found, &app.platform.start_notes);
+        let versions = in_use(&app, &found)?;
         Ok(Json(Versions { count: versions.len(), versions, next }))
     })
     .await
@@ -178,12 +241,20 @@ pub(super) async fn delete(
     asked: Asked,
 ) -> Result<Json<Deleted>, ApiError> {
     let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
-    let Target { name, version } = Target::from_path(path)?;
+    let (name, version) = match Target::from_path(path)? {
+        Target { name, which: Which::Number(number) } => (name, Some(number)),
+        Target { name, which: Which::Live } => (name, None),
+        Target { which: Which::Alias(_), .. } => {
+            let message = "only a version's number tells which version to delete";
+            return Err(ApiError::bad_request("INVALID_VERSION", message));
+        }
+    };
     let app = Arc::clone(&state.app);
     blocking(move || {
         let versions_deleted = delete::delete(&app.platform, &namespace, &name, version)?;
         if versions_deleted == 0 {
-            return Err(ApiError::function_not_found(name.as_str(), version));
+            let which = version.map_or(Which::Live, Which::Number);
+            return Err(ApiError::function_not_found(name.as_str(), &which));
         }
         let message = match version {
             Some(version) => format!("version {version} of function {:?} deleted", name.as_str()),

@@ -12,16 +12,25 @@ use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
+use jiff::Timestamp;
 use orama_platform::auth::{Action, Credential, Role};
-use orama_platform::registry::{KeyEntry, RegistryError};
+use orama_platform::limits::{KEY_FUNCTIONS_MAX, KEY_NAME_MAX};
+use orama_platform::registry::{KeyEntry, NewKey, RegistryError};
+use orama_runtime::names::FunctionName;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewKey {
+struct Given {
     namespace: Option<String>,
     role: String,
+    /// What it is called.
+    name: Option<String>,
+    /// From when on it is refused.
+    expires_at: Option<String>,
+    /// The functions that it is for.
+    functions: Option<Vec<String>>,
 }
 
 /// The only answer that contains a key.
@@ -31,6 +40,46 @@ struct Created {
     api_key: String,
     namespace: String,
     role: &'static str,
+    name: Option<String>,
+    expires_at: Option<String>,
+    functions: Option<Vec<String>>,
+}
+
+/// # Errors
+/// 400 for a name that is empty or too long, or that has control characters.
+fn key_name(name: String) -> Result<String, ApiError> {
+    let length = name.chars().count();
+    if length == 0 || length > KEY_NAME_MAX || name.chars().any(char::is_control) {
+        let message = format!("`name` has 1 to {KEY_NAME_MAX} characters, none of them a control character");
+        return Err(ApiError::bad_request("INVALID_BODY", message));
+    }
+    Ok(name)
+}
+
+/// # Errors
+/// 400 for what is no time, or is past.
+fn expiry(text: &str) -> Result<Timestamp, ApiError> {
+    let at: Option<Timestamp> = text.parse().ok();
+    at.filter(|at| *at > Timestamp::now()).ok_or_else(|| {
+        let message = "`expires_at` must be a time in the future, such as 2027-01-01T00:00:00Z";
+        ApiError::bad_request("INVALID_BODY", message)
+    })
+}
+
+/// # Errors
+/// 400 for a list that cannot be one, and for a role that reaches beyond functions.
+fn functions_of(names: Vec<String>, role: Role) -> Result<Vec<FunctionName>, ApiError> {
+    let refused = |message: String| ApiError::bad_request("INVALID_BODY", message);
+    if role.allows(Action::ManageKeys) {
+        return Err(refused(
+            "`functions`: only keys of the roles deploy and invoke can be narrowed".to_owned(),
+        ));
+    }
+    if names.is_empty() || names.len() > KEY_FUNCTIONS_MAX {
+        return Err(refused(format!("`functions` has 1 to {KEY_FUNCTIONS_MAX} names")));
+    }
+    let name = |name: &String| FunctionName::new(name).map_err(|e| refused(format!("`functions`: {e}")));
+    names.iter().map(name).collect()
 }
 
 pub(super) async fn create(
@@ -41,7 +90,7 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     credential.require(Action::ManageKeys)?;
     let asked = query(asked)?.namespace;
-    let NewKey { namespace, role } = json::parse(&body)?;
+    let Given { namespace, role, name, expires_at, functions } = json::parse(&body)?;
     if let (Some(field), Some(query)) = (&namespace, &asked)
         && field != query
     {
@@ -54,11 +103,16 @@ pub(super) async fn create(
         Some(role) if role != Role::Operator => role,
         _ => return Err(ApiError::bad_request("INVALID_ROLE", "role must be admin, deploy or invoke")),
     };
+    let name = name.map(key_name).transpose()?;
+    let functions = functions.map(|functions| functions_of(functions, role)).transpose()?;
+    let expires_at = expires_at.as_deref().map(expiry).transpose()?;
     let requested = namespace.or(asked);
     let namespace = state.namespace(&credential, Action::ManageKeys, requested.as_deref()).await?;
     let registry = state.app.platform.registry.clone();
     let created = blocking(move || {
-        let (id, key) = registry.create_key(&namespace, role).map_err(|error| match error {
+        let expires_at_ms = expires_at.map(Timestamp::as_millisecond);
+        let new = NewKey { namespace: namespace.clone(), role, name, expires_at_ms, functions };
+        let (id, key) = registry.create_key_as(&new).map_err(|error| match error {
             RegistryError::NoNamespace(name) => ApiError::namespace_not_found(&name),
             RegistryError::TooManyKeys(_) => {
                 ApiError::new(StatusCode::CONFLICT, "TOO_MANY_KEYS", error.to_string())
@@ -66,7 +120,16 @@ pub(super) async fn create(
             _ => error.into(),
         })?;
         let api_key = key.reveal().to_owned();
-        Ok(Created { id, api_key, namespace: namespace.to_string(), role: role.as_str() })
+        let NewKey { name, functions, .. } = new;
+        Ok(Created {
+            id,
+            api_key,
+            namespace: namespace.to_string(),
+            role: role.as_str(),
+            name,
+            expires_at: expires_at_ms.map(rfc3339),
+            functions: functions.map(|functions| functions.iter().map(FunctionName::to_string).collect()),
+        })
     })
     .await?;
     let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
@@ -78,7 +141,12 @@ struct KeyObject {
     id: String,
     namespace: String,
     role: &'static str,
+    name: Option<String>,
     created_at: String,
+    expires_at: Option<String>,
+    /// Exact to an hour.
+    last_used_at: Option<String>,
+    functions: Option<Vec<String>>,
     /// Set only on the key that the request used.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     current: bool,
@@ -99,16 +167,26 @@ pub(super) async fn list(
 ) -> Result<Json<Keys>, ApiError> {
     let asked = query(asked)?;
     let namespace = state.namespace(&credential, Action::ManageKeys, asked.namespace.as_deref()).await?;
-    let (page, registry) = (asked.page()?, state.app.platform.registry.clone());
-    let (found, next) =
-        blocking(move || page.of_all(registry.keys(&namespace)?, |key| key.id.clone())).await?;
-    let object = |KeyEntry { id, namespace, role, created_at_ms }| KeyObject {
-        current: id == credential.key_id,
-        id,
-        namespace: namespace.to_string(),
-        role: role.as_str(),
-        created_at: rfc3339(created_at_ms),
-    };
+    let (page, app) = (asked.page()?, Arc::clone(&state.app));
+    let (found, next) = blocking(move || {
+        app.platform.authority.write_uses();
+        page.of_all(app.platform.registry.keys(&namespace)?, |key| key.id.clone())
+    })
+    .await?;
+    let object =
+        |KeyEntry { id, namespace, role, created_at_ms, name, expires_at_ms, functions, last_used_ms }| {
+            KeyObject {
+                current: id == credential.key_id,
+                id,
+                namespace: namespace.to_string(),
+                role: role.as_str(),
+                name,
+                created_at: rfc3339(created_at_ms),
+                expires_at: expires_at_ms.map(rfc3339),
+                last_used_at: last_used_ms.map(rfc3339),
+                functions: functions.map(|functions| functions.iter().map(FunctionName::to_string).collect()),
+            }
+        };
     Ok(Json(Keys { count: found.len(), keys: found.into_iter().map(object).collect(), next }))
 }
 

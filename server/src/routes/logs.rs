@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::peers::Gathered;
 use orama_platform::records::{Filter, Record};
+use orama_platform::registry::Which;
 use orama_runtime::invocation::{Level, LogMessage, Status};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -167,8 +168,14 @@ pub(super) async fn logs(
 ) -> Result<Json<Logs>, ApiError> {
     let asked = query(asked)?;
     let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
-    let Target { name, version } = Target::from_path(path)?;
-    let filter = asked.filter(version)?;
+    let Target { name, which } = Target::from_path(path)?;
+    let (registry, of) =
+        (state.app.platform.registry.clone(), (namespace.clone(), name.clone(), which.clone()));
+    let version = blocking(move || Ok(registry.number_of(&of.0, &of.1, &of.2)?)).await?;
+    if version.is_none() {
+        return Err(ApiError::function_not_found(name.as_str(), &which));
+    }
+    let filter = asked.filter(version.filter(|_| which != Which::Live))?;
     // So that a client finds its latest invocation.
     if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.platform.flush_cores)()).await.is_err() {
         tracing::warn!("the cores did not hand over their latest invocation records in time");
@@ -179,10 +186,6 @@ pub(super) async fn logs(
     };
     let app = Arc::clone(&state.app);
     blocking(move || {
-        let found = app.platform.registry.function(&namespace, &name, version).map_err(ApiError::internal)?;
-        if found.is_none() {
-            return Err(ApiError::function_not_found(name.as_str(), version));
-        }
         app.platform.records.flush();
         let own = app.platform.records.query(&namespace, &name, &filter).map_err(ApiError::internal)?;
         let (missing_nodes, records) = merged(own, gathered, filter.limit);

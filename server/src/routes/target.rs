@@ -3,25 +3,29 @@
 use crate::error::ApiError;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query};
+use orama_platform::registry::Which;
 use orama_runtime::names::FunctionName;
 use serde::Deserialize;
 
-/// `name` or `name@version`.
+/// `name`, `name@version` or `name@alias`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) name: FunctionName,
-    pub(crate) version: Option<u32>,
+    pub(crate) which: Which,
 }
 
 impl Target {
     /// # Errors
     /// 400 for an invalid name or version.
     pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
-        let (name, version) = match text.split_once('@') {
-            None => (text, None),
-            Some((name, version)) => (name, Some(parse_version(version)?)),
+        let (name, which) = match text.split_once('@') {
+            None => (text, Which::Live),
+            Some((name, which)) => {
+                let which = Which::parse(which);
+                (name, which.map_err(|message| ApiError::bad_request("INVALID_VERSION", message))?)
+            }
         };
-        Ok(Self { name: FunctionName::new(name)?, version })
+        Ok(Self { name: FunctionName::new(name)?, which })
     }
 
     /// # Errors
@@ -35,9 +39,9 @@ impl Target {
     /// # Errors
     /// 400 if there is a version.
     pub(super) fn without_version(self) -> Result<FunctionName, ApiError> {
-        match self.version {
-            None => Ok(self.name),
-            Some(_) => Err(ApiError::bad_request(
+        match self.which {
+            Which::Live => Ok(self.name),
+            Which::Number(_) | Which::Alias(_) => Err(ApiError::bad_request(
                 "INVALID_NAME",
                 "this path takes a function's name without a version",
             )),
@@ -52,15 +56,6 @@ pub(super) type PathName = Result<Path<String>, PathRejection>;
 /// 400 for a path that is not UTF-8.
 pub(super) fn path_text(path: PathName) -> Result<String, ApiError> {
     path.map(|Path(text)| text).map_err(|e| ApiError::bad_request("INVALID_NAME", e.body_text()))
-}
-
-fn parse_version(text: &str) -> Result<u32, ApiError> {
-    // `parse` alone would accept "+1".
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    let number = text.parse().ok().filter(|n| digits && *n > 0);
-    number.ok_or_else(|| {
-        ApiError::bad_request("INVALID_VERSION", "the text after the @ must be a version number from 1 on")
-    })
 }
 
 /// The query of most routes.
@@ -81,15 +76,18 @@ pub(super) fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Api
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orama_runtime::names::AliasName;
 
     #[test]
     fn a_target_is_a_name_and_maybe_a_version() {
         let target =
-            |text: &str| Target::parse(text).map(|t| (t.name.to_string(), t.version)).map_err(|e| e.code);
-        assert_eq!(target("hello"), Ok(("hello".into(), None)));
-        assert_eq!(target("hello@12"), Ok(("hello".into(), Some(12))));
-        assert_eq!(target("hello@4294967295").unwrap().1, Some(u32::MAX));
-        for bad in ["hello@", "hello@0", "hello@+1", "hello@1@2", "hello@x", "hello@4294967296", "hello@-1"] {
+            |text: &str| Target::parse(text).map(|t| (t.name.to_string(), t.which)).map_err(|e| e.code);
+        assert_eq!(target("hello"), Ok(("hello".into(), Which::Live)));
+        assert_eq!(target("hello@12"), Ok(("hello".into(), Which::Number(12))));
+        assert_eq!(target("hello@4294967295").unwrap().1, Which::Number(u32::MAX));
+        assert_eq!(target("hello@canary").unwrap().1, Which::Alias(AliasName::new("canary").unwrap()));
+        for bad in ["hello@", "hello@0", "hello@+1", "hello@1@2", "hello@x.y", "hello@4294967296", "hello@-1"]
+        {
             assert_eq!(target(bad), Err("INVALID_VERSION"), "{bad}");
         }
         assert_eq!(target("1hello"), Err("INVALID_NAME"));

@@ -13,7 +13,7 @@ use http::StatusCode;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::events::{DEFAULT_TIMEZONE, Schedule, ScheduleState, check_topic, is_pattern, matches};
 use orama_platform::limits::{PATTERNS_MAX, TRIGGERS_MAX};
-use orama_platform::registry::{AddedTrigger, Source, Trigger};
+use orama_platform::registry::{AddedTrigger, Source, Trigger, Which};
 use orama_runtime::limits::EVENT_MAX_BYTES;
 use orama_runtime::names::FunctionName;
 use serde::{Deserialize, Serialize};
@@ -131,7 +131,7 @@ pub(super) async fn add(
         let (status, trigger) = match added {
             AddedTrigger::New(trigger) => (StatusCode::CREATED, trigger),
             AddedTrigger::Known(trigger) => (StatusCode::OK, trigger),
-            AddedTrigger::NoFunction => return Err(ApiError::function_not_found(name.as_str(), None)),
+            AddedTrigger::NoFunction => return Err(ApiError::function_not_found(name.as_str(), &Which::Live)),
             AddedTrigger::TooMany => {
                 let message =
                     format!("function {:?} has {TRIGGERS_MAX} triggers, which is the maximum; delete triggers that are not used", name.as_str());
@@ -230,7 +230,7 @@ pub(super) async fn list(
     let app = Arc::clone(&state.app);
     blocking(move || {
         let found = app.platform.registry.triggers(&namespace, &name)?;
-        let found = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), None))?;
+        let found = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), &Which::Live))?;
         let states = app.platform.events.schedules(&namespace, &name)?;
         let (found, next) = page.of_all(found, |trigger| trigger.id.clone())?;
         let triggers: Vec<_> =

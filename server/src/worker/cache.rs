@@ -16,6 +16,7 @@ use crate::shares::Places;
 use hashlink::linked_hash_map::RawEntryMut;
 use hashlink::{LinkedHashMap, LruCache};
 use orama_platform::records;
+use orama_platform::registry::Traffic;
 use orama_runtime::LoadedModule;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::Namespace;
@@ -50,6 +51,8 @@ pub(super) struct Ready {
     pub(super) cors: Option<Arc<Cors>>,
     /// Where its invocations on all cores are counted, if it bounds them.
     pub(super) places: Option<Arc<Places>>,
+    /// How its calls are spread over versions, where they are and it was asked for by its name alone.
+    pub(super) traffic: Option<Arc<Traffic>>,
     /// See [`Users`].
     pub(super) _user: Rc<Namespace>,
 }
@@ -83,7 +86,7 @@ impl Users {
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     namespace: Namespace,
-    /// As the path has it: `name` or `name@version`.
+    /// As the path has it: `name`, `name@version` or `name@alias`.
     path_name: Box<str>,
 }
 

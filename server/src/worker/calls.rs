@@ -7,6 +7,7 @@ use super::answer::held;
 use super::core::Core;
 use super::run::{Access, Cause, ready, run_with_retries};
 use super::running::Running;
+use super::spread::{seed_of, spread_call};
 use super::until::{Until, until};
 use crate::error::ApiError;
 use crate::shares::Party;
@@ -76,7 +77,7 @@ async fn serve(core: Rc<Core>, call: FunctionCall, mut answer: oneshot::Sender<C
 }
 
 async fn run(core: &Rc<Core>, call: FunctionCall, request_id: &str) -> Called {
-    let running = match enter(core, &call).await {
+    let running = match enter(core, &call, request_id).await {
         Ok(running) => running,
         Err(error) => {
             if error.status.is_server_error() {
@@ -98,8 +99,9 @@ async fn run(core: &Rc<Core>, call: FunctionCall, request_id: &str) -> Called {
     called(core, outcome, parties, request_id)
 }
 
-async fn enter(core: &Rc<Core>, call: &FunctionCall) -> Result<Running, ApiError> {
+async fn enter(core: &Rc<Core>, call: &FunctionCall, request_id: &str) -> Result<Running, ApiError> {
     let ready = ready(core, &call.namespace, &call.function, Access::All).await?;
+    let ready = spread_call(core, ready, seed_of(request_id.as_bytes())).await?;
     // A function in a loop would otherwise be the way around the rate of its namespace.
     core.callers.admit(&ready.tenant)?;
     Ok(Running::enter_call(core, &ready, call.depth).await?)

@@ -199,13 +199,13 @@ pub(super) async fn look_up(
         }
         generation
     };
-    let Ok(Target { name, version }) = Target::parse(path_name) else { return default() };
+    let Ok(Target { name, which }) = Target::parse(path_name) else { return default() };
     let (shared, of) = (Arc::clone(&core.shared), namespace.clone());
-    let found = core.ask(move || shared.registry.function(&of, &name, version)).await;
+    let found = core.ask(move || shared.registry.find(&of, &name, &which)).await;
     // Without an answer of the registry, the request that follows is told so.
     let Ok(Ok(found)) = found else { return default() };
     let cors = match found {
-        Some(function) => of_function(core, &function.web),
+        Some(found) => of_function(core, &found.function.web),
         None => default(),
     };
     core.cache.borrow_mut().keep_cors(generation, (namespace, path_name), cors.clone());

@@ -6,6 +6,7 @@ use super::core::Core;
 use super::cors;
 use super::invoke::{Caller, namespace_of, permitted};
 use super::query;
+use super::spread::seed;
 use crate::bearer::{Sent, sent};
 use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{Origin, Response};
@@ -90,8 +91,10 @@ pub(super) struct Opening {
     /// Looked at again for each message, as a request would.
     pub(super) sent: Sent<Secret>,
     pub(super) namespace: Namespace,
-    /// `name` or `name@version`.
+    /// `name`, `name@version` or `name@alias`.
     pub(super) name: String,
+    /// Which version its messages get where calls are spread.
+    pub(super) seed: u64,
     /// The address that it counts for.
     pub(super) client: IpAddr,
     /// Its place among the node's WebSockets.
@@ -133,6 +136,7 @@ pub(super) async fn open(
         }
     }
     let ready = permitted(core, &visitor, client, (&namespace, name)).await?;
+    let seed = seed(ready.traffic.as_deref(), &parts.headers, request_id);
     let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
     let parties = Core::parties(&ready.tenant, caller.address.as_ref());
     let room = core.shared.shares.permit(Kind::BodyBytes, parties.clone());
@@ -149,7 +153,8 @@ pub(super) async fn open(
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(PROTOCOL));
     }
     let sent = sent.map(|text| Secret(Zeroizing::new(text.into_owned())));
-    Ok((response, Box::new(Opening { sent, namespace, name: name.to_owned(), client, _place: place, room })))
+    let name = name.to_owned();
+    Ok((response, Box::new(Opening { sent, namespace, name, seed, client, _place: place, room })))
 }
 
 /// The answer to the handshake's key, if it is a handshake.

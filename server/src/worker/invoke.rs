@@ -13,6 +13,7 @@ use super::exchange::{Begun, Sender, WebExchange};
 use super::query;
 use super::run::{Access, Cause, ready, run_with_retries};
 use super::running::Running;
+use super::spread::{seed, spread};
 use super::until::{Until, until};
 use crate::error::ApiError;
 use crate::http::{BodyLimits, Left, Received, Response, Upload, read_body};
@@ -66,7 +67,7 @@ pub(super) async fn invoke(
 ) -> Result<Response, Refused> {
     let client = core.client(&parts.headers, peer);
     let mut namespace = None;
-    let (ready, caller) = match find(core, &parts, asked, client, &mut namespace).await {
+    let (ready, caller) = match find(core, &parts, asked, (client, request_id), &mut namespace).await {
         Ok(found) => found,
         Err(error) => {
             // Boxed, so that it adds nothing to what each request allocates.
@@ -92,7 +93,7 @@ async fn find(
     core: &Rc<Core>,
     parts: &request::Parts,
     asked: Asked<'_>,
-    client: IpAddr,
+    (client, request_id): (IpAddr, &str),
     namespace: &mut Option<Namespace>,
 ) -> Result<(Rc<Ready>, Caller), ApiError> {
     // A web service's query is its own.
@@ -103,7 +104,12 @@ async fn find(
     let visitor = core.visitor_of(&parts.headers, client).await?;
     let address = core.admit(visitor.identity.as_ref(), client)?;
     let namespace = namespace.insert(namespace_of(core, &visitor, client, named.as_deref())?);
-    let ready = permitted(core, &visitor, client, (namespace, asked.name)).await?;
+    let mut ready = permitted(core, &visitor, client, (namespace, asked.name)).await?;
+    if ready.traffic.is_some() {
+        let seed = seed(ready.traffic.as_deref(), &parts.headers, request_id);
+        // Boxed, so that it adds nothing to what other requests allocate.
+        ready = Box::pin(spread(core, &visitor, client, ready, seed)).await?;
+    }
     let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
     Ok((ready, caller))
 }
@@ -289,7 +295,7 @@ pub(super) async fn permitted(
     (namespace, path_name): (&Namespace, &str),
 ) -> Result<Rc<Ready>, ApiError> {
     let credential = visitor.credential();
-    let granted = credential.map_or(Ok(None), |credential| granted(credential, namespace))?;
+    let granted = credential.map_or(Ok(None), |credential| granted(credential, namespace, path_name))?;
     // Whoever sends what is no credential of this node, reaches what is open to everybody.
     let access = match (granted, &visitor.foreign) {
         (Some(access), None) => access,
@@ -310,7 +316,9 @@ fn unless_foreign(core: &Core, visitor: &Visitor, client: IpAddr, error: ApiErro
 
 pub(super) fn not_yours(has_credential: bool) -> ApiError {
     if has_credential {
-        ApiError::forbidden("the function belongs to another namespace and is not public")
+        ApiError::forbidden(
+            "the function is not public, and the credential is for another namespace or for other functions",
+        )
     } else {
         ApiError::credential_needed()
     }
@@ -334,11 +342,18 @@ pub(super) fn namespace_of(
 }
 
 /// What the credential alone allows. In another namespace only public functions are left.
-fn granted(credential: &Credential, namespace: &Namespace) -> Result<Option<Access>, ApiError> {
+fn granted(
+    credential: &Credential,
+    namespace: &Namespace,
+    path_name: &str,
+) -> Result<Option<Access>, ApiError> {
     if credential.namespace != *namespace {
         return Ok(credential.role.allows(Action::AnyNamespace).then_some(Access::All));
     }
     credential.require(Action::Invoke)?;
+    if credential.functions.is_some() && !credential.is_for(path_name.split('@').next().unwrap_or_default()) {
+        return Ok(None);
+    }
     let runs_all = credential.role.allows(Action::InvokeInternal);
     Ok(Some(if runs_all { Access::All } else { Access::Open }))
 }

@@ -284,7 +284,7 @@ pub(super) async fn look_through_all(core: Rc<Core>) {
     }
 }
 
-/// Drops the guests of versions that are not the newest of their function any more.
+/// Drops the guests of versions that are not in use any more.
 async fn drop_replaced(core: &Core) {
     let parked: Vec<_> = {
         let pools = core.keeper.pools.borrow();
@@ -296,12 +296,12 @@ async fn drop_replaced(core: &Core) {
     }
     let registry = core.shared.registry.clone();
     let replaced = core.ask(move || {
-        let is_newest = |parked: &Arc<FunctionVersion>| {
-            let newest = registry.function(&parked.namespace, &parked.name, None);
+        let is_in_use = |parked: &Arc<FunctionVersion>| {
+            let in_use = registry.is_in_use(&parked.namespace, &parked.name, parked.version);
             // Whatever the registry cannot tell is left for the next look.
-            newest.map_or(true, |newest| newest.is_some_and(|newest| newest.id == parked.id))
+            in_use.unwrap_or(true)
         };
-        parked.into_iter().filter(|parked| !is_newest(parked)).collect::<Vec<_>>()
+        parked.into_iter().filter(|parked| !is_in_use(parked)).collect::<Vec<_>>()
     });
     // The work on the backplane fails only with the node.
     for version in replaced.await.unwrap_or_default() {

@@ -12,6 +12,7 @@ use crate::routes::Target;
 use bytes::Bytes;
 use orama_platform::modules::LoadError;
 use orama_platform::records::{self, Record};
+use orama_platform::registry::Found;
 use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
 use orama_runtime::names::Namespace;
@@ -68,6 +69,7 @@ impl Access {
         match self {
             Self::Public { has_credential } if !function.is_public => Err(not_yours(has_credential)),
             Self::Open if function.web.is_internal => Err(ApiError::internal_function()),
+            _ if !function.is_enabled => Err(ApiError::function_disabled()),
             Self::All | Self::Open | Self::Public { .. } => Ok(()),
         }
     }
@@ -107,15 +109,16 @@ pub(super) async fn ready(
     };
     let target = Target::parse(path_name).map_err(NotReady::Refused)?;
     let user = core.users.borrow_mut().enter(namespace);
-    let (function, module) = look_up(core, namespace, target, access).await.map_err(|error| match error {
-        NotReady::Unknown(unknown) => {
-            let until = Instant::now() + UNKNOWN_KNOWN_FOR;
-            let mut cache = core.cache.borrow_mut();
-            cache.keep_unknown_function(generation, (namespace, path_name), unknown.clone(), until);
-            access.hide(unknown)
-        }
-        error => error,
-    })?;
+    let (Found { function, traffic }, module) =
+        look_up(core, namespace, target, access).await.map_err(|error| match error {
+            NotReady::Unknown(unknown) => {
+                let until = Instant::now() + UNKNOWN_KNOWN_FOR;
+                let mut cache = core.cache.borrow_mut();
+                cache.keep_unknown_function(generation, (namespace, path_name), unknown.clone(), until);
+                access.hide(unknown)
+            }
+            error => error,
+        })?;
     let module = match module {
         Some(module) => module,
         None => {
@@ -134,8 +137,18 @@ pub(super) async fn ready(
     let tenant = core.callers.namespace(namespace);
     let places = (function.concurrency > 0).then(|| core.shared.shares.places(namespace, name));
     let cors = cors::of_function(core, &function.web);
-    let ready =
-        Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, cors, places, _user: user });
+    let ready = Rc::new(Ready {
+        function,
+        recorded,
+        module,
+        kept,
+        noted_at,
+        tenant,
+        cors,
+        places,
+        traffic,
+        _user: user,
+    });
     // Of code that was thrown out meanwhile, cores were told already.
     if !ready.module.is_evicted() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
@@ -161,18 +174,18 @@ fn keep_start(core: &Core, function: &Arc<FunctionVersion>, module: &LoadedModul
 async fn look_up(
     core: &Core,
     namespace: &Namespace,
-    Target { name, version }: Target,
+    Target { name, which }: Target,
     access: Access,
-) -> Result<(Arc<FunctionVersion>, Option<Arc<LoadedModule>>), NotReady> {
+) -> Result<(Found, Option<Arc<LoadedModule>>), NotReady> {
     let (shared, namespace) = (Arc::clone(&core.shared), namespace.clone());
     core.ask(move || {
-        let function = shared.registry.function(&namespace, &name, version);
-        let function = function.map_err(|error| NotReady::Node(ApiError::internal(error)))?;
-        let unknown = || NotReady::Unknown(ApiError::function_not_found(name.as_str(), version));
-        let function = function.ok_or_else(unknown)?;
-        access.check(&function).map_err(NotReady::Refused)?;
-        let module = shared.modules.load(&function)?;
-        Ok((function, module))
+        let found = shared.registry.find(&namespace, &name, &which);
+        let found = found.map_err(|error| NotReady::Node(ApiError::internal(error)))?;
+        let unknown = || NotReady::Unknown(ApiError::function_not_found(name.as_str(), &which));
+        let found = found.ok_or_else(unknown)?;
+        access.check(&found.function).map_err(NotReady::Refused)?;
+        let module = shared.modules.load(&found.function)?;
+        Ok((found, module))
     })
     .await
     .map_err(NotReady::Node)?

@@ -9,6 +9,7 @@ use crate::commands::invoke;
 use crate::error::Result;
 use crate::output;
 use orama_runtime::names::FunctionName;
+use orama_server::platform::registry::Which;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -89,7 +90,7 @@ impl Orders {
 
 /// Invokes a function; what there is to show of its answer.
 fn invoke(client: &Client, name: FunctionName, data: String) -> String {
-    match invoke::call(client, &Target { name, version: None }, data.into_bytes()) {
+    match invoke::call(client, &Target { name, which: Which::Live }, data.into_bytes()) {
         Ok(answer) => {
             let body = invoke::unwrapped(&answer);
             let shown = body.get(..SHOWN_MAX_BYTES).unwrap_or(&body);

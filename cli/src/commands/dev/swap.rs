@@ -3,13 +3,15 @@
 use crate::args::{CompilerChoice, SchedulerChoice};
 use crate::client::Client;
 use crate::commands::FunctionInfo;
-use crate::commands::deploy::upload;
+use crate::commands::deploy::{Told, upload};
 use crate::compiler::{Compiler, Scheduler, Sources};
-use crate::error::{CliError, Result, io};
+use crate::error::{Result, io};
 use crate::manifest::Manifest;
+use crate::migrations;
 use crate::output;
 use crate::project::{MODULE, Project, Source};
 use orama_runtime::names::FunctionName;
+use orama_server::platform::migrations::Migration;
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,6 +38,7 @@ pub struct Serving {
     /// Its address.
     pub url: String,
     manifest: Manifest,
+    migrations: Vec<Migration>,
     module: blake3::Hash,
     needs_scheduler: bool,
 }
@@ -76,6 +79,7 @@ pub fn swap(client: &Client, dir: &Path, tools: Tools, before: Option<&Serving>)
     if manifest.keep_versions == 0 {
         manifest.keep_versions = KEPT_VERSIONS;
     }
+    let migrations = migrations::of(&manifest, dir)?;
     let (mut remarks, mut compiler, mut built_in) = (Vec::new(), None, Duration::ZERO);
     let mut needs_scheduler = false;
     if project.source()? != Source::None {
@@ -97,30 +101,29 @@ pub fn swap(client: &Client, dir: &Path, tools: Tools, before: Option<&Serving>)
             .hint(format!("write Go or Rust code into the folder, or build {MODULE} with another compiler"))
     })?;
     let (size_bytes, module) = (wasm.len() as u64, blake3::hash(&wasm));
-    let is_same = before.is_some_and(|before| before.module == module && before.manifest == manifest);
+    let is_same = before.is_some_and(|before| {
+        before.module == module && before.manifest == manifest && before.migrations == migrations
+    });
     let serving = match is_same {
         true => None,
         false => {
-            let (version, url) = deploy(client, &manifest, wasm)?;
-            Some(Serving { version, url, manifest, module, needs_scheduler })
+            let told = Told { migrations: migrations.clone(), ..Told::default() };
+            let Deployed { function } = upload(client, &manifest, told, wasm, true)?.json()?;
+            let url = client.function_url(&function.namespace, &function.name);
+            Some(Serving { version: function.version, url, manifest, migrations, module, needs_scheduler })
         }
     };
     Ok(Swapped { serving, remarks, compiler, size_bytes, built_in })
 }
 
-/// Deploys a module; its version and its address.
-fn deploy(client: &Client, manifest: &Manifest, wasm: Vec<u8>) -> Result<(u32, String)> {
-    let Deployed { function } = upload(client, manifest, wasm, true)?.json()?;
-    Ok((function.version, client.function_url(&function.namespace, &function.name)))
-}
-
-/// Finds what a function is built from outside of its folder.
+/// Finds what a function is made from outside of its folder: of its code, and the folder of its migrations.
 pub fn sources(dir: &Path, tools: Tools) -> Sources {
-    let found = Project::open(dir).and_then(|project| {
-        let compiler = Compiler::of(&project, tools.compiler)?;
-        Ok::<_, CliError>(compiler.sources_outside(&project))
-    });
-    found.unwrap_or_default()
+    let Ok(project) = Project::open(dir) else { return Sources::default() };
+    let compiler = Compiler::of(&project, tools.compiler).ok();
+    let mut found = compiler.map(|compiler| compiler.sources_outside(&project)).unwrap_or_default();
+    let migrations = project.manifest().ok().and_then(|manifest| manifest.migrations);
+    found.folders.extend(migrations.and_then(|folder| fs::canonicalize(dir.join(folder)).ok()));
+    found
 }
 
 /// Removes a function from the node, whose name no folder has any more.

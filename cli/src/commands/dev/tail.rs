@@ -7,6 +7,7 @@ use crate::commands::logs::Filter;
 use jiff::Timestamp;
 use orama_runtime::names::FunctionName;
 use orama_server::limits::LOGS_LIMIT;
+use orama_server::platform::registry::Which;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ fn look(
         status: None,
         request_id: None,
     };
-    let target = Target { name: name.clone(), version: None };
+    let target = Target { name: name.clone(), which: Which::Live };
     let Ok(page) = Page::fetch(client, &target, &filter) else { return true };
     seen.take(page.entries).iter().all(|entry| tell(name.as_str(), entry.shown(false)))
 }

@@ -3,13 +3,16 @@
 use super::case::{Message, Request};
 use crate::args::Target;
 use crate::client::{Answer, Client, INVOKE_TIMEOUT};
-use crate::commands::{deploy, invoke, secrets};
+use crate::commands::deploy::{self, Told};
+use crate::commands::{invoke, secrets};
 use crate::error::{CliError, Result};
 use crate::manifest::{self, Manifest, Trigger};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use orama_runtime::function::StartMode;
 use orama_runtime::names::{FunctionName, SecretName};
+use orama_server::platform::migrations::Migration;
+use orama_server::platform::registry::Which;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
@@ -36,6 +39,16 @@ const EVENTS_PAUSE: Duration = Duration::from_millis(5);
 /// The largest number of messages that are read.
 const MESSAGES_MAX: u32 = 1000;
 
+/// The function that is tested.
+pub struct Subject {
+    /// Its settings.
+    pub manifest: Manifest,
+    /// What runs on the database before it.
+    pub migrations: Vec<Migration>,
+    /// Its module.
+    pub wasm: Vec<u8>,
+}
+
 /// A namespace with a function.
 pub struct Place<'a> {
     client: &'a Client,
@@ -53,13 +66,9 @@ impl<'a> Place<'a> {
     /// Deploys the function, with further environment variables and without its triggers: only what the case asks for runs.
     ///
     /// # Errors
-    /// When the node refuses it.
-    pub fn deploy(
-        client: &'a Client,
-        function: &'a Manifest,
-        env: &BTreeMap<String, String>,
-        wasm: &[u8],
-    ) -> Result<Self> {
+    /// When the node refuses it, or a migration fails.
+    pub fn deploy(client: &'a Client, subject: &'a Subject, env: &BTreeMap<String, String>) -> Result<Self> {
+        let function = &subject.manifest;
         let mut deployed = function.clone();
         deployed.triggers.clear();
         if deployed.start == StartMode::Auto {
@@ -67,7 +76,8 @@ impl<'a> Place<'a> {
             deployed.start = StartMode::Command;
         }
         deployed.env.extend(env.clone());
-        deploy::upload(client, &deployed, wasm.to_vec(), true)?;
+        let told = Told { migrations: subject.migrations.clone(), ..Told::default() };
+        deploy::upload(client, &deployed, told, subject.wasm.clone(), true)?;
         Ok(Self { client, function })
     }
 
@@ -104,7 +114,7 @@ impl<'a> Place<'a> {
         let mut manifest = manifest::parse(&format!("name: {name}"))
             .map_err(|error| CliError::failed("a program of the tests has no name").caused_by(error))?;
         manifest.triggers = triggers;
-        deploy::upload(self.client, &manifest, wasm.to_vec(), true).map(drop)
+        deploy::upload(self.client, &manifest, Told::default(), wasm.to_vec(), true).map(drop)
     }
 
     fn probe(&self, what: u8, first: &str, second: &str) -> Result<Vec<u8>> {
@@ -113,7 +123,7 @@ impl<'a> Place<'a> {
         let mut input = vec![what];
         input.extend((first.len() as u32).to_le_bytes());
         input.extend([first.as_bytes(), second.as_bytes()].concat());
-        let answer = invoke::call(self.client, &Target { name, version: None }, input)?;
+        let answer = invoke::call(self.client, &Target { name, which: Which::Live }, input)?;
         Ok(invoke::unwrapped(&answer))
     }
 

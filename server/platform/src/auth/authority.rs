@@ -1,16 +1,20 @@
 //! Looks credentials up: API keys in the registry, tokens by their signatures.
 
 use super::jwt::Tokens;
+use super::uses::KeyUses;
 use super::{Credential, CredentialError, Form, key_hash, looks_like_key};
-use crate::limits::TOKEN_MAX_BYTES;
+use crate::limits::{KEY_USE_NOTED_EVERY, TOKEN_MAX_BYTES};
 use crate::registry::Registry;
+use orama_store::clock::now_ms;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 /// Looks up API keys and, if issuers are configured, tokens. Clones share their state.
 #[derive(Clone)]
 pub struct Authority {
     registry: Registry,
     tokens: Option<Arc<Tokens>>,
+    uses: Arc<KeyUses>,
 }
 
 /// The result of a lookup. It may be cached until it expires or the registry's generation advances.
@@ -26,7 +30,18 @@ impl Authority {
     /// Looks keys up in `registry` and verifies tokens with `tokens`.
     #[must_use]
     pub fn new(registry: Registry, tokens: Option<Arc<Tokens>>) -> Self {
-        Self { registry, tokens }
+        let uses = Arc::new(KeyUses::new(registry.clone()));
+        Self { registry, tokens, uses }
+    }
+
+    /// Writes from time to time which keys were used, until the last clone is dropped.
+    pub fn start(&self, backplane: &Handle) {
+        KeyUses::start(&self.uses, backplane);
+    }
+
+    /// Writes which keys this node knows to have been used. Blocks.
+    pub fn write_uses(&self) {
+        self.uses.write();
     }
 
     /// Refuses texts that do not have the form of a credential, without a lookup.
@@ -49,8 +64,17 @@ impl Authority {
     /// [`CredentialError`], with the reason if a token is refused.
     pub fn find(&self, text: &str) -> Result<Known, CredentialError> {
         if looks_like_key(text) {
-            let credential = self.registry.credential(&key_hash(text))?.ok_or(CredentialError::Unknown)?;
-            return Ok(Known { credential, expires_s: u64::MAX });
+            let key = self.registry.key_of_hash(&key_hash(text))?.ok_or(CredentialError::Unknown)?;
+            let now_ms = now_ms();
+            if let Some(expired_ms) = key.expires_at_ms.filter(|expires_ms| *expires_ms <= now_ms) {
+                return Err(CredentialError::Expired(expired_ms));
+            }
+            self.uses.note(&key, now_ms);
+            // It is looked up again from time to time, so that its use is noted again.
+            let look_up_ms = now_ms + KEY_USE_NOTED_EVERY.as_millis() as i64;
+            let expires_ms = key.expires_at_ms.map_or(look_up_ms, |expires_ms| expires_ms.min(look_up_ms));
+            let credential = Arc::new(Credential::of_key(key));
+            return Ok(Known { credential, expires_s: expires_ms.div_euclid(1000).unsigned_abs() });
         }
         let tokens = self.tokens.as_ref().ok_or(CredentialError::NoCredential)?;
         let (credential, expires_s) = tokens.verify(text, &self.registry)?;

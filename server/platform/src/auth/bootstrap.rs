@@ -67,7 +67,7 @@ pub fn credentials(registry: &Registry, home: &Path, gateway_url: &str) -> Resul
         Err(e) => return Err(failed(e)),
     };
     let credentials = match found {
-        Some(found) if registry.credential(&key_hash(&found.api_key))?.is_some() => {
+        Some(found) if registry.key_of_hash(&key_hash(&found.api_key))?.is_some() => {
             if found.gateway_url == gateway_url {
                 return Ok(());
             }
@@ -125,7 +125,7 @@ mod tests {
             (file.gateway_url.as_str(), file.namespace.as_str()),
             ("http://127.0.0.1:6001", "default")
         );
-        let credential = registry.credential(&key_hash(&file.api_key)).unwrap().unwrap();
+        let credential = registry.key_of_hash(&key_hash(&file.api_key)).unwrap().unwrap();
         assert_eq!((credential.namespace.as_str(), credential.role), ("default", Role::Operator));
         let mode = home.path().join(CREDENTIALS_FILE).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

@@ -87,7 +87,8 @@ impl Tokens {
             return Err(Refusal::NoNamespace.into());
         }
         let caller = Some(Arc::new(caller));
-        let credential = Credential { namespace, role: Role::Invoke, key_id: String::new(), caller };
+        let credential =
+            Credential { namespace, role: Role::Invoke, key_id: String::new(), caller, functions: None };
         Ok((credential, exp_s.saturating_add(TOKEN_LEEWAY.as_secs())))
     }
 

@@ -60,6 +60,7 @@ fn of_a_token_and_a_key_the_token_says_who_and_the_higher_role_what() {
         namespace: Namespace::new(namespace).unwrap(),
         role,
         key_id: if wallet.is_none() { "k-1".to_owned() } else { String::new() },
+        functions: None,
         caller: wallet.map(|wallet| Arc::new(Caller { wallet: wallet.to_owned(), ..Caller::default() })),
     };
     let token = credential("shop", Role::Invoke, Some("0xa"));

@@ -4,7 +4,7 @@
 use super::store::{Kind, NewMessage, To};
 use super::{Inner, now_ms, publish};
 use crate::limits::LATER_RUN_LANES;
-use crate::registry::RegistryError;
+use crate::registry::{RegistryError, Which};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use orama_runtime::names::{FunctionName, Namespace};
@@ -41,8 +41,8 @@ pub(super) async fn run_later(
         let most = orama_runtime::limits::TRIGGER_DEPTH_MAX;
         return Err(ServiceError::invalid(format!("the depth limit of {most} was reached")));
     }
-    let (name, version) = parse(&function)?;
-    exists(inner, &namespace, &name, version).await?;
+    let (name, which) = parse(&function)?;
+    let version = number_of(inner, &namespace, &name, which).await?;
     let message_id = publish::message_id()?;
     let lane = message_id.bytes().fold(0_u8, u8::wrapping_add) % LATER_RUN_LANES;
     let (kind, data) = match String::from_utf8(payload.into()) {
@@ -59,40 +59,39 @@ pub(super) async fn run_later(
     publish::store(inner, namespace, vec![new]).await
 }
 
-fn parse(function: &str) -> Result<(FunctionName, Option<u32>), ServiceError> {
-    let (name, version) = match function.split_once('@') {
-        None => (function, None),
-        Some((name, version)) => {
-            let number = version.bytes().all(|byte| byte.is_ascii_digit()).then(|| version.parse().ok());
-            let number = number.flatten().filter(|number: &u32| *number > 0).ok_or_else(|| {
-                ServiceError::invalid("the text after the @ must be a version number from 1 on")
-            })?;
-            (name, Some(number))
-        }
+fn parse(function: &str) -> Result<(FunctionName, Which), ServiceError> {
+    let (name, which) = match function.split_once('@') {
+        None => (function, Which::Live),
+        Some((name, which)) => (name, Which::parse(which).map_err(ServiceError::invalid)?),
     };
     let name = FunctionName::new(name).map_err(|error| ServiceError::invalid(error.to_string()))?;
-    Ok((name, version))
+    Ok((name, which))
 }
 
-/// Refuses what could never run.
-async fn exists(
+/// The version that a run keeps to; `None` for whichever is live when it runs. Refuses what could never run.
+async fn number_of(
     inner: &Arc<Inner>,
     namespace: &Namespace,
     name: &FunctionName,
-    version: Option<u32>,
-) -> Result<(), ServiceError> {
+    which: Which,
+) -> Result<Option<u32>, ServiceError> {
     let (asked, namespace, name) = (Arc::clone(inner), namespace.clone(), name.clone());
     let failed = |error: RegistryError| {
         tracing::error!(error = %Causes(&error), "a function could not be looked up");
         ServiceError::unavailable("the function could not be looked up; try again soon")
     };
     blocking_on(&inner.backplane, move || {
-        let found = asked.registry.function(&namespace, &name, version).map_err(failed)?;
-        found.map(drop).ok_or_else(|| {
-            let which = version.map_or_else(String::new, |version| format!("version {version} of "));
-            let message = format!("there is no {which}function {:?} in this namespace", name.as_str());
+        let found = asked.registry.number_of(&namespace, &name, &which).map_err(failed)?;
+        let number = found.ok_or_else(|| {
+            let of = match &which {
+                Which::Live => String::new(),
+                Which::Number(version) => format!("version {version} of "),
+                Which::Alias(alias) => format!("alias {:?} of ", alias.as_str()),
+            };
+            let message = format!("there is no {of}function {:?} in this namespace", name.as_str());
             ServiceError::new(ErrorCode::InvalidArgument, message)
-        })
+        })?;
+        Ok((which != Which::Live).then_some(number))
     })
     .await
 }
@@ -100,6 +99,7 @@ async fn exists(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orama_runtime::names::AliasName;
 
     #[test]
     fn the_version_is_in_the_id_of_a_queue() {
@@ -107,10 +107,15 @@ mod tests {
         assert_eq!(version(&queue_id(&namespace, &function, None, 3)), None);
         assert_eq!(version(&queue_id(&namespace, &function, Some(7), 3)), Some(7));
         assert_eq!(version("01a2b3c4-0000-7000-8000-000000000000"), None);
-        for (text, parsed) in
-            [("f", Some(None)), ("f@2", Some(Some(2))), ("f@0", None), ("f@+1", None), ("", None)]
-        {
-            assert_eq!(parse(text).ok().map(|(_, version)| version), parsed, "{text}");
+        for (text, parsed) in [
+            ("f", Some(Which::Live)),
+            ("f@2", Some(Which::Number(2))),
+            ("f@live", Some(Which::Alias(AliasName::new("live").unwrap()))),
+            ("f@0", None),
+            ("f@+1", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text).ok().map(|(_, which)| which), parsed, "{text}");
         }
     }
 }

@@ -104,6 +104,8 @@ impl Bench {
                 env: BTreeMap::new(),
             },
             triggers: None,
+            alias: None,
+            origin: Default::default(),
         };
         self.registry.deploy(version).unwrap();
         self.add_trigger(ns, name, Source::Topic(topic.to_owned())).id

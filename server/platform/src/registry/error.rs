@@ -1,7 +1,7 @@
 //! The errors of the registry.
 
 use super::FILE;
-use crate::limits::{KEYS_MAX, PATTERNS_MAX, SECRETS_MAX, TRIGGERS_MAX};
+use crate::limits::{ALIASES_MAX, KEYS_MAX, PATTERNS_MAX, SECRETS_MAX, TRIGGERS_MAX};
 use crate::quotas::QuotaExceeded;
 use orama_store::replica::ReplicaError;
 use orama_store::sqlite::SqliteError;
@@ -37,6 +37,17 @@ pub enum RegistryError {
         "namespace {0:?} would have more than {PATTERNS_MAX} triggers on patterns of topics, which is the maximum"
     )]
     TooManyPatterns(String),
+    /// The function has no such version.
+    #[error("function {0:?} has no version {1}")]
+    NoVersion(String, u32),
+    /// The version cannot be deleted: function, version, and what names it.
+    #[error("version {1} of function {0:?} is in use: {2}")]
+    VersionInUse(String, u32, String),
+    /// The function would have more aliases than [`ALIASES_MAX`].
+    #[error(
+        "function {0:?} would have more than {ALIASES_MAX} aliases, which is the maximum; delete aliases that are not used"
+    )]
+    TooManyAliases(String),
     /// A row has content that no version of the node writes.
     #[error("registry: the stored {0} is damaged; restore {FILE} from a backup")]
     Damaged(&'static str),

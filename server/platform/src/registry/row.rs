@@ -32,6 +32,7 @@ struct FunctionVersionRest {
     keep_versions: u32,
     is_internal: bool,
     max_body_mb: u32,
+    is_enabled: bool,
     created_at_ms: i64,
     updated_at_ms: i64,
 }
@@ -58,6 +59,7 @@ pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             retry_delay_seconds: row.get(12)?,
             keep_versions: row.get(17)?,
             max_body_mb: row.get(19)?,
+            is_enabled: row.get(20)?,
             updated_at_ms: row.get(14)?,
             created_at_ms: row.get(15)?,
         },
@@ -88,6 +90,7 @@ impl Stored {
             concurrency: rest.concurrency,
             keep_versions: rest.keep_versions,
             web: WebSettings { is_internal: rest.is_internal, cors, max_body_mb: rest.max_body_mb },
+            is_enabled: rest.is_enabled,
             created_at_ms: rest.created_at_ms,
             updated_at_ms: rest.updated_at_ms,
         }))

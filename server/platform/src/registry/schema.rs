@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// All migrations in order. A released migration never changes; a new layout is a new migration.
-const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES, WEB, SCHEDULES];
+const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES, WEB, SCHEDULES, IN_USE, KEYS];
 
 /// The same for a shared registry.
 pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
@@ -175,6 +175,47 @@ ALTER TABLE function_versions ADD COLUMN cors TEXT;
 ALTER TABLE function_versions ADD COLUMN max_body_mb INTEGER NOT NULL DEFAULT 1;
 ";
 
+// Which versions are in use, and where they come from; `origin` is JSON. Nobody used to note who deployed a version.
+const IN_USE: &str = "
+CREATE TABLE aliases (
+    namespace TEXT NOT NULL,
+    function TEXT NOT NULL,
+    alias TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    set_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (namespace, function, alias),
+    FOREIGN KEY (namespace, function) REFERENCES functions (namespace, name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE traffic (
+    namespace TEXT NOT NULL,
+    function TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    weight INTEGER NOT NULL,
+    sticky TEXT,
+    PRIMARY KEY (namespace, function, version),
+    FOREIGN KEY (namespace, function) REFERENCES functions (namespace, name) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+ALTER TABLE functions ADD COLUMN is_enabled INTEGER NOT NULL DEFAULT 1;
+
+ALTER TABLE function_versions ADD COLUMN origin TEXT;
+";
+
+// What a key is called, how long it holds, what it is for, and when it was last used. `functions` is a JSON list; NULL means all.
+const KEYS: &str = "
+ALTER TABLE api_keys ADD COLUMN name TEXT;
+
+ALTER TABLE api_keys ADD COLUMN expires_at_ms INTEGER;
+
+ALTER TABLE api_keys ADD COLUMN functions TEXT;
+
+CREATE TABLE key_uses (
+    key_id TEXT PRIMARY KEY REFERENCES api_keys (id) ON DELETE CASCADE,
+    last_used_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. A function is created by its first deploy, or by the first
 /// one after its deletion.
 pub(super) const NEXT_VERSION: &str = "
@@ -189,8 +230,9 @@ RETURNING last_version, created_at_ms";
 pub(super) const INSERT_VERSION: &str = "
 INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb,
     timeout_seconds, is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start,
-    wasm_bytes, env_bytes, concurrency, keep_versions, is_internal, cors, max_body_mb)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+    wasm_bytes, env_bytes, concurrency, keep_versions, is_internal, cors, max_body_mb, origin)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
+    max(?15, coalesce((SELECT max(wasm_bytes) FROM function_versions WHERE namespace = ?2 AND wasm_hash = ?5), 0)), ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
 
 /// The columns that `stored` reads, in its order; `$env` is the environment, or an empty one that costs nothing.
 macro_rules! select {
@@ -208,7 +250,7 @@ macro_rules! select {
             "v.retry_count, v.retry_delay_seconds, ",
             $env,
             ", v.deployed_at_ms, ",
-            "f.created_at_ms, v.start, v.keep_versions, v.cors, v.max_body_mb ",
+            "f.created_at_ms, v.start, v.keep_versions, v.cors, v.max_body_mb, f.is_enabled ",
             "FROM function_versions v JOIN functions f USING (namespace, name) ",
             $rest
         )
@@ -222,11 +264,12 @@ pub(super) const FUNCTION: &str = select!(
         (SELECT max(version) FROM function_versions WHERE namespace = ?1 AND name = ?2))"
 );
 
-/// The newest versions of the functions of ?1 after the name ?2, at most ?3.
+/// The live versions of the functions of ?1 after the name ?2, at most ?3.
 pub(super) const FUNCTIONS: &str = select!(
     "'{}'",
-    "WHERE v.namespace = ?1 AND v.name > ?2 AND v.version =
-        (SELECT max(w.version) FROM function_versions w WHERE w.namespace = ?1 AND w.name = v.name)
+    "WHERE v.namespace = ?1 AND v.name > ?2 AND v.version = coalesce(
+        (SELECT a.version FROM aliases a WHERE a.namespace = ?1 AND a.function = v.name AND a.alias = 'live'),
+        (SELECT max(w.version) FROM function_versions w WHERE w.namespace = ?1 AND w.name = v.name))
      ORDER BY v.name LIMIT ?3"
 );
 
@@ -241,9 +284,11 @@ pub(super) const DELETE: &str = "
 DELETE FROM function_versions WHERE namespace = ?1 AND name = ?2 AND (?3 IS NULL OR version = ?3)
 RETURNING wasm_hash, wasm_cid";
 
-/// Deletes the versions of (?1, ?2) up to ?3.
+/// Deletes the versions of (?1, ?2) up to ?3 that are not in use.
 pub(super) const DELETE_UP_TO: &str = "
 DELETE FROM function_versions WHERE namespace = ?1 AND name = ?2 AND version <= ?3
+    AND version NOT IN (SELECT a.version FROM aliases a WHERE a.namespace = ?1 AND a.function = ?2)
+    AND version NOT IN (SELECT s.version FROM traffic s WHERE s.namespace = ?1 AND s.function = ?2)
 RETURNING wasm_hash, wasm_cid";
 
 /// The newest version of (?1, ?2) that a deploy takes away when it leaves ?3, itself included.
@@ -251,14 +296,18 @@ pub(super) const LAST_DROPPED: &str = "
 SELECT version FROM function_versions WHERE namespace = ?1 AND name = ?2
 ORDER BY version DESC LIMIT 1 OFFSET ?3 - 1";
 
-/// What becomes free with the versions of (?1, ?2) up to ?3 when the module ?4 stays: versions, bytes of environments, and bytes
-/// of modules that no other version in the namespace runs.
+/// What becomes free with the versions of (?1, ?2) up to ?3 that are not in use, when the module ?4 stays: versions, bytes of
+/// environments, and bytes of modules that no other version in the namespace runs.
 pub(super) const FREED: &str = "
+WITH used AS MATERIALIZED (
+    SELECT version FROM aliases WHERE namespace = ?1 AND function = ?2
+    UNION SELECT version FROM traffic WHERE namespace = ?1 AND function = ?2)
 SELECT count(*), coalesce(sum(env_bytes), 0),
     (SELECT coalesce(sum(n), 0) FROM
         (SELECT max(d.wasm_bytes) AS n FROM function_versions d
          WHERE d.namespace = ?1 AND d.name = ?2 AND d.version <= ?3 AND d.wasm_hash <> ?4
+             AND d.version NOT IN used
              AND NOT EXISTS (SELECT 1 FROM function_versions k WHERE k.namespace = ?1
-                 AND k.wasm_hash = d.wasm_hash AND (k.name <> ?2 OR k.version > ?3))
+                 AND k.wasm_hash = d.wasm_hash AND (k.name <> ?2 OR k.version > ?3 OR k.version IN used))
          GROUP BY d.wasm_hash))
-FROM function_versions WHERE namespace = ?1 AND name = ?2 AND version <= ?3";
+FROM function_versions WHERE namespace = ?1 AND name = ?2 AND version <= ?3 AND version NOT IN used";

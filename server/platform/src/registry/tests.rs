@@ -4,6 +4,7 @@ use super::*;
 use crate::quotas::Quota;
 use crate::test_database::Change as _;
 mod bounds;
+mod in_use;
 mod shared;
 use crate::auth::{Role, key_hash};
 use crate::limits::KEYS_MAX;
@@ -48,6 +49,8 @@ fn new_version(ns: &str, name: &str, wasm: &str) -> NewVersion {
             env: BTreeMap::from([("KEY".to_owned(), "välue\n\"".to_owned())]),
         },
         triggers: None,
+        alias: None,
+        origin: Origin::default(),
     }
 }
 
@@ -175,12 +178,12 @@ fn keys_are_found_by_hash_and_stored_only_so() {
     let dir = tempfile::tempdir().unwrap();
     let registry = open(dir.path());
     let (id, key) = registry.create_key(&namespace("b"), Role::Deploy).unwrap();
-    let credential = registry.credential(&key_hash(key.reveal())).unwrap().unwrap();
+    let credential = registry.key_of_hash(&key_hash(key.reveal())).unwrap().unwrap();
     assert_eq!(
-        (&credential.namespace, credential.role, &credential.key_id),
+        (&credential.namespace, credential.role, &credential.id),
         (&namespace("b"), Role::Deploy, &id)
     );
-    assert!(registry.credential(&key_hash("orama_other")).unwrap().is_none());
+    assert!(registry.key_of_hash(&key_hash("orama_other")).unwrap().is_none());
     let none = registry.create_key(&namespace("nobody"), Role::Admin).unwrap_err();
     assert!(matches!(none, RegistryError::NoNamespace(_)));
     drop(registry);
@@ -237,7 +240,7 @@ fn everything_acknowledged_survives_a_kill() {
     let again = Registry::open(killed.path()).unwrap();
     let listed = again.versions(&namespace("a"), &function("f"), None, 100).unwrap();
     assert_eq!(numbers(&listed), [4, 3, 2, 1]);
-    assert!(again.credential(&key_hash(key.reveal())).unwrap().is_some());
+    assert!(again.key_of_hash(&key_hash(key.reveal())).unwrap().is_some());
     assert_eq!(again.deploy(new_version("a", "f", "w")).unwrap().function.version, 6);
 }
 
@@ -279,7 +282,7 @@ fn keys_are_listed_and_deleted_one_by_one() {
     let before = generation.load(Ordering::Acquire);
     assert!(registry.delete_key(&first).unwrap() && generation.load(Ordering::Acquire) > before);
     assert!(!registry.delete_key(&first).unwrap());
-    assert!(registry.credential(&key_hash(key.reveal())).unwrap().is_none());
+    assert!(registry.key_of_hash(&key_hash(key.reveal())).unwrap().is_none());
     assert_eq!(registry.key(&first).unwrap(), None);
     assert_eq!(registry.key(&second).unwrap().unwrap().role, Role::Invoke);
 }
@@ -293,7 +296,8 @@ fn a_namespace_has_a_bounded_number_of_keys() {
         .change(|t| {
             t.execute(
                 "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
-                 INSERT INTO api_keys SELECT 'k' || i, CAST('h' || i AS BLOB), 'a', 'invoke', 1 FROM n",
+                 INSERT INTO api_keys (id, key_hash, namespace, role, created_at_ms)
+                 SELECT 'k' || i, CAST('h' || i AS BLOB), 'a', 'invoke', 1 FROM n",
                 [KEYS_MAX - 1],
             )
         })
@@ -319,7 +323,7 @@ fn a_deleted_namespace_takes_everything_along_and_its_name_is_free_at_the_end() 
     assert_eq!(modules.len(), 2, "{modules:?}");
     assert_eq!(registry.begin_namespace_deletion(&a).unwrap(), None);
     assert!(!registry.namespace_exists(&a).unwrap());
-    assert!(registry.credential(&key_hash(key.reveal())).unwrap().is_none());
+    assert!(registry.key_of_hash(&key_hash(key.reveal())).unwrap().is_none());
     assert!(registry.functions(&a, "", 100).unwrap().is_empty());
     let names = |registry: &Registry| -> Vec<String> {
         registry.namespaces("", 100).unwrap().iter().map(|entry| entry.name.to_string()).collect()

@@ -31,6 +31,9 @@ pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "stored_objects",
     "quotas",
     "rates",
+    "aliases",
+    "traffic",
+    "key_uses",
 ];
 
 /// The events' tables, in the same order. [`Tables::copy_sequences`] names those whose ids are never reused.

@@ -88,8 +88,12 @@ fn fill(home: &Path) {
     connection
         .execute_batch(&format!(
             "INSERT INTO namespaces VALUES ('a', 1, NULL), ('b', 2, NULL), ('going', 3, 4);
-             INSERT INTO api_keys VALUES ('k1', x'00ff01', 'a', 'operator', 5), ('k2', x'02', 'b', 'invoke', 6);
-             INSERT INTO functions VALUES ('a', 'f', 9, 7), ('a', 'gone', 3, 8);
+             INSERT INTO api_keys VALUES ('k1', x'00ff01', 'a', 'operator', 5, NULL, NULL, NULL),
+                ('k2', x'02', 'b', 'invoke', 6, 'ci', 99, '[\"f\"]');
+             INSERT INTO key_uses VALUES ('k2', 7);
+             INSERT INTO functions VALUES ('a', 'f', 9, 7, 1), ('a', 'gone', 3, 8, 0);
+             INSERT INTO aliases VALUES ('a', 'f', 'live', 2, 15);
+             INSERT INTO traffic VALUES ('a', 'f', 2, 90, 'header:x-user'), ('a', 'f', 9, 10, 'header:x-user');
              INSERT INTO function_versions (id, namespace, name, version, wasm_hash, wasm_cid, memory_limit_mb, timeout_seconds,
                 is_public, retry_count, retry_delay_seconds, env, deployed_at_ms, start)
                 VALUES ('v1', 'a', 'f', 2, x'aa', '{0}', 64, 30, 0, 0, 5, '{{}}', 10, 'auto'),

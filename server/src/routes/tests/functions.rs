@@ -3,6 +3,7 @@
 use super::*;
 use orama_platform::clean::clean_unreferenced;
 use orama_store::blob::cid;
+use serde_json::json;
 
 #[tokio::test]
 async fn functions_are_listed_in_their_newest_version() {
@@ -31,10 +32,17 @@ async fn every_version_can_be_asked_for() {
     assert_eq!(node.get("/v1/functions/f%401").await.json(), first["function"]);
     let versions = node.get("/v1/functions/f/versions").await.json();
     assert_eq!(versions["count"], 2);
-    assert_eq!(
-        versions["versions"],
-        Value::from(vec![second["function"].clone(), first["function"].clone()])
-    );
+    for (at, deployed, aliases, percent) in
+        [(0, &second, json!(["live"]), 100.0), (1, &first, json!([]), 0.0)]
+    {
+        let mut listed = versions["versions"][at].clone();
+        let fields = listed.as_object_mut().unwrap();
+        assert_eq!(
+            (fields.remove("aliases"), fields.remove("traffic_percent")),
+            (Some(aliases), Some(percent.into()))
+        );
+        assert_eq!(listed, deployed["function"]);
+    }
 }
 
 #[tokio::test]
@@ -59,7 +67,7 @@ async fn what_is_not_there_is_404_and_what_cannot_be_is_400() {
         ("/v1/functions/f%00", "INVALID_NAME"),
         ("/v1/functions/%ff", "INVALID_NAME"),
         ("/v1/functions/f@0", "INVALID_VERSION"),
-        ("/v1/functions/f@x/logs", "INVALID_VERSION"),
+        ("/v1/functions/f@x.y/logs", "INVALID_VERSION"),
         ("/v1/functions/f@1/versions", "INVALID_NAME"),
         ("/v1/functions?nmespace=a", "INVALID_QUERY"),
         ("/v1/functions/f?limit=1", "INVALID_QUERY"),

@@ -62,7 +62,7 @@ async fn wrong_methods_are_405_and_told_the_right_ones() {
     let node = Node::new();
     for (method, path, allow) in [
         (Method::PUT, "/v1/functions", "GET,HEAD,POST"),
-        (Method::POST, "/v1/functions/f", "GET,HEAD,DELETE"),
+        (Method::POST, "/v1/functions/f", "GET,HEAD,PATCH,DELETE"),
         (Method::DELETE, "/v1/functions/f/versions", "GET,HEAD"),
         (Method::POST, "/v1/functions/f/logs", "GET,HEAD"),
         (Method::POST, "/ready", "GET,HEAD"),

@@ -57,6 +57,7 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
         start: StartMode::Command,
         concurrency: 0,
         keep_versions: 0,
+        is_enabled: true,
         web: Default::default(),
         env: BTreeMap::new(),
         created_at_ms: 0,
@@ -67,7 +68,18 @@ fn function(namespace: &str, name: &str, wasm_hash: WasmHash, module: &Arc<Loade
     let recorded = Arc::new(records::Function { namespace: namespace.clone(), name: function.name.clone() });
     let tenant = callers().namespace(&namespace);
     let _user = Rc::new(namespace);
-    Rc::new(Ready { function, recorded, module, kept, noted_at, tenant, cors: None, places: None, _user })
+    Rc::new(Ready {
+        function,
+        recorded,
+        module,
+        kept,
+        noted_at,
+        tenant,
+        cors: None,
+        places: None,
+        traffic: None,
+        _user,
+    })
 }
 
 #[test]
@@ -137,8 +149,13 @@ fn a_change_of_the_registry_empties_the_cache() {
     let (module, mut cache) = (code(), CoreCache::default());
     let (namespace, hash) = (Namespace::new("a").unwrap(), WasmHash::from_bytes([1; 32]));
     let callers = callers();
-    let credential =
-        Credential { namespace: namespace.clone(), role: Role::Admin, key_id: "k".into(), caller: None };
+    let credential = Credential {
+        namespace: namespace.clone(),
+        role: Role::Admin,
+        key_id: "k".into(),
+        caller: None,
+        functions: None,
+    };
     let generation = cache.refresh(&registry);
     cache.credentials.keep(generation, [1; 32], callers.recognise([1; 32], &credential), u64::MAX);
     cache.keep_function(generation, "f", function("a", "f", hash, &module));

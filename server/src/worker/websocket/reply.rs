@@ -6,6 +6,7 @@ use super::super::handshake::Opening;
 use super::super::invoke::{Caller, permitted};
 use super::super::run::{Cause, run_with_retries};
 use super::super::running::Running;
+use super::super::spread::spread;
 use crate::error::ApiError;
 use crate::limits::ENCODED_ON_CORE_MAX_BYTES;
 use crate::shares::Permit;
@@ -112,6 +113,7 @@ async fn invoke(
     let visitor = core.visitor(&opening.sent, client).await?;
     let address = core.admit(visitor.identity.as_ref(), client)?;
     let ready = permitted(core, &visitor, client, (&opening.namespace, &opening.name)).await?;
+    let ready = spread(core, &visitor, client, ready, opening.seed).await?;
     let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
     let running = Running::enter(core, &ready, caller.address.as_ref())?;
     let cause = Cause {
@@ -165,6 +167,7 @@ fn text(body: &Body<'_>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orama_platform::registry::Which;
     use orama_runtime::invocation::Failure;
     use serde_json::{Value, json};
 
@@ -220,7 +223,7 @@ mod tests {
             (ApiError::unauthorized("no"), true),
             (ApiError::forbidden("no"), false),
             (ApiError::overloaded("no"), false),
-            (ApiError::function_not_found("f", None), false),
+            (ApiError::function_not_found("f", &Which::Live), false),
         ] {
             let reply = refused(&error, "r-3", Duration::ZERO);
             let json: Value = serde_json::from_str(&reply.text).unwrap();

@@ -21,6 +21,7 @@ mod policy;
 pub mod read_cache;
 mod rows;
 pub mod rqlite;
+pub mod script;
 pub mod sqlite;
 
 /// A failure of a database outside of a guest's call.

@@ -34,6 +34,8 @@ pub(super) mod rewrite;
 mod shape;
 mod tokens;
 
+pub(super) use tokens::unreadable;
+
 /// One namespace's database. Clones share it.
 #[derive(Clone)]
 pub struct RqliteDatabase(Arc<Shared>);

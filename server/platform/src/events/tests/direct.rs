@@ -36,7 +36,8 @@ async fn what_can_never_run_is_not_accepted() {
     for (function, why) in [
         ("g", "no function \"g\""),
         ("f@2", "version 2 of"),
-        ("f@x", "version number"),
+        ("f@x", "alias \"x\" of"),
+        ("f@x.y", "version number"),
         ("no name", "name"),
         ("", "name"),
     ] {

@@ -89,7 +89,7 @@ fn every_change_is_seen_by_the_other_node_and_moves_its_counts() {
     moves(
         "a key",
         &|| drop(key.set(a.create_key(&ns, Role::Admin).unwrap())),
-        &|| b.credential(&key_hash(key.get().unwrap().1.reveal())).unwrap().is_some(),
+        &|| b.key_of_hash(&key_hash(key.get().unwrap().1.reveal())).unwrap().is_some(),
         (true, false),
     );
     moves(

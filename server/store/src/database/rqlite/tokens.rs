@@ -149,7 +149,7 @@ pub(super) fn plain(name: &str) -> String {
 }
 
 /// A syntax error with its position.
-pub(super) fn unreadable(error: &Error) -> ServiceError {
+pub(in crate::database) fn unreadable(error: &Error) -> ServiceError {
     let (what, at) = match error {
         Error::UnrecognizedToken(at) => ("unrecognized token".to_owned(), at),
         Error::UnterminatedLiteral(at) => ("an unterminated quote".to_owned(), at),

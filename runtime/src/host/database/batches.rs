@@ -1,4 +1,4 @@
-//! What fuzz targets call of the JSON that guests pass to `db_*` and get from it.
+//! The JSON of SQL batches as `db_*` has it, for those who take it from others than guests.
 
 use super::{reply, statements};
 use crate::services::{
@@ -13,7 +13,7 @@ pub fn arguments(text: &str) -> Result<Vec<SqlValue>, ServiceError> {
     statements::arguments(text)
 }
 
-/// Reads the statements of a transaction.
+/// Reads the argument of `db_transaction`.
 ///
 /// # Errors
 /// As a guest is told it.
@@ -21,7 +21,7 @@ pub fn transaction(text: &str) -> Result<(BatchMode, Vec<Statement>), BatchFailu
     statements::transaction(text)
 }
 
-/// Reads a batch of queries.
+/// Reads the argument of `db_query_batch`.
 ///
 /// # Errors
 /// As a guest is told it.
@@ -29,7 +29,7 @@ pub fn queries(text: &str) -> Result<(BatchMode, Vec<Statement>), BatchFailure> 
     statements::queries(text)
 }
 
-/// What a guest gets for a transaction.
+/// The result of `db_transaction`.
 #[must_use]
 pub fn reply(kinds: &[StatementKind], outcome: BatchOutcome) -> String {
     reply::transaction(kinds, outcome).concat()

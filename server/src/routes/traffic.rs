@@ -1,0 +1,104 @@
+//! The traffic of a function: how the calls of its name are spread over its versions.
+
+use super::target::{NamespaceQuery, PathName, Target, query};
+use super::{State as AppState, blocking, json};
+use crate::error::ApiError;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::{Extension, Json};
+use bytes::Bytes;
+use orama_platform::auth::{Action, Credential};
+use orama_platform::registry::{Sticky, Traffic, Which};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
+type Caller = Extension<Arc<Credential>>;
+
+#[derive(Serialize)]
+pub(super) struct TrafficObject {
+    function: String,
+    /// Empty where all calls go to the live version.
+    weights: BTreeMap<u32, u32>,
+    sticky: Option<String>,
+}
+
+impl TrafficObject {
+    fn new(function: String, traffic: Option<Traffic>) -> Self {
+        let sticky = traffic.as_ref().and_then(|traffic| traffic.sticky.as_ref().map(Sticky::to_string));
+        let weights = traffic.map_or_else(BTreeMap::new, |traffic| traffic.weights().clone());
+        Self { function, weights, sticky }
+    }
+}
+
+pub(super) async fn get(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Asked,
+) -> Result<Json<TrafficObject>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
+    let name = Target::from_path(path)?.without_version()?;
+    let registry = state.app.platform.registry.clone();
+    blocking(move || {
+        if registry.number_of(&namespace, &name, &Which::Live)?.is_none() {
+            return Err(ApiError::function_not_found(name.as_str(), &Which::Live));
+        }
+        Ok(Json(TrafficObject::new(name.to_string(), registry.traffic(&namespace, &name)?)))
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    weights: BTreeMap<u32, u32>,
+    sticky: Option<String>,
+}
+
+pub(super) async fn set(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Asked,
+    body: Bytes,
+) -> Result<Json<TrafficObject>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
+    let name = Target::from_path(path)?.without_version()?;
+    let Given { weights, sticky } = json::parse(&body)?;
+    let refused = |why: String| ApiError::bad_request("INVALID_TRAFFIC", why);
+    let sticky = match sticky.as_deref() {
+        None => None,
+        Some(text) => Some(Sticky::parse(text).ok_or_else(|| {
+            refused("`sticky`: expected \"header:NAME\", \"cookie:NAME\" or null".to_owned())
+        })?),
+    };
+    let traffic = Traffic::new(&weights, sticky).map_err(|why| refused(format!("`weights`: {why}")))?;
+    let registry = state.app.platform.registry.clone();
+    blocking(move || {
+        registry.set_traffic(&namespace, &name, Some(&traffic))?;
+        Ok(Json(TrafficObject::new(name.to_string(), Some(traffic))))
+    })
+    .await
+}
+
+/// Sends all calls to the live version again.
+pub(super) async fn end(
+    State(state): State<AppState>,
+    Extension(credential): Caller,
+    path: PathName,
+    asked: Asked,
+) -> Result<Json<TrafficObject>, ApiError> {
+    let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
+    let name = Target::from_path(path)?.without_version()?;
+    let registry = state.app.platform.registry.clone();
+    blocking(move || {
+        if registry.number_of(&namespace, &name, &Which::Live)?.is_none() {
+            return Err(ApiError::function_not_found(name.as_str(), &Which::Live));
+        }
+        registry.set_traffic(&namespace, &name, None)?;
+        Ok(Json(TrafficObject::new(name.to_string(), None)))
+    })
+    .await
+}
