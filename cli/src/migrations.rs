@@ -1,18 +1,9 @@
 //! A folder of migrations: files of SQL whose names begin with numbers.
 
 use crate::error::{CliError, Result, io};
-use crate::manifest::Manifest;
 use orama_server::platform::migrations::{Migration, ordered};
 use std::fs;
 use std::path::Path;
-
-/// Reads the migrations that a manifest names, of a function in `dir`; none where it names none.
-///
-/// # Errors
-/// As [`read`].
-pub fn of(manifest: &Manifest, dir: &Path) -> Result<Vec<Migration>> {
-    manifest.migrations.as_ref().map_or(Ok(Vec::new()), |folder| read(&dir.join(folder)))
-}
 
 /// Reads the `.sql` files of a folder, in the order of their numbers.
 ///

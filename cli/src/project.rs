@@ -2,6 +2,8 @@
 
 use crate::error::{CliError, Result, io};
 use crate::manifest::{self, Manifest};
+use crate::migrations;
+use orama_server::platform::migrations::Migration;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read};
@@ -58,6 +60,15 @@ impl Project {
     /// When the file is missing, cannot be read, or is not valid. The message names file, line and column.
     pub fn manifest(&self) -> Result<Manifest> {
         self.manifest_for(None)
+    }
+
+    /// The migrations of the folder that a manifest names; none where it names none.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn migrations(&self, manifest: &Manifest) -> Result<Vec<Migration>> {
+        let dir = manifest.migrations.as_ref().map(|dir| self.dir.join(dir));
+        dir.map_or_else(|| Ok(Vec::new()), |dir| migrations::read(&dir))
     }
 
     /// The same as it is in one of its environments.

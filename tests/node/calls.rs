@@ -67,7 +67,8 @@ fn every_refusal_is_told_as_one() {
         ("parent@7", "FUNCTION_NOT_FOUND"),
         ("theirs", "FUNCTION_NOT_FOUND"),
         ("no name", "INVALID_NAME"),
-        ("parent@x", "INVALID_VERSION"),
+        ("parent@x", "FUNCTION_NOT_FOUND"),
+        ("parent@x.y", "INVALID_VERSION"),
     ] {
         let (status, said, error, ran) = told("parent", name, Value::Null);
         assert_eq!((status.as_str(), said.as_str(), ran), ("error", code, false), "{name}: {error}");

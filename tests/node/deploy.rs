@@ -354,11 +354,13 @@ fn many_deploys_at_once_each_get_a_version_of_their_own() {
             if n.is_multiple_of(2) { guests::wat("echo") } else { unique("echo", &format!("{thread}-{n}")) };
         loop {
             let answer = node.try_deploy("contended", &wasm, &[]);
-            if answer.status != 503 {
-                return answer;
+            assert!(answer.status == 201 || answer.header("retry-after").is_some(), "{answer:?}");
+            match answer.status {
+                503 => drop(answer.refusal(503, "OVERLOADED")),
+                // On a slow machine, attempts that found no room take all tokens of the key.
+                429 => drop(answer.refusal(429, "RATE_LIMITED")),
+                _ => return answer,
             }
-            assert!(answer.header("retry-after").is_some(), "{answer:?}");
-            answer.refusal(503, "OVERLOADED");
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     };

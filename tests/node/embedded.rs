@@ -78,6 +78,7 @@ mod snapshots;
 mod speakers;
 mod survival;
 mod transfer;
+mod tutorial;
 mod uploads;
 mod web;
 mod web_examples;

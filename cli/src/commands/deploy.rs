@@ -6,7 +6,6 @@ use crate::args;
 use crate::client::{Answer, Client, DEPLOY_TIMEOUT};
 use crate::error::{CliError, Result, io};
 use crate::manifest::Manifest;
-use crate::migrations;
 use crate::origin::Sources;
 use crate::output::{self, Progress};
 use crate::project::{MODULE, Project, Source};
@@ -52,7 +51,7 @@ pub fn run(args: &args::Build, version: NewVersion, client: &Client, json: bool)
     let project = Project::open(&args.dir)?;
     // Read first, so that a mistake in it is reported before a build of many seconds.
     let manifest = project.manifest_for(version.environment.as_deref())?;
-    let migrations = migrations::of(&manifest, project.dir())?;
+    let migrations = project.migrations(&manifest)?;
     let path = project.module_path();
     if project.source()? != Source::None {
         // Always: only the compiler knows whether the module is that of the sources.

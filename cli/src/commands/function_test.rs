@@ -11,14 +11,15 @@ use crate::client::{Answer, Client};
 use crate::compiler::{self, Scratch};
 use crate::credentials::Credentials;
 use crate::error::{CliError, Result, io};
-use crate::migrations;
+use crate::manifest::Manifest;
 use crate::output;
 use crate::project::{MODULE, Project, Source};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use case::{Case, Expect, Message};
 use orama_server::Node;
-use place::{Place, Subject};
+use orama_server::platform::migrations::Migration;
+use place::Place;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -38,17 +39,30 @@ struct Outcome {
     differences: Vec<String>,
 }
 
+/// What is tested.
+struct Function {
+    manifest: Manifest,
+    migrations: Vec<Migration>,
+    wasm: Vec<u8>,
+}
+
+impl Function {
+    fn deploy<'a>(&'a self, client: &'a Client, env: &BTreeMap<String, String>) -> Result<Place<'a>> {
+        Place::deploy(client, &self.manifest, &self.migrations, env, &self.wasm)
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &FunctionTest, json: bool) -> Result<()> {
     serve::start_logging("error")?;
     let project = Project::open(&args.dir)?;
     let manifest = project.manifest()?;
-    let migrations = migrations::of(&manifest, &args.dir)?;
+    let migrations = project.migrations(&manifest)?;
     let found = case::find(&args.dir, args.run.as_deref())?;
     // All of them are read first: a mistake in one is told before anything runs.
     let cases = found.into_iter().map(|(name, file)| Ok((name, Case::read(&file)?, file)));
     let cases = cases.collect::<Result<Vec<_>>>()?;
-    let subject = Subject { manifest, migrations, wasm: module(&project, args, json)? };
+    let wasm = module(&project, args, json)?;
 
     // Removed with everything in it, also by Ctrl-C.
     let temporary = std::env::temp_dir();
@@ -58,12 +72,13 @@ pub fn run(args: &FunctionTest, json: bool) -> Result<()> {
             .map_err(|error| CliError::failed("the node did not start").caused_by(error))?;
     let client = Client::new(Credentials::of_home(home.path())?)?;
     // In the namespace that stays: the module would be compiled for each case otherwise. What the node refuses is told once.
-    Place::deploy(&client, &subject, &BTreeMap::new())?;
+    let function = Function { manifest, migrations, wasm };
+    function.deploy(&client, &BTreeMap::new())?;
     let mut outcomes = Vec::new();
     for (number, (name, case, file)) in cases.into_iter().enumerate() {
         let begun = Instant::now();
         let ran = in_namespace(&client, &format!("case-{}", number + 1), |client| {
-            run_case(client, &subject, &case)
+            run_case(client, &function, &case)
         });
         let differences = ran.unwrap_or_else(|error| vec![error.described()]);
         let outcome = Outcome { name, file, took: begun.elapsed(), differences };
@@ -103,8 +118,8 @@ fn in_namespace<T>(client: &Client, name: &str, act: impl FnOnce(&Client) -> Res
 }
 
 /// Runs a case in its namespace; how what came differs from what was expected.
-fn run_case(client: &Client, subject: &Subject, case: &Case) -> Result<Vec<String>> {
-    let place = Place::deploy(client, subject, &case.env)?;
+fn run_case(client: &Client, function: &Function, case: &Case) -> Result<Vec<String>> {
+    let place = function.deploy(client, &case.env)?;
     let Expect { published, rows, cache, .. } = &case.expect;
     place.set_secrets(&case.secrets)?;
     if !(case.sql.is_empty() && case.cache.is_empty() && rows.is_empty() && cache.is_empty()) {

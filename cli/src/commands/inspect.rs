@@ -43,7 +43,6 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         return output::line(&answer.line()?);
     }
     let f: FunctionInfo = answer.json()?;
-    let (by, from) = (by(&f), from(&f));
     let retry = match f.retry_count {
         0 => "none".to_owned(),
         count => format!("{count} times, {} s apart", f.retry_delay_seconds),
@@ -64,8 +63,6 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("version", f.version.to_string()),
         ("status", f.status),
         ("content id", f.wasm_cid),
-        ("deployed by", by),
-        ("from", from),
         ("memory", format!("{} MB", f.memory_limit_mb)),
         ("timeout", format!("{} s", f.timeout_seconds)),
         ("public", yes_no(f.is_public)),
@@ -81,7 +78,7 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("updated", f.updated_at),
     ];
     let lines: Vec<String> =
-        rows.iter().map(|(name, value)| format!("{name:<11}  {}", output::one_line(value))).collect();
+        rows.iter().map(|(name, value)| format!("{name:<10}  {}", output::one_line(value))).collect();
     print(&lines)
 }
 

@@ -64,14 +64,27 @@ func (h *Host) function(name string) (answer func([]byte) ([]byte, error), notFo
 	if answer, ok := h.functions[name]; ok {
 		return answer, ""
 	}
-	base, version, hasVersion := strings.Cut(name, "@")
-	if answer, ok := h.functions[base]; ok {
+	base, which, hasWhich := strings.Cut(name, "@")
+	isAlias := hasWhich && which != "live" && !isNumber(which)
+	if answer, ok := h.functions[base]; ok && !isAlias {
 		return answer, ""
 	}
-	if hasVersion {
-		return nil, fmt.Sprintf("there is no version %s of a function %s in this namespace", version, shown(base))
+	if isAlias {
+		return nil, fmt.Sprintf("there is no alias %s of a function %s in this namespace", shown(which), shown(base))
+	}
+	if hasWhich {
+		return nil, fmt.Sprintf("there is no version %s of a function %s in this namespace", which, shown(base))
 	}
 	return nil, fmt.Sprintf("there is no function %s in this namespace", shown(base))
+}
+
+// isNumber says whether a text has digits and nothing else.
+func isNumber(text string) bool { return text != "" && strings.Trim(text, "0123456789") == "" }
+
+// isVersion says whether a text can be the number of a version.
+func isVersion(text string) bool {
+	number, err := strconv.ParseUint(text, 10, 32)
+	return isNumber(text) && err == nil && number > 0
 }
 
 // invoked is the answer of function_invoke_v2.
@@ -134,9 +147,9 @@ func (h *Host) start(name, payload string) *host.Failure {
 	if h.depth() > depthMax {
 		return host.Invalid(fmt.Sprintf("the depth limit of %d was reached", depthMax))
 	}
-	base, version, hasVersion := strings.Cut(name, "@")
-	if number, err := strconv.ParseUint(version, 10, 32); hasVersion && (err != nil || number == 0) {
-		return host.Invalid("the text after the @ must be a version number from 1 on")
+	base, which, hasWhich := strings.Cut(name, "@")
+	if hasWhich && !isVersion(which) && !functionName.MatchString(which) {
+		return host.Invalid("the text after the @ must be a version number from 1 on, or an alias")
 	}
 	if !functionName.MatchString(base) {
 		return host.Invalid(fmt.Sprintf("function name %s is not valid: it must start with a letter, contain only letters, digits, "+

@@ -25,8 +25,9 @@ struct Deployed {
     function: FunctionObject,
     /// Whether the module was compiled; `false` if the node had its artifact.
     compiled: bool,
-    /// The version that the function's name stands for.
-    live: u32,
+    /// The version that the function's name stands for, where that is not this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<u32>,
     /// Quotas that are nearly used up, and what is live instead of the new version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -71,15 +72,15 @@ pub(super) async fn deploy(
     })
     .await?;
     let origin = Origin { source, ..origin_of(&credential) };
-    let new =
-        NewFunction { namespace, name, wasm, settings, triggers, alias, origin: origin.clone(), migrations };
+    let new = NewFunction { namespace, name, wasm, settings, triggers, alias, origin, migrations };
     let deployed = deploy::deploy(Arc::clone(platform), new).await?;
     let function = &deployed.function;
     let message = format!("function {:?} deployed as version {}", function.name.as_str(), function.version);
+    let live = Some(deployed.live).filter(|live| *live != function.version);
     let mut warnings: Vec<_> = deployed.near.iter().map(Usage::warning).collect();
     warnings.extend(not_live(function.version, deployed.live, deployed.is_spread));
-    let function = FunctionObject::new(function, &platform.start_notes).with_origin(Some(origin));
-    let answer = Deployed { message, function, compiled: deployed.compiled, live: deployed.live, warnings };
+    let function = FunctionObject::new(function, &platform.start_notes);
+    let answer = Deployed { message, function, compiled: deployed.compiled, live, warnings };
     Ok((StatusCode::CREATED, Json(answer)).into_response())
 }
 

@@ -46,9 +46,6 @@ pub(super) struct FunctionObject {
     start_note: Option<String>,
     /// `active`, or `disabled` where the function may not run.
     status: &'static str,
-    /// Who deployed it, and from which sources, as far as that is known. A list of functions leaves it out.
-    #[serde(flatten)]
-    origin: Option<Origin>,
     created_at: String,
     updated_at: String,
 }
@@ -75,15 +72,9 @@ impl FunctionObject {
             start_note: notes.get(&function.id),
             // Every version in the registry was compiled, so it can be invoked.
             status: if function.is_enabled { "active" } else { "disabled" },
-            origin: None,
             created_at: rfc3339(function.created_at_ms),
             updated_at: rfc3339(function.updated_at_ms),
         }
-    }
-
-    /// Adds where the version comes from.
-    pub(super) fn with_origin(self, origin: Option<Origin>) -> Self {
-        Self { origin, ..self }
     }
 
     fn all(functions: &[Arc<FunctionVersion>], notes: &StartNotes) -> Vec<Self> {
@@ -139,16 +130,9 @@ pub(super) async fn get(
     blocking(move || {
         let found = app.platform.registry.find(&namespace, &name, &which).map_err(ApiError::internal)?;
         let function = found.ok_or_else(|| ApiError::function_not_found(name.as_str(), &which))?.function;
-        Ok(Json(described(&app, &function)?))
+        Ok(Json(FunctionObject::new(&function, &app.platform.start_notes)))
     })
     .await
-}
-
-/// A version with where it comes from. Blocks.
-pub(super) fn described(app: &App, function: &FunctionVersion) -> Result<FunctionObject, ApiError> {
-    let FunctionVersion { namespace, name, version, .. } = function;
-    let mut origins = app.platform.registry.origins(namespace, name, (*version, *version))?;
-    Ok(FunctionObject::new(function, &app.platform.start_notes).with_origin(origins.remove(version)))
 }
 
 /// A version in the list of its function's versions.
@@ -156,6 +140,9 @@ pub(super) fn described(app: &App, function: &FunctionVersion) -> Result<Functio
 pub(super) struct VersionObject {
     #[serde(flatten)]
     function: FunctionObject,
+    /// Who deployed it, and from which sources, as far as that is known.
+    #[serde(flatten)]
+    origin: Option<Origin>,
     /// What stands for it.
     aliases: Vec<String>,
     /// Which part of the calls of the function's name it gets, in percent.
@@ -182,8 +169,8 @@ fn in_use(app: &App, versions: &[Arc<FunctionVersion>]) -> Result<Vec<VersionObj
         let version = function.version;
         let of_it = aliases.iter().filter(|alias| alias.version == version);
         VersionObject {
-            function: FunctionObject::new(function, &app.platform.start_notes)
-                .with_origin(origins.remove(&version)),
+            function: FunctionObject::new(function, &app.platform.start_notes),
+            origin: origins.remove(&version),
             aliases: of_it.map(|alias| alias.name.to_string()).collect(),
             traffic_percent: percent(version),
         }

@@ -40,8 +40,11 @@ struct Created {
     api_key: String,
     namespace: String,
     role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     functions: Option<Vec<String>>,
 }
 
@@ -141,11 +144,15 @@ struct KeyObject {
     id: String,
     namespace: String,
     role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     /// Exact to an hour.
+    #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     functions: Option<Vec<String>>,
     /// Set only on the key that the request used.
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -2,7 +2,7 @@
 
 use super::deploy::{not_live, origin_of};
 use super::form::{Given, Settings};
-use super::functions::{FunctionObject, described};
+use super::functions::FunctionObject;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{App, State as AppState, blocking, json};
 use crate::error::ApiError;
@@ -128,7 +128,12 @@ impl Of {
             let word = if is_enabled { "enabled" } else { "disabled" };
             let message = format!("function {:?} {word}", self.name.as_str());
             let live = function.version;
-            Ok(Json(Updated { message, function: described(&app, &function)?, live, warnings: Vec::new() }))
+            Ok(Json(Updated {
+                message,
+                function: FunctionObject::new(&function, &app.platform.start_notes),
+                live,
+                warnings: Vec::new(),
+            }))
         })
         .await
     }
@@ -143,7 +148,7 @@ impl Change {
         warnings.extend(not_live(version, made.live, made.is_spread));
         blocking(move || {
             let message = format!("function {:?} updated as version {version}", name.as_str());
-            let function = described(&app, &made.function)?;
+            let function = FunctionObject::new(&made.function, &app.platform.start_notes);
             Ok(Json(Updated { message, function, live: made.live, warnings }))
         })
         .await

@@ -7,7 +7,6 @@ use crate::commands::deploy::{Told, upload};
 use crate::compiler::{Compiler, Scheduler, Sources};
 use crate::error::{Result, io};
 use crate::manifest::Manifest;
-use crate::migrations;
 use crate::output;
 use crate::project::{MODULE, Project, Source};
 use orama_runtime::names::FunctionName;
@@ -79,7 +78,6 @@ pub fn swap(client: &Client, dir: &Path, tools: Tools, before: Option<&Serving>)
     if manifest.keep_versions == 0 {
         manifest.keep_versions = KEPT_VERSIONS;
     }
-    let migrations = migrations::of(&manifest, dir)?;
     let (mut remarks, mut compiler, mut built_in) = (Vec::new(), None, Duration::ZERO);
     let mut needs_scheduler = false;
     if project.source()? != Source::None {
@@ -101,6 +99,7 @@ pub fn swap(client: &Client, dir: &Path, tools: Tools, before: Option<&Serving>)
             .hint(format!("write Go or Rust code into the folder, or build {MODULE} with another compiler"))
     })?;
     let (size_bytes, module) = (wasm.len() as u64, blake3::hash(&wasm));
+    let migrations = project.migrations(&manifest)?;
     let is_same = before.is_some_and(|before| {
         before.module == module && before.manifest == manifest && before.migrations == migrations
     });
@@ -108,12 +107,17 @@ pub fn swap(client: &Client, dir: &Path, tools: Tools, before: Option<&Serving>)
         true => None,
         false => {
             let told = Told { migrations: migrations.clone(), ..Told::default() };
-            let Deployed { function } = upload(client, &manifest, told, wasm, true)?.json()?;
-            let url = client.function_url(&function.namespace, &function.name);
-            Some(Serving { version: function.version, url, manifest, migrations, module, needs_scheduler })
+            let (version, url) = deploy(client, &manifest, told, wasm)?;
+            Some(Serving { version, url, manifest, migrations, module, needs_scheduler })
         }
     };
     Ok(Swapped { serving, remarks, compiler, size_bytes, built_in })
+}
+
+/// Deploys a module; its version and its address.
+fn deploy(client: &Client, manifest: &Manifest, told: Told, wasm: Vec<u8>) -> Result<(u32, String)> {
+    let Deployed { function } = upload(client, manifest, told, wasm, true)?.json()?;
+    Ok((function.version, client.function_url(&function.namespace, &function.name)))
 }
 
 /// Finds what a function is made from outside of its folder: of its code, and the folder of its migrations.

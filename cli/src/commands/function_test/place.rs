@@ -3,8 +3,7 @@
 use super::case::{Message, Request};
 use crate::args::Target;
 use crate::client::{Answer, Client, INVOKE_TIMEOUT};
-use crate::commands::deploy::{self, Told};
-use crate::commands::{invoke, secrets};
+use crate::commands::{deploy, invoke, secrets};
 use crate::error::{CliError, Result};
 use crate::manifest::{self, Manifest, Trigger};
 use base64::Engine as _;
@@ -39,16 +38,6 @@ const EVENTS_PAUSE: Duration = Duration::from_millis(5);
 /// The largest number of messages that are read.
 const MESSAGES_MAX: u32 = 1000;
 
-/// The function that is tested.
-pub struct Subject {
-    /// Its settings.
-    pub manifest: Manifest,
-    /// What runs on the database before it.
-    pub migrations: Vec<Migration>,
-    /// Its module.
-    pub wasm: Vec<u8>,
-}
-
 /// A namespace with a function.
 pub struct Place<'a> {
     client: &'a Client,
@@ -63,12 +52,18 @@ struct Queried {
 }
 
 impl<'a> Place<'a> {
-    /// Deploys the function, with further environment variables and without its triggers: only what the case asks for runs.
+    /// Deploys the function and its migrations, with further environment variables and without its triggers: only what the case
+    /// asks for runs.
     ///
     /// # Errors
-    /// When the node refuses it, or a migration fails.
-    pub fn deploy(client: &'a Client, subject: &'a Subject, env: &BTreeMap<String, String>) -> Result<Self> {
-        let function = &subject.manifest;
+    /// When the node refuses it.
+    pub fn deploy(
+        client: &'a Client,
+        function: &'a Manifest,
+        migrations: &[Migration],
+        env: &BTreeMap<String, String>,
+        wasm: &[u8],
+    ) -> Result<Self> {
         let mut deployed = function.clone();
         deployed.triggers.clear();
         if deployed.start == StartMode::Auto {
@@ -76,8 +71,8 @@ impl<'a> Place<'a> {
             deployed.start = StartMode::Command;
         }
         deployed.env.extend(env.clone());
-        let told = Told { migrations: subject.migrations.clone(), ..Told::default() };
-        deploy::upload(client, &deployed, told, subject.wasm.clone(), true)?;
+        let told = deploy::Told { migrations: migrations.to_vec(), ..deploy::Told::default() };
+        deploy::upload(client, &deployed, told, wasm.to_vec(), true)?;
         Ok(Self { client, function })
     }
 
@@ -114,7 +109,7 @@ impl<'a> Place<'a> {
         let mut manifest = manifest::parse(&format!("name: {name}"))
             .map_err(|error| CliError::failed("a program of the tests has no name").caused_by(error))?;
         manifest.triggers = triggers;
-        deploy::upload(self.client, &manifest, Told::default(), wasm.to_vec(), true).map(drop)
+        deploy::upload(self.client, &manifest, deploy::Told::default(), wasm.to_vec(), true).map(drop)
     }
 
     fn probe(&self, what: u8, first: &str, second: &str) -> Result<Vec<u8>> {

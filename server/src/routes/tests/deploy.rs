@@ -23,7 +23,6 @@ async fn a_deploy_answers_with_the_contracts_object() {
     keys.sort_unstable();
     let mut expected = [
         "id",
-        "key_id",
         "name",
         "namespace",
         "version",

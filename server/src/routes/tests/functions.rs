@@ -41,6 +41,7 @@ async fn every_version_can_be_asked_for() {
             (fields.remove("aliases"), fields.remove("traffic_percent")),
             (Some(aliases), Some(percent.into()))
         );
+        assert!(fields.remove("key_id").is_some(), "who deployed it");
         assert_eq!(listed, deployed["function"]);
     }
 }
