@@ -111,30 +111,33 @@ fn make_victim(node: &Node) -> Victim {
     }
 }
 
+/// A row, with values for the route's parameters.
+fn row(victim: &Victim, method: &'static str, route: &'static str, least: Least, sends: Sends) -> Row {
+    let path = route
+        .replace("/v1/functions/secrets/{name}", "/v1/functions/secrets/TOKEN")
+        .replace(
+            "/v1/functions/{name}/triggers/{id}",
+            &format!("/v1/functions/reader/triggers/{}", victim.trigger),
+        )
+        .replace("/dead-letters/{id}", &format!("/dead-letters/{}", victim.dead_letter))
+        .replace("/v1/functions/{name}/dead-letters", "/v1/functions/reader/dead-letters")
+        .replace("/v1/functions/{name}/triggers", "/v1/functions/reader/triggers")
+        .replace("/aliases/{alias}", "/aliases/named")
+        .replace("/v1/functions/{name}", "/v1/functions/owned")
+        .replace("/v1/namespaces/{name}", "/v1/namespaces/victim")
+        .replace("/v1/invoke/{namespace}/{name}", "/v1/invoke/victim/owned")
+        .replace("/v1/keys/{id}", &format!("/v1/keys/{}", victim.key));
+    assert!(!path.contains('{'), "no value for a parameter of {route}");
+    let names_namespace = ["/v1/namespaces", "/v1/invoke/", "/v1/secrets/rotate-key"];
+    let is_named = names_namespace.iter().any(|begin| path.starts_with(begin));
+    let unnamed = (!is_named && route.contains('{')).then(|| path.clone());
+    let path = if is_named { path } else { format!("{path}?namespace=victim") };
+    Row { method, route, least, path, unnamed, sends }
+}
+
 /// One row for each route and method that needs a credential.
 fn rows(victim: &Victim) -> Vec<Row> {
-    let row = |method, route: &'static str, least, sends: Sends| {
-        let path = route
-            .replace("/v1/functions/secrets/{name}", "/v1/functions/secrets/TOKEN")
-            .replace(
-                "/v1/functions/{name}/triggers/{id}",
-                &format!("/v1/functions/reader/triggers/{}", victim.trigger),
-            )
-            .replace("/dead-letters/{id}", &format!("/dead-letters/{}", victim.dead_letter))
-            .replace("/v1/functions/{name}/dead-letters", "/v1/functions/reader/dead-letters")
-            .replace("/v1/functions/{name}/triggers", "/v1/functions/reader/triggers")
-            .replace("/aliases/{alias}", "/aliases/named")
-            .replace("/v1/functions/{name}", "/v1/functions/owned")
-            .replace("/v1/namespaces/{name}", "/v1/namespaces/victim")
-            .replace("/v1/invoke/{namespace}/{name}", "/v1/invoke/victim/owned")
-            .replace("/v1/keys/{id}", &format!("/v1/keys/{}", victim.key));
-        assert!(!path.contains('{'), "no value for a parameter of {route}");
-        let names_namespace = ["/v1/namespaces", "/v1/invoke/", "/v1/secrets/rotate-key"];
-        let is_named = names_namespace.iter().any(|begin| path.starts_with(begin));
-        let unnamed = (!is_named && route.contains('{')).then(|| path.clone());
-        let path = if is_named { path } else { format!("{path}?namespace=victim") };
-        Row { method, route, least, path, unnamed, sends }
-    };
+    let row = |method, route, least, sends| row(victim, method, route, least, sends);
     let none = || Sends::Nothing;
     let json = Sends::Json;
     let mut rows = vec![
@@ -178,6 +181,24 @@ fn rows(victim: &Victim) -> Vec<Row> {
             json(json!({ "migrations": [{ "name": "1.sql", "sql": "CREATE TABLE stolen (a)" }] })),
         ),
         row("POST", "/v1/pubsub/publish", Invoke, json(json!({ "topic": "orders", "data": 1 }))),
+    ];
+    rows.extend(rows_beside_functions(victim));
+    // Keys and deploys name the namespace in their bodies too.
+    let new_key = json!({ "namespace": "victim", "role": "admin" });
+    rows.push(Row { path: "/v1/keys".to_owned(), ..row("POST", "/v1/keys", Admin, json(new_key)) });
+    rows.push(Row {
+        path: "/v1/functions".to_owned(),
+        ..row("POST", "/v1/functions", Deploy, Sends::Module)
+    });
+    rows
+}
+
+/// Those of routes that are not below a function.
+fn rows_beside_functions(victim: &Victim) -> Vec<Row> {
+    let row = |method, route, least, sends| row(victim, method, route, least, sends);
+    let none = || Sends::Nothing;
+    let json = Sends::Json;
+    vec![
         row("GET", "/v1/functions/secrets", Deploy, none()),
         row("PUT", "/v1/functions/secrets", Deploy, json(json!({ "name": "TOKEN", "value": "stolen" }))),
         row("DELETE", "/v1/functions/secrets/{name}", Deploy, none()),
@@ -192,15 +213,7 @@ fn rows(victim: &Victim) -> Vec<Row> {
         row("PUT", "/v1/namespaces/{name}/rates", Operator, json(json!({ "deploys_per_namespace": "1/h" }))),
         row("GET", "/v1/keys", Admin, none()),
         row("DELETE", "/v1/keys/{id}", Admin, none()),
-    ];
-    // Keys and deploys name the namespace in their bodies too.
-    let new_key = json!({ "namespace": "victim", "role": "admin" });
-    rows.push(Row { path: "/v1/keys".to_owned(), ..row("POST", "/v1/keys", Admin, json(new_key)) });
-    rows.push(Row {
-        path: "/v1/functions".to_owned(),
-        ..row("POST", "/v1/functions", Deploy, Sends::Module)
-    });
-    rows
+    ]
 }
 
 /// The routes of the server with their methods, as the server itself tells them.

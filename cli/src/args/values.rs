@@ -66,7 +66,7 @@ impl FromStr for Expiry {
         // Days as 24 hours: a time stamp knows no calendar.
         let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok()).filter(|days| *days > 0);
         let after = match days {
-            Some(days) => days.checked_mul(24).and_then(|hours| jiff::SignedDuration::try_from_hours(hours)),
+            Some(days) => days.checked_mul(24).and_then(jiff::SignedDuration::try_from_hours),
             None => text.parse::<jiff::SignedDuration>().ok(),
         };
         let at = match after {

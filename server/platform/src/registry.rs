@@ -12,8 +12,7 @@ use orama_store::replica::Shared;
 use orama_store::sqlite::{Database, Durability};
 use quotas::Deploying;
 use row::{Stored, stored};
-use rusqlite::{OptionalExtension, params};
-use std::collections::{HashMap, HashSet};
+use rusqlite::{OptionalExtension, Transaction, params};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +22,7 @@ mod dropped;
 mod error;
 mod in_use;
 mod keys;
+mod modules;
 mod namespaces;
 mod objects;
 mod origin;
@@ -239,30 +239,8 @@ impl Registry {
                 })?;
             let version =
                 u32::try_from(version).map_err(|_| RegistryError::NoVersionsLeft(new.name.to_string()))?;
-            t.prepare_cached(schema::INSERT_VERSION)?.execute(params![
-                id,
-                new.namespace.as_str(),
-                new.name.as_str(),
-                version,
-                new.wasm_hash.as_bytes(),
-                new.wasm_cid,
-                new.settings.memory_limit_mb,
-                new.settings.timeout_seconds,
-                new.settings.is_public,
-                new.settings.retry_count,
-                new.settings.retry_delay_seconds,
-                env,
-                updated_at_ms,
-                new.settings.start.as_str(),
-                i64::try_from(new.wasm_bytes).unwrap_or(i64::MAX),
-                env.len() as i64,
-                new.settings.concurrency,
-                new.settings.keep_versions,
-                new.settings.web.is_internal,
-                cors,
-                new.settings.web.max_body_mb,
-                origin,
-            ])?;
+            let texts = Texts { id: &id, env: &env, cors: cors.as_deref(), origin: &origin };
+            insert_version(t, &new, &texts, version, updated_at_ms)?;
             if let Some(alias) = &new.alias {
                 in_use::name_new_version(t, name, alias, version, live_before)?;
             }
@@ -389,84 +367,48 @@ impl Registry {
         }
         Ok(Deleted { versions, modules: each_once(modules), whole })
     }
+}
 
-    /// Whether any version uses the module with this content id.
-    ///
-    /// # Errors
-    /// [`RegistryError::Sqlite`]
-    pub fn is_wasm_referenced(&self, wasm_cid: &str) -> Result<bool, RegistryError> {
-        let found = self.database.read(|c| {
-            c.prepare_cached("SELECT EXISTS (SELECT 1 FROM function_versions WHERE wasm_cid = ?1)")?
-                .query_row([wasm_cid], |row| row.get(0))
-        });
-        found.map_err(RegistryError::from)
-    }
+/// What of a new version is stored as text.
+struct Texts<'a> {
+    id: &'a str,
+    env: &'a str,
+    cors: Option<&'a str>,
+    origin: &'a str,
+}
 
-    /// Whether a module or an object refers to a blob, considering every change that any node acknowledged before this call.
-    ///
-    /// # Errors
-    /// [`RegistryError::Sqlite`]
-    pub fn is_blob_named(&self, cid: &str) -> Result<bool, RegistryError> {
-        // An empty write: it catches up with the other nodes first.
-        self.database.write(|t| {
-            let found = t
-                .prepare_cached(
-                    "SELECT EXISTS (SELECT 1 FROM function_versions WHERE wasm_cid = ?1)
-                         OR EXISTS (SELECT 1 FROM stored_objects WHERE cid = ?1)",
-                )?
-                .query_row([cid], |row| row.get(0))?;
-            Ok(found)
-        })
-    }
-
-    /// Every module in use, with one version that uses it.
-    ///
-    /// # Errors
-    /// [`RegistryError::Sqlite`], or [`RegistryError::Damaged`].
-    pub fn modules_in_use(
-        &self,
-    ) -> Result<HashMap<ModuleRef, (Namespace, FunctionName, u32)>, RegistryError> {
-        const DAMAGED: RegistryError = RegistryError::Damaged("function");
-        self.database.read(|c| {
-            let mut statement = c.prepare_cached(
-                "SELECT wasm_hash, wasm_cid, namespace, name, max(version) FROM function_versions GROUP BY wasm_cid",
-            )?;
-            let rows = statement.query_map([], |row| {
-                let module = ModuleRef { wasm_hash: WasmHash::from_bytes(row.get(0)?), wasm_cid: row.get(1)? };
-                Ok((module, row.get::<_, String>(2)?, row.get::<_, String>(3)?, row.get(4)?))
-            })?;
-            rows.map(|row| {
-                let (module, namespace, name, version) = row?;
-                let namespace = Namespace::new(&namespace).map_err(|_| DAMAGED)?;
-                Ok((module, (namespace, FunctionName::new(&name).map_err(|_| DAMAGED)?, version)))
-            })
-            .collect()
-        })
-    }
-
-    /// The content ids of all stored objects.
-    ///
-    /// # Errors
-    /// [`RegistryError::Sqlite`]
-    pub(crate) fn objects_in_use(&self) -> Result<HashSet<String>, RegistryError> {
-        self.database.read(|c| {
-            let mut statement = c.prepare("SELECT DISTINCT cid FROM stored_objects")?;
-            let rows = statement.query_map([], |row| row.get(0))?;
-            rows.map(|row| row.map_err(RegistryError::from)).collect()
-        })
-    }
-
-    /// The content ids of all modules in use.
-    ///
-    /// # Errors
-    /// [`RegistryError::Sqlite`]
-    pub fn wasm_cids_in_use(&self) -> Result<HashSet<String>, RegistryError> {
-        self.database.read(|c| {
-            let mut statement = c.prepare("SELECT DISTINCT wasm_cid FROM function_versions")?;
-            let rows = statement.query_map([], |row| row.get(0))?;
-            rows.map(|row| row.map_err(RegistryError::from)).collect()
-        })
-    }
+fn insert_version(
+    t: &Transaction<'_>,
+    new: &NewVersion,
+    texts: &Texts<'_>,
+    version: u32,
+    deployed_at_ms: i64,
+) -> rusqlite::Result<()> {
+    t.prepare_cached(schema::INSERT_VERSION)?.execute(params![
+        texts.id,
+        new.namespace.as_str(),
+        new.name.as_str(),
+        version,
+        new.wasm_hash.as_bytes(),
+        new.wasm_cid,
+        new.settings.memory_limit_mb,
+        new.settings.timeout_seconds,
+        new.settings.is_public,
+        new.settings.retry_count,
+        new.settings.retry_delay_seconds,
+        texts.env,
+        deployed_at_ms,
+        new.settings.start.as_str(),
+        i64::try_from(new.wasm_bytes).unwrap_or(i64::MAX),
+        texts.env.len() as i64,
+        new.settings.concurrency,
+        new.settings.keep_versions,
+        new.settings.web.is_internal,
+        texts.cors,
+        new.settings.web.max_body_mb,
+        texts.origin,
+    ])?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ fn within(credential: &Credential, path: &str) -> Result<(), ApiError> {
 pub(super) fn not_for(credential: &Credential) -> ApiError {
     let names = credential.functions.iter().flat_map(|functions| functions.iter());
     let names: Vec<&str> = names.map(FunctionName::as_str).collect();
-    ApiError::forbidden(&format!("the key is only for the functions {}", names.join(", ")))
+    ApiError::forbidden(format!("the key is only for the functions {}", names.join(", ")))
 }
 
 impl AppState {

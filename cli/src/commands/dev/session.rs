@@ -33,7 +33,7 @@ pub enum Event {
         /// When the change was noticed for which it was built.
         since: Instant,
         /// What came of it.
-        result: Box<Result<Swapped>>,
+        result: Result<Box<Swapped>>,
     },
     /// It is known what a function is built from.
     Sources(PathBuf, Sources),
@@ -147,7 +147,9 @@ impl Session {
         while let Ok(event) = inbox.recv() {
             match event {
                 Event::Changes(changes) => self.changed(&changes)?,
-                Event::Built { dir, since, result } => self.built(&dir, since, *result)?,
+                Event::Built { dir, since, result } => {
+                    self.built(&dir, since, result.map(|swapped| *swapped))?
+                }
                 Event::Sources(dir, sources) => self.learn(&dir, sources)?,
                 Event::Order(Order::Quit) | Event::End => return Ok(()),
                 Event::Order(order) => self.obey(order)?,
@@ -293,9 +295,9 @@ impl Session {
         let (client, tools, events, dir) =
             (self.client.clone(), self.tools, self.events.clone(), dir.to_owned());
         thread::spawn(move || {
-            let result = Box::new(swap::swap(&client, &shown, tools, before.as_ref()));
+            let result = swap::swap(&client, &shown, tools, before.as_ref());
             // Nobody listens when the command ends.
-            drop(events.send(Event::Built { dir: dir.clone(), since, result }));
+            drop(events.send(Event::Built { dir: dir.clone(), since, result: result.map(Box::new) }));
             drop(events.send(Event::Sources(dir, swap::sources(&shown, tools))));
         });
         Ok(true)

@@ -35,7 +35,11 @@ impl KeyUses {
             loop {
                 tokio::time::sleep(KEY_USES_WRITTEN_EVERY).await;
                 let Some(uses) = this.upgrade() else { return };
-                let written = blocking(move || Ok::<_, TaskFailed>(uses.write())).await;
+                let write = move || {
+                    uses.write();
+                    Ok::<_, TaskFailed>(())
+                };
+                let written = blocking(write).await;
                 if let Err(error) = written {
                     tracing::error!(%error, "the last uses of API keys could not be written");
                 }

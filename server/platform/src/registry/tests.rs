@@ -9,7 +9,7 @@ mod shared;
 use crate::auth::{Role, key_hash};
 use crate::limits::KEYS_MAX;
 use orama_runtime::function::StartMode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::thread;
 
 /// Public function `f` of namespace `a`, as it was stored before functions had bounds.

@@ -9,6 +9,7 @@ use orama_store::rqlite::RqliteClient;
 use orama_store::settings::RqliteAt;
 use orama_test_support::backends::Rqlite;
 use orama_test_support::children::eventually;
+use std::collections::HashMap;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
