@@ -247,4 +247,12 @@ mod tests {
         let baseline = Engine::new(&config("baseline".parse().unwrap())).unwrap();
         assert_ne!(native.compatibility(), baseline.compatibility());
     }
+
+    #[test]
+    fn quick_code_is_not_loaded_where_the_best_is_wanted() {
+        let config = |effort| EngineConfig { instance_slots: 16, effort, ..EngineConfig::default() };
+        let best = Engine::new(&config(Effort::Full)).unwrap();
+        let quick = Engine::new(&config(Effort::Quick)).unwrap();
+        assert_ne!(best.compatibility(), quick.compatibility());
+    }
 }

@@ -284,6 +284,18 @@ fn functions_come_and_go_with_their_folders() {
     let dev = desk.start(&["fourth", "--home", ".orama/dev"]);
     dev.says("fourth | version 1 serves");
     assert_eq!(dev.request("GET", "/v1/functions").send().json()["count"], 1);
+
+    // Migrations run with the next version, also those of a folder elsewhere.
+    desk.write("sql/0001_init.sql", "CREATE TABLE m (a INTEGER)");
+    desk.write("fourth/function.yaml", "name: fourth\nmigrations: ../sql\n");
+    dev.says("fourth | version 2 serves");
+    let number = std::cell::Cell::new(1);
+    eventually("a new migration counts", || {
+        let next = number.replace(number.get() + 1) + 1;
+        desk.write(&format!("sql/{next:04}_more.sql"), format!("CREATE TABLE m{next} (a INTEGER)"));
+        std::thread::sleep(Duration::from_millis(300));
+        dev.version("fourth") > 2
+    });
     dev.interrupt();
 }
 

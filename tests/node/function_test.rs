@@ -137,6 +137,13 @@ fn each_kind_of_expectation_fails_by_what_came_instead() {
     assert_eq!(desk.differences(0, "echo", &bytes), [""; 0]);
     let text = json!({"input_text": "plain\n", "expect": {"text": "plain\n"}});
     assert_eq!(desk.differences(0, "echo", &text), [""; 0]);
+    // Migrations run before the statements of a case.
+    desk.write("echo/migrations/0001_init.sql", "CREATE TABLE m (a INTEGER)");
+    desk.write("echo/function.yaml", "name: echo\nmigrations: ./migrations\n");
+    let migrated = json!({
+        "input": 1, "sql": ["INSERT INTO m VALUES (7)"], "expect": {"rows": [{"sql": "SELECT a FROM m", "rows": [{"a": 7}]}]}
+    });
+    assert_eq!(desk.differences(0, "echo", &migrated), [""; 0]);
     desk.prebuilt("exits", "exit_code");
     let failing = json!({"input": 3, "expect": {"status": 500, "contains": {"code": "FUNCTION_EXIT"}}});
     assert_eq!(desk.differences(0, "exits", &failing), [""; 0]);

@@ -160,3 +160,42 @@ fn of_rust(cargo: &Path, dir: &Path) -> Option<Sources> {
         folders: BTreeSet::new(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_of_rust_count_where_the_program_needs_them() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = root.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let package =
+            |name: &str| format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n");
+        for name in ["shared", "other", "program"] {
+            write(&format!("{name}/src/lib.rs"), "");
+            write(&format!("{name}/Cargo.toml"), &package(name));
+        }
+        let needs = "[dependencies]\nshared = { path = \"../shared\" }\n";
+        write("program/Cargo.toml", &(package("program") + needs));
+        write(
+            "Cargo.toml",
+            "[workspace]\nresolver = \"3\"\nmembers = [\"shared\", \"other\", \"program\"]\n",
+        );
+        let project = Project::open(&root.path().join("program")).unwrap();
+        let found = Compiler::Rust(which::which("cargo").unwrap()).sources_outside(&project);
+        let real = real(root.path());
+        assert!(found.contain(&real.join("shared/src/new/mod.rs")), "{found:?}");
+        assert!(found.contain(&real.join("Cargo.lock")) && !found.contain(&real.join("other/src/lib.rs")));
+    }
+
+    #[test]
+    fn only_the_files_of_a_package_of_go_are_its_own() {
+        let sources = Sources { folders: [PathBuf::from("/m/a")].into(), ..Sources::default() };
+        assert!(sources.contain(Path::new("/m/a/x.go")));
+        assert!(!sources.contain(Path::new("/m/a/b/x.go")) && !sources.contain(Path::new("/m/a")));
+    }
+}

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::commands::FunctionInfo;
 use crate::commands::deploy::{Told, upload};
 use crate::compiler::{Compiler, Scheduler, Sources};
-use crate::error::{CliError, Result, io};
+use crate::error::{Result, io};
 use crate::manifest::Manifest;
 use crate::output;
 use crate::project::{MODULE, Project, Source};
@@ -120,13 +120,14 @@ fn deploy(client: &Client, manifest: &Manifest, told: Told, wasm: Vec<u8>) -> Re
     Ok((function.version, client.function_url(&function.namespace, &function.name)))
 }
 
-/// Finds what a function is built from outside of its folder.
+/// Finds what a function is made from outside of its folder: of its code, and the folder of its migrations.
 pub fn sources(dir: &Path, tools: Tools) -> Sources {
-    let found = Project::open(dir).and_then(|project| {
-        let compiler = Compiler::of(&project, tools.compiler)?;
-        Ok::<_, CliError>(compiler.sources_outside(&project))
-    });
-    found.unwrap_or_default()
+    let Ok(project) = Project::open(dir) else { return Sources::default() };
+    let compiler = Compiler::of(&project, tools.compiler).ok();
+    let mut found = compiler.map(|compiler| compiler.sources_outside(&project)).unwrap_or_default();
+    let migrations = project.manifest().ok().and_then(|manifest| manifest.migrations);
+    found.folders.extend(migrations.and_then(|folder| fs::canonicalize(dir.join(folder)).ok()));
+    found
 }
 
 /// Removes a function from the node, whose name no folder has any more.
