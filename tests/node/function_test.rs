@@ -213,9 +213,9 @@ func run(in map[string]any) (any, error) {
     assert!(stdout.ends_with("1 passed, 0 failed\n"), "{stdout}");
 
     // Nothing runs where a case or the code is wrong.
-    desk.write("store/testdata/fourth.json", "{\"input\": 1,\n \"expct\": {}}");
+    desk.write("store/testdata/fourth.json", "{\"input\": 1,\n \"expects\": {}}");
     let (_, stderr) = desk.run(1, &["test", "store", "--compiler", "go"]);
-    assert!(stderr.contains("store/testdata/fourth.json:2:8: unknown field `expct`"), "{stderr}");
+    assert!(stderr.contains("store/testdata/fourth.json:2:8: unknown field `expects`"), "{stderr}");
     fs::remove_file(desk.dir.join("store/testdata/fourth.json")).unwrap();
     desk.write("store/function.go", "package main\n\nfunc main() { undefined() }\n");
     let (_, stderr) = desk.run(1, &["test", "store", "--compiler", "go"]);

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn a_mistake_in_a_case_is_told_with_its_place() {
         for (text, expected) in [
-            ("{\n  \"imput\": 1\n}", ":2:9: unknown field `imput`"),
+            ("{\n  \"entry\": 1\n}", ":2:9: unknown field `entry`"),
             ("{\"input\": 1,}", ":1:13: trailing comma"),
             ("{}", "one of request, input and input_text"),
             ("{\"input\": 1, \"input_text\": \"\"}", "one of request, input and input_text"),
