@@ -215,7 +215,7 @@ func run(in map[string]any) (any, error) {
     // Nothing runs where a case or the code is wrong.
     desk.write("store/testdata/fourth.json", "{\"input\": 1,\n \"expects\": {}}");
     let (_, stderr) = desk.run(1, &["test", "store", "--compiler", "go"]);
-    assert!(stderr.contains("store/testdata/fourth.json:2:8: unknown field `expects`"), "{stderr}");
+    assert!(stderr.contains("store/testdata/fourth.json:2:10: unknown field `expects`"), "{stderr}");
     fs::remove_file(desk.dir.join("store/testdata/fourth.json")).unwrap();
     desk.write("store/function.go", "package main\n\nfunc main() { undefined() }\n");
     let (_, stderr) = desk.run(1, &["test", "store", "--compiler", "go"]);
