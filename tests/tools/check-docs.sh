@@ -5,6 +5,7 @@
 #   index    README.md and docs/README.md link every page of docs/
 #   paths    each path of this repository in `backticks` exists, and so does each benchmark of `--bench NAME`
 #   tests    each test that docs/SPECIFICATION.md names exists, and each promise has one unless it is marked as unmet
+#   metrics  each metric that the dashboard and the alert rules of dist/ name is in docs/HTTP.md
 #   width    text of pages and comments of code have at most 130 columns; tables, links and code blocks are exempt
 #
 # Prints one line FILE:LINE: MESSAGE for each finding, and fails if there is one.
@@ -119,6 +120,16 @@ check_index() { # check_index INDEX PREFIX: INDEX links every page of docs/ with
   done
 }
 
+check_metrics() {
+  local file name
+  for file in dist/grafana-dashboard.json dist/prometheus-alerts.yaml; do
+    while IFS= read -r name; do
+      # A histogram is named without the endings of its series.
+      if ! grep -qE "\`${name%_bucket}[\`{]" docs/HTTP.md; then finding "$file: docs/HTTP.md has no metric $name"; fi
+    done < <(grep -oE 'orama_[a-z_]+' "$file" | sort -u)
+  done
+}
+
 for page in "${pages[@]}"; do
   check_links "$page"
   check_paths "$page"
@@ -126,6 +137,7 @@ done
 check_specification
 check_index README.md docs/
 check_index docs/README.md ''
+check_metrics
 check_width
 
 if [ $findings -gt 0 ]; then
