@@ -145,7 +145,11 @@ impl Browser {
         // They would hide a page that is a little too wide.
         self.ask("Emulation.setScrollbarsHidden", json!({"hidden": true}));
         let scheme = if is_dark { "dark" } else { "light" };
-        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        // A colour that is on its way to another one has no contrast of its own.
+        let features = json!({"features": [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]});
         self.ask("Emulation.setEmulatedMedia", features);
     }
 

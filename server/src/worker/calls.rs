@@ -7,7 +7,7 @@ use super::answer::held;
 use super::core::Core;
 use super::run::{Access, Cause, ready, run_with_retries};
 use super::running::Running;
-use super::spread::{seed_of, spread_call};
+use super::spread::spread_call;
 use super::until::{Until, until};
 use crate::error::ApiError;
 use crate::shares::Party;
@@ -101,7 +101,7 @@ async fn run(core: &Rc<Core>, call: FunctionCall, request_id: &str) -> Called {
 
 async fn enter(core: &Rc<Core>, call: &FunctionCall, request_id: &str) -> Result<Running, ApiError> {
     let ready = ready(core, &call.namespace, &call.function, Access::All).await?;
-    let ready = spread_call(core, ready, seed_of(request_id.as_bytes())).await?;
+    let ready = spread_call(core, ready, request_id).await?;
     // A function in a loop would otherwise be the way around the rate of its namespace.
     core.callers.admit(&ready.tenant)?;
     Ok(Running::enter_call(core, &ready, call.depth).await?)

@@ -112,6 +112,12 @@ fn is_deploy(parts: &request::Parts) -> bool {
     parts.method == Method::POST && parts.uri.path() == DEPLOY_PATH
 }
 
+/// Whether a request makes a version without an upload.
+fn is_update(parts: &request::Parts) -> bool {
+    let of_function = parts.uri.path().strip_prefix(DEPLOY_PATH).and_then(|rest| rest.strip_prefix('/'));
+    parts.method == Method::PATCH && of_function.is_some_and(|name| !name.contains('/'))
+}
+
 /// Whether a path publishes a message, or fires a trigger as one does.
 fn publishes(path: &str) -> bool {
     path == PUBLISH_PATH || path.ends_with("/fire")
@@ -119,7 +125,7 @@ fn publishes(path: &str) -> bool {
 
 /// Counts a deploy or a publish.
 fn take_tokens(core: &Core, parts: &request::Parts, identity: &Identity) -> Result<(), ApiError> {
-    let kind = if is_deploy(parts) {
+    let kind = if is_deploy(parts) || is_update(parts) {
         RateKind::Deploys
     } else if parts.method == Method::POST && publishes(parts.uri.path()) {
         RateKind::Publishes

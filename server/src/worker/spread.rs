@@ -21,8 +21,7 @@ pub(super) fn seed(traffic: Option<&Traffic>, headers: &HeaderMap, request_id: &
     seed_of(told.filter(|value| !value.is_empty()).unwrap_or(request_id.as_bytes()))
 }
 
-/// The same for a call by a function, which nothing tells apart.
-pub(super) fn seed_of(text: &[u8]) -> u64 {
+fn seed_of(text: &[u8]) -> u64 {
     let mut beginning = [0; 8];
     blake3::Hasher::new().update(text).finalize_xof().fill(&mut beginning);
     u64::from_le_bytes(beginning)
@@ -48,9 +47,14 @@ pub(super) async fn spread(
 ///
 /// # Errors
 /// As [`super::run::ready`].
-pub(super) async fn spread_call(core: &Rc<Core>, found: Rc<Ready>, seed: u64) -> Result<Rc<Ready>, NotReady> {
+pub(super) async fn spread_call(
+    core: &Rc<Core>,
+    found: Rc<Ready>,
+    request_id: &str,
+) -> Result<Rc<Ready>, NotReady> {
     let Some(traffic) = &found.traffic else { return Ok(found) };
-    let name = format!("{}@{}", found.function.name, traffic.pick(seed));
+    // Nothing tells the calls of functions apart.
+    let name = format!("{}@{}", found.function.name, traffic.pick(seed_of(request_id.as_bytes())));
     ready(core, &found.function.namespace, &name, Access::All).await
 }
 
