@@ -49,9 +49,13 @@ impl Current {
             return;
         }
         self.begins_with_create |= self.tokens == 0 && kind == TokenType::TK_CREATE;
-        // CREATE TRIGGER, or CREATE TEMP TRIGGER.
-        let may_name_kind = self.begins_with_create && (1..=2).contains(&self.tokens);
-        self.is_trigger |= may_name_kind && kind == TokenType::TK_TRIGGER;
+        // CREATE TRIGGER, or CREATE TEMP TRIGGER; a view may have the name `trigger`.
+        let names_kind = match self.tokens {
+            1 => true,
+            2 => self.last[0] == Some(TokenType::TK_TEMP),
+            _ => false,
+        };
+        self.is_trigger |= self.begins_with_create && names_kind && kind == TokenType::TK_TRIGGER;
         self.tokens += 1;
     }
 
@@ -85,6 +89,7 @@ mod tests {
                 "SELECT [a;b] FROM t",
             ]
         );
+        assert_eq!(split("CREATE VIEW trigger AS SELECT 1; SELECT 2; END").unwrap().len(), 3);
         for empty in ["", " \n", ";;", "-- nothing", "/* nothing */;"] {
             assert!(split(empty).unwrap().is_empty(), "{empty:?}");
         }
