@@ -1,12 +1,12 @@
 //! A namespace's database from outside: statements over HTTP, `orama db`, migrations by command and by deploys.
 
-use crate::harness::{Node, Options, new_dir, orama, output};
+use crate::harness::{Node, Options, eventually, new_dir, orama, output};
 use crate::http::Answer;
+use crate::shell::Shell;
 use crate::speakers::{said, speaker};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 fn post(node: &Node, path: &str, body: &Value) -> Answer {
     node.request("POST", path).body(body.to_string()).send()
@@ -16,25 +16,16 @@ fn run_sql(node: &Node, ops: &Value) -> Answer {
     post(node, "/v1/db/query", &json!({ "ops": ops }))
 }
 
-fn command(node: &Node, arguments: &[&str]) -> Command {
-    let mut command = orama(&["db"]);
-    command.args(arguments).env("ORAMA_HOME", &node.home);
-    command
-}
-
 /// Runs a command that must succeed; its standard output.
 #[track_caller]
 fn run(node: &Node, arguments: &[&str]) -> String {
-    let output = output(command(node, arguments));
-    let (stdout, stderr) =
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
-    stdout
+    Shell::of(node).run(0, &[&["db"], arguments].concat()).0
 }
 
 #[track_caller]
 fn refused(node: &Node, arguments: &[&str], told: &str) {
-    let output = output(command(node, arguments));
+    let shell = Shell::of(node);
+    let output = output(shell.command(&[&["db"], arguments].concat()));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && stderr.contains(told), "{arguments:?}: {stderr}");
 }
@@ -252,4 +243,21 @@ fn an_environment_changes_what_a_deploy_sets() {
     assert_eq!(node.get("/v1/functions/staged").expect(200).json()["is_public"], true);
     let unknown = deploy(&["--env", "production"]);
     assert!(String::from_utf8(unknown.stderr).unwrap().contains("there is no environment \"production\""));
+}
+
+#[test]
+fn work_counts_until_it_ends_although_its_client_has_left() {
+    let Ok(node) = Node::try_start(Options::default()) else { return };
+    let sql = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 30000000) SELECT count(*) AS n FROM c";
+    let ops = json!({ "ops": [{ "kind": "query", "sql": sql }] }).to_string();
+    let slow = node.request("POST", "/v1/db/query").body(ops).bytes();
+    // The request for the metrics is one, too.
+    let used = || node.metric("orama_share_used{kind=\"control_requests\"}");
+    let mut clients: Vec<_> = (0..3).map(|_| node.connect()).collect();
+    clients.iter_mut().for_each(|client| client.write(&slow));
+    eventually("the work has begun", || used() == 4.0);
+    drop(clients);
+    eventually("the node knows that they left", || node.metric("orama_http_connections") == 1.0);
+    assert!(used() > 1.0, "what they asked for still runs");
+    eventually("it has ended", || used() == 1.0);
 }

@@ -1,8 +1,8 @@
 //! Processes and folders of tests: bounded waits, and nothing left behind.
 
-use orama_test_support::children;
 pub use orama_test_support::children::{eventually, spawn, wait};
 pub use orama_test_support::lock;
+use orama_test_support::{children, tools};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::cell::RefCell;
 use std::fs;
@@ -35,6 +35,24 @@ pub fn orama(arguments: &[&str]) -> Command {
 pub fn output(mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn(command).unwrap().wait_with_output().unwrap()
+}
+
+/// Runs a command, which must end with this code. Standard output and standard error.
+#[track_caller]
+pub fn run(code: i32, command: Command) -> (String, String) {
+    let shown = format!("{:?}", command.get_args().collect::<Vec<_>>());
+    let output = output(command);
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!(output.status.code(), Some(code), "{shown}\n{stdout}\n{stderr}");
+    (stdout, stderr)
+}
+
+/// Lets a command find the compilers that the tests' own tools brought, as if they were installed.
+pub fn add_compilers(command: &mut Command) {
+    let found = ["go", "tinygo"].iter().filter_map(|tool| Some(tools::find(tool)?.parent()?.to_owned()));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.env("PATH", std::env::join_paths(std::env::split_paths(&path).chain(found)).unwrap());
 }
 
 /// A process' children, of all its threads.

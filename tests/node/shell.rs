@@ -1,7 +1,7 @@
 //! Commands as somebody types them, in a folder of their own and with a key of their own.
 
-use crate::harness::{Node, new_dir, orama, output};
-use orama_test_support::tools;
+use crate::harness::{Node, new_dir, orama};
+use crate::process::{add_compilers, run};
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -29,21 +29,14 @@ impl Shell {
         let mut command = orama(arguments);
         command.current_dir(&self.dir).env("ORAMA_HOME", &self.home);
         command.envs(self.key.iter().map(|key| ("ORAMA_API_KEY", key)));
-        // A compiler that the tests' own tools brought counts as installed.
-        let tools = ["go", "tinygo"].iter().filter_map(|tool| Some(tools::find(tool)?.parent()?.to_owned()));
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command.env("PATH", std::env::join_paths(std::env::split_paths(&path).chain(tools)).unwrap());
+        add_compilers(&mut command);
         command
     }
 
     /// Runs it; it must end with this code. Standard output and standard error.
     #[track_caller]
     pub fn run(&self, code: i32, arguments: &[&str]) -> (String, String) {
-        let output = output(self.command(arguments));
-        let (stdout, stderr) =
-            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{stdout}\n{stderr}");
-        (stdout, stderr)
+        run(code, self.command(arguments))
     }
 
     /// The same with `--json`.

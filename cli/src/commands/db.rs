@@ -34,7 +34,7 @@ enum Outcome {
 }
 
 /// A row with its columns in their order.
-struct Row(Vec<(String, Value)>);
+pub(super) struct Row(pub(super) Vec<(String, Value)>);
 
 impl Row {
     /// A column's value; null where there is none.
@@ -128,7 +128,7 @@ fn text_of(path: &Path) -> Result<String> {
 }
 
 /// Sends statements: `(is a query, SQL, values)`.
-fn send(client: &Client, statements: &[(bool, &str, &[Value])]) -> Result<crate::client::Answer> {
+pub(super) fn send(client: &Client, statements: &[(bool, &str, &[Value])]) -> Result<crate::client::Answer> {
     let ops: Vec<Value> = statements
         .iter()
         .map(|(is_query, sql, values)| {
@@ -140,7 +140,7 @@ fn send(client: &Client, statements: &[(bool, &str, &[Value])]) -> Result<crate:
 }
 
 /// The rows of queries that see one state of the database.
-fn rows(client: &Client, queries: &[&str]) -> Result<Vec<Vec<Row>>> {
+pub(super) fn rows(client: &Client, queries: &[&str]) -> Result<Vec<Vec<Row>>> {
     let statements: Vec<(bool, &str, &[Value])> = queries.iter().map(|sql| (true, *sql, &[][..])).collect();
     let answered: Answered = send(client, &statements)?.json()?;
     let rows = answered.results.into_iter().map(|outcome| match outcome {

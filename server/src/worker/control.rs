@@ -10,7 +10,7 @@ use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{BodyLimits, Received, Response, read_body};
 use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use crate::routes;
-use crate::shares::{Kind, Party, RateKind};
+use crate::shares::{Kind, Party, Permit, RateKind};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, request};
@@ -50,7 +50,7 @@ pub(super) async fn forward(
     };
     let address = core.admit(identity.as_ref(), client).map_err(unread)?;
     let parties = parties(identity.as_ref(), address.as_ref());
-    let (body, _room, is_unread) = if body.is_end_stream() {
+    let (body, room, is_unread) = if body.is_end_stream() {
         if let Some(identity) = &identity {
             take_tokens(core, &parts, identity).map_err(unread)?;
         }
@@ -77,8 +77,8 @@ pub(super) async fn forward(
     // Whatever the client sent under this name, the id is ours.
     let id = text_header(request_id.to_owned()).map_err(refused)?;
     parts.headers.insert(REQUEST_ID, id.clone());
-    let response = ask_router(core, http::Request::from_parts(parts, Body::from(body))).await;
-    drop(place);
+    let request = http::Request::from_parts(parts, Body::from(body));
+    let response = ask_router(core, request, (place, room)).await;
     let (mut head, body) = response.map_err(refused)?.into_parts();
     head.headers.insert(REQUEST_ID, id);
     let body = held(&core.shared.shares, body, parties).map_err(refused)?;
@@ -139,9 +139,16 @@ fn take_tokens(core: &Core, parts: &request::Parts, identity: &Identity) -> Resu
 }
 
 /// The control plane's answer, with its whole body.
-async fn ask_router(core: &Core, request: http::Request<Body>) -> Result<http::Response<Bytes>, ApiError> {
+///
+/// The work goes on although the client leaves, so it keeps the permits until it ends.
+async fn ask_router(
+    core: &Core,
+    request: http::Request<Body>,
+    permits: (Permit, Option<Permit>),
+) -> Result<http::Response<Bytes>, ApiError> {
     let router = core.shared.control_plane.clone();
     let answering = core.shared.backplane.spawn(async move {
+        let _permits = permits;
         let response = match router.oneshot(request).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -5,9 +5,11 @@ use crate::client::Client;
 use crate::error::{CliError, Result, io};
 use crate::output;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::Permissions;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use tempfile::Builder;
 
 /// Rows that are read at once. A node gives at most 10,000.
 const ROWS_AT_ONCE: usize = 2_000;
@@ -47,14 +49,19 @@ pub fn run(client: &Client, to: Option<&Path>, json: bool) -> Result<()> {
             flushed.map_err(|error| CliError::failed("cannot write the dump").caused_by(error))?;
         }
         Some(path) => {
-            // Under another name first, so that what stops in the middle does not look like a dump.
-            let part = path.with_extension("part");
-            let file = File::create(&part).map_err(|error| io("create", &part, error))?;
-            let mut out = BufWriter::new(file);
+            // Under a name of its own first, so that what stops in the middle does not look like a dump.
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            // Readable as any file that a command writes.
+            let mode = Permissions::from_mode(0o666);
+            let part = Builder::new().prefix(".orama-dump-").permissions(mode).tempfile_in(dir);
+            let part = part.map_err(|error| io("write to", dir, error))?;
+            let mut out = BufWriter::new(part.as_file());
             counted += write(client, &mut out)?;
-            let synced = out.flush().and_then(|()| out.get_ref().sync_all());
-            synced.map_err(|error| io("write", &part, error))?;
-            std::fs::rename(&part, path).map_err(|error| io("rename", &part, error))?;
+            let flushed = out.flush();
+            drop(out);
+            let synced = flushed.and_then(|()| part.as_file().sync_all());
+            synced.map_err(|error| io("write", part.path(), error))?;
+            part.persist(path).map_err(|error| io("write", path, error.error))?;
         }
     }
     if json && to.is_some() {
