@@ -86,6 +86,24 @@ fn a_narrowed_key_reaches_its_functions_and_nothing_else() {
 }
 
 #[test]
+fn a_narrowed_keys_list_comes_in_pages() {
+    let Ok(node) = Node::try_start(Options::default()) else { return };
+    for name in ["b", "a", "c", "other"] {
+        node.deploy(name, &speaker(name), &[]);
+    }
+    let made = create(&node, &json!({ "role": "deploy", "functions": ["c", "a", "gone", "b", "a"] }));
+    let key = text(&made.expect(201).json()["api_key"]);
+    let page = |after: &str| {
+        let path = format!("/v1/functions?limit=2&after={after}");
+        let page = node.request_as(&key, "GET", &path).send().expect(200).json();
+        let names: Vec<_> = page["functions"].as_array().unwrap().iter().map(|f| text(&f["name"])).collect();
+        (names.concat(), page["next"].as_str().map(str::to_owned))
+    };
+    assert_eq!(page(""), ("ab".to_owned(), Some("b".to_owned())));
+    assert_eq!(page("b"), ("c".to_owned(), None));
+}
+
+#[test]
 fn an_expired_key_is_refused_with_its_time() {
     let Ok(node) = Node::try_start(Options::default()) else { return };
     node.deploy("timed", &speaker("timed"), &[]);

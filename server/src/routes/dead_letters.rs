@@ -1,9 +1,10 @@
 //! Dead letters of a function: list, replay, delete.
 
+use super::functions::must_exist;
 use super::functions::rfc3339;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::triggers::{PathPair, pair};
-use super::{App, State as AppState, blocking};
+use super::{State as AppState, blocking};
 use crate::error::ApiError;
 use crate::limits::DEAD_LETTERS_LIMIT;
 use axum::extract::rejection::QueryRejection;
@@ -12,7 +13,6 @@ use axum::{Extension, Json};
 use http::StatusCode;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::events::DeadLetter;
-use orama_platform::registry::Which;
 use orama_runtime::names::{FunctionName, Namespace};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -93,11 +93,6 @@ fn limit(given: Option<&str>) -> Result<u32, ApiError> {
     number
         .and_then(|number| DEAD_LETTERS_LIMIT.check(number))
         .map_err(|message| ApiError::bad_request("INVALID_QUERY", message))
-}
-
-fn must_exist(app: &App, namespace: &Namespace, name: &FunctionName) -> Result<(), ApiError> {
-    let found = app.platform.registry.function(namespace, name, None).map_err(ApiError::internal)?;
-    found.map(drop).ok_or_else(|| ApiError::function_not_found(name.as_str(), &Which::Live))
 }
 
 fn not_found(name: &FunctionName) -> ApiError {

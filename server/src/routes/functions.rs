@@ -13,8 +13,10 @@ use orama_platform::delete;
 use orama_platform::registry::{LIVE, Origin, Which};
 use orama_platform::start_notes::StartNotes;
 use orama_runtime::function::{FunctionVersion, StartMode};
+use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::web::Cors;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
@@ -105,12 +107,17 @@ pub(super) async fn list(
     let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
     let (page, app) = (asked.page()?, Arc::clone(&state.app));
     blocking(move || {
-        let mut found = app.platform.registry.functions(&namespace, &page.after, page.to_read())?;
-        if credential.functions.is_some() {
-            // All that it may see fit one page.
-            let all = app.platform.registry.functions(&namespace, "", u32::MAX)?;
-            found = all.into_iter().filter(|function| credential.is_for(function.name.as_str())).collect();
-        }
+        let registry = &app.platform.registry;
+        let found = match &credential.functions {
+            None => registry.functions(&namespace, &page.after, page.to_read())?,
+            Some(names) => {
+                let names: BTreeSet<_> = names.iter().filter(|name| name.as_str() > &*page.after).collect();
+                let find = |name| Ok::<_, ApiError>(registry.find(&namespace, name, &Which::Live)?);
+                let found = names.into_iter().map(find).filter_map(Result::transpose);
+                let found = found.map(|found| found.map(|found| found.function));
+                found.take(page.to_read() as usize).collect::<Result<_, _>>()?
+            }
+        };
         let (found, next) = page.cut(found, |function| function.name.to_string());
         let functions = FunctionObject::all(&found, &app.platform.start_notes);
         Ok(Json(Functions { count: functions.len(), functions, next }))
@@ -133,6 +140,13 @@ pub(super) async fn get(
         Ok(Json(FunctionObject::new(&function, &app.platform.start_notes)))
     })
     .await
+}
+
+/// # Errors
+/// 404 if there is no such function. Blocks.
+pub(super) fn must_exist(app: &App, namespace: &Namespace, name: &FunctionName) -> Result<(), ApiError> {
+    let found = app.platform.registry.number_of(namespace, name, &Which::Live)?;
+    found.map(drop).ok_or_else(|| ApiError::function_not_found(name.as_str(), &Which::Live))
 }
 
 /// A version in the list of its function's versions.

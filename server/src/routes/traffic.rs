@@ -1,5 +1,6 @@
 //! The traffic of a function: how the calls of its name are spread over its versions.
 
+use super::functions::must_exist;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking, json};
 use crate::error::ApiError;
@@ -8,7 +9,7 @@ use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use orama_platform::auth::{Action, Credential};
-use orama_platform::registry::{Sticky, Traffic, Which};
+use orama_platform::registry::{Sticky, Traffic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,12 +41,10 @@ pub(super) async fn get(
 ) -> Result<Json<TrafficObject>, ApiError> {
     let namespace = state.namespace(&credential, Action::Read, query(asked)?.namespace.as_deref()).await?;
     let name = Target::from_path(path)?.without_version()?;
-    let registry = state.app.platform.registry.clone();
+    let app = Arc::clone(&state.app);
     blocking(move || {
-        if registry.number_of(&namespace, &name, &Which::Live)?.is_none() {
-            return Err(ApiError::function_not_found(name.as_str(), &Which::Live));
-        }
-        Ok(Json(TrafficObject::new(name.to_string(), registry.traffic(&namespace, &name)?)))
+        must_exist(&app, &namespace, &name)?;
+        Ok(Json(TrafficObject::new(name.to_string(), app.platform.registry.traffic(&namespace, &name)?)))
     })
     .await
 }
@@ -75,9 +74,9 @@ pub(super) async fn set(
         })?),
     };
     let traffic = Traffic::new(&weights, sticky).map_err(|why| refused(format!("`weights`: {why}")))?;
-    let registry = state.app.platform.registry.clone();
+    let app = Arc::clone(&state.app);
     blocking(move || {
-        registry.set_traffic(&namespace, &name, Some(&traffic))?;
+        app.platform.registry.set_traffic(&namespace, &name, Some(&traffic))?;
         Ok(Json(TrafficObject::new(name.to_string(), Some(traffic))))
     })
     .await
@@ -92,12 +91,10 @@ pub(super) async fn end(
 ) -> Result<Json<TrafficObject>, ApiError> {
     let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
     let name = Target::from_path(path)?.without_version()?;
-    let registry = state.app.platform.registry.clone();
+    let app = Arc::clone(&state.app);
     blocking(move || {
-        if registry.number_of(&namespace, &name, &Which::Live)?.is_none() {
-            return Err(ApiError::function_not_found(name.as_str(), &Which::Live));
-        }
-        registry.set_traffic(&namespace, &name, None)?;
+        must_exist(&app, &namespace, &name)?;
+        app.platform.registry.set_traffic(&namespace, &name, None)?;
         Ok(Json(TrafficObject::new(name.to_string(), None)))
     })
     .await
