@@ -125,14 +125,9 @@ impl ApiError {
     /// 404: no such function, or no such version of it.
     #[must_use]
     pub fn function_not_found(name: &str, which: &Which) -> Self {
-        let message = match which {
-            Which::Live => format!("there is no function {name:?} in this namespace"),
-            Which::Number(version) => {
-                format!("there is no version {version} of a function {name:?} in this namespace")
-            }
-            Which::Alias(alias) => {
-                format!("there is no alias {:?} of a function {name:?} in this namespace", alias.as_str())
-            }
+        let message = match which.named() {
+            None => format!("there is no function {name:?} in this namespace"),
+            Some(which) => format!("there is no {which} of a function {name:?} in this namespace"),
         };
         Self::new(StatusCode::NOT_FOUND, "FUNCTION_NOT_FOUND", message)
     }

@@ -7,7 +7,7 @@ use crate::migrations::{self, MigrateError, Migration};
 use crate::modules::{PrepareError, Prepared};
 use crate::quotas::Usage;
 use crate::registry::quotas::Deploying;
-use crate::registry::{Added, ModuleRef, NewVersion, Origin, RegistryError, Source, VersionSettings};
+use crate::registry::{Added, ModuleRef, NewVersion, Origin, RegistryError, Source, VersionSettings, Which};
 use crate::storage::confirm;
 use bytes::Bytes;
 use orama_runtime::function::{FunctionVersion, WasmHash};
@@ -153,8 +153,12 @@ pub async fn update(
     let storing = Arc::clone(&platform.storing).acquire_owned().await?;
     let keeping = Arc::clone(&platform);
     blocking(move || {
-        // So that a delete of the last version with this module does not remove it meanwhile.
+        // From here on, a delete of the last version with this module leaves it; one before is seen.
         let hold = platform.blobs.holds().hold(&before.wasm_cid);
+        let FunctionVersion { namespace, name: function, version, .. } = &*before;
+        if platform.registry.number_of(namespace, function, &Which::Number(*version))?.is_none() {
+            return Err(RegistryError::NoVersion(function.to_string(), *version).into());
+        }
         let Update { settings, triggers, alias, origin } = update;
         let deployed = name(
             &platform,

@@ -74,7 +74,7 @@ pub struct NewVersion {
     pub settings: VersionSettings,
     /// The triggers of the function's file; `None` leaves those that it has.
     pub triggers: Option<Vec<Source>>,
-    /// An alias that is to stand for it. What is live stays live unless this is `live`.
+    /// An alias to set to it. Unless that is `live`, the live version does not change.
     pub alias: Option<AliasName>,
     /// Where it comes from.
     pub origin: Origin,

@@ -19,6 +19,9 @@ use orama_platform::registry::{Origin, VersionSettings};
 use serde::Serialize;
 use std::sync::Arc;
 
+/// Characters of a token's subject that are kept with a version.
+const SUBJECT_SHOWN: usize = 256;
+
 #[derive(Serialize)]
 struct Deployed {
     message: String,
@@ -87,7 +90,8 @@ pub(super) async fn deploy(
 /// Who made a version, by the credential of the request.
 pub(super) fn origin_of(credential: &Credential) -> Origin {
     let key_id = Some(credential.key_id.clone()).filter(|id| !id.is_empty());
-    let subject = credential.caller.as_ref().map(|caller| caller.subject.clone());
+    let shorten = |text: &str| text.chars().take(SUBJECT_SHOWN).collect();
+    let subject = credential.caller.as_ref().map(|caller| shorten(&caller.subject));
     Origin { key_id, subject, ..Origin::default() }
 }
 
@@ -100,6 +104,6 @@ pub(super) fn not_live(version: u32, live: u32, is_spread: bool) -> Option<Strin
         ));
     }
     (live != version).then(|| {
-        format!("version {live} stays live, as the alias `live` says; `orama function promote` makes another version live")
+        format!("version {live} stays live, as the alias `live` is set to it; `orama function aliases set` changes that")
     })
 }

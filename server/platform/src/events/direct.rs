@@ -83,11 +83,7 @@ async fn number_of(
     blocking_on(&inner.backplane, move || {
         let found = asked.registry.number_of(&namespace, &name, &which).map_err(failed)?;
         let number = found.ok_or_else(|| {
-            let of = match &which {
-                Which::Live => String::new(),
-                Which::Number(version) => format!("version {version} of "),
-                Which::Alias(alias) => format!("alias {:?} of ", alias.as_str()),
-            };
+            let of = which.named().map_or_else(String::new, |which| format!("{which} of "));
             let message = format!("there is no {of}function {:?} in this namespace", name.as_str());
             ServiceError::new(ErrorCode::InvalidArgument, message)
         })?;

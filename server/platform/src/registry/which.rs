@@ -32,7 +32,19 @@ impl Which {
     }
 }
 
-/// A version as the path and messages name it, behind the function's name.
+impl Which {
+    /// What messages call it; `None` for what the name alone stands for.
+    #[must_use]
+    pub fn named(&self) -> Option<String> {
+        match self {
+            Self::Live => None,
+            Self::Number(version) => Some(format!("version {version}")),
+            Self::Alias(alias) => Some(format!("alias {:?}", alias.as_str())),
+        }
+    }
+}
+
+/// A version as paths name it, behind the function's name.
 impl fmt::Display for Which {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
