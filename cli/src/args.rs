@@ -212,6 +212,14 @@ pub struct Group<C: Subcommand> {
     pub command: C,
 }
 
+/// How much of a list is shown.
+#[derive(ClapArgs)]
+pub struct Entries {
+    /// The largest number of entries; all of them unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+}
+
 /// Which node to use, with which key.
 #[derive(ClapArgs, Default)]
 pub struct NodeAccess {

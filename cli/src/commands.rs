@@ -95,10 +95,10 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
             let client = Client::new(Credentials::find(&connection)?)?;
             invoke::run(&client, &function, data.as_deref(), include, json)
         }
-        F::List { limit, connection } => inspect::list(&connect(&connection)?, limit, json),
+        F::List { entries, connection } => inspect::list(&connect(&connection)?, entries.limit, json),
         F::Get { function, connection } => inspect::get(&connect(&connection)?, &function, json),
-        F::Versions { name, limit, connection } => {
-            inspect::versions(&connect(&connection)?, &name, limit, json)
+        F::Versions { name, entries, connection } => {
+            inspect::versions(&connect(&connection)?, &name, entries.limit, json)
         }
         F::Delete { function, force, connection } => {
             delete::run(&connect(&connection)?, &function, force, json)
@@ -128,7 +128,7 @@ fn run_secrets(command: SecretsCommand, json: bool) -> Result<()> {
             let client = connect(&connection)?;
             values.iter().try_for_each(|(name, value)| secrets::set(&client, name, value, json))
         }
-        S::List { limit, connection } => secrets::list(&connect(&connection)?, limit, json),
+        S::List { entries, connection } => secrets::list(&connect(&connection)?, entries.limit, json),
         S::Delete { name, force, connection } => secrets::delete(&connect(&connection)?, &name, force, json),
     }
 }
@@ -140,8 +140,8 @@ fn run_triggers(command: TriggersCommand, json: bool) -> Result<()> {
             let source = triggers::Source { topic, cron_expression: schedule, timezone };
             triggers::add(&connect(&connection)?, &function, &source, json)
         }
-        T::List { function, limit, connection } => {
-            triggers::list(&connect(&connection)?, &function, limit, json)
+        T::List { function, entries, connection } => {
+            triggers::list(&connect(&connection)?, &function, entries.limit, json)
         }
         T::Pause { function, id, connection } => {
             triggers::enable(&connect(&connection)?, &function, &id, false, json)
@@ -169,7 +169,7 @@ fn run_namespace(command: NamespaceCommand, json: bool) -> Result<()> {
     use NamespaceCommand as N;
     match command {
         N::Create { name, node } => namespace::create(&connect_to(node)?, &name, json),
-        N::List { limit, node } => namespace::list(&connect_to(node)?, limit, json),
+        N::List { entries, node } => namespace::list(&connect_to(node)?, entries.limit, json),
         N::Usage { name, node } => namespace::usage(&connect_to(node)?, name.as_ref(), json),
         N::Quotas(of) => {
             limits::run(&connect_to(of.node)?, of.name.as_ref(), limits::QUOTAS, &of.change, json)
@@ -183,7 +183,7 @@ fn run_keys(command: KeysCommand, json: bool) -> Result<()> {
     use KeysCommand as K;
     match command {
         K::Create { key, connection } => keys::create(&connect(&connection)?, &key, json),
-        K::List { limit, connection } => keys::list(&connect(&connection)?, limit, json),
+        K::List { entries, connection } => keys::list(&connect(&connection)?, entries.limit, json),
         K::Delete { id, connection } => {
             keys::delete(&connect(&connection)?, &id, connection.namespace.is_some(), json)
         }

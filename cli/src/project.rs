@@ -62,6 +62,19 @@ impl Project {
         self.manifest_for(None)
     }
 
+    /// Reads the module.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn module(&self) -> Result<Vec<u8>> {
+        let path = self.module_path();
+        fs::read(&path).map_err(|error| {
+            io("read", &path, error).hint(format!(
+                "write Go or Rust code into the folder, or build {MODULE} with another compiler"
+            ))
+        })
+    }
+
     /// The migrations of the folder that a manifest names; none where it names none.
     ///
     /// # Errors

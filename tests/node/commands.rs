@@ -1,6 +1,7 @@
 //! The command line without compilers, with standard output and standard error looked at apart.
 
 use crate::harness::{Node, Options, eventually, lock, new_dir, orama, output, spawn, wait};
+use crate::process::run;
 use orama_test_support::{guests, tools};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -40,10 +41,7 @@ impl Desk {
     /// Runs it; it must end with this code. Standard output and standard error.
     #[track_caller]
     fn run(&self, code: i32, arguments: &[&str]) -> (String, String) {
-        let output = output(self.command(arguments));
-        let (stdout, stderr) =
-            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{stdout}\n{stderr}");
+        let (stdout, stderr) = run(code, self.command(arguments));
         assert_eq!(code == 0, !stderr.contains("error: "), "{arguments:?}\n{stderr}");
         (stdout, stderr)
     }

@@ -2,6 +2,7 @@
 
 use crate::harness::{eventually, lock, new_dir, orama, output, spawn, wait};
 use crate::http::{Answer, Request};
+use crate::process::{add_compilers, run};
 use orama_test_support::{guests, tools};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
@@ -33,16 +34,13 @@ impl Desk {
         {
             command.env(name, std::env::var_os(name).map_or_else(|| real.join(folder), PathBuf::from));
         }
-        let found = ["go", "tinygo"].iter().filter_map(|tool| Some(tools::find(tool)?.parent()?.to_owned()));
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command.env("PATH", std::env::join_paths(std::env::split_paths(&path).chain(found)).unwrap());
+        add_compilers(&mut command);
         command
     }
 
     #[track_caller]
     fn run(&self, arguments: &[&str]) {
-        let output = output(self.command(arguments));
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        run(0, self.command(arguments));
     }
 
     fn write(&self, file: &str, text: impl AsRef<[u8]>) {

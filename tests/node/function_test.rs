@@ -1,6 +1,7 @@
 //! `orama function test`: cases of a folder on a node that is gone afterwards.
 
-use crate::harness::{new_dir, orama, output};
+use crate::harness::{new_dir, orama};
+use crate::process::{add_compilers, run};
 use orama_test_support::{guests, tools};
 use serde_json::{Value, json};
 use std::fs;
@@ -23,20 +24,14 @@ impl Desk {
         command.args(arguments).current_dir(&self.dir).env("TMPDIR", &self.temporary);
         command.env("ORAMA_HOME", self.dir.join("no-home")).env("CARGO_NET_OFFLINE", "true");
         command.env_remove("CARGO_TARGET_DIR");
-        let found = ["go", "tinygo"].iter().filter_map(|tool| Some(tools::find(tool)?.parent()?.to_owned()));
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command.env("PATH", std::env::join_paths(std::env::split_paths(&path).chain(found)).unwrap());
+        add_compilers(&mut command);
         command
     }
 
     /// Runs it; it must end with this code. Standard output and standard error.
     #[track_caller]
     fn run(&self, code: i32, arguments: &[&str]) -> (String, String) {
-        let output = output(self.command(arguments));
-        let (stdout, stderr) =
-            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{stdout}\n{stderr}");
-        (stdout, stderr)
+        run(code, self.command(arguments))
     }
 
     fn write(&self, file: &str, text: impl AsRef<[u8]>) {

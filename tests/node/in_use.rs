@@ -1,8 +1,11 @@
 //! Versions in use: aliases, rollbacks, shares of the traffic, updates without an upload, functions that are disabled.
 
-use crate::harness::{Node, Options, Shared, eventually, orama, output};
+use crate::harness::{Node, Options, Shared, eventually, output};
 use crate::http::Answer;
+use crate::process;
+use crate::shell::Shell;
 use crate::speakers::{said, speaker};
+use orama_test_support::tools;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -34,21 +37,20 @@ fn versions(node: &Node, name: &str, count: u32) {
     }
 }
 
-fn command(node: &Node, arguments: &[&str]) -> Command {
-    let mut command = orama(&["function"]);
-    command.args(arguments).env("ORAMA_HOME", &node.home);
+/// Runs a command, which must end with this code; what it says.
+#[track_caller]
+fn ends(node: &Node, code: i32, arguments: &[&str]) -> String {
+    let shell = Shell::of(node);
+    let mut command = shell.command(&[&["function"], arguments].concat());
     // The tests' own folder is in a repository.
-    command.env("GIT_CEILING_DIRECTORIES", crate::harness::new_dir("ceiling").parent().unwrap());
-    command
+    command.env("GIT_CEILING_DIRECTORIES", shell.dir.parent().unwrap());
+    let (stdout, stderr) = process::run(code, command);
+    stdout + &stderr
 }
 
 #[track_caller]
 fn run(node: &Node, arguments: &[&str]) -> String {
-    let output = output(command(node, arguments));
-    let (stdout, stderr) =
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-    assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
-    stdout + &stderr
+    ends(node, 0, arguments)
 }
 
 #[test]
@@ -98,8 +100,7 @@ fn a_rollback_holds_until_a_deploy_says_that_it_is_live() {
     versions(&node, "rolled", 2);
     assert!(run(&node, &["rollback", "rolled"]).contains("rolled@live is version 1"));
     assert_eq!(said(node.invoke("rolled", "")), "v1");
-    let told = output(command(&node, &["rollback", "rolled"]));
-    assert!(String::from_utf8(told.stderr).unwrap().contains("has no version before 1"));
+    assert!(ends(&node, 1, &["rollback", "rolled"]).contains("has no version before 1"));
     let third = node.deploy("rolled", &speaker("v3"), &[]);
     assert_eq!(third["live"], 1);
     assert!(third["warnings"][0].as_str().unwrap().contains("version 1 stays live"), "{third}");
@@ -299,13 +300,12 @@ fn a_disabled_function_runs_for_nobody_until_it_is_enabled() {
     let on = send(&node, "PATCH", "/v1/functions/switched", &json!({ "enabled": true })).expect(200).json();
     assert_eq!((&on["function"]["status"], &on["function"]["version"]), (&json!("active"), &json!(2)));
     assert_eq!(said(node.invoke("switched", "")), "later");
-    let told = output(command(&node, &["enable", "switched2"]));
-    assert_eq!(told.status.code(), Some(3));
-    assert!(String::from_utf8(told.stderr).unwrap().contains("did you mean switched?"));
+    assert!(ends(&node, 3, &["enable", "switched2"]).contains("did you mean switched?"));
 }
 
 #[test]
 fn versions_tell_who_deployed_them_from_where() {
+    let Ok(_) = tools::require_or_report("git") else { return };
     let Ok(node) = Shared::node() else { return };
     let dir = crate::harness::new_dir("sources").join("told");
     std::fs::create_dir(&dir).unwrap();

@@ -105,7 +105,7 @@ fn path_with_orama(dir: &Path) -> std::ffi::OsString {
 
 #[test]
 fn every_command_prints_what_the_page_says() {
-    let Ok(_) = tools::require_or_report("go") else { return };
+    let Ok(()) = tools::require_all(&["go", "curl"]) else { return };
     let page = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/TUTORIAL.md");
     let [first, second] = free_ports();
     let page = fs::read_to_string(page).unwrap();

@@ -70,7 +70,8 @@ check_sh() { # check_sh PAGE
 }
 
 blocks=0
-mapfile -t pages < <(git ls-files --cached --others --exclude-standard -- '*.md')
+# Not by git: an archive of the sources has no history.
+mapfile -t pages < <(find . -mindepth 1 \( -name '.*' -o -name target -o -name node_modules \) -prune -o -name '*.md' -printf '%P\n' | sort)
 for page in "${pages[@]}"; do
   check_go "$page"
   check_sh "$page"

@@ -1,8 +1,8 @@
 //! Arguments of `orama function`.
 
 use super::{
-    AliasesCommand, Connection, FunctionTest, OneFunction, Rollback, SecretsCommand, Since, Status, Target,
-    Template, Traffic, TriggersCommand, Update,
+    AliasesCommand, Connection, Entries, FunctionTest, OneFunction, Rollback, SecretsCommand, Since, Status,
+    Target, Template, Traffic, TriggersCommand, Update,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use orama_runtime::names::{AliasName, FunctionName};
@@ -59,7 +59,7 @@ Examples:
     Deploy {
         #[command(flatten)]
         build: Build,
-        /// Make an alias stand for the new version; what is live stays live, unless the alias is `live`
+        /// Set an alias to the new version. The live version does not change, unless the alias is `live`
         #[arg(long, value_name = "ALIAS", value_parser = AliasName::new)]
         alias: Option<AliasName>,
         /// What the version is for, as `versions` shows it [default: the message of the folder's git commit]
@@ -94,9 +94,8 @@ Examples:
     /// List the deployed functions
     #[command(visible_alias = "ls")]
     List {
-        /// The largest number of entries; all of them unless given
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        limit: Option<u32>,
+        #[command(flatten)]
+        entries: Entries,
         #[command(flatten)]
         connection: Connection,
     },
@@ -164,9 +163,8 @@ Examples:
         /// The function
         #[arg(value_parser = FunctionName::new)]
         name: FunctionName,
-        /// The largest number of entries; all of them unless given
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        limit: Option<u32>,
+        #[command(flatten)]
+        entries: Entries,
         #[command(flatten)]
         connection: Connection,
     },

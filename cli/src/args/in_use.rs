@@ -27,7 +27,7 @@ pub struct Update {
     /// Remove a variable of the environment; may be repeated
     #[arg(long, value_name = "NAME")]
     pub unset_env: Vec<String>,
-    /// Make an alias stand for the new version; what is live stays live, unless the alias is `live`
+    /// Set an alias to the new version. The live version does not change, unless the alias is `live`
     #[arg(long, value_name = "ALIAS", value_parser = AliasName::new)]
     pub alias: Option<AliasName>,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! The commands for secrets, triggers, messages, namespaces and keys.
 
-use super::{Connection, Expiry, Id, NodeAccess};
+use super::{Connection, Entries, Expiry, Id, NodeAccess};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use orama_runtime::names::{FunctionName, Namespace, SecretName};
@@ -43,9 +43,8 @@ Examples:
     /// List the names of the namespace's secrets; the values are never shown
     #[command(visible_alias = "ls")]
     List {
-        /// The largest number of entries; all of them unless given
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        limit: Option<u32>,
+        #[command(flatten)]
+        entries: Entries,
         #[command(flatten)]
         connection: Connection,
     },
@@ -108,9 +107,8 @@ Examples:
         /// The function
         #[arg(value_parser = FunctionName::new)]
         function: FunctionName,
-        /// The largest number of entries; all of them unless given
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        limit: Option<u32>,
+        #[command(flatten)]
+        entries: Entries,
         #[command(flatten)]
         connection: Connection,
     },
@@ -294,9 +292,8 @@ Example:
     /// List the namespaces
     #[command(visible_alias = "ls")]
     List {
-        /// The largest number of entries; all of them unless given
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        limit: Option<u32>,
+        #[command(flatten)]
+        entries: Entries,
         #[command(flatten)]
         node: NodeAccess,
     },
@@ -389,9 +386,8 @@ Examples:
     /// List the ids and roles of the namespace's keys
     #[command(visible_alias = "ls")]
     List {
-        /// The largest number of entries; all of them unless given
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-        limit: Option<u32>,
+        #[command(flatten)]
+        entries: Entries,
         #[command(flatten)]
         connection: Connection,
     },

@@ -13,7 +13,7 @@ use crate::credentials::Credentials;
 use crate::error::{CliError, Result, io};
 use crate::manifest::Manifest;
 use crate::output;
-use crate::project::{MODULE, Project, Source};
+use crate::project::{Project, Source};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use case::{Case, Expect, Message};
@@ -23,7 +23,6 @@ use place::Place;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -102,11 +101,7 @@ fn module(project: &Project, args: &FunctionTest, json: bool) -> Result<Vec<u8>>
             build::warn(&built);
         }
     }
-    let path = project.module_path();
-    fs::read(&path).map_err(|error| {
-        io("read", &path, error)
-            .hint(format!("write Go or Rust code into the folder, or build {MODULE} with another compiler"))
-    })
+    project.module()
 }
 
 /// Does something in a new namespace, which is deleted afterwards.
@@ -122,7 +117,7 @@ fn run_case(client: &Client, function: &Function, case: &Case) -> Result<Vec<Str
     let place = function.deploy(client, &case.env)?;
     let Expect { published, rows, cache, .. } = &case.expect;
     place.set_secrets(&case.secrets)?;
-    if !(case.sql.is_empty() && case.cache.is_empty() && rows.is_empty() && cache.is_empty()) {
+    if !(case.cache.is_empty() && cache.is_empty()) {
         place.add_probe()?;
     }
     case.sql.iter().try_for_each(|sql| place.execute(sql))?;

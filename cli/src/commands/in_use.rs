@@ -9,13 +9,11 @@ use crate::client::{Client, DEPLOY_TIMEOUT};
 use crate::error::{CliError, Result};
 use crate::output;
 use orama_runtime::names::{AliasName, FunctionName};
+use orama_server::platform::registry::LIVE;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-
-/// The alias that a name alone stands for.
-const LIVE: &str = "live";
 
 /// Names of function.yaml that the node's API spells otherwise.
 const SPELLED: [(&str, &str); 3] =

@@ -5,10 +5,10 @@ use crate::client::Client;
 use crate::commands::FunctionInfo;
 use crate::commands::deploy::{Told, upload};
 use crate::compiler::{Compiler, Scheduler, Sources};
-use crate::error::{Result, io};
+use crate::error::Result;
 use crate::manifest::Manifest;
 use crate::output;
-use crate::project::{MODULE, Project, Source};
+use crate::project::{Project, Source};
 use orama_runtime::names::FunctionName;
 use orama_server::platform::migrations::Migration;
 use serde::Deserialize;
@@ -93,11 +93,7 @@ pub fn swap(client: &Client, dir: &Path, tools: Tools, before: Option<&Serving>)
         remarks.extend(built.warnings.lines().map(str::to_owned));
         (compiler, built_in) = (Some(built.compiler), built.took);
     }
-    let path = project.module_path();
-    let wasm = fs::read(&path).map_err(|error| {
-        io("read", &path, error)
-            .hint(format!("write Go or Rust code into the folder, or build {MODULE} with another compiler"))
-    })?;
+    let wasm = project.module()?;
     let (size_bytes, module) = (wasm.len() as u64, blake3::hash(&wasm));
     let migrations = project.migrations(&manifest)?;
     let is_same = before.is_some_and(|before| {

@@ -3,7 +3,7 @@
 use super::case::{Message, Request};
 use crate::args::Target;
 use crate::client::{Answer, Client, INVOKE_TIMEOUT};
-use crate::commands::{deploy, invoke, secrets};
+use crate::commands::{db, deploy, invoke, secrets};
 use crate::error::{CliError, Result};
 use crate::manifest::{self, Manifest, Trigger};
 use base64::Engine as _;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Does things with the namespace's data. `build.rs` assembles it.
+/// Reads and writes the namespace's cache. `build.rs` assembles it.
 const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe.wasm"));
 const PROBE_NAME: &str = "orama-test-probe";
 
@@ -42,13 +42,6 @@ const MESSAGES_MAX: u32 = 1000;
 pub struct Place<'a> {
     client: &'a Client,
     function: &'a Manifest,
-}
-
-#[derive(Deserialize)]
-struct Queried {
-    #[serde(default)]
-    rows: Vec<Map<String, Value>>,
-    error: String,
 }
 
 impl<'a> Place<'a> {
@@ -89,7 +82,7 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Deploys what does things with the data.
+    /// Deploys what reads and writes the cache.
     ///
     /// # Errors
     /// When the node refuses it.
@@ -112,24 +105,14 @@ impl<'a> Place<'a> {
         deploy::upload(self.client, &manifest, deploy::Told::default(), wasm.to_vec(), true).map(drop)
     }
 
-    fn probe(&self, what: u8, first: &str, second: &str) -> Result<Vec<u8>> {
+    fn probe(&self, what: u8, key: &str, value: &str) -> Result<Vec<u8>> {
         let name = FunctionName::new(PROBE_NAME)
             .map_err(|error| CliError::failed("a program of the tests has no name").caused_by(error))?;
         let mut input = vec![what];
-        input.extend((first.len() as u32).to_le_bytes());
-        input.extend([first.as_bytes(), second.as_bytes()].concat());
+        input.extend((key.len() as u32).to_le_bytes());
+        input.extend([key.as_bytes(), value.as_bytes()].concat());
         let answer = invoke::call(self.client, &Target { name, which: Which::Live }, input)?;
         Ok(invoke::unwrapped(&answer))
-    }
-
-    fn sql(&self, what: u8, sql: &str) -> Result<Vec<Map<String, Value>>> {
-        let result = self.probe(what, sql, "[]")?;
-        let found: Queried = serde_json::from_slice(&result)
-            .map_err(|error| CliError::failed("the database's answer is not understood").caused_by(error))?;
-        match found.error.as_str() {
-            "" => Ok(found.rows),
-            error => Err(CliError::failed(format!("{sql}: {error}"))),
-        }
     }
 
     /// Executes a statement.
@@ -137,7 +120,7 @@ impl<'a> Place<'a> {
     /// # Errors
     /// What the database says.
     pub fn execute(&self, sql: &str) -> Result<()> {
-        self.sql(b'x', sql).map(drop)
+        db::send(self.client, &[(false, sql, &[])]).map(drop).map_err(|error| failed(sql, error))
     }
 
     /// The rows of a query.
@@ -145,7 +128,8 @@ impl<'a> Place<'a> {
     /// # Errors
     /// What the database says.
     pub fn query(&self, sql: &str) -> Result<Vec<Map<String, Value>>> {
-        self.sql(b'q', sql)
+        let found = db::rows(self.client, &[sql]).map_err(|error| failed(sql, error))?;
+        Ok(found.into_iter().flatten().map(|row| row.0.into_iter().collect()).collect())
     }
 
     /// Puts a value into the cache.
@@ -273,4 +257,8 @@ impl<'a> Place<'a> {
         }
         Ok(counts.iter().any(|count| count.trim() != "0"))
     }
+}
+
+fn failed(sql: &str, error: CliError) -> CliError {
+    CliError::failed(sql).caused_by(error)
 }

@@ -1,15 +1,11 @@
-;; Does one thing with its namespace's data for `orama function test`, which runs it before and after the function.
-;; Standard input is a letter, the length of the first argument as a little-endian i32, the first argument, and the second one.
-;;   q SQL ARGS    db_query_v2
-;;   x SQL ARGS    db_execute_v2
+;; Reads or writes its namespace's cache for `orama function test`, which runs it before and after the function.
+;; Standard input is a letter, the length of the key as a little-endian i32, the key, and the value.
 ;;   g KEY         cache_get
 ;;   s KEY VALUE   cache_set
 ;; Standard output is what the host function returned.
 (module
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
-  (import "orama" "db_query_v2" (func $query (param i32 i32 i32 i32) (result i64)))
-  (import "orama" "db_execute_v2" (func $execute (param i32 i32 i32 i32) (result i64)))
   (import "orama" "cache_get" (func $cache_get (param i32 i32) (result i64)))
   (import "orama" "cache_set" (func $cache_set (param i32 i32 i32 i32 i64)))
   ;; The input is at 64 KiB, results are from 3 MiB on.
@@ -50,12 +46,6 @@
     (local.set $size (i32.load (i32.const 65537)))
     (local.set $second (i32.add (i32.const 65541) (local.get $size)))
     (local.set $rest (i32.sub (local.get $end) (local.get $second)))
-    (if (i32.eq (local.get $what) (i32.const 113)) ;; q
-      (then (call $write
-        (call $query (i32.const 65541) (local.get $size) (local.get $second) (local.get $rest)))))
-    (if (i32.eq (local.get $what) (i32.const 120)) ;; x
-      (then (call $write
-        (call $execute (i32.const 65541) (local.get $size) (local.get $second) (local.get $rest)))))
     (if (i32.eq (local.get $what) (i32.const 103)) ;; g
       (then (call $write (call $cache_get (i32.const 65541) (local.get $size)))))
     (if (i32.eq (local.get $what) (i32.const 115)) ;; s
