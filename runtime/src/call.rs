@@ -7,7 +7,8 @@
 use crate::abi::{OutOfBounds, View, view};
 use crate::guest::{GuestState, Stop};
 use crate::parking::arrive;
-use crate::services::{Answer, ServiceError};
+use crate::phases::Kind;
+use crate::services::{Answer, ServiceError, Wait};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
@@ -18,6 +19,8 @@ pub(crate) struct Functions<'l> {
     linker: &'l mut Linker<GuestState>,
     module: &'static str,
     bad_pointer: BadPointer,
+    /// What the next ones are counted under.
+    kind: Option<Kind>,
 }
 
 /// What happens to a call whose pointer or length reaches outside the guest's memory.
@@ -73,7 +76,13 @@ impl<'l> Functions<'l> {
         module: &'static str,
         bad_pointer: BadPointer,
     ) -> Self {
-        Self { linker, module, bad_pointer }
+        Self { linker, module, bad_pointer, kind: None }
+    }
+
+    /// The same, for functions that are counted as calls of a kind.
+    pub(crate) fn of_kind(&mut self, kind: Kind) -> &mut Self {
+        self.kind = Some(kind);
+        self
     }
 
     /// Defines a host function. A call first waits for the invocation, then runs `body`. When the body fails, the error goes
@@ -114,13 +123,13 @@ impl<'l> Functions<'l> {
         failure: R,
         body: impl HostFunction<P, R>,
     ) -> Result<()> {
-        let bad_pointer = self.bad_pointer;
+        let (bad_pointer, kind) = (self.bad_pointer, self.kind);
         self.linker.func_wrap_async(
             self.module,
             name,
             move |caller: Caller<'_, GuestState>, arguments: P| {
                 // Made outside of the future, which would else hold its parts twice.
-                let mut call = Call { caller, name };
+                let mut call = Call { caller, name, kind };
                 Box::new(async move {
                     // Most calls come after the invocation, so it is looked for before a future is made to wait for it.
                     if WAITS
@@ -132,7 +141,12 @@ impl<'l> Functions<'l> {
                     if ALLOCATES && call.state().allocating {
                         return call.fail(within_allocator().into(), failure, bad_pointer);
                     }
-                    match body.run(&mut call, arguments).await {
+                    let span = kind.and_then(|kind| call.state().begin_host_call(kind));
+                    let ran = body.run(&mut call, arguments).await;
+                    if let Some(span) = span {
+                        call.state().end_host_call(name, span, ran.is_err());
+                    }
+                    match ran {
                         Ok(value) => Ok(value),
                         Err(fault) => call.fail(fault, failure, bad_pointer),
                     }
@@ -235,6 +249,7 @@ struct BadRange {
 pub(crate) struct Call<'a> {
     pub(crate) caller: Caller<'a, GuestState>,
     name: &'static str,
+    kind: Option<Kind>,
 }
 
 impl<'a> Call<'a> {
@@ -261,23 +276,46 @@ impl<'a> Call<'a> {
 
     /// Waits for a service's answer, at most until the invocation's deadline. An answer that is ready costs one poll.
     pub(crate) async fn wait_for<T>(&mut self, mut answer: Answer<T>) -> Result<T, Fault> {
-        let mut deadline = None;
-        poll_fn(|context| {
+        let mut waits: Option<(Wait, Instant)> = None;
+        let answered = poll_fn(|context| {
             if let Poll::Ready(answer) = answer.as_mut().poll(context) {
                 return Poll::Ready(Ok(answer));
             }
             let state = self.state();
-            let deadline = deadline.get_or_insert_with(|| {
-                state.host.scheduler.sleep(state.deadline.saturating_duration_since(Instant::now()))
+            let (deadline, _) = waits.get_or_insert_with(|| {
+                let now = Instant::now();
+                (state.host.scheduler.sleep(state.deadline.saturating_duration_since(now)), now)
             });
             deadline.as_mut().poll(context).map(|()| Err(Fault::from(Stop::Timeout)))
         })
-        .await
+        .await;
+        if let (Some(kind), Some((_, since))) = (self.kind, waits) {
+            self.state().waited(kind, since.elapsed());
+        }
+        answered
+    }
+
+    /// Says what this call is about, for the trace that it belongs to, if there is one.
+    pub(crate) fn describe(&mut self, detail: impl FnOnce() -> String) {
+        if let Some(spans) = &mut self.state().spans {
+            spans.describe(&detail());
+        }
+    }
+
+    /// What this call tells its guest is a failure.
+    pub(crate) fn note_failure(&mut self) {
+        if let Some(spans) = &mut self.state().spans {
+            spans.note_failure();
+        }
     }
 
     /// Waits for a service that may refuse.
     pub(crate) async fn ask<T>(&mut self, answer: Answer<Result<T, ServiceError>>) -> Result<T, Fault> {
-        Ok(self.wait_for(answer).await??)
+        let answered = self.wait_for(answer).await?;
+        if answered.is_err() {
+            self.note_failure();
+        }
+        Ok(answered?)
     }
 
     /// Yields the core when the work begun at `since` has taken a slice.

@@ -6,11 +6,13 @@ use crate::limits::{EPOCH_TICK, OUTPUT_COUNTED_FROM_BYTES, OUTPUT_MAX_BYTES, TAB
 use crate::log::LogBuffer;
 use crate::memory::Lease;
 use crate::parking::Slot;
+use crate::phases::{Kind, Phases, micros};
 use crate::services::{Answer, GuestMemory, Host, ServiceError, Wait};
 use crate::snapshot::rehearsal::Rehearsal;
+use crate::trace::{Spans, TraceContext};
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use wasmtime::{Memory, ResourceLimiter, TypedFunc, WasmBacktrace};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -34,6 +36,11 @@ pub(crate) struct GuestState {
     pub(crate) logs: LogBuffer,
     pub(crate) limiter: MemoryLimiter,
     pub(crate) deadline: Instant,
+    /// When it was made, or given its invocation.
+    pub(crate) begun: Instant,
+    pub(crate) phases: Phases,
+    /// Set where the run's trace is recorded.
+    pub(crate) spans: Option<Box<Spans>>,
     pub(crate) host: Arc<Host>,
     /// Whether the instance exists. A failure before that is the node's fault unless the guest trapped.
     pub(crate) instantiated: bool,
@@ -50,15 +57,22 @@ pub(crate) struct GuestState {
     wasi: Option<Box<WasiP1Ctx>>,
 }
 
-fn deadline(function: &FunctionVersion, invocation: &Invocation) -> Instant {
-    let own = Instant::now() + function.timeout();
+fn deadline(begun: Instant, function: &FunctionVersion, invocation: &Invocation) -> Instant {
+    let own = begun + function.timeout();
     invocation.deadline.map_or(own, |callers| callers.min(own))
+}
+
+/// Where the host calls of an invocation are kept, if its trace is recorded.
+fn spans(invocation: &Invocation) -> Option<Box<Spans>> {
+    invocation.is_traced.then(Box::default)
 }
 
 impl GuestState {
     pub(crate) fn new(function: Arc<FunctionVersion>, invocation: Invocation, host: Arc<Host>) -> Self {
         let limiter = MemoryLimiter::new(&function, &host);
-        let deadline = deadline(&function, &invocation);
+        let begun = Instant::now();
+        let deadline = deadline(begun, &function, &invocation);
+        let spans = spans(&invocation);
         Self {
             function,
             invocation,
@@ -71,6 +85,9 @@ impl GuestState {
             logs: LogBuffer::default(),
             limiter,
             deadline,
+            begun,
+            phases: Phases::default(),
+            spans,
             host,
             instantiated: false,
             no_frames: None,
@@ -90,7 +107,42 @@ impl GuestState {
     /// Begins an invocation. Its timeout counts from here.
     pub(crate) fn begin(&mut self, invocation: Invocation) {
         self.invocation = invocation;
-        self.deadline = deadline(&self.function, &self.invocation);
+        self.begun = Instant::now();
+        self.deadline = deadline(self.begun, &self.function, &self.invocation);
+        self.phases = Phases::default();
+        self.spans = spans(&self.invocation);
+    }
+
+    /// The start is over: what follows is the run.
+    pub(crate) fn has_started(&mut self) {
+        self.phases.start_us = micros(self.begun.elapsed());
+    }
+
+    /// Counts a host call; its span and when it began, where the run is traced.
+    pub(crate) fn begin_host_call(&mut self, kind: Kind) -> Option<(u64, Instant)> {
+        let calls = self.phases.of_mut(kind);
+        calls.count = calls.count.saturating_add(1);
+        let spans = self.spans.as_mut()?;
+        Some((spans.begin(self.invocation.trace.as_ref()?), Instant::now()))
+    }
+
+    pub(crate) fn end_host_call(&mut self, name: &'static str, (id, begun): (u64, Instant), is_failed: bool) {
+        if let Some(spans) = &mut self.spans {
+            spans.end(name, id, begun, is_failed);
+        }
+    }
+
+    /// Adds to the time that the guest waited for host calls.
+    pub(crate) fn waited(&mut self, kind: Kind, time: Duration) {
+        let calls = self.phases.of_mut(kind);
+        calls.waited_us = calls.waited_us.saturating_add(micros(time));
+    }
+
+    /// The place in the trace of what a host call causes.
+    pub(crate) fn trace(&self) -> Option<TraceContext> {
+        let own = self.invocation.trace?;
+        let span_id = self.spans.as_ref().map_or(own.span_id, |spans| spans.current());
+        Some(TraceContext { span_id, ..own })
     }
 
     /// Ready when other guests of the core have had their turn.

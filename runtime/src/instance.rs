@@ -78,6 +78,7 @@ impl Engine {
 }
 
 pub(crate) fn finish(mut store: GuestStore, ended: wasmtime::Result<()>) -> Ended {
+    let memory_bytes = store.data().memory.map_or(0, |memory| memory.data_size(&*store)) as u64;
     let state = store.data_mut();
     let result = match ended {
         Ok(()) => Ok(()),
@@ -89,7 +90,9 @@ pub(crate) fn finish(mut store: GuestStore, ended: wasmtime::Result<()>) -> Ende
         logs.push_output(&output);
     }
     let log = logs.finish();
-    let outcome = Outcome { output, result, messages: log.messages, panic: log.panic };
+    let (phases, spans) = (state.phases, state.spans.take());
+    let outcome =
+        Outcome { output, result, messages: log.messages, panic: log.panic, phases, memory_bytes, spans };
     Ended { outcome, instance: SpentInstance(store) }
 }
 
@@ -100,6 +103,7 @@ pub(crate) async fn start(
     store: &mut GuestStore,
 ) -> wasmtime::Result<()> {
     let (instance, entry) = prepare(module, snapshot, store).await?;
+    store.data_mut().has_started();
     run_entry(&instance, entry, store).await
 }
 
@@ -140,7 +144,10 @@ pub(crate) async fn run_entry(
 ) -> wasmtime::Result<()> {
     call(instance, &entry.first, store).await?;
     match &entry.then {
-        Some(then) => call(instance, then, store).await,
+        Some(then) => {
+            store.data_mut().has_started();
+            call(instance, then, store).await
+        }
         None => Ok(()),
     }
 }

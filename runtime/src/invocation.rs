@@ -1,6 +1,8 @@
 //! One run of a function: its input and its outcome.
 
+use crate::phases::Phases;
 use crate::services::Exchange;
+use crate::trace::{Spans, TraceContext};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -34,6 +36,10 @@ pub struct Invocation {
     pub deadline: Option<Instant>,
     /// The HTTP request that it serves; `None` when something else caused it.
     pub exchange: Option<Arc<dyn Exchange>>,
+    /// The place in a trace of what it causes: its own span where it has one.
+    pub trace: Option<TraceContext>,
+    /// Whether its host calls are kept for that trace.
+    pub is_traced: bool,
 }
 
 /// How an invocation ended.
@@ -116,6 +122,17 @@ impl PartialEq for InternalError {
 impl Eq for InternalError {}
 
 impl Failure {
+    /// All codes of [`Self::code`].
+    pub const CODES: [&str; 7] = [
+        "FUNCTION_EXIT",
+        "FUNCTION_TRAP",
+        "OUT_OF_MEMORY",
+        "OUTPUT_TOO_LARGE",
+        "TIMEOUT",
+        "OVERLOADED",
+        "INTERNAL",
+    ];
+
     /// The code in an error response.
     #[must_use]
     pub const fn code(&self) -> &'static str {
@@ -172,6 +189,12 @@ pub struct Outcome {
     /// The last line with which the guest's runtime said that it panicked, of 512 bytes at most. It may hold anything that the
     /// function knows.
     pub panic: Option<String>,
+    /// Where its time went.
+    pub phases: Phases,
+    /// Bytes of its linear memory at its end, which never shrinks.
+    pub memory_bytes: u64,
+    /// Its host calls, where its trace is recorded.
+    pub spans: Option<Box<Spans>>,
 }
 
 impl Outcome {

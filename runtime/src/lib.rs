@@ -124,7 +124,7 @@
 //! - `parking`, [`pool`]: guests that start before their request, and how many of them to hold
 //! - `instance`, `guest`, `log`, `trap`: one run of one guest
 //! - `call`, `abi`, `host`, `wasi`: the functions that a guest calls
-//! - [`child`]: this program as a confined child process
+//! - [`phases`], [`trace`]: where the time of a run went, and which trace it belongs to
 
 mod abi;
 mod artifact;
@@ -147,6 +147,7 @@ mod module;
 pub mod names;
 mod pages;
 mod parking;
+pub mod phases;
 pub mod pool;
 mod reclaim;
 mod rewrite;
@@ -154,6 +155,7 @@ pub mod services;
 mod shards;
 mod snapshot;
 mod stacks;
+pub mod trace;
 mod trap;
 mod validate;
 mod wasi;

@@ -4,6 +4,7 @@
 //! says; `host` decides what the guest sees of them.
 
 use crate::names::Namespace;
+use crate::trace::TraceContext;
 use bytes::Bytes;
 use std::fmt;
 use std::future::Future;
@@ -370,6 +371,8 @@ pub struct Event {
     pub data: String,
     /// Position in a chain of triggers: 1 when no triggered function published it.
     pub depth: u32,
+    /// The trace that what it triggers belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 /// The result of publishing an [`Event`].
@@ -427,6 +430,8 @@ pub struct LaterRun {
     pub payload: Bytes,
     /// As [`Event::depth`].
     pub depth: u32,
+    /// As [`Event::trace`].
+    pub trace: Option<TraceContext>,
 }
 
 /// Publishes messages to topics and fires their triggers.

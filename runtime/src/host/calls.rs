@@ -7,6 +7,7 @@ use crate::invocation::Status;
 use crate::limits::{
     CALL_DEPTH_MAX, EVENT_MAX_BYTES, HOST_NAME_MAX_BYTES, INPUT_MAX_BYTES, OUTPUT_COUNTED_FROM_BYTES,
 };
+use crate::phases::Kind;
 use crate::services::{CallError, Called, FunctionCall, LaterRun, ServiceError};
 use bytes::Bytes;
 use serde::Serialize;
@@ -20,9 +21,9 @@ pub(crate) const WAITING: [&str; 2] = ["function_invoke", "function_invoke_v2"];
 
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
     let [invoke, invoke_v2] = WAITING;
-    functions.add_bytes(invoke, function_invoke)?;
+    functions.of_kind(Kind::Calls).add_bytes(invoke, function_invoke)?;
     functions.add_bytes(invoke_v2, function_invoke_v2)?;
-    functions.add("function_invoke_async", 0, function_invoke_async)
+    functions.of_kind(Kind::Events).add("function_invoke_async", 0, function_invoke_async)
 }
 
 async fn function_invoke(call: &mut Call<'_>, arguments: Arguments) -> Result<i64, Fault> {
@@ -69,7 +70,9 @@ async fn function_invoke_v2(call: &mut Call<'_>, arguments: Arguments) -> Result
 
 async fn function_invoke_async(call: &mut Call<'_>, arguments: Arguments) -> Result<i32, Fault> {
     let (function, payload) = what(call, arguments, EVENT_MAX_BYTES).await?;
-    let run = LaterRun { function, payload, depth: pubsub::depth(call) };
+    call.describe(|| function.clone());
+    let (depth, trace) = (pubsub::depth(call), call.state().trace());
+    let run = LaterRun { function, payload, depth, trace };
     let state = call.state();
     let answer = state.host.events.run_later(&state.function.namespace, run);
     call.ask(answer).await?;
@@ -93,6 +96,7 @@ async fn what(
 
 async fn invoke(call: &mut Call<'_>, arguments: Arguments) -> Result<Called, Fault> {
     let (function, payload) = what(call, arguments, INPUT_MAX_BYTES).await?;
+    call.describe(|| function.clone());
     let state = call.state();
     // Small ones are less than the guest's own memory.
     let counted = if payload.len() > OUTPUT_COUNTED_FROM_BYTES { payload.len() } else { 0 };
@@ -109,12 +113,16 @@ async fn invoke(call: &mut Call<'_>, arguments: Arguments) -> Result<Called, Fau
         trigger_depth: state.invocation.trigger_depth,
         depth,
         deadline: state.deadline,
+        trace: state.trace(),
     };
     if counted > 0 && !state.limiter.take(counted) {
         return Err(ServiceError::unavailable("the node has no room for the payload now").into());
     }
     let answer = state.host.calls.call(request);
     let called = call.wait_for(answer).await?;
+    if called.result.is_err() {
+        call.note_failure();
+    }
     if counted > 0 {
         call.state().limiter.give_back(counted);
     }

@@ -4,6 +4,7 @@
 //! report a failure in their result, and so does `exec_and_publish`, a transaction with a message.
 
 pub mod batches;
+mod masked;
 mod reply;
 mod statements;
 
@@ -168,7 +169,12 @@ async fn run(
     mode: BatchMode,
     statements: Vec<Statement>,
 ) -> Result<BatchOutcome, Fault> {
+    call.describe(|| masked::all(&statements));
     let state = call.state();
     let answer = state.host.database.run(&state.function.namespace, mode, statements, state.deadline);
-    call.wait_for(answer).await
+    let outcome = call.wait_for(answer).await?;
+    if outcome.failure.is_some() {
+        call.note_failure();
+    }
+    Ok(outcome)
 }

@@ -9,6 +9,7 @@ use crate::limits::{
     FETCH_URL_MAX_BYTES, HOST_NAME_MAX_BYTES,
 };
 use crate::services::{FetchRequest, FetchResponse, ServiceError};
+use crate::trace::TRACEPARENT;
 use bytes::Bytes;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -56,12 +57,31 @@ async fn fetch(
     let url = text("the URL", url, FETCH_URL_MAX_BYTES)?.to_owned();
     let headers =
         JsonArgument { what: "the header object", range: headers, max_bytes: FETCH_HEADERS_JSON_MAX_BYTES };
-    let headers = json::read(call, headers, header_fields).await??;
+    let mut headers = json::read(call, headers, header_fields).await??;
     let body = Bytes::from(call.take(body).await?);
+    call.describe(|| format!("{method} {}", place(&url)));
     let state = call.state();
+    if let Some(trace) = state.trace()
+        && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(TRACEPARENT))
+    {
+        headers.push((TRACEPARENT.to_owned(), trace.to_string()));
+    }
     let request = FetchRequest { method, url, headers, body };
     let answer = state.host.http.fetch(&state.function.namespace, request, state.deadline);
     call.ask(answer).await
+}
+
+/// Scheme, host and path of a URL. The rest may hold credentials.
+fn place(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => String::new(),
+    }
 }
 
 fn header_fields(text: &str) -> Result<Vec<(String, String)>, ServiceError> {

@@ -21,6 +21,7 @@ pub use database::batches;
 
 use crate::call::{BadPointer, Functions};
 use crate::guest::GuestState;
+use crate::phases::Kind;
 use wasmtime::{Linker, Result};
 
 /// The module names under which guests find every host function.
@@ -31,16 +32,16 @@ pub(crate) fn link(linker: &mut Linker<GuestState>) -> Result<()> {
     for module in MODULES {
         let functions = &mut Functions::new(linker, module, BadPointer::Traps);
         context::link(functions)?;
-        secret::link(functions)?;
-        database::link(functions)?;
-        cache::link(functions)?;
-        http::link(functions)?;
-        web::link(functions)?;
-        storage::link(functions)?;
-        pubsub::link(functions)?;
-        calls::link(functions)?;
         log::link(functions)?;
         absent::link(functions)?;
+        web::link(functions)?;
+        secret::link(functions.of_kind(Kind::Secrets))?;
+        database::link(functions.of_kind(Kind::Database))?;
+        cache::link(functions.of_kind(Kind::Cache))?;
+        http::link(functions.of_kind(Kind::Fetch))?;
+        storage::link(functions.of_kind(Kind::Storage))?;
+        pubsub::link(functions.of_kind(Kind::Events))?;
+        calls::link(functions)?;
     }
     Ok(())
 }

@@ -34,8 +34,9 @@ async fn pubsub_publish(
 async fn pubsub_publish_batch(call: &mut Call<'_>, messages: Range) -> Result<i32, Fault> {
     let messages = JsonArgument { what: "the messages", range: messages, max_bytes: PUBLISH_BATCH_MAX_BYTES };
     let messages = json::read(call, messages, batch).await??;
-    let depth = depth(call);
-    publish(call, messages.into_iter().map(|(topic, data)| Event { topic, data, depth }).collect()).await
+    let (depth, trace) = (depth(call), call.state().trace());
+    let event = |(topic, data)| Event { topic, data, depth, trace };
+    publish(call, messages.into_iter().map(event).collect()).await
 }
 
 async fn pubsub_publish_later(
@@ -89,7 +90,8 @@ pub(super) async fn event(
     memory.argument(data.range)?;
     let topic = checked_topic(memory.argument(topic)?)?;
     let data = json::read(call, data, check).await??;
-    Ok(Event { topic, data, depth: depth(call) })
+    call.describe(|| topic.clone());
+    Ok(Event { topic, data, depth: depth(call), trace: call.state().trace() })
 }
 
 fn checked_topic(bytes: &[u8]) -> Result<String, ServiceError> {

@@ -9,6 +9,7 @@ use crate::limits::{
     ANSWER_HEADERS_JSON_MAX_BYTES, ANSWER_HEADERS_MAX, ANSWER_HEADERS_MAX_BYTES, ANSWER_WRITE_MAX_BYTES,
     OUTPUT_COUNTED_FROM_BYTES, OUTPUT_MAX_BYTES,
 };
+use crate::phases::Kind;
 use crate::services::{AnswerHead, Exchange, ServiceError};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ const STATUSES: std::ops::RangeInclusive<u16> = 200..=599;
 pub(super) fn link(functions: &mut Functions<'_>) -> Result<()> {
     functions.add_bytes("http_request", http_request)?;
     functions.add("set_http_response", 0, set_http_response)?;
-    functions.add("http_response_start", 0, http_response_start)?;
+    functions.of_kind(Kind::Sending).add("http_response_start", 0, http_response_start)?;
     functions.add("http_response_write", 0, http_response_write)
 }
 

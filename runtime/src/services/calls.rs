@@ -3,6 +3,7 @@
 use super::Answer;
 use crate::invocation::{Caller, Status};
 use crate::names::Namespace;
+use crate::trace::TraceContext;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,8 @@ pub struct FunctionCall {
     pub depth: u32,
     /// When the run that makes it is ended.
     pub deadline: Instant,
+    /// The trace that both belong to.
+    pub trace: Option<TraceContext>,
 }
 
 /// How a call ended.

@@ -127,6 +127,8 @@ pub fn invocation(request_id: &str, input: &[u8]) -> Invocation {
         call_depth: 0,
         deadline: None,
         exchange: None,
+        trace: None,
+        is_traced: false,
     }
 }
 

@@ -56,20 +56,23 @@ fn expected_call(function: &str) -> Call {
         }),
         "storage_put" => Call::Put("object".into()),
         "storage_get" => Call::Get("bafkreicid".into()),
-        "pubsub_publish" => {
-            Call::Publish(vec![Event { topic: "topic".into(), data: r#"{"a":1}"#.into(), depth: 1 }])
-        }
+        "pubsub_publish" => Call::Publish(vec![Event {
+            topic: "topic".into(),
+            data: r#"{"a":1}"#.into(),
+            depth: 1,
+            trace: None,
+        }]),
         "pubsub_publish_batch" => Call::Publish(vec![
-            Event { topic: "one".into(), data: r#"{"a":1}"#.into(), depth: 1 },
-            Event { topic: "two".into(), data: r#""/w==""#.into(), depth: 1 },
+            Event { topic: "one".into(), data: r#"{"a":1}"#.into(), depth: 1, trace: None },
+            Event { topic: "two".into(), data: r#""/w==""#.into(), depth: 1, trace: None },
         ]),
         "pubsub_publish_later" => Call::PublishLater(
-            Event { topic: "topic".into(), data: r#"{"a":1}"#.into(), depth: 1 },
+            Event { topic: "topic".into(), data: r#"{"a":1}"#.into(), depth: 1, trace: None },
             Duration::from_millis(1500),
         ),
         "exec_and_publish" => Call::WithMessage(
             statement(StatementKind::Exec, "DELETE FROM t", vec![]),
-            Event { topic: "topic".into(), data: r#"{"n":{{seq}}}"#.into(), depth: 1 },
+            Event { topic: "topic".into(), data: r#"{"n":{{seq}}}"#.into(), depth: 1, trace: None },
         ),
         "function_invoke" | "function_invoke_v2" => Call::Function {
             function: "callee@2".into(),
@@ -77,9 +80,12 @@ fn expected_call(function: &str) -> Call {
             depth: 1,
             trigger_depth: 0,
         },
-        "function_invoke_async" => {
-            Call::RunLater(LaterRun { function: "callee@2".into(), payload: "input".into(), depth: 1 })
-        }
+        "function_invoke_async" => Call::RunLater(LaterRun {
+            function: "callee@2".into(),
+            payload: "input".into(),
+            depth: 1,
+            trace: None,
+        }),
         other => panic!("{other}"),
     }
 }
@@ -280,7 +286,7 @@ fn an_event_is_one_deeper_than_what_published_it() {
         let guest = text("env", "pubsub_publish", BUMP);
         let got = run_at_depth(depth, &guest, &recorder.host(Turns), &[s("t"), s(" {\"a\": 1e400} ")], 60);
         assert_eq!(got.raw, 1);
-        let event = Event { topic: "t".into(), data: " {\"a\": 1e400} ".into(), depth: told };
+        let event = Event { topic: "t".into(), data: " {\"a\": 1e400} ".into(), depth: told, trace: None };
         assert_eq!(recorder.calls(), [Call::Publish(vec![event])]);
     }
 }
