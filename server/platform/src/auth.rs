@@ -175,6 +175,8 @@ pub struct Credential {
     pub caller: Option<Arc<Caller>>,
     /// The functions that it is for; `None` for all.
     pub functions: Option<Arc<[FunctionName]>>,
+    /// How records name it: the subject of its token, or else the key's id.
+    pub shown: Arc<str>,
 }
 
 // Claims are personal data, so they are left out.
@@ -193,7 +195,8 @@ impl Credential {
     #[must_use]
     pub fn of_key(key: KeyEntry) -> Self {
         let KeyEntry { id, namespace, role, functions, .. } = key;
-        Self { namespace, role, key_id: id, caller: None, functions }
+        let shown = Arc::from(id.as_str());
+        Self { namespace, role, key_id: id, caller: None, functions, shown }
     }
 
     /// Whether it is for a function of its namespace.
@@ -227,6 +230,7 @@ impl Credential {
             key_id: key.key_id.clone(),
             caller: token.caller.clone(),
             functions: key.functions.clone(),
+            shown: Arc::clone(&token.shown),
         })
     }
 }

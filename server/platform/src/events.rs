@@ -11,6 +11,7 @@ use crate::registry::Registry;
 use bytes::Bytes;
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::services::Answer;
+use orama_runtime::trace::TraceContext;
 use orama_store::blocking::TaskFailed;
 use orama_store::clock::now_ms;
 use orama_store::ids::new_id;
@@ -114,6 +115,8 @@ pub struct Triggered {
     pub depth: u32,
     /// The attempt, counted from 1.
     pub attempt: u32,
+    /// The trace that the event belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 /// The result of a [`Triggered`].

@@ -25,6 +25,21 @@ pub const RECORDS_QUEUE_MAX: usize = 16 << 10;
 /// How long a record waits for others to share its commit, so that a crash loses less than 100 ms.
 pub const RECORD_COMMIT_EVERY: Duration = Duration::from_millis(10);
 
+/// How long statistics are kept.
+pub const STATS_RETENTION: Duration = Duration::from_hours(30 * 24);
+
+/// Seconds for which statistics are kept by the minute; later by the hour.
+pub const STATS_MINUTES_KEPT_S: i64 = 2 * 3600;
+
+/// Rows of statistics, some 400 bytes each; the oldest are deleted first.
+pub const STATS_ROWS_MAX: i64 = 250_000;
+
+/// Versions that have statistics of their own in one minute, about 1 KiB each. Those of others are only part of the node's.
+pub const STATS_ACTIVE_MAX: usize = 20_000;
+
+/// Functions that the node's metrics tell of one by one. Each has at most 110 lines of some 130 bytes.
+pub const STATS_FUNCTIONS_MAX: usize = 64;
+
 /// Modules that wait in memory to be compiled; above it a deploy gets 503. Their memory is
 /// also bounded by the share of request bodies.
 pub const COMPILES_WAITING_MAX: usize = 64;

@@ -257,7 +257,7 @@ impl Inner {
             })?;
             let (count, mut seqs) = (rows.len(), Vec::new());
             for Row { seq, topic, data, depth } in rows {
-                let event = numbered(Event { topic, data, depth }, seq);
+                let event = numbered(Event { topic, data, depth, trace: None }, seq);
                 if let Err(error) = self.events.check_event(&event) {
                     tracing::warn!(%error, %namespace, seq, "a row of an outbox is dropped: it is no message");
                 } else {

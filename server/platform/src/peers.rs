@@ -8,7 +8,7 @@ use crate::limits::{
     PEERS_MAX,
 };
 use crate::platform::FlushCores;
-use crate::records::{Filter, Function, Record, Records, TRIGGER_TYPES};
+use crate::records::{Extras, Filter, Function, Record, Records, Stats, TRIGGER_TYPES};
 use bytes::Bytes;
 use orama_runtime::invocation::{LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
@@ -26,6 +26,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
+/// About the most bytes that the statistics of one version take.
+const STATS_BYTES: usize = 8 << 10;
+
 /// The topic that all nodes listen to.
 const ALL: &str = "neighbours";
 
@@ -41,7 +44,7 @@ enum Message {
     Answer(Answer),
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Question {
     id: u64,
     /// The node that asks.
@@ -53,6 +56,9 @@ struct Question {
     status: Option<Status>,
     request_id: Option<String>,
     version: Option<u32>,
+    /// Set where statistics are asked for and not records: from which second on. An empty `function` is all of them.
+    #[serde(default)]
+    stats_since_s: Option<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +68,8 @@ struct Answer {
     records: Vec<WireRecord>,
     /// Whether older records were left out, because the answer had no room for them.
     is_cut: bool,
+    #[serde(default)]
+    stats: Vec<(String, u32, Stats)>,
 }
 
 /// A [`Record`] as nodes send it to each other.
@@ -78,6 +86,8 @@ struct WireRecord {
     error: Option<String>,
     started_at_ms: i64,
     messages: Vec<LogMessage>,
+    #[serde(default)]
+    extras: Extras<'static>,
 }
 
 /// What the peers answered to a question.
@@ -88,6 +98,15 @@ pub struct Gathered {
     /// The time from which on the records are complete, in milliseconds since the Unix epoch. `None` if no peer left out older
     /// ones.
     pub complete_since_ms: Option<i64>,
+    /// Names of the peers that did not answer.
+    pub missing: Vec<String>,
+}
+
+/// The peers' statistics.
+#[derive(Debug, Default)]
+pub struct StatsGathered {
+    /// By function and version; several nodes may have some of the same.
+    pub stats: Vec<((FunctionName, u32), Stats)>,
     /// Names of the peers that did not answer.
     pub missing: Vec<String>,
 }
@@ -202,6 +221,11 @@ impl Peers {
         // So that the answer has the latest invocations of this node.
         (self.0.flush_cores)().await;
         let (records, id, node) = (self.0.records.clone(), question.id, self.0.id.clone());
+        if let Some(since_s) = question.stats_since_s {
+            let stats = blocking(move || Ok::<_, TaskFailed>(own_stats(&records, &question, since_s)));
+            let stats = stats.await.ok()??;
+            return Some(Answer { id, node, is_cut: false, records: Vec::new(), stats });
+        }
         let found = blocking(move || Ok::<_, TaskFailed>(own_records(&records, &question))).await.ok()??;
         let (mut bytes, count) = (0, found.len());
         let records: Vec<_> = found
@@ -212,11 +236,52 @@ impl Peers {
                 bytes <= PEER_ANSWER_MAX_BYTES
             })
             .collect();
-        Some(Answer { id, node, is_cut: records.len() < count, records })
+        Some(Answer { id, node, is_cut: records.len() < count, records, stats: Vec::new() })
     }
 
     /// Asks the peers for records of a function. Returns within [`PEER_PATIENCE`].
     pub async fn ask(&self, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Gathered {
+        let mut gathered = Gathered::default();
+        let function = Arc::new(Function { namespace: namespace.clone(), name: name.clone() });
+        let question = Question::new(self.0.id.clone(), namespace, name, filter);
+        let take = |answer: Answer| {
+            if answer.is_cut {
+                let oldest = answer.records.last().map_or(i64::MAX, |record| record.started_at_ms);
+                gathered.complete_since_ms = gathered.complete_since_ms.max(Some(oldest));
+            }
+            gathered.records.extend(answer.records.into_iter().map(|record| record.into_record(&function)));
+        };
+        gathered.missing = self.ask_all(question, take).await;
+        gathered
+    }
+
+    /// Asks the peers for statistics of a namespace's functions, or of one, from a second on. Returns within [`PEER_PATIENCE`].
+    pub async fn ask_stats(
+        &self,
+        namespace: &Namespace,
+        name: Option<&FunctionName>,
+        since_s: i64,
+    ) -> StatsGathered {
+        let mut stats = Vec::new();
+        let question = Question {
+            from: self.0.id.clone(),
+            namespace: namespace.to_string(),
+            function: name.map(FunctionName::to_string).unwrap_or_default(),
+            stats_since_s: Some(since_s),
+            ..Question::default()
+        };
+        let take = |answer: Answer| {
+            let named = answer.stats.into_iter().filter_map(|(name, version, stats)| {
+                Some(((FunctionName::new(&name).ok()?, version), stats))
+            });
+            stats.extend(named);
+        };
+        let missing = self.ask_all(question, take).await;
+        StatsGathered { stats, missing }
+    }
+
+    /// Asks all peers; the names of those that did not answer within [`PEER_PATIENCE`].
+    async fn ask_all(&self, question: Question, take: impl FnMut(Answer)) -> Vec<String> {
         let mut missing: HashMap<String, String> = self
             .0
             .known
@@ -225,44 +290,51 @@ impl Peers {
             .filter(|(_, peer)| peer.heard.elapsed() < PEER_GONE_AFTER)
             .map(|(node, peer)| (node.clone(), peer.name.clone()))
             .collect();
-        let mut gathered = Gathered::default();
         if !missing.is_empty() {
-            let asked = self.gather(namespace, name, filter, &mut missing, &mut gathered);
+            let asked = self.gather(question, &mut missing, take);
             // The peers that have not answered by then remain in `missing`.
             let _ = tokio::time::timeout(PEER_PATIENCE, asked).await;
         }
-        gathered.missing = missing.into_values().collect();
-        gathered.missing.sort();
-        gathered
+        let mut missing: Vec<_> = missing.into_values().collect();
+        missing.sort();
+        missing
     }
 
     async fn gather(
         &self,
-        namespace: &Namespace,
-        name: &FunctionName,
-        filter: &Filter,
+        mut question: Question,
         missing: &mut HashMap<String, String>,
-        gathered: &mut Gathered,
+        mut take: impl FnMut(Answer),
     ) {
         let Ok(_turn) = self.0.asking.acquire().await else { return };
         let id = self.0.next_question.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::channel(PEER_ANSWERS_WAITING_MAX);
         let _waiting = Waiting::new(&self.0, id, sender);
-        let question = Question::new(id, self.0.id.clone(), namespace, name, filter);
+        question.id = id;
         self.0.say(ALL, &Message::Question(question)).await;
-        let function = Arc::new(Function { namespace: namespace.clone(), name: name.clone() });
         while !missing.is_empty() {
             let Some(answer) = answers.recv().await else { return };
-            if missing.remove(&answer.node).is_none() {
-                continue;
+            if missing.remove(&answer.node).is_some() {
+                take(answer);
             }
-            if answer.is_cut {
-                let oldest = answer.records.last().map_or(i64::MAX, |record| record.started_at_ms);
-                gathered.complete_since_ms = gathered.complete_since_ms.max(Some(oldest));
-            }
-            gathered.records.extend(answer.records.into_iter().map(|record| record.into_record(&function)));
         }
     }
+}
+
+/// Reads this node's statistics for a question, as far as an answer has room. `None` if the question is invalid or they cannot be
+/// read. Blocks.
+fn own_stats(records: &Records, question: &Question, since_s: i64) -> Option<Vec<(String, u32, Stats)>> {
+    let namespace = Namespace::new(&question.namespace).ok()?;
+    let name = match question.function.as_str() {
+        "" => None,
+        name => Some(FunctionName::new(name).ok()?),
+    };
+    records.flush();
+    let found = records.stats(&namespace, name.as_ref(), since_s);
+    let found =
+        found.inspect_err(|error| tracing::warn!(%error, "a peer asked for statistics that cannot be read"));
+    let told = found.ok()?.into_iter().map(|((name, version), stats)| (name.to_string(), version, stats));
+    Some(told.take(PEER_ANSWER_MAX_BYTES / STATS_BYTES).collect())
 }
 
 /// Reads this node's records for a question. `None` if the question is invalid or the records cannot be read. Blocks.
@@ -318,10 +390,12 @@ impl Inner {
 }
 
 impl Question {
-    fn new(id: u64, from: String, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Self {
+    /// For records. Its id is set when it is asked.
+    fn new(from: String, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Self {
         let Filter { limit, since_ms, status, request_id, version } = filter.clone();
         let (namespace, function) = (namespace.to_string(), name.to_string());
-        Self { id, from, namespace, function, limit, since_ms, status, request_id, version }
+        let (id, stats_since_s) = (0, None);
+        Self { id, from, namespace, function, limit, since_ms, status, request_id, version, stats_since_s }
     }
 
     fn filter(&self) -> Filter {
@@ -357,12 +431,14 @@ impl WireRecord {
             error: self.error,
             started_at_ms: self.started_at_ms,
             messages: self.messages,
+            ..self.extras.into_record(Arc::clone(function))
         }
     }
 }
 
 impl From<Record> for WireRecord {
     fn from(record: Record) -> Self {
+        let extras = Extras::of(&record).into_owned();
         Self {
             request_id: record.request_id.as_str().to_owned(),
             version: record.version,
@@ -375,6 +451,7 @@ impl From<Record> for WireRecord {
             error: record.error,
             started_at_ms: record.started_at_ms,
             messages: record.messages,
+            extras,
         }
     }
 }

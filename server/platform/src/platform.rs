@@ -156,7 +156,7 @@ impl Part for Records {
     }
 
     fn close(&self) {
-        self.flush();
+        Self::close(self);
     }
 }
 

@@ -6,20 +6,33 @@
 use crate::limits::{RECORDS_QUEUE_MAX, RECORDS_QUEUE_MAX_BYTES};
 use orama_runtime::invocation::{LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
+use orama_runtime::phases::Phases;
 use orama_store::sqlite::{Database, Durability, SqliteError};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
+use tally::Tally;
 
+mod extras;
+mod histogram;
 mod layout;
+mod minutes;
 mod retention;
+mod stats;
 mod store;
+mod tally;
 mod writer;
 
+pub use extras::Extras;
+pub use histogram::Histogram;
 pub use retention::Retention;
+pub use stats::{CALLER_ENDED, CLIENT_GONE, NODE_STOPPED, Stats};
+pub use tally::{Note, Total, What};
 
 /// The file's name in the data folder.
 const FILE: &str = "records.db";
@@ -95,16 +108,39 @@ pub struct Record {
     pub started_at_ms: i64,
     /// Its log messages, in order.
     pub messages: Vec<LogMessage>,
+    /// The code of a failure, as in an error's answer; empty for a success.
+    pub error_code: &'static str,
+    /// The status of an answer that the function shaped; 0 for any other.
+    pub http_status: u16,
+    /// Where its time went.
+    pub phases: Phases,
+    /// Bytes of its linear memory at its end.
+    pub memory_bytes: u64,
+    /// Who asked for it: the subject of a token, or else the id of a key.
+    pub caller: Option<Arc<str>>,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The trace that it belongs to; 0 for none.
+    pub trace_id: u128,
+    /// The id that the client gave its request.
+    pub client_request_id: Option<Box<str>>,
 }
 
 /// The possible causes of an invocation. An unknown cause is read back as `other`.
 pub const TRIGGER_TYPES: [&str; 5] = ["http", "websocket", "pubsub", "function", "cron"];
 
 impl Record {
+    /// Whether it belongs to a request of this id, which the node or the client gave it.
+    #[must_use]
+    pub fn has_id(&self, id: &str) -> bool {
+        self.request_id.as_str() == id || self.client_request_id.as_deref() == Some(id)
+    }
+
     /// Approximate memory of the record in the queue, in bytes.
     fn cost_bytes(&self) -> usize {
         size_of::<Self>()
             + self.error.as_ref().map_or(0, String::len)
+            + self.client_request_id.as_ref().map_or(0, |id| id.len())
             + self.messages.iter().map(|m| size_of::<LogMessage>() + m.message.len()).sum::<usize>()
     }
 }
@@ -118,7 +154,7 @@ pub struct Filter {
     pub since_ms: Option<i64>,
     /// Only this status.
     pub status: Option<Status>,
-    /// Only this request.
+    /// Only this request, by the node's id or the client's.
     pub request_id: Option<String>,
     /// Only this version.
     pub version: Option<u32>,
@@ -147,7 +183,10 @@ impl From<rusqlite::Error> for RecordsError {
 /// A command for the writer.
 enum Job {
     Write(Vec<Record>),
+    Note(Vec<Note>),
     Flush(SyncSender<()>),
+    /// The same, and the statistics of the minute that goes on.
+    Close(SyncSender<()>),
 }
 
 /// Counters shared with the writer.
@@ -164,6 +203,7 @@ struct Counters {
 struct Inner {
     database: Arc<Database>,
     counters: Arc<Counters>,
+    tally: Arc<Mutex<Tally>>,
     /// Dropped with the last clone, which tells the writer to finish.
     jobs: Option<SyncSender<Job>>,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -192,13 +232,15 @@ impl Records {
         let database = Arc::new(Database::open(dir, FILE, Durability::Process, &layout::migrations())?);
         let counters = Arc::new(Counters::default());
         let (jobs, queue) = mpsc::sync_channel(RECORDS_QUEUE_MAX);
-        let writer = writer::Writer::new(Arc::clone(&database), Arc::clone(&counters), retention)?;
+        let tally = Arc::<Mutex<Tally>>::default();
+        let shared = (Arc::clone(&counters), Arc::clone(&tally));
+        let writer = writer::Writer::new(Arc::clone(&database), shared, retention)?;
         let writer = std::thread::Builder::new()
             .name("records".to_owned())
             .spawn(move || writer.run(&queue))
             .map_err(RecordsError::Thread)?;
         let writer = Mutex::new(Some(writer));
-        Ok(Self { inner: Arc::new(Inner { database, counters, jobs: Some(jobs), writer }) })
+        Ok(Self { inner: Arc::new(Inner { database, counters, tally, jobs: Some(jobs), writer }) })
     }
 
     /// Queues records. Never blocks: records that do not fit in the queue are dropped and counted.
@@ -216,11 +258,58 @@ impl Records {
         }
     }
 
+    /// Queues what else happened to functions. Never blocks: what does not fit in the queue is lost.
+    pub fn note(&self, notes: Vec<Note>) {
+        // Counts of refusals are the least to lose where the node has too much to do.
+        let _lost = self.inner.jobs.as_ref().map(|jobs| jobs.try_send(Job::Note(notes)));
+    }
+
+    /// The statistics of a namespace's functions, or of one, by name and version: of the minutes and hours that end after
+    /// `since_s`, in seconds since the Unix epoch. Blocks.
+    ///
+    /// # Errors
+    /// [`RecordsError`]
+    pub fn stats(
+        &self,
+        namespace: &Namespace,
+        name: Option<&FunctionName>,
+        since_s: i64,
+    ) -> Result<BTreeMap<(FunctionName, u32), Stats>, RecordsError> {
+        let mut found: BTreeMap<_, Stats> = BTreeMap::new();
+        let mut add = |function: Arc<Function>, version, stats: Stats| {
+            found.entry((function.name.clone(), version)).or_default().merge(&stats);
+        };
+        // Before the table, so that a minute that ends meanwhile is rather told twice than not at all.
+        let now = self.inner.tally.lock().now(namespace);
+        self.inner.database.read(|c| minutes::query(c, namespace, name, since_s, &mut add))?;
+        for (function, version, stats) in now {
+            if name.is_none_or(|name| *name == function.name) {
+                add(function, version, stats);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The statistics since the start: of the functions that are used most, and of the rest together.
+    #[must_use]
+    pub fn totals(&self) -> Vec<Total> {
+        self.inner.tally.lock().totals()
+    }
+
     /// Waits until all records that were submitted earlier are committed. Blocks for one commit, some milliseconds.
     pub fn flush(&self) {
+        self.finish(Job::Flush);
+    }
+
+    /// Waits until everything that was submitted earlier is committed, statistics too: the node stops. Blocks.
+    pub fn close(&self) {
+        self.finish(Job::Close);
+    }
+
+    fn finish(&self, job: impl FnOnce(SyncSender<()>) -> Job) {
         let (done, wait) = mpsc::sync_channel(1);
         if let Some(jobs) = &self.inner.jobs
-            && jobs.send(Job::Flush(done)).is_ok()
+            && jobs.send(job(done)).is_ok()
         {
             // An error means that the writer has ended, so there is nothing to wait for.
             let _gone = wait.recv();
@@ -245,6 +334,8 @@ impl Records {
     /// # Errors
     /// [`RecordsError`]
     pub fn remove(&self, namespace: &Namespace) -> Result<(), RecordsError> {
+        self.inner.tally.lock().forget(namespace);
+        self.inner.database.write(|t| minutes::remove(t, namespace))?;
         while !self.inner.database.write(|t| store::remove(t, namespace))? {}
         Ok(())
     }

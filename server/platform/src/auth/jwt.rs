@@ -21,6 +21,9 @@ mod keys;
 
 pub use issuer::{Issuer, KeysError};
 
+/// Characters of a token's subject that records keep.
+pub const SUBJECT_SHOWN: usize = 256;
+
 /// Why a token was refused. Messages do not repeat the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each message says what the variant means")]
@@ -86,9 +89,15 @@ impl Tokens {
         if !registry.namespace_exists(&namespace)? {
             return Err(Refusal::NoNamespace.into());
         }
-        let caller = Some(Arc::new(caller));
-        let credential =
-            Credential { namespace, role: Role::Invoke, key_id: String::new(), caller, functions: None };
+        let shown: String = caller.subject.chars().take(SUBJECT_SHOWN).collect();
+        let credential = Credential {
+            namespace,
+            role: Role::Invoke,
+            key_id: String::new(),
+            caller: Some(Arc::new(caller)),
+            functions: None,
+            shown: shown.into(),
+        };
         Ok((credential, exp_s.saturating_add(TOKEN_LEEWAY.as_secs())))
     }
 

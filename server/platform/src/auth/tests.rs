@@ -61,12 +61,14 @@ fn of_a_token_and_a_key_the_token_says_who_and_the_higher_role_what() {
         role,
         key_id: if wallet.is_none() { "k-1".to_owned() } else { String::new() },
         functions: None,
+        shown: wallet.unwrap_or("k-1").into(),
         caller: wallet.map(|wallet| Arc::new(Caller { wallet: wallet.to_owned(), ..Caller::default() })),
     };
     let token = credential("shop", Role::Invoke, Some("0xa"));
     for role in [Role::Operator, Role::Admin, Role::Deploy, Role::Invoke] {
         let joined = Credential::joined(&token, &credential("shop", role, None)).unwrap();
         assert_eq!((joined.role, joined.key_id.as_str()), (role, "k-1"));
+        assert_eq!(&*joined.shown, "0xa");
         assert_eq!((joined.namespace.as_str(), joined.caller.unwrap().wallet.as_str()), ("shop", "0xa"));
     }
     let other = credential("blog", Role::Operator, None);

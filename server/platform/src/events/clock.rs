@@ -362,12 +362,19 @@ fn take_message(
     to: &To,
 ) -> Result<Option<Fired>, EventsError> {
     let taken = t
-        .prepare_cached("DELETE FROM later WHERE id = ?1 RETURNING message_id, topic, data, depth, due_ms")?
+        .prepare_cached(
+            "DELETE FROM later WHERE id = ?1 RETURNING message_id, topic, data, depth, due_ms, trace",
+        )?
         .query_row([id], |row| {
             Ok(NewMessage {
                 message_id: row.get(0)?,
                 kind: Kind::Event,
-                event: Event { topic: row.get(1)?, data: row.get(2)?, depth: row.get(3)? },
+                event: Event {
+                    topic: row.get(1)?,
+                    data: row.get(2)?,
+                    depth: row.get(3)?,
+                    trace: store::stored_trace(row, 5)?,
+                },
                 published_at_ms: row.get(4)?,
                 to: to.clone(),
             })

@@ -36,7 +36,7 @@ pub(super) async fn run_later(
     namespace: Namespace,
     run: LaterRun,
 ) -> Result<(), ServiceError> {
-    let LaterRun { function, payload, depth } = run;
+    let LaterRun { function, payload, depth, trace } = run;
     if depth > orama_runtime::limits::TRIGGER_DEPTH_MAX {
         let most = orama_runtime::limits::TRIGGER_DEPTH_MAX;
         return Err(ServiceError::invalid(format!("the depth limit of {most} was reached")));
@@ -52,7 +52,7 @@ pub(super) async fn run_later(
     let new = NewMessage {
         message_id,
         kind,
-        event: Event { topic: TOPIC.to_owned(), data, depth },
+        event: Event { topic: TOPIC.to_owned(), data, depth, trace },
         published_at_ms: now_ms(),
         to: To::Queue { id: queue_id(&namespace, &name, version, lane), function: name },
     };

@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// All migrations in order. A released migration never changes; a new layout is a new migration.
-const STEPS: &[&str] = &[FIRST, LATER];
+const STEPS: &[&str] = &[FIRST, LATER, TRACES];
 
 /// The same for shared events.
 pub(crate) const SHARED: Layout = Layout { stream: "events", steps: STEPS };
@@ -107,4 +107,10 @@ CREATE INDEX schedules_by_function ON schedules (namespace, function);
 CREATE TABLE outboxes (
     namespace TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+";
+
+// The trace that a message belongs to, as the header `traceparent` tells it.
+const TRACES: &str = "
+ALTER TABLE messages ADD COLUMN trace TEXT;
+ALTER TABLE later ADD COLUMN trace TEXT;
 ";

@@ -49,7 +49,7 @@ pub(super) fn slot(trigger: &Trigger, slot_ms: i64, message_id: String) -> NewMe
     NewMessage {
         message_id,
         kind: Kind::Slot,
-        event: Event { topic: TOPIC.to_owned(), data, depth: 1 },
+        event: Event { topic: TOPIC.to_owned(), data, depth: 1, trace: None },
         published_at_ms: now_ms(),
         to: To::Queue { id: trigger.id.clone(), function: trigger.function.clone() },
     }
@@ -118,7 +118,7 @@ impl NodeEvents {
             Source::Topic(_) => NewMessage {
                 message_id: message_id.clone(),
                 kind: Kind::Event,
-                event: Event { topic, data, depth: 1 },
+                event: Event { topic, data, depth: 1, trace: None },
                 published_at_ms: now_ms(),
                 to: To::Queue { id: trigger.id, function: trigger.function },
             },

@@ -5,6 +5,7 @@ use super::tally::Waiting;
 use super::triggers::Triggers;
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::services::Event;
+use orama_runtime::trace::TraceContext;
 use orama_store::ids::new_id;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Result, Row, Transaction, params};
@@ -58,6 +59,7 @@ pub(super) struct Message {
     pub(super) depth: u32,
     pub(super) published_at_ms: i64,
     pub(super) kind: Kind,
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// The outcome of an attempt.
@@ -82,6 +84,12 @@ pub(super) enum Fate {
 /// Parses a stored name, which was checked before it was stored.
 pub(super) fn checked<T>(made: std::result::Result<T, orama_runtime::names::InvalidName>) -> Result<T> {
     made.map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+}
+
+/// Reads the trace of a message.
+pub(super) fn stored_trace(row: &Row<'_>, column: usize) -> Result<Option<TraceContext>> {
+    let text: Option<String> = row.get(column)?;
+    Ok(text.and_then(|text| TraceContext::parse(&text)))
 }
 
 /// Converts a count or a size.
@@ -138,11 +146,12 @@ impl NewMessage {
 /// Stores a message and its jobs. Returns their queues.
 pub(super) fn publish(t: &Transaction<'_>, namespace: &Namespace, new: &NewMessage) -> Result<Vec<i64>> {
     let NewMessage { message_id, kind, event, published_at_ms, to } = new;
-    let Event { topic, data, depth } = event;
+    let Event { topic, data, depth, trace } = event;
+    let trace = trace.map(|trace| trace.to_string());
     if let To::Later { due_ms } = to {
         t.prepare_cached(
-            "INSERT INTO later (message_id, namespace, topic, data, depth, published_at_ms, due_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO later (message_id, namespace, topic, data, depth, published_at_ms, due_ms, trace)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             message_id,
@@ -151,13 +160,14 @@ pub(super) fn publish(t: &Transaction<'_>, namespace: &Namespace, new: &NewMessa
             data,
             depth,
             published_at_ms,
-            due_ms
+            due_ms,
+            trace
         ])?;
         return Ok(Vec::new());
     }
     t.prepare_cached(
-        "INSERT INTO messages (message_id, namespace, topic, data, depth, published_at_ms, kind)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO messages (message_id, namespace, topic, data, depth, published_at_ms, kind, trace)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
     .execute(params![
         message_id,
@@ -166,7 +176,8 @@ pub(super) fn publish(t: &Transaction<'_>, namespace: &Namespace, new: &NewMessa
         data,
         depth,
         published_at_ms,
-        *kind as i64
+        *kind as i64,
+        trace
     ])?;
     let message = t.last_insert_rowid();
     let mut queues = Vec::new();
@@ -403,7 +414,7 @@ pub(super) fn window(
 /// The message of a job. `None` if the job does not exist any more.
 pub(super) fn message(c: &Connection, job: i64) -> Result<Option<Message>> {
     c.prepare_cached(
-        "SELECT m.topic, m.data, m.depth, m.published_at_ms, m.kind FROM jobs j JOIN messages m ON m.id = j.message
+        "SELECT m.topic, m.data, m.depth, m.published_at_ms, m.kind, m.trace FROM jobs j JOIN messages m ON m.id = j.message
          WHERE j.id = ?1",
     )?
     .query_row([job], |row| {
@@ -413,6 +424,7 @@ pub(super) fn message(c: &Connection, job: i64) -> Result<Option<Message>> {
             depth: row.get(2)?,
             published_at_ms: row.get(3)?,
             kind: Kind::stored(row, 4)?,
+            trace: stored_trace(row, 5)?,
         })
     })
     .optional()

@@ -45,7 +45,7 @@ fn function(name: &str) -> FunctionName {
 }
 
 fn event(topic: &str, data: impl ToString) -> Event {
-    Event { topic: topic.to_owned(), data: data.to_string(), depth: 1 }
+    Event { topic: topic.to_owned(), data: data.to_string(), depth: 1, trace: None }
 }
 
 /// The data of an event that a function was given.

@@ -185,9 +185,10 @@ impl Turn {
                 let (namespace, function) = (namespace.clone(), function.clone());
                 let _running = Running::enter(&self.inner);
                 let (version, trigger_type) = (*version, trigger_type(message.kind));
-                let depth = message.depth;
-                (self.run)(Triggered { namespace, function, version, trigger_type, event, depth, attempt })
-                    .await
+                let (depth, trace) = (message.depth, message.trace);
+                let triggered =
+                    Triggered { namespace, function, version, trigger_type, event, depth, attempt, trace };
+                (self.run)(triggered).await
             }
             Err(error) => {
                 Ran::Failed { error, request_id: String::new(), retry_count: 0, retry_delay: Duration::ZERO }

@@ -39,6 +39,9 @@ fn record(n: i64, message: &str) -> Record {
         error: Some("why".to_owned()),
         started_at_ms: jiff::Timestamp::now().as_millisecond() - 10_000 + n,
         messages: vec![LogMessage { level: Level::Info, message: message.to_owned(), timestamp_ms: n }],
+        error_code: "TIMEOUT",
+        caller: Some("somebody".into()),
+        ..Extras::default().into_record(Arc::new(function()))
     }
 }
 

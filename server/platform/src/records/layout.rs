@@ -1,7 +1,7 @@
 //! The schema migrations of the records file.
 
 use super::store::{BLOCK_RECORDS_MAX, Message, insert, message, trigger_type};
-use super::{Function, Record, RecordsError, RequestId};
+use super::{Extras, Function, Record, RecordsError, RequestId, minutes};
 use orama_runtime::invocation::Status;
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_store::causes::Causes;
@@ -13,7 +13,13 @@ use std::sync::Arc;
 pub(super) fn migrations() -> Migrations<'static> {
     let pack_all =
         |t: &Transaction<'_>| pack_rows(t).map_err(|error| HookError::Hook(Causes(&error).to_string()));
-    Migrations::new(vec![M::up(FIRST), M::up(ATTEMPTS), M::up_with_hook(BLOCKS, pack_all), M::up(NO_ROWS)])
+    Migrations::new(vec![
+        M::up(FIRST),
+        M::up(ATTEMPTS),
+        M::up_with_hook(BLOCKS, pack_all),
+        M::up(NO_ROWS),
+        M::up(minutes::SCHEMA),
+    ])
 }
 
 const FIRST: &str = "
@@ -89,7 +95,7 @@ fn pack_rows(t: &Transaction<'_>) -> Result<(), RecordsError> {
             None => Vec::new(),
             Some(json) => serde_json::from_str(&json).map_err(|_| RecordsError::Damaged)?,
         };
-        waiting.push(Record {
+        let record = Record {
             request_id: RequestId::from(row.get::<_, String>(0)?.as_str()),
             function: Arc::clone(&function),
             version: row.get(3)?,
@@ -102,7 +108,9 @@ fn pack_rows(t: &Transaction<'_>) -> Result<(), RecordsError> {
             error: row.get(9)?,
             started_at_ms: row.get(10)?,
             messages: messages.into_iter().map(message).collect(),
-        });
+            ..Extras::default().into_record(Arc::clone(&function))
+        };
+        waiting.push(record);
         last = Some(function);
     }
     insert(t, &waiting)?;

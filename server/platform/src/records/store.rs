@@ -1,7 +1,7 @@
 //! The table of records. One row is a block: the records of one function in one commit, as JSON. One row for each record would
 //! cost a quarter of a small invocation.
 
-use super::{Filter, Function, Record, RecordsError, RequestId, TRIGGER_TYPES};
+use super::{Extras, Filter, Function, Record, RecordsError, RequestId, TRIGGER_TYPES};
 use orama_runtime::invocation::{Level, LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -32,7 +32,7 @@ const BLOCK_BYTES: usize = 16 << 10;
 const BLOCK_SPAN_MS: i64 = 60_000;
 
 /// A stored record without its function: request id, version, cause, attempt, status, duration in
-/// microseconds, bytes in and out, error, start in milliseconds since the Unix epoch, messages.
+/// microseconds, bytes in and out, error, start in milliseconds since the Unix epoch, messages, and what older versions do not have.
 #[derive(Serialize)]
 struct Written<'a>(
     &'a str,
@@ -46,10 +46,24 @@ struct Written<'a>(
     Option<&'a str>,
     i64,
     Vec<Message<&'a str>>,
+    Extras<'a>,
 );
 
 #[derive(Deserialize)]
-struct Read(String, u32, String, u32, Status, u64, u64, u64, Option<String>, i64, Vec<Message<String>>);
+struct Read(
+    String,
+    u32,
+    String,
+    u32,
+    Status,
+    u64,
+    u64,
+    u64,
+    Option<String>,
+    i64,
+    Vec<Message<String>>,
+    #[serde(default)] Extras<'static>,
+);
 
 /// A log message: level, text, milliseconds since the Unix epoch.
 pub(super) type Message<T> = (Level, T, i64);
@@ -101,6 +115,7 @@ impl<'a> Block<'a> {
             record.error.as_deref(),
             record.started_at_ms,
             messages.collect(),
+            Extras::of(record),
         );
         serde_json::to_writer(&mut self.data, &written).map_err(|_| RecordsError::Damaged)?;
         self.last_ms = record.started_at_ms;
@@ -193,7 +208,7 @@ impl Filter {
     fn takes(&self, record: &Record) -> bool {
         self.since_ms.is_none_or(|since_ms| record.started_at_ms >= since_ms)
             && self.status.is_none_or(|status| record.status == status)
-            && self.request_id.as_ref().is_none_or(|id| record.request_id.as_str() == id)
+            && self.request_id.as_ref().is_none_or(|id| record.has_id(id))
             && self.version.is_none_or(|version| record.version == version)
     }
 }
@@ -213,6 +228,7 @@ fn unpack(data: &[u8], function: &Arc<Function>) -> Result<Vec<Record>, RecordsE
             error,
             at_ms,
             messages,
+            extras,
         ) = read;
         Record {
             request_id: RequestId::from(id.as_str()),
@@ -227,6 +243,7 @@ fn unpack(data: &[u8], function: &Arc<Function>) -> Result<Vec<Record>, RecordsE
             error,
             started_at_ms: at_ms,
             messages: messages.into_iter().map(message).collect(),
+            ..extras.into_record(Arc::clone(function))
         }
     };
     Ok(read.into_iter().map(record).collect())

@@ -115,8 +115,8 @@ fn fill(home: &Path) {
     Connection::open(data.join(EVENTS))
         .unwrap()
         .execute_batch(
-            "INSERT INTO messages VALUES (5, 'm5', 'a', 'topic', '{\"x\":1}', 1, 20, 0), (6, 'm6', 'a', 'topic', '[]', 2, 21, 2);
-             INSERT INTO messages VALUES (70, 'm70', 'a', 'topic', '1', 1, 22, 0);
+            "INSERT INTO messages VALUES (5, 'm5', 'a', 'topic', '{\"x\":1}', 1, 20, 0, NULL), (6, 'm6', 'a', 'topic', '[]', 2, 21, 2, NULL);
+             INSERT INTO messages VALUES (70, 'm70', 'a', 'topic', '1', 1, 22, 0, NULL);
              DELETE FROM messages WHERE id = 70;
              INSERT INTO queues VALUES (3, 't1', 'a', 'f', 'a node', 99999999999999);
              INSERT INTO jobs VALUES (8, 3, 5, 2, 30), (90, 3, 5, 0, 0);

@@ -4,7 +4,7 @@ use super::*;
 use orama_runtime::services::LaterRun;
 
 fn run(function: &str, payload: &'static [u8]) -> LaterRun {
-    LaterRun { function: function.to_owned(), payload: Bytes::from_static(payload), depth: 1 }
+    LaterRun { function: function.to_owned(), payload: Bytes::from_static(payload), depth: 1, trace: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
