@@ -26,6 +26,7 @@ mod sdk;
 mod secrets;
 mod serve;
 mod setup;
+mod stats;
 mod transfer;
 mod triggers;
 
@@ -109,6 +110,9 @@ fn run_function(command: FunctionCommand, json: bool) -> Result<()> {
                 return follow::run(connection, &function, filter, json);
             }
             logs::run(&connect(&connection)?, &function, &filter, json)
+        }
+        F::Stats { function, since, connection } => {
+            stats::run(&connect(&connection)?, function.as_ref(), since.map(|since| since.0), json)
         }
         F::Secrets { command } => run_secrets(command, json),
         F::Triggers { command } => run_triggers(command, json),

@@ -6,6 +6,7 @@ use crate::limits::{
     SEND_TIMEOUT_SECONDS, WEBSOCKET_PING_SECONDS,
 };
 use crate::shares::ShareSettings;
+use crate::telemetry::TelemetrySettings;
 use keys::{Given, KEYS};
 use orama_platform::secrets::{KEY_VARIABLE, MasterKeys};
 use orama_platform::settings::{Places, TokenIssuer};
@@ -105,6 +106,8 @@ pub struct Config {
     pub cors: Option<CorsFields>,
     /// How often a WebSocket's client is asked whether it is there.
     pub websocket_ping: Duration,
+    /// What is sent to a collector of traces and metrics.
+    pub telemetry: TelemetrySettings,
     /// Where everything is kept.
     pub backends: Backends,
 }
@@ -325,6 +328,7 @@ impl Config {
             websocket_origins: Vec::new(),
             cors: None,
             websocket_ping: seconds(WEBSOCKET_PING_SECONDS),
+            telemetry: TelemetrySettings::default(),
             backends: Backends::default(),
         }
     }
@@ -383,6 +387,9 @@ impl Config {
                         other => Err(bad(format!("expected texts in the list, got {}", other.type_str()))),
                     });
                     Given::List(texts.collect::<Result<_, _>>()?)
+                }
+                DeValue::Float(n) => {
+                    Given::Float(n.as_str().parse().map_err(|_| bad("not a number".to_owned()))?)
                 }
                 DeValue::Boolean(yes) => Given::Boolean(*yes),
                 other => Given::Other(other.type_str()),

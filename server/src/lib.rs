@@ -18,6 +18,7 @@ pub mod routes;
 mod services;
 pub mod shares;
 mod since;
+pub mod telemetry;
 mod worker;
 
 pub use orama_platform as platform;

@@ -154,6 +154,10 @@ pub const WEBSOCKET_COUNTED_FROM_BYTES: usize = 16 << 10;
 pub const WEBSOCKET_PING_SECONDS: Setting =
     Setting { name: "websocket.ping_seconds", default: 30, min: 1, max: 300, unit: "seconds" };
 
+/// How often metrics are sent to a collector; 0 is never.
+pub const TELEMETRY_METRICS_SECONDS: Setting =
+    Setting { name: "telemetry.metrics_seconds", default: 60, min: 0, max: 3600, unit: "seconds" };
+
 /// Consecutive pings that a WebSocket's client may leave unanswered.
 pub const WEBSOCKET_PINGS_UNANSWERED_MAX: u32 = 2;
 

@@ -1,6 +1,8 @@
 //! Counts for Prometheus: each core counts for itself, and a scrape adds them up.
 
+use crate::telemetry::TraceCounts;
 use orama_platform::events::JobCounts;
+use orama_platform::records::Total;
 use orama_runtime::invocation::Status;
 use parking_lot::Mutex;
 use std::fmt::{Display, Write};
@@ -9,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 mod backends;
+mod functions;
 mod modules;
 mod shares;
 
@@ -136,7 +139,7 @@ impl CoreCounters {
 }
 
 /// What others know at the moment of a scrape.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Gauges {
     /// Code that is loaded.
     pub modules: ModuleGauges,
@@ -150,6 +153,10 @@ pub struct Gauges {
     pub backends: Vec<BackendGauges>,
     /// What all share.
     pub shares: ShareGauges,
+    /// Statistics of functions since the start; none where they are not told.
+    pub functions: Vec<Total>,
+    /// What came of traces; `None` where none are sent.
+    pub traces: Option<TraceCounts>,
 }
 
 /// All counts of a node.
@@ -194,6 +201,9 @@ impl Metrics {
         all.render_invocations(&mut text, gauges);
         render_compilations(&mut text, gauges);
         render_records_and_jobs(&mut text, gauges);
+        if !gauges.functions.is_empty() {
+            functions::render(&mut text, &gauges.functions);
+        }
         text.0
     }
 
@@ -297,6 +307,12 @@ fn render_records_and_jobs(text: &mut Text, gauges: &Gauges) {
         "Invocation records lost to a full queue or a failing disk.",
         dropped,
     );
+    if let Some(TraceCounts { sent, dropped }) = gauges.traces {
+        let name = "orama_trace_runs_total";
+        text.head(name, "counter", "Runs whose trace was recorded, by what came of it.");
+        text.line(name, &[("result", "sent")], sent);
+        text.line(name, &[("result", "dropped")], dropped);
+    }
     let JobCounts { waiting, running, delivered, retried, dead, later, skipped } = gauges.jobs;
     text.single(
         "orama_event_jobs_waiting",

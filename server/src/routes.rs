@@ -7,6 +7,7 @@ use crate::error::ApiError;
 use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use crate::metrics::Metrics;
 use crate::shares::Shares;
+use crate::telemetry::Traces;
 use access::CredentialCache;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -37,6 +38,7 @@ mod pubsub;
 mod quotas;
 mod rates;
 mod secrets;
+mod stats;
 mod target;
 mod traffic;
 mod triggers;
@@ -44,6 +46,7 @@ mod update;
 mod whoami;
 
 pub(crate) use admission::body_action;
+pub(crate) use operations::render_metrics;
 pub(crate) use target::Target;
 
 /// The dependencies of the control plane.
@@ -54,6 +57,8 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// The shares of the node.
     pub shares: Arc<Shares>,
+    /// Where traces go; none unless it was configured.
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 /// The state of all handlers.
@@ -78,6 +83,8 @@ fn of_tenants() -> Vec<(&'static str, MethodRouter<State>)> {
         ("/v1/functions/{name}/aliases/{alias}", get(aliases::get).put(aliases::set).delete(aliases::delete)),
         ("/v1/functions/{name}/traffic", get(traffic::get).put(traffic::set).delete(traffic::end)),
         ("/v1/functions/{name}/logs", get(logs::logs)),
+        ("/v1/functions/{name}/stats", get(stats::of_one)),
+        ("/v1/stats", get(stats::of_all)),
         ("/v1/functions/{name}/triggers", get(triggers::list).post(triggers::add)),
         ("/v1/functions/{name}/triggers/{id}", delete(triggers::delete).patch(triggers::enable)),
         ("/v1/functions/{name}/triggers/{id}/fire", post(triggers::fire)),

@@ -20,6 +20,7 @@ mod run;
 mod running;
 mod scheduler;
 mod spread;
+mod traces;
 mod triggered;
 mod until;
 mod websocket;

@@ -158,6 +158,25 @@ Examples:
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show what the invocations of a function, or of all, had in common: errors, durations, where the time went
+    #[command(after_help = "\
+Without a function there is one line for each: the newest version that ran, the share of invocations that failed, and the median \
+before that version. With a function: each version, the phases of its runs, its errors by code, and its callers, those with the \
+most failures first. Percentiles are at most an eighth too high.
+
+Examples:
+  orama function stats
+  orama function stats hello --since 1d
+  orama function stats hello@3 --json")]
+    Stats {
+        /// The function; @VERSION selects one version [default: all functions]
+        function: Option<Target>,
+        /// Only invocations since a time (2026-02-23T19:00:00Z) or an age (15m, 2h, 1d) [default: an hour]
+        #[arg(long, value_name = "TIME|AGO")]
+        since: Option<Since>,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// List a function's versions; each can be invoked
     Versions {
         /// The function

@@ -1,7 +1,7 @@
 //! `orama function list`, `get` and `versions`: show what is deployed.
 
-use super::FunctionInfo;
 use super::pages::{List, Listed};
+use super::{FunctionInfo, stats};
 use crate::args::Target;
 use crate::client::Client;
 use crate::error::Result;
@@ -77,8 +77,12 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
         ("created", f.created_at),
         ("updated", f.updated_at),
     ];
-    let lines: Vec<String> =
-        rows.iter().map(|(name, value)| format!("{name:<10}  {}", output::one_line(value))).collect();
+    let average = stats::average(client, function)?;
+    let lines: Vec<String> = rows
+        .into_iter()
+        .chain(average.into_iter().flatten())
+        .map(|(name, value)| format!("{name:<11}  {}", output::one_line(&value)))
+        .collect();
     print(&lines)
 }
 

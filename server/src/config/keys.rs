@@ -5,9 +5,10 @@ use crate::limits::{
     ANSWER_MEMORY_MB, BODY_MEMORY_MB, BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, CONNECTIONS,
     DISK_RESERVE_MB, DRAIN_GRACE_SECONDS, GUEST_MEMORY_MB, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
     INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, NAMESPACE_SHARE_PERCENT, PARKED_MEMORY_MB, SEND_TIMEOUT_SECONDS,
-    WEBSOCKET_PING_SECONDS, WEBSOCKETS, WORKERS,
+    TELEMETRY_METRICS_SECONDS, WEBSOCKET_PING_SECONDS, WEBSOCKETS, WORKERS,
 };
 use crate::shares::{Rate, Rates, TrustedProxies};
+use crate::telemetry::TelemetrySettings;
 use crate::worker::AllowedOrigins;
 use orama_platform::settings::TokenIssuer;
 use orama_runtime::CpuLevel;
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub(super) enum Given<'a> {
     Text(&'a str),
     Integer(i64),
+    Float(f64),
     Boolean(bool),
     List(Vec<&'a str>),
     Variable(&'a str),
@@ -38,6 +40,7 @@ impl Given<'_> {
         match self {
             Self::Text(text) | Self::Variable(text) => Ok(text),
             Self::Integer(n) => Err(format!("expected a text in quotes, got the number {n}")),
+            Self::Float(n) => Err(format!("expected a text in quotes, got the number {n}")),
             Self::Boolean(yes) => Err(format!("expected a text in quotes, got {yes}")),
             Self::List(_) => Err("expected a text in quotes, got a list".to_owned()),
             Self::Other(kind) => Err(format!("expected a text in quotes, got {kind}")),
@@ -51,6 +54,7 @@ impl Given<'_> {
                 text.trim().parse().map_err(|_| format!("expected a whole number, got {text:?}"))
             }
             Self::Text(text) => Err(format!("expected a whole number without quotes, got {text:?}")),
+            Self::Float(n) => Err(format!("expected a whole number, got {n}")),
             Self::Boolean(yes) => Err(format!("expected a whole number, got {yes}")),
             Self::List(_) => Err("expected a whole number, got a list".to_owned()),
             Self::Other(kind) => Err(format!("expected a whole number, got {kind}")),
@@ -62,7 +66,7 @@ impl Given<'_> {
         match self {
             Self::List(texts) => Ok(texts.iter().map(|text| (*text).to_owned()).collect()),
             Self::Variable(text) => Ok(text.split(',').map(|text| text.trim().to_owned()).collect()),
-            Self::Text(_) | Self::Integer(_) | Self::Boolean(_) | Self::Other(_) => {
+            Self::Text(_) | Self::Integer(_) | Self::Float(_) | Self::Boolean(_) | Self::Other(_) => {
                 Err("expected a list of texts, such as [\"a\", \"b\"]".to_owned())
             }
         }
@@ -74,7 +78,7 @@ impl Given<'_> {
             Self::Variable(text) => {
                 text.trim().parse().map_err(|_| format!("expected true or false, got {text:?}"))
             }
-            Self::Text(_) | Self::Integer(_) | Self::List(_) | Self::Other(_) => {
+            Self::Text(_) | Self::Integer(_) | Self::Float(_) | Self::List(_) | Self::Other(_) => {
                 Err("expected true or false without quotes".to_owned())
             }
         }
@@ -85,6 +89,18 @@ impl Given<'_> {
             "" => Err("the path is empty".to_owned()),
             path => Ok(PathBuf::from(path)),
         }
+    }
+
+    /// A number from 0 to 1.
+    pub(super) fn share(&self) -> Result<f64, String> {
+        let share = match self {
+            Self::Float(share) => Some(*share),
+            Self::Integer(n) => Some(*n as f64),
+            Self::Variable(text) => text.trim().parse().ok(),
+            Self::Text(_) | Self::Boolean(_) | Self::List(_) | Self::Other(_) => None,
+        };
+        let is_share = |share: &f64| (0.0..=1.0).contains(share);
+        share.filter(is_share).ok_or_else(|| "expected a number from 0 to 1, such as 0.01".to_owned())
     }
 
     pub(super) fn setting(&self, setting: Setting) -> Result<u32, String> {
@@ -291,6 +307,18 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "websocket.ping_seconds",
         set: |c, v| v.seconds(WEBSOCKET_PING_SECONDS).map(|d| c.websocket_ping = d),
+    },
+    Key {
+        name: "telemetry.endpoint",
+        set: |c, v| {
+            c.telemetry.endpoint = Some(TelemetrySettings::endpoint(v.text()?)?);
+            Ok(())
+        },
+    },
+    Key { name: "telemetry.sample", set: |c, v| v.share().map(|share| c.telemetry.sample = share) },
+    Key {
+        name: "telemetry.metrics_seconds",
+        set: |c, v| v.seconds(TELEMETRY_METRICS_SECONDS).map(|d| c.telemetry.metrics_every = d),
     },
 ];
 

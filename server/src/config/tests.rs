@@ -48,6 +48,7 @@ const EVERY_KEY: &str = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 
                 cors.credentials = true\ncors.max_age = 7\n\
                 [auth]\njwt = \"/jwks.json\"\n\
                 [websocket]\nallowed_origins = [\"https://a.example\"]\nping_seconds = 5\n\
+                [telemetry]\nendpoint = \"http://127.0.0.1:4318\"\nsample = 0.5\nmetrics_seconds = 9\n\
                 [rates]\nrequests_per_namespace = \"1/s\"\nrequests_per_key = \"2/s\"\n\
                 requests_per_address = \"off\"\ndeploys_per_namespace = \"3/min\"\n\
                 deploys_per_key = \"4/h burst 9\"\npublishes_per_namespace = \"5/s\"\n\
@@ -117,6 +118,11 @@ fn every_key_of_the_file_is_taken() {
             max_age: 7,
         }),
         websocket_ping: Duration::from_secs(5),
+        telemetry: TelemetrySettings {
+            endpoint: Some("http://127.0.0.1:4318".parse().unwrap()),
+            sample: 0.5,
+            metrics_every: Duration::from_secs(9),
+        },
         backends: Backends { cluster: "blue".into(), ..Backends::default() },
     };
     assert_eq!(config, expected);

@@ -74,6 +74,45 @@ export function invocation(record) {
   );
 }
 
+/** Who called, those with the most failures first; nothing where all are one. */
+function byCaller({ callers, callers_of: of }) {
+  if (callers.length < 2) return "";
+  return el(
+    "div",
+    {},
+    table(
+      "Callers",
+      [
+        ["Caller", row => el("code", {}, row.caller || "without a credential"), "wide"],
+        ["Invocations", row => number(row.invocations), "number"],
+        ["Failed", row => el("span", { class: row.failures > 0 && "bad" }, number(row.failures)), "number"],
+        ["Last error", row => row.last_error ?? ""],
+        ["Its request", row => el("code", {}, row.last_failed_request_id ?? "")],
+      ],
+      callers,
+    ),
+    el("p", { class: "quiet" }, `Of ${count(of, "recorded invocation")}.`),
+  );
+}
+
+/** Where the time of an invocation goes on average. */
+function byPhase({ phases_ms: phases, host_calls: calls, invocations }) {
+  if (invocations === 0) return "";
+  const rows = Object.entries(phases).map(([phase, times]) => ({ phase, calls: calls[phase], ...times }));
+  rows.sort((a, b) => b.mean - a.mean);
+  return table(
+    "Phases",
+    [
+      ["Phase", row => row.phase],
+      ["Calls", row => (row.calls ? number(row.calls) : ""), "number"],
+      ["Mean", row => duration(row.mean), "number"],
+      ["p50", row => duration(row.p50), "number"],
+      ["p99", row => duration(row.p99), "number"],
+    ],
+    rows,
+  );
+}
+
 function byVersion(records) {
   const rows = grouped(records, record => record.version).map(([version, of]) => ({ version, ...figures(of) }));
   rows.sort((a, b) => b.version - a.version);
@@ -126,6 +165,7 @@ class Activity {
     this.summary = el("p", { class: "quiet" });
     this.charts = el("div");
     this.versions = el("div");
+    this.stats = el("div");
     this.list = el("div", { class: "invocations" });
     this.heard = el("p", { class: "hidden", role: "status" });
   }
@@ -135,8 +175,12 @@ class Activity {
   }
 
   async load() {
-    const { invocations, missing_nodes: missing = [] } = await this.query(this.window, MOST);
+    const [{ invocations, missing_nodes: missing = [] }, stats] = await Promise.all([
+      this.query(this.window, MOST),
+      get(`/v1/functions/${part(this.name)}/stats`, { since: this.window }),
+    ]);
     Object.assign(this, { records: invocations, missing });
+    this.stats.replaceChildren(byPhase(stats), byCaller(stats));
     this.show();
   }
 
@@ -284,7 +328,7 @@ export async function activity(name, signal) {
   await state.load();
   state.watch();
   return [
-    section("Charts", el("div", { class: "actions" }, state.controls()), state.summary, state.charts, state.versions),
+    section("Charts", el("div", { class: "actions" }, state.controls()), state.summary, state.charts, state.versions, state.stats),
     section("Invocations", el("div", { class: "actions" }, state.filters()), state.heard, state.list),
   ];
 }

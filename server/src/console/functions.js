@@ -3,10 +3,7 @@
 import { all, get, may, part, session, upload } from "./api.js";
 import { button, el, empty, field, form, section, table, tick } from "./dom.js";
 import { count, date, duration, number, percent } from "./format.js";
-import { figures } from "./stats.js";
 
-/** Functions that are measured at once, the records that are read of each, and the most that are compared. */
-const [AT_ONCE, SAMPLE, COMPARED_MAX] = [4, 500, 200];
 /** Rows that are shown. */
 const ROWS = 500;
 
@@ -29,34 +26,36 @@ const COLUMNS = [
   ["Deployed", of => date(of.updated_at)],
 ];
 
-/** The figures of the last hour of each function, those with most errors first, then the slowest. */
-async function compared(functions, progress) {
-  const waiting = [...functions];
-  const rows = [];
-  const work = async () => {
-    for (let of = waiting.shift(); of; of = waiting.shift()) {
-      const { invocations } = await get(`/v1/functions/${part(of.name)}/logs`, { since: "1h", limit: SAMPLE });
-      rows.push({ ...of, ...figures(invocations), isSample: invocations.length === SAMPLE });
-      progress(`${number(rows.length)} of ${number(functions.length)}`);
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
-  return rows.sort(
-    (a, b) => b.errorPercent - a.errorPercent || (b.p99 ?? 0) - (a.p99 ?? 0) || a.name.localeCompare(b.name),
-  );
+/** The statistics of the last hour of each function, those with most errors first, then the slowest. */
+async function compared(functions) {
+  const { functions: found } = await get("/v1/stats", { since: "1h" });
+  const known = new Map(found.map(of => [of.name, of]));
+  const rows = functions.map(of => {
+    const stats = known.get(of.name);
+    const [newest, ...older] = (stats?.versions ?? []).filter(version => version.invocations > 0);
+    return { ...of, stats, newest, before: older[0] };
+  });
+  const rate = of => of.stats?.error_rate ?? 0;
+  const p99 = of => of.newest?.duration_ms.p99 ?? 0;
+  return rows.sort((x, y) => rate(y) - rate(x) || p99(y) - p99(x) || x.name.localeCompare(y.name));
 }
+
+const failures = stats => stats.invocations - stats.succeeded + stats.server_errors;
+const median = of => (of ? `${duration(of.duration_ms.p50)} (v${of.version})` : "");
 
 const COMPARED = [
   ["Function", of => [el("a", { href: place(of.name, "activity") }, of.name), " ", sign(of)], "wide"],
-  ["Invocations", of => number(of.count) + (of.isSample ? "+" : ""), "number"],
+  ["Invocations", of => number(of.stats?.invocations ?? 0), "number"],
   [
     "Failed",
-    of => el("span", { class: of.errors > 0 && "bad" }, `${number(of.errors)} (${percent(of.errorPercent)})`),
+    ({ stats }) =>
+      stats &&
+      el("span", { class: failures(stats) > 0 && "bad" }, `${number(failures(stats))} (${percent(100 * stats.error_rate)})`),
     "number",
   ],
-  ["p50", of => duration(of.p50), "number"],
-  ["p95", of => duration(of.p95), "number"],
-  ["p99", of => duration(of.p99), "number"],
+  ["p50", of => median(of.newest), "number"],
+  ["p50 before", of => median(of.before), "number"],
+  ["p99", of => (of.newest ? duration(of.newest.duration_ms.p99) : ""), "number"],
 ];
 
 function listed(functions) {
@@ -76,14 +75,9 @@ function listed(functions) {
   const search = el("input", { type: "search", placeholder: "name", "aria-label": "Name", oninput: show });
   const note = el("p", { class: "quiet", role: "status" });
   const compare = button("Compare the last hour", async () => {
-    const chosen = matching(functions).slice(0, COMPARED_MAX);
-    rows = await compared(chosen, text => {
-      note.textContent = `Reading ${text}`;
-    });
+    rows = await compared(functions);
     columns = COMPARED;
-    note.textContent =
-      `Of the newest ${number(SAMPLE)} invocations of each of ${count(chosen.length, "function")} within the last hour. ` +
-      "Most errors first, then the slowest.";
+    note.textContent = `${count(functions.length, "function")} in the last hour, most errors first, then the slowest.`;
     show();
   });
   show();

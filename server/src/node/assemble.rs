@@ -9,6 +9,7 @@ use crate::process::{self, Allowed};
 use crate::routes::{self, App};
 use crate::services::Services;
 use crate::shares::{Kind, Shares};
+use crate::telemetry::Telemetry;
 use crate::worker::{AllowedOrigins, Command, Cors, Peers as Cores, Shared, WebSocketSettings};
 use orama_platform::auth::Authority;
 use orama_platform::auth::jwt::{Issuer, Tokens};
@@ -309,11 +310,19 @@ impl Assembly<'_> {
         shares: Arc<Shares>,
     ) -> Result<Shared, StartError> {
         let config = self.config;
-        let app = App {
+        let telemetry = Telemetry::new(&config.telemetry).map_err(StartError::store)?;
+        let traces = telemetry.as_ref().map(|telemetry| Arc::clone(&telemetry.traces));
+        let app = Arc::new(App {
             platform: Arc::clone(platform),
             metrics: Arc::clone(self.metrics),
             shares: Arc::clone(&shares),
-        };
+            traces: traces.clone(),
+        });
+        if let Some(telemetry) = telemetry {
+            let app = Arc::clone(&app);
+            let metrics = Arc::new(move || routes::render_metrics(&app, true));
+            telemetry.start(self.backplane, node_name(self.address), metrics);
+        }
         // Guests that only wait leave most of the memory to those that run.
         let guests_bytes = shares.limit(Kind::GuestMemoryBytes);
         let parked_bytes = ((config.parked_memory_mb as usize) << 20).min(guests_bytes / PARKED_MEMORY_PART);
@@ -327,7 +336,7 @@ impl Assembly<'_> {
             modules: platform.modules.clone(),
             records: platform.records.clone(),
             backplane: self.backplane.clone(),
-            control_plane: routes::router(Arc::new(app)),
+            control_plane: routes::router(app),
             shares,
             trusted_proxies: config.shares.trusted_proxies.clone(),
             cors: default_cors(config)?,
@@ -347,6 +356,7 @@ impl Assembly<'_> {
                 ping_every: config.websocket_ping,
                 send_timeout: config.send_timeout,
             },
+            traces,
         })
     }
 }

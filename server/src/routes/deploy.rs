@@ -19,9 +19,6 @@ use orama_platform::registry::{Origin, VersionSettings};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// Characters of a token's subject that are kept with a version.
-const SUBJECT_SHOWN: usize = 256;
-
 #[derive(Serialize)]
 struct Deployed {
     message: String,
@@ -90,8 +87,7 @@ pub(super) async fn deploy(
 /// Who made a version, by the credential of the request.
 pub(super) fn origin_of(credential: &Credential) -> Origin {
     let key_id = Some(credential.key_id.clone()).filter(|id| !id.is_empty());
-    let shorten = |text: &str| text.chars().take(SUBJECT_SHOWN).collect();
-    let subject = credential.caller.as_ref().map(|caller| shorten(&caller.subject));
+    let subject = credential.caller.as_ref().map(|_| credential.shown.to_string());
     Origin { key_id, subject, ..Origin::default() }
 }
 

@@ -15,8 +15,11 @@ use orama_platform::peers::Gathered;
 use orama_platform::records::{Filter, Record};
 use orama_platform::registry::Which;
 use orama_runtime::invocation::{Level, LogMessage, Status};
+use orama_runtime::phases::{HostCalls, Kind, Phases};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +96,28 @@ struct Invocation {
     error: Option<String>,
     started_at: String,
     messages: Vec<Message>,
+    /// The code of a failure.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error_code: &'static str,
+    /// The status of an answer that the function shaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http_status: Option<u16>,
+    /// Where the time went: `wait` for a turn, `start`, and waiting for host calls by kind. The rest is the function's own code.
+    phases_ms: BTreeMap<&'static str, f64>,
+    /// Host calls by kind.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    host_calls: BTreeMap<&'static str, u32>,
+    memory_bytes: u64,
+    /// The subject of a token, or else the id of a key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    /// The id that the client gave its request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_request_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -120,6 +145,18 @@ impl Message {
     }
 }
 
+/// The kinds of host calls that a run made.
+fn made(phases: &Phases) -> impl Iterator<Item = (Kind, HostCalls)> {
+    let calls = Kind::ALL.map(|kind| (kind, phases.of(kind)));
+    calls.into_iter().filter(|(_, calls)| calls.count > 0)
+}
+
+fn phases_ms(phases: &Phases) -> BTreeMap<&'static str, f64> {
+    let own = [("wait", phases.wait_us), ("start", phases.start_us)];
+    let host = made(phases).map(|(kind, calls)| (kind.as_str(), calls.waited_us));
+    own.into_iter().chain(host).map(|(phase, us)| (phase, f64::from(us) / 1000.0)).collect()
+}
+
 impl Invocation {
     fn new(record: Record) -> Self {
         Self {
@@ -134,6 +171,15 @@ impl Invocation {
             output_size: record.output_size,
             error: record.error,
             started_at: rfc3339(record.started_at_ms),
+            error_code: record.error_code,
+            http_status: (record.http_status > 0).then_some(record.http_status),
+            phases_ms: phases_ms(&record.phases),
+            host_calls: made(&record.phases).map(|(kind, calls)| (kind.as_str(), calls.count)).collect(),
+            memory_bytes: record.memory_bytes,
+            caller: record.caller.map(|caller| caller.to_string()),
+            client_ip: record.client,
+            trace_id: (record.trace_id != 0).then(|| format!("{:032x}", record.trace_id)),
+            client_request_id: record.client_request_id.map(String::from),
         }
     }
 }
@@ -160,6 +206,13 @@ fn merged(mut own: Vec<Record>, gathered: Gathered, limit: u32) -> (Vec<String>,
     (missing, own)
 }
 
+/// Waits for the latest records of the cores, so that a client finds its latest invocation.
+pub(super) async fn fresh(state: &AppState) {
+    if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.platform.flush_cores)()).await.is_err() {
+        tracing::warn!("the cores did not hand over their latest invocation records in time");
+    }
+}
+
 pub(super) async fn logs(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,
@@ -176,10 +229,7 @@ pub(super) async fn logs(
         return Err(ApiError::function_not_found(name.as_str(), &which));
     }
     let filter = asked.filter(version.filter(|_| which != Which::Live))?;
-    // So that a client finds its latest invocation.
-    if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.platform.flush_cores)()).await.is_err() {
-        tracing::warn!("the cores did not hand over their latest invocation records in time");
-    }
+    fresh(&state).await;
     let gathered = match &state.app.platform.peers {
         Some(peers) => peers.ask(&namespace, &name, &filter).await,
         None => Gathered::default(),

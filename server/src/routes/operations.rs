@@ -2,15 +2,18 @@
 
 use super::State as AppState;
 use super::{App, blocking};
+use crate::bearer::sent;
 use crate::error::ApiError;
 use crate::metrics::{BackendGauges, Gauges, ModuleGauges, ShareGauges};
 use crate::process::{self, Allowed};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::try_join_all;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::request::Parts;
+use orama_platform::auth::Action;
 use orama_store::breaker::Breaker;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -91,26 +94,43 @@ fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
     }
 }
 
-pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError> {
+pub(super) async fn metrics(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
     let app = Arc::clone(&state.app);
+    let (parts, _) = request.into_parts();
+    let names_functions = is_operator(&state, &parts).await;
     // Counting mappings reads a file that may be long.
-    let text = blocking(move || {
-        Ok(app.metrics.render(&Gauges {
-            modules: ModuleGauges {
-                loaded: app.platform.modules.usage(),
-                totals: app.platform.modules.totals(),
-                bounds: app.platform.modules.bounds(),
-                descriptors: process::descriptors_open(),
-                mappings: process::mappings(),
-                allowed: Allowed::now(),
-            },
-            records_written: app.platform.records.written(),
-            records_dropped: app.platform.records.dropped(),
-            jobs: app.platform.events.counts(),
-            backends: breakers(&app).map(|breaker| BackendGauges::of(&breaker)).collect(),
-            shares: ShareGauges::of(&app.shares),
-        }))
-    })
-    .await?;
+    let text = blocking(move || Ok(render_metrics(&app, names_functions))).await?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// Whether a request to a path that needs no credential has an operator's.
+async fn is_operator(state: &AppState, request: &Parts) -> bool {
+    // The core has looked a bad one up already.
+    if request.extensions.get::<ApiError>().is_some() {
+        return false;
+    }
+    let Ok(sent) = sent(&request.headers) else { return false };
+    let found = state.credentials.find_all(&sent).await;
+    found.is_ok_and(|credential| credential.role.allows(Action::Operate))
+}
+
+/// The node's metrics as text; those that name functions and their namespaces are not for everybody. Blocks.
+pub(crate) fn render_metrics(app: &App, names_functions: bool) -> String {
+    app.metrics.render(&Gauges {
+        modules: ModuleGauges {
+            loaded: app.platform.modules.usage(),
+            totals: app.platform.modules.totals(),
+            bounds: app.platform.modules.bounds(),
+            descriptors: process::descriptors_open(),
+            mappings: process::mappings(),
+            allowed: Allowed::now(),
+        },
+        records_written: app.platform.records.written(),
+        records_dropped: app.platform.records.dropped(),
+        jobs: app.platform.events.counts(),
+        backends: breakers(app).map(|breaker| BackendGauges::of(&breaker)).collect(),
+        shares: ShareGauges::of(&app.shares),
+        functions: if names_functions { app.platform.records.totals() } else { Vec::new() },
+        traces: app.traces.as_ref().map(|traces| traces.counts()),
+    })
 }

@@ -11,11 +11,12 @@ use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use orama_platform::auth::{Action, Credential};
 use orama_runtime::limits::{EVENT_MAX_BYTES, PUBLISH_DELAY_MAX};
 use orama_runtime::services::{ErrorCode, Event, Events, ServiceError};
+use orama_runtime::trace::{TRACEPARENT, TraceContext};
 use orama_store::clock::now_ms;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -103,6 +104,7 @@ pub(super) async fn publish(
     State(state): State<AppState>,
     Extension(credential): Caller,
     asked: Asked,
+    headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Accepted>), ApiError> {
     let namespace = state.namespace(&credential, Action::Invoke, query(asked)?.namespace.as_deref()).await?;
@@ -111,7 +113,8 @@ pub(super) async fn publish(
     if data.len() > EVENT_MAX_BYTES {
         return Err(ApiError::too_large("the data of a message", EVENT_MAX_BYTES));
     }
-    let event = Event { topic: topic.clone(), data, depth: 1 };
+    let trace = headers.get(TRACEPARENT).and_then(|header| TraceContext::parse(header.to_str().ok()?));
+    let event = Event { topic: topic.clone(), data, depth: 1, trace };
     let events = &state.app.platform.events;
     let published = match delay {
         None => events.publish(&namespace, vec![event]).await.map(|mut published| published.pop()),

@@ -145,7 +145,7 @@ impl Node {
         });
         let limits = crate::shares::ShareSettings::default().limits(1024, 16);
         let shares = crate::shares::Shares::new(limits, crate::shares::Rates::default());
-        let app = Arc::new(App { platform, metrics: Arc::default(), shares });
+        let app = Arc::new(App { platform, metrics: Arc::default(), shares, traces: None });
         Self { router: router(Arc::clone(&app)), dir, app, key, gathered }
     }
 

@@ -122,6 +122,7 @@ impl Callers {
     pub(super) fn recognise(&self, hash: KeyHash, credential: &Credential) -> Identity {
         // Cloned, because an `Arc` that cores share makes them contend for its reference count.
         let mut credential = credential.clone();
+        credential.shown = Arc::from(&*credential.shown);
         credential.caller = credential.caller.map(|caller| Arc::new(Caller::clone(&caller)));
         let key = self.local(PartyId::Key(hash), Some(&credential.namespace));
         let namespace = self.namespace(&credential.namespace);

@@ -5,14 +5,15 @@
 
 use super::answer::held;
 use super::core::Core;
-use super::run::{Access, Cause, ready, run_with_retries};
+use super::run::{Access, Asker, Cause, ready, run_with_retries};
 use super::running::Running;
 use super::spread::spread_call;
 use super::until::{Until, until};
 use crate::error::ApiError;
 use crate::shares::Party;
 use bytes::Bytes;
-use orama_runtime::invocation::{Outcome, Status};
+use orama_platform::auth::jwt::SUBJECT_SHOWN;
+use orama_runtime::invocation::{Caller, Outcome, Status};
 use orama_runtime::services::{Answer, CallError, Called, Calls, FunctionCall};
 use std::cell::RefCell;
 use std::future::ready as at_once;
@@ -91,20 +92,31 @@ async fn run(core: &Rc<Core>, call: FunctionCall, request_id: &str) -> Called {
         trigger_depth: call.trigger_depth,
         call_depth: call.depth,
         deadline: Some(call.deadline),
+        asker: Asker { caller: call.caller.as_ref().and_then(subject), ..Asker::default() },
         caller: call.caller,
         exchange: None,
+        trace: call.trace,
     };
     let parties = [Some(running.party()), None];
     let (outcome, _) = run_with_retries(running, call.payload, request_id, &cause).await;
     called(core, outcome, parties, request_id)
 }
 
+/// How records name who is behind a call; none without a token.
+fn subject(caller: &Arc<Caller>) -> Option<Arc<str>> {
+    let subject: String = caller.subject.chars().take(SUBJECT_SHOWN).collect();
+    (!subject.is_empty()).then(|| subject.into())
+}
+
 async fn enter(core: &Rc<Core>, call: &FunctionCall, request_id: &str) -> Result<Running, ApiError> {
     let ready = ready(core, &call.namespace, &call.function, Access::All).await?;
     let ready = spread_call(core, ready, request_id).await?;
     // A function in a loop would otherwise be the way around the rate of its namespace.
-    core.callers.admit(&ready.tenant)?;
-    Ok(Running::enter_call(core, &ready, call.depth).await?)
+    let entered = match core.callers.admit(&ready.tenant) {
+        Ok(()) => Running::enter_call(core, &ready, call.depth).await.map_err(ApiError::from),
+        Err(error) => Err(error),
+    };
+    entered.inspect_err(|error| core.note_refusal(&ready, error))
 }
 
 /// What the caller is told. Large output is counted until the caller has taken it.

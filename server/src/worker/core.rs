@@ -15,9 +15,10 @@ use crate::limits::RECORD_BATCH_MAX;
 use crate::metrics::CoreCounters;
 use crate::services::Services;
 use crate::shares::{Shares, TrustedProxies};
+use crate::telemetry::Traces;
 use orama_platform::auth::Authority;
 use orama_platform::modules::Modules;
-use orama_platform::records::{Record, Records};
+use orama_platform::records::{Note, Record, Records, What};
 use orama_platform::registry::Registry;
 use orama_platform::start_notes::StartNotes;
 use orama_runtime::Engine;
@@ -25,6 +26,7 @@ use orama_runtime::function::WasmHash;
 use orama_runtime::names::Namespace;
 use orama_runtime::services::Host;
 use orama_store::blocking::{TaskFailed, blocking_on};
+use orama_store::clock;
 use orama_store::ids::id_from;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -61,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) start_notes: Arc<StartNotes>,
     pub(crate) peers: Peers,
     pub(crate) websockets: super::websocket::Settings,
+    /// Where traces go; none unless it was configured.
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 pub(super) struct Core {
@@ -91,13 +95,30 @@ pub(super) struct Core {
     /// Ends triggered runs, then.
     pub(super) stop: Notify,
     unwritten: RefCell<Vec<Record>>,
+    /// What else happened to functions, and was not handed over.
+    notes: RefCell<Vec<Note>>,
     randomness: RefCell<Randomness>,
+    /// What decides which traces are recorded; not for secrets.
+    sampler: Cell<u64>,
 }
 
 /// Random bytes for request ids, taken from the system in bulk.
 struct Randomness {
     bytes: [u8; 1024],
     used: usize,
+}
+
+impl Randomness {
+    fn take<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], getrandom::Error> {
+        if self.used + LENGTH > self.bytes.len() {
+            getrandom::fill(&mut self.bytes)?;
+            self.used = 0;
+        }
+        let mut random = [0; LENGTH];
+        random.copy_from_slice(&self.bytes[self.used..self.used + LENGTH]);
+        self.used += LENGTH;
+        Ok(random)
+    }
 }
 
 impl Core {
@@ -134,7 +155,9 @@ impl Core {
             stopping: Cell::new(false),
             stop: Notify::new(),
             unwritten: RefCell::default(),
+            notes: RefCell::default(),
             randomness: RefCell::new(Randomness { bytes: [0; 1024], used: 1024 }),
+            sampler: Cell::new(clock::now_ms().cast_unsigned()),
         }
     }
 
@@ -143,15 +166,7 @@ impl Core {
     /// # Errors
     /// When the system gives no randomness.
     pub(super) fn request_id(&self) -> Result<String, ApiError> {
-        const LENGTH: usize = 10;
-        let mut pool = self.randomness.borrow_mut();
-        if pool.used + LENGTH > pool.bytes.len() {
-            getrandom::fill(&mut pool.bytes).map_err(ApiError::internal)?;
-            pool.used = 0;
-        }
-        let mut random = [0; LENGTH];
-        random.copy_from_slice(&pool.bytes[pool.used..pool.used + LENGTH]);
-        pool.used += LENGTH;
+        let random = self.randomness.borrow_mut().take().map_err(ApiError::internal)?;
         Ok(id_from(&random).to_string())
     }
 
@@ -186,6 +201,21 @@ impl Core {
         }
     }
 
+    /// The next number of a sequence that looks random: SplitMix64.
+    pub(super) fn next_random(&self) -> u64 {
+        let state = self.sampler.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.sampler.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Random bits for a trace; none where the system gives no randomness.
+    pub(super) fn random_bits(&self) -> Option<u64> {
+        let mut pool = self.randomness.borrow_mut();
+        pool.take::<8>().ok().map(u64::from_le_bytes)
+    }
+
     /// Runs blocking work on the backplane while this core serves others.
     ///
     /// # Errors
@@ -204,6 +234,33 @@ impl Core {
             unwritten.push(record);
             unwritten.len()
         };
+        self.hand_over_soon(waiting);
+    }
+
+    /// Counts something that happened to a function besides a run.
+    pub(super) fn note(self: &Rc<Self>, ready: &Ready, what: What) {
+        let (function, version) = (&ready.recorded, ready.function.version);
+        let waiting = {
+            let mut notes = self.notes.borrow_mut();
+            let is_same = |note: &&mut Note| {
+                Arc::ptr_eq(&note.function, function) && note.version == version && note.what == what
+            };
+            if let Some(note) = notes.iter_mut().find(is_same) {
+                note.times += 1;
+                return;
+            }
+            notes.push(Note { function: Arc::clone(function), version, what, times: 1 });
+            notes.len()
+        };
+        self.hand_over_soon(waiting);
+    }
+
+    /// Counts a request that was refused.
+    pub(super) fn note_refusal(self: &Rc<Self>, ready: &Ready, error: &ApiError) {
+        self.note(ready, What::Refused(error.code));
+    }
+
+    fn hand_over_soon(self: &Rc<Self>, waiting: usize) {
         if waiting >= RECORD_BATCH_MAX {
             self.hand_over_records();
         } else if waiting == 1 {
@@ -220,6 +277,10 @@ impl Core {
         let batch = self.unwritten.take();
         if !batch.is_empty() {
             self.shared.records.submit(batch);
+        }
+        let notes = self.notes.take();
+        if !notes.is_empty() {
+            self.shared.records.note(notes);
         }
     }
 }

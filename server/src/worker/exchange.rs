@@ -60,7 +60,7 @@ enum Shaped {
     Nothing,
     Whole(WholeAnswer),
     /// It writes its answer. The first part is taken by the connection.
-    Writes(Option<Begun>, Writer),
+    Writes(Option<Begun>, Writer, StatusCode),
     /// It would write an answer whose body nobody gets: that of a HEAD.
     WritesNothing(WholeAnswer),
     /// The run is over.
@@ -103,6 +103,15 @@ impl WebExchange {
         Self { parts, path, sender, node, parties, shaped: Mutex::default(), upload }
     }
 
+    /// The status of the answer that its function shaped or began; 0 for none.
+    pub(super) fn status(&self) -> u16 {
+        match &*self.shaped.lock() {
+            Shaped::Whole(whole) | Shaped::WritesNothing(whole) => whole.status.as_u16(),
+            Shaped::Writes(_, _, status) => status.as_u16(),
+            Shaped::Nothing | Shaped::Over => 0,
+        }
+    }
+
     /// Bytes of the body that have come since the run began.
     pub(super) fn uploaded_bytes(&self) -> usize {
         self.upload.as_ref().map_or(0, Upload::bytes)
@@ -130,7 +139,7 @@ impl WebExchange {
     /// The answer that has begun, once.
     pub(super) fn take_begun(&self) -> Option<Begun> {
         match &mut *self.shaped.lock() {
-            Shaped::Writes(begun, _) => begun.take(),
+            Shaped::Writes(begun, ..) => begun.take(),
             _ => None,
         }
     }
@@ -146,7 +155,7 @@ impl WebExchange {
     /// Ends the answer of a run that is over, or breaks it off.
     pub(super) async fn end(&self, is_whole: bool) {
         let shaped = std::mem::replace(&mut *self.shaped.lock(), Shaped::Over);
-        if let Shaped::Writes(_, writer) = shaped
+        if let Shaped::Writes(_, writer, _) = shaped
             && !is_whole
         {
             writer.break_off().await;
@@ -156,7 +165,7 @@ impl WebExchange {
     /// Ready when the client of an answer that has begun is gone.
     pub(super) async fn gone(&self) {
         let writer = match &*self.shaped.lock() {
-            Shaped::Writes(_, writer) => Some(writer.clone()),
+            Shaped::Writes(_, writer, _) => Some(writer.clone()),
             _ => None,
         };
         match writer {
@@ -208,12 +217,12 @@ impl Exchange for WebExchange {
             return self.shape(Shaped::WritesNothing(WholeAnswer { status, headers, body: Bytes::new() }));
         }
         let (writer, body) = Writer::new();
-        self.shape(Shaped::Writes(Some(Begun { status, headers, body }), writer))
+        self.shape(Shaped::Writes(Some(Begun { status, headers, body }), writer, status))
     }
 
     fn write(&self, bytes: Bytes) -> Answer<Result<bool, ServiceError>> {
         let writer = match &*self.shaped.lock() {
-            Shaped::Writes(_, writer) => writer.clone(),
+            Shaped::Writes(_, writer, _) => writer.clone(),
             Shaped::WritesNothing(_) => return Box::pin(ready(Ok(true))),
             Shaped::Nothing | Shaped::Whole(_) | Shaped::Over => {
                 let error = ServiceError::invalid("no answer has begun; call http_response_start first");

@@ -11,9 +11,10 @@ use super::core::Core;
 use super::cors::{self, Granted};
 use super::exchange::{Begun, Sender, WebExchange};
 use super::query;
-use super::run::{Access, Cause, ready, run_with_retries};
+use super::run::{Access, Asker, Cause, ready, run_with_retries};
 use super::running::Running;
 use super::spread::{seed, spread};
+use super::traces;
 use super::until::{Until, until};
 use crate::error::ApiError;
 use crate::http::{BodyLimits, Left, Received, Response, Upload, read_body};
@@ -110,7 +111,8 @@ async fn find(
         // Boxed, so that it adds nothing to what other requests allocate.
         ready = Box::pin(spread(core, &visitor, client, ready, seed)).await?;
     }
-    let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
+    let caller = Caller::new(core, &ready, visitor.identity, address, client);
+    let caller = caller.inspect_err(|error| core.note_refusal(&ready, error))?;
     Ok((ready, caller))
 }
 
@@ -130,17 +132,30 @@ async fn serve(
     };
     let parties = || Core::parties(&ready.tenant, caller.address.as_ref());
     let permit = core.shared.shares.permit(Kind::BodyBytes, parties());
+    let refuse = |error: ApiError| {
+        core.note_refusal(ready, &error);
+        not_read(error)
+    };
     let Received { bytes, mut permit, rest } =
-        read_body(body, limits, &core.bodies, permit).await.map_err(not_read)?;
+        read_body(body, limits, &core.bodies, permit).await.map_err(refuse)?;
     let upload = match rest {
-        Some(rest) => Some(upload(core, rest, bytes.len(), limits, &mut permit).map_err(not_read)?),
+        Some(rest) => Some(upload(core, rest, bytes.len(), limits, &mut permit).map_err(refuse)?),
         None => None,
     };
     let unread = upload.is_some();
     // Only now: a client that is slow to send takes nobody's place, unless its function takes large bodies.
     let running = Running::enter(core, ready, caller.address.as_ref());
-    let running =
-        running.map_err(|error| Refused { error: error.into(), body_unread: unread, cors: None })?;
+    let running = running.map_err(|error| {
+        let error = ApiError::from(error);
+        core.note_refusal(ready, &error);
+        Refused { error, body_unread: unread, cors: None }
+    })?;
+    let asker = Asker {
+        caller: caller.identity.as_ref().map(|identity| Arc::clone(&identity.credential.shown)),
+        client: Some(client),
+        request_id: traces::request_id(&parts.headers),
+    };
+    let trace = traces::parent(core, &parts.headers, caller.address.is_some());
     let path = asked.rest_at.map_or(0..0, |at| at..parts.uri.path().len());
     let sender = Sender { peer, client, has_credential: caller.identity.is_some() };
     let exchange = WebExchange::new(parts, path, sender, Arc::clone(&core.shared), parties(), upload);
@@ -152,6 +167,8 @@ async fn serve(
         deadline: None,
         caller: caller.identity.as_ref().and_then(|identity| identity.credential.caller.clone()),
         exchange: Some(Arc::clone(&exchange)),
+        trace,
+        asker,
     };
     let id = request_id.to_owned();
     let run = Box::pin(async move {

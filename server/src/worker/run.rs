@@ -6,20 +6,24 @@ use super::cors;
 use super::exchange::WebExchange;
 use super::invoke::not_yours;
 use super::running::Running;
+use super::traces;
 use crate::error::ApiError;
 use crate::limits::{RETRY_PATIENCE, UNKNOWN_KNOWN_FOR};
 use crate::routes::Target;
 use bytes::Bytes;
 use orama_platform::modules::LoadError;
-use orama_platform::records::{self, Record};
+use orama_platform::records::{self, CALLER_ENDED, CLIENT_GONE, NODE_STOPPED, Record, What};
 use orama_platform::registry::Found;
 use orama_runtime::function::{FunctionVersion, StartMode};
 use orama_runtime::invocation::{Caller, Failure, Invocation, Outcome, Status};
 use orama_runtime::names::Namespace;
+use orama_runtime::phases::{Phases, micros};
 use orama_runtime::services::Exchange;
+use orama_runtime::trace::TraceContext;
 use orama_runtime::{Ended, LoadedModule, SnapshotKey};
 use orama_store::clock;
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -149,6 +153,7 @@ pub(super) async fn ready(
         traffic,
         _user: user,
     });
+    core.note(&ready, What::ColdLoad);
     // Of code that was thrown out meanwhile, cores were told already.
     if !ready.module.is_evicted() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));
@@ -232,6 +237,10 @@ impl Unfinished<'_> {
         if let Some(mut record) = self.record.take() {
             record.status = outcome.status();
             record.error = outcome.error();
+            record.error_code = outcome.result.as_ref().err().map_or("", Failure::code);
+            record.http_status = self.exchange.map_or(0, WebExchange::status);
+            record.phases = outcome.phases;
+            record.memory_bytes = outcome.memory_bytes;
             record.duration_us = duration.as_micros() as u64;
             record.output_size = outcome.output.len() as u64;
             record.input_size += self.uploaded_bytes();
@@ -248,13 +257,14 @@ impl Drop for Unfinished<'_> {
             let duration = self.begun.elapsed();
             record.duration_us = duration.as_micros() as u64;
             record.input_size += self.uploaded_bytes();
-            let who = if self.core.stopping.get() {
-                "the node was stopped"
+            let (who, code) = if self.core.stopping.get() {
+                ("the node was stopped", NODE_STOPPED)
             } else if record.trigger_type == "function" {
-                "the function that called it ended"
+                ("the function that called it ended", CALLER_ENDED)
             } else {
-                "the client closed the connection"
+                ("the client closed the connection", CLIENT_GONE)
             };
+            record.error_code = code;
             record.error = Some(format!("{who} before the function had finished"));
             self.core.counters.invoked(record.status, duration);
             self.core.record(record);
@@ -276,6 +286,20 @@ pub(super) struct Cause {
     pub(super) caller: Option<Arc<Caller>>,
     /// The HTTP request that it serves.
     pub(super) exchange: Option<Arc<WebExchange>>,
+    /// The trace that it continues.
+    pub(super) trace: Option<TraceContext>,
+    /// Who asked for it, as its record tells.
+    pub(super) asker: Asker,
+}
+
+/// Who asked for an invocation, as its record tells.
+#[derive(Default)]
+pub(super) struct Asker {
+    /// The subject of a token, or else the id of a key.
+    pub(super) caller: Option<Arc<str>>,
+    pub(super) client: Option<IpAddr>,
+    /// The id that the client gave its request.
+    pub(super) request_id: Option<Box<str>>,
 }
 
 /// Runs a function once and records it.
@@ -287,9 +311,12 @@ pub(super) async fn run(
     attempt: u32,
 ) -> Outcome {
     let Running { core, ready, .. } = running;
-    let record = begin_record(ready, &input, request_id, cause, attempt);
+    let mut record = begin_record(ready, &input, request_id, cause, attempt);
+    let (trace, is_traced) = traces::place(core, cause.trace);
+    record.trace_id = trace.map_or(0, |trace| trace.trace_id);
     let exchange = cause.exchange.as_deref();
-    let unfinished = Unfinished { core, exchange, begun: Instant::now(), record: Some(record) };
+    let begun = Instant::now();
+    let unfinished = Unfinished { core, exchange, begun, record: Some(record) };
     let invocation = Invocation {
         request_id: request_id.to_owned(),
         input,
@@ -298,8 +325,13 @@ pub(super) async fn run(
         call_depth: cause.call_depth,
         deadline: cause.deadline,
         exchange: cause.exchange.clone().map(|exchange| exchange as Arc<dyn Exchange>),
+        trace,
+        is_traced,
     };
     let Ended { mut outcome, instance } = in_instance(core, ready, invocation).await;
+    if let Some(trace) = trace.filter(|_| is_traced) {
+        traces::tell(running, cause, trace, (begun, request_id), &mut outcome);
+    }
     unfinished.finish(&mut outcome);
     // Giving the memory back must not hold up the answer.
     core.keeper.bury(instance);
@@ -309,7 +341,13 @@ pub(super) async fn run(
 /// Runs a function from a snapshot of its start, in a guest that waits for it, or else from its start.
 async fn in_instance(core: &Core, ready: &Ready, invocation: Invocation) -> Ended {
     let begun = Instant::now();
-    core.turns.enter(&ready.function.namespace, begun).await;
+    let waited = core.turns.enter(&ready.function.namespace, begun).await;
+    let mut ended = in_its_turn(core, ready, invocation, begun).await;
+    ended.outcome.phases.wait_us = micros(waited);
+    ended
+}
+
+async fn in_its_turn(core: &Core, ready: &Ready, invocation: Invocation, begun: Instant) -> Ended {
     let snapshot = ready.kept.pool.borrow_mut().snapshot();
     let parked = if snapshot.is_some() { None } else { core.keeper.take(&ready.kept, begun) };
     core.counters.started(parked.is_some(), snapshot.is_some());
@@ -383,5 +421,13 @@ fn begin_record(ready: &Ready, input: &Bytes, request_id: &str, cause: &Cause, a
         error: None,
         started_at_ms: clock::now_ms(),
         messages: Vec::new(),
+        caller: cause.asker.caller.clone(),
+        client: cause.asker.client,
+        client_request_id: cause.asker.request_id.clone(),
+        error_code: "",
+        http_status: 0,
+        phases: Phases::default(),
+        memory_bytes: 0,
+        trace_id: 0,
     }
 }

@@ -206,18 +206,20 @@ impl Turns {
         }
     }
 
-    /// Waits for a place in the turns, where guests have used up the time until the sockets are looked at again.
-    pub(super) async fn enter(&self, namespace: &Namespace, now: Instant) {
+    /// Waits for a place in the turns, where guests have used up the time until the sockets are looked at again. Returns how long
+    /// that took.
+    pub(super) async fn enter(&self, namespace: &Namespace, now: Instant) -> Duration {
         if self.queue.borrow().is_empty() {
             if now.duration_since(self.stopped_at.get()) > LOOKED_AROUND {
                 self.spent.set(Duration::ZERO);
             }
             if self.spent.get() < EPOCH_TICK {
-                return;
+                return Duration::ZERO;
             }
         }
         let mut ticket = None;
         poll_fn(|cx| self.poll_turn(namespace, &mut ticket, true, cx)).await;
+        now.elapsed()
     }
 
     fn poll_turn(

@@ -1,7 +1,7 @@
 //! Runs functions for events, on the core that has the least to do.
 
 use super::core::Core;
-use super::run::{Access, Cause, NotReady, ready, run};
+use super::run::{Access, Asker, Cause, NotReady, ready, run};
 use super::running::Running;
 use super::until::{Until, until};
 use super::{Command, Peer};
@@ -71,7 +71,7 @@ pub(super) async fn serve(core: Rc<Core>, triggered: Triggered, answer: oneshot:
 }
 
 async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ran {
-    let Triggered { namespace, function, version, trigger_type, event, depth, attempt } = triggered;
+    let Triggered { namespace, function, version, trigger_type, event, depth, attempt, trace } = triggered;
     let path_name = match version {
         Some(version) => Cow::Owned(format!("{function}@{version}")),
         None => Cow::Borrowed(function.as_str()),
@@ -88,6 +88,8 @@ async fn run_once(core: &Rc<Core>, triggered: Triggered, request_id: &str) -> Ra
         deadline: None,
         caller: None,
         exchange: None,
+        trace,
+        asker: Asker::default(),
     };
     let outcome = run(&running, event, request_id, &cause, attempt).await;
     core.hand_over_records();

@@ -2,17 +2,19 @@
 
 use super::*;
 use jiff::Timestamp;
+use orama_platform::records::Extras;
 use orama_runtime::invocation::{Level, LogMessage, Status};
 use orama_runtime::names::FunctionName;
 
 fn record(n: i64, status: Status, messages: &[(Level, &str)]) -> Record {
     let started_at_ms = 1_700_000_000_000 + n;
+    let function = Arc::new(orama_platform::records::Function {
+        namespace: Namespace::new("a").unwrap(),
+        name: FunctionName::new("f").unwrap(),
+    });
     Record {
         request_id: format!("r-{n}").as_str().into(),
-        function: Arc::new(orama_platform::records::Function {
-            namespace: Namespace::new("a").unwrap(),
-            name: FunctionName::new("f").unwrap(),
-        }),
+        function: Arc::clone(&function),
         version: u32::try_from(n).unwrap(),
         trigger_type: "http",
         attempt: 1,
@@ -30,6 +32,7 @@ fn record(n: i64, status: Status, messages: &[(Level, &str)]) -> Record {
                 timestamp_ms: started_at_ms,
             })
             .collect(),
+        ..Extras::default().into_record(function)
     }
 }
 

@@ -155,6 +155,7 @@ fn a_change_of_the_registry_empties_the_cache() {
         key_id: "k".into(),
         caller: None,
         functions: None,
+        shown: "k".into(),
     };
     let generation = cache.refresh(&registry);
     cache.credentials.keep(generation, [1; 32], callers.recognise([1; 32], &credential), u64::MAX);

@@ -4,7 +4,7 @@ use super::super::answer::{Text, refusal, room_for};
 use super::super::core::Core;
 use super::super::handshake::Opening;
 use super::super::invoke::{Caller, permitted};
-use super::super::run::{Cause, run_with_retries};
+use super::super::run::{Asker, Cause, run_with_retries};
 use super::super::running::Running;
 use super::super::spread::spread;
 use crate::error::ApiError;
@@ -16,6 +16,7 @@ use orama_runtime::invocation::{Outcome, Status};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The answer to a message.
@@ -114,8 +115,12 @@ async fn invoke(
     let address = core.admit(visitor.identity.as_ref(), client)?;
     let ready = permitted(core, &visitor, client, (&opening.namespace, &opening.name)).await?;
     let ready = spread(core, &visitor, client, ready, opening.seed).await?;
-    let caller = Caller::new(core, &ready, visitor.identity, address, client)?;
-    let running = Running::enter(core, &ready, caller.address.as_ref())?;
+    let entered = Caller::new(core, &ready, visitor.identity, address, client).and_then(|caller| {
+        let running = Running::enter(core, &ready, caller.address.as_ref())?;
+        Ok((caller, running))
+    });
+    let (caller, running) = entered.inspect_err(|error| core.note_refusal(&ready, error))?;
+    let shown = caller.identity.as_ref().map(|identity| Arc::clone(&identity.credential.shown));
     let cause = Cause {
         trigger_type: "websocket",
         trigger_depth: 0,
@@ -123,6 +128,8 @@ async fn invoke(
         deadline: None,
         caller: caller.identity.and_then(|identity| identity.credential.caller.clone()),
         exchange: None,
+        trace: None,
+        asker: Asker { caller: shown, client: Some(client), request_id: None },
     };
     Ok(run_with_retries(running, message, request_id, &cause).await)
 }
@@ -172,7 +179,15 @@ mod tests {
     use serde_json::{Value, json};
 
     fn outcome(output: &[u8], result: Result<(), Failure>) -> Outcome {
-        Outcome { output: output.to_vec(), result, messages: Vec::new(), panic: Some("panic: x".to_owned()) }
+        Outcome {
+            output: output.to_vec(),
+            result,
+            messages: Vec::new(),
+            panic: Some("panic: x".to_owned()),
+            phases: Default::default(),
+            memory_bytes: 0,
+            spans: None,
+        }
     }
 
     fn told(outcome: &Outcome, duration: Duration, request_id: &str) -> Reply {
