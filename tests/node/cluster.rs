@@ -41,6 +41,8 @@ mod schedules;
 mod sdk_conformance;
 mod secrets;
 mod services;
+mod stats;
+mod traces;
 mod uploads;
 mod web;
 mod web_examples;

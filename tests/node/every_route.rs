@@ -175,6 +175,8 @@ fn rows(victim: &Victim) -> Vec<Row> {
         row("DELETE", "/v1/functions/{name}/traffic", Deploy, none()),
         row("GET", "/v1/functions/{name}/versions", Deploy, none()),
         row("GET", "/v1/functions/{name}/logs", Deploy, none()),
+        row("GET", "/v1/functions/{name}/stats", Deploy, none()),
+        row("GET", "/v1/stats", Deploy, none()),
         row("POST", "/v1/functions/{name}/invoke", Invoke, json(json!({}))),
         row("POST", "/v1/invoke/{namespace}/{name}", Invoke, json(json!({}))),
         row("GET", "/v1/functions/{name}/ws", Invoke, Sends::Handshake),

@@ -20,12 +20,12 @@ const COMPILERS: [&str; 2] = ["tinygo", "go"];
 
 /// A request that a push service got.
 #[derive(Clone, Debug)]
-struct Sent {
+pub struct Sent {
     /// `METHOD path`.
-    line: String,
+    pub line: String,
     /// By lower-case name.
-    headers: HashMap<String, String>,
-    body: String,
+    pub headers: HashMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 /// Stands in for the push services: keeps what it is sent.
@@ -74,7 +74,7 @@ impl PushService {
     }
 }
 
-fn receive(stream: &TcpStream) -> Option<Sent> {
+pub fn receive(stream: &TcpStream) -> Option<Sent> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -88,7 +88,7 @@ fn receive(stream: &TcpStream) -> Option<Sent> {
     let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
     reader.read_exact(&mut body).ok()?;
     let line = line.rsplit_once(' ')?.0.to_owned();
-    Some(Sent { line, headers, body: String::from_utf8(body).ok()? })
+    Some(Sent { line, headers, body })
 }
 
 /// Copies folders of the repository into the shell's, so that nothing is built among the sources and paths between them
@@ -232,7 +232,7 @@ fn call_push_handler(compiler: &str) {
 fn check_fcm(sent: &Sent) {
     assert_eq!(sent.line, "POST /v1/projects/my-project/messages:send");
     assert_eq!(sent.headers["authorization"], "Bearer fcm-key");
-    let body: Value = serde_json::from_str(&sent.body).unwrap();
+    let body: Value = serde_json::from_slice(&sent.body).unwrap();
     assert_eq!(body["message"]["token"], "android-token");
     assert_eq!(body["message"]["data"], json!({ "callerName": "Ann", "callType": "video" }));
 }
@@ -250,7 +250,7 @@ fn check_apns(sent: &Sent, caller: &str) {
     let claims = decode::<Value>(token, &DecodingKey::from_ec_pem(&public).unwrap(), &rules).unwrap().claims;
     assert_eq!(claims["iss"], "TEAM456");
     assert!(claims["iat"].is_u64(), "{claims}");
-    let body: Value = serde_json::from_str(&sent.body).unwrap();
+    let body: Value = serde_json::from_slice(&sent.body).unwrap();
     assert_eq!(body, json!({ "aps": {}, "callerName": caller, "callType": "video" }));
 }
 
@@ -300,7 +300,7 @@ fn sdk(compiler: &str) {
     let wrong = answer["output"]["database"]["wrong"].as_str().unwrap();
     assert!(wrong.starts_with("database: ") && wrong.contains("nowhere"), "{wrong}");
     let sent = &service.received(1)[0];
-    assert_eq!((sent.line.as_str(), sent.body.as_str()), ("POST /path", "body"));
+    assert_eq!((sent.line.as_str(), &sent.body[..]), ("POST /path", &b"body"[..]));
     assert_eq!(sent.headers["x-from"], "sdk");
     let logged = messages(&node.record("sdk", id));
     assert!(
