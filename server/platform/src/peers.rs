@@ -8,7 +8,7 @@ use crate::limits::{
     PEERS_MAX,
 };
 use crate::platform::FlushCores;
-use crate::records::{Filter, Function, Record, Records, TRIGGER_TYPES};
+use crate::records::{Cursor, Filter, Function, Part, Record, Records, TRIGGER_TYPES, WideFilter};
 use bytes::Bytes;
 use orama_runtime::invocation::{LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
@@ -20,11 +20,15 @@ use orama_store::part::PartError;
 use orama_store::pubsub::{PubSub, Received};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
+
+mod wide;
+
+pub use wide::name_in_cursors;
 
 /// The topic that all nodes listen to.
 const ALL: &str = "neighbours";
@@ -53,6 +57,17 @@ struct Question {
     status: Option<Status>,
     request_id: Option<String>,
     version: Option<u32>,
+    /// About all functions of the namespace. A node of an earlier version does not answer it, as `function` is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wide: Option<Wide>,
+}
+
+/// A question about all functions of a namespace.
+#[derive(Clone, Serialize, Deserialize)]
+struct Wide {
+    filter: WideFilter,
+    /// What has arrived since, instead of the newest ones.
+    since: Option<Cursor>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,11 +77,21 @@ struct Answer {
     records: Vec<WireRecord>,
     /// Whether older records were left out, because the answer had no room for them.
     is_cut: bool,
+    /// What belongs to a part of a namespace's records beside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    complete_since_ms: Option<i64>,
+    #[serde(default)]
+    position: String,
+    #[serde(default)]
+    has_more: bool,
 }
 
 /// A [`Record`] as nodes send it to each other.
 #[derive(Serialize, Deserialize)]
 struct WireRecord {
+    /// Where the question does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    function: Option<String>,
     request_id: String,
     version: u32,
     trigger_type: String,
@@ -90,6 +115,10 @@ pub struct Gathered {
     pub complete_since_ms: Option<i64>,
     /// Names of the peers that did not answer.
     pub missing: Vec<String>,
+    /// With a cursor, whether peers have more than they looked at.
+    pub has_more: bool,
+    /// Positions of the peers that answered, and those before of the others.
+    pub positions: BTreeMap<String, String>,
 }
 
 struct Peer {
@@ -202,21 +231,33 @@ impl Peers {
         // So that the answer has the latest invocations of this node.
         (self.0.flush_cores)().await;
         let (records, id, node) = (self.0.records.clone(), question.id, self.0.id.clone());
-        let found = blocking(move || Ok::<_, TaskFailed>(own_records(&records, &question))).await.ok()??;
+        let is_wide = question.wide.is_some();
+        let own = node.clone();
+        let found =
+            blocking(move || Ok::<_, TaskFailed>(own_records(&records, &question, &own))).await.ok()??;
+        let Part { records: found, complete_since_ms, position, has_more } = found;
         let (mut bytes, count) = (0, found.len());
         let records: Vec<_> = found
             .into_iter()
-            .map(WireRecord::from)
+            .map(|record| {
+                let function = is_wide.then(|| record.function.name.to_string());
+                WireRecord { function, ..WireRecord::from(record) }
+            })
             .take_while(|record| {
                 bytes += record.bytes();
                 bytes <= PEER_ANSWER_MAX_BYTES
             })
             .collect();
-        Some(Answer { id, node, is_cut: records.len() < count, records })
+        let is_cut = records.len() < count;
+        Some(Answer { id, node, is_cut, records, complete_since_ms, position, has_more })
     }
 
     /// Asks the peers for records of a function. Returns within [`PEER_PATIENCE`].
     pub async fn ask(&self, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Gathered {
+        self.ask_all(Question::new(namespace, name, filter), namespace).await
+    }
+
+    async fn ask_all(&self, question: Question, namespace: &Namespace) -> Gathered {
         let mut missing: HashMap<String, String> = self
             .0
             .known
@@ -227,7 +268,7 @@ impl Peers {
             .collect();
         let mut gathered = Gathered::default();
         if !missing.is_empty() {
-            let asked = self.gather(namespace, name, filter, &mut missing, &mut gathered);
+            let asked = self.gather(question, namespace, &mut missing, &mut gathered);
             // The peers that have not answered by then remain in `missing`.
             let _ = tokio::time::timeout(PEER_PATIENCE, asked).await;
         }
@@ -238,9 +279,8 @@ impl Peers {
 
     async fn gather(
         &self,
+        question: Question,
         namespace: &Namespace,
-        name: &FunctionName,
-        filter: &Filter,
         missing: &mut HashMap<String, String>,
         gathered: &mut Gathered,
     ) {
@@ -248,9 +288,11 @@ impl Peers {
         let id = self.0.next_question.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::channel(PEER_ANSWERS_WAITING_MAX);
         let _waiting = Waiting::new(&self.0, id, sender);
-        let question = Question::new(id, self.0.id.clone(), namespace, name, filter);
+        let of = question.function.clone();
+        let question = Question { id, from: self.0.id.clone(), ..question };
         self.0.say(ALL, &Message::Question(question)).await;
-        let function = Arc::new(Function { namespace: namespace.clone(), name: name.clone() });
+        // Functions by their names.
+        let mut functions: HashMap<String, Arc<Function>> = HashMap::new();
         while !missing.is_empty() {
             let Some(answer) = answers.recv().await else { return };
             if missing.remove(&answer.node).is_none() {
@@ -260,17 +302,42 @@ impl Peers {
                 let oldest = answer.records.last().map_or(i64::MAX, |record| record.started_at_ms);
                 gathered.complete_since_ms = gathered.complete_since_ms.max(Some(oldest));
             }
-            gathered.records.extend(answer.records.into_iter().map(|record| record.into_record(&function)));
+            gathered.complete_since_ms = gathered.complete_since_ms.max(answer.complete_since_ms);
+            gathered.has_more |= answer.has_more;
+            gathered.positions.insert(answer.node, answer.position);
+            for record in answer.records {
+                let name = record.function.as_deref().unwrap_or(&of);
+                let function = match functions.get(name) {
+                    Some(function) => Arc::clone(function),
+                    None => {
+                        let Ok(of) = FunctionName::new(name) else { continue };
+                        let function = Arc::new(Function { namespace: namespace.clone(), name: of });
+                        functions.insert(name.to_owned(), Arc::clone(&function));
+                        function
+                    }
+                };
+                gathered.records.push(record.into_record(&function));
+            }
         }
     }
 }
 
 /// Reads this node's records for a question. `None` if the question is invalid or the records cannot be read. Blocks.
-fn own_records(records: &Records, question: &Question) -> Option<Vec<Record>> {
+fn own_records(records: &Records, question: &Question, node: &str) -> Option<Part> {
     let namespace = Namespace::new(&question.namespace).ok()?;
-    let name = FunctionName::new(&question.function).ok()?;
-    records.flush();
-    let found = records.query(&namespace, &name, &question.filter()).inspect_err(|error| {
+    let found = match &question.wide {
+        Some(Wide { filter, since }) => {
+            records.flush();
+            records.of_namespace(&namespace, filter, since.as_ref().map(|cursor| (cursor, node)))
+        }
+        None => {
+            let name = FunctionName::new(&question.function).ok()?;
+            records.flush();
+            let found = records.query(&namespace, &name, &question.filter());
+            found.map(|records| Part { records, ..Part::default() })
+        }
+    };
+    let found = found.inspect_err(|error| {
         tracing::warn!(error = %Causes(error), "records could not be read for a peer");
     });
     found.ok()
@@ -318,10 +385,11 @@ impl Inner {
 }
 
 impl Question {
-    fn new(id: u64, from: String, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Self {
+    /// Without an id, and without who asks.
+    fn new(namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Self {
         let Filter { limit, since_ms, status, request_id, version } = filter.clone();
-        let (namespace, function) = (namespace.to_string(), name.to_string());
-        Self { id, from, namespace, function, limit, since_ms, status, request_id, version }
+        let (namespace, function, from) = (namespace.to_string(), name.to_string(), String::new());
+        Self { id: 0, from, namespace, function, limit, since_ms, status, request_id, version, wide: None }
     }
 
     fn filter(&self) -> Filter {
@@ -364,6 +432,7 @@ impl WireRecord {
 impl From<Record> for WireRecord {
     fn from(record: Record) -> Self {
         Self {
+            function: None,
             request_id: record.request_id.as_str().to_owned(),
             version: record.version,
             trigger_type: record.trigger_type.to_owned(),

@@ -14,12 +14,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 
+mod follow;
 mod layout;
 mod retention;
 mod store;
+mod wide;
 mod writer;
 
+pub use follow::{ALONE, Cursor, Part};
 pub use retention::Retention;
+pub use wide::{Place, WideFilter, place};
 
 /// The file's name in the data folder.
 const FILE: &str = "records.db";
@@ -167,6 +171,7 @@ struct Inner {
     /// Dropped with the last clone, which tells the writer to finish.
     jobs: Option<SyncSender<Job>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    veil: follow::Veil,
 }
 
 /// The records of a node. Clones share them. Dropping the last clone writes what is still queued.
@@ -198,7 +203,15 @@ impl Records {
             .spawn(move || writer.run(&queue))
             .map_err(RecordsError::Thread)?;
         let writer = Mutex::new(Some(writer));
-        Ok(Self { inner: Arc::new(Inner { database, counters, jobs: Some(jobs), writer }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                database,
+                counters,
+                jobs: Some(jobs),
+                writer,
+                veil: follow::Veil::new(),
+            }),
+        })
     }
 
     /// Queues records. Never blocks: records that do not fit in the queue are dropped and counted.

@@ -313,6 +313,7 @@ impl Core {
         if error.status != http::StatusCode::UNAUTHORIZED {
             return error;
         }
+        self.shared.registry.record_bad_credential(address_key(client));
         let address = self.callers.address(client);
         self.callers.take(RateKind::FailedCredentials, &address).err().unwrap_or(error)
     }

@@ -86,6 +86,7 @@ const VIEWS: [(&str, &str); 12] = [
     ("deploy", "Deploy"),
     ("database", "Database"),
     ("secrets", "Secrets"),
+    ("audit", "Audit"),
     ("usage", "Usage"),
     ("keys", "Keys"),
 ];

@@ -13,7 +13,13 @@ use std::sync::Arc;
 pub(super) fn migrations() -> Migrations<'static> {
     let pack_all =
         |t: &Transaction<'_>| pack_rows(t).map_err(|error| HookError::Hook(Causes(&error).to_string()));
-    Migrations::new(vec![M::up(FIRST), M::up(ATTEMPTS), M::up_with_hook(BLOCKS, pack_all), M::up(NO_ROWS)])
+    Migrations::new(vec![
+        M::up(FIRST),
+        M::up(ATTEMPTS),
+        M::up_with_hook(BLOCKS, pack_all),
+        M::up(NO_ROWS),
+        M::up(BY_NAMESPACE),
+    ])
 }
 
 const FIRST: &str = "
@@ -56,6 +62,9 @@ CREATE INDEX blocks_by_age ON blocks (last_ms, bytes);
 ";
 
 const NO_ROWS: &str = "DROP TABLE records;";
+
+// For logs of all functions of a namespace.
+const BY_NAMESPACE: &str = "CREATE INDEX blocks_by_namespace ON blocks (namespace, last_ms);";
 
 const STATUSES: [Status; 3] = [Status::Success, Status::Error, Status::Timeout];
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use orama_runtime::invocation::Level;
 use std::time::{Duration, Instant};
 
-fn record(name: &str, n: i64) -> Record {
+pub(super) fn record(name: &str, n: i64) -> Record {
     Record {
         request_id: format!("r-{n}").as_str().into(),
         function: Arc::new(Function {
