@@ -103,12 +103,17 @@ fn earlier(client: &Client, args: &Logs) -> Result<(Vec<Invocation>, String)> {
         (Vec::new(), None, None);
     loop {
         let left = args.limit.saturating_sub(found.len() as u32);
-        let after = next.take().map(|next| ("after", next));
+        let asked = next.take();
+        let after = asked.clone().map(|next| ("after", next));
         let limit = ("limit", left.min(LOGS_LIMIT.max).to_string());
         let page = ask(client, args, &[limit].into_iter().chain(after).collect::<Vec<_>>())?;
         found.extend(page.invocations);
         let cursor = cursor.get_or_insert(page.cursor);
-        next = page.next.filter(|_| found.len() < args.limit as usize);
+        // A page that leads to itself would be asked for without end.
+        next = page
+            .next
+            .filter(|_| found.len() < args.limit as usize)
+            .filter(|next| asked.as_ref() != Some(next));
         if next.is_none() {
             return Ok((found, std::mem::take(cursor)));
         }

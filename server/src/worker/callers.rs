@@ -313,9 +313,12 @@ impl Core {
         if error.status != http::StatusCode::UNAUTHORIZED {
             return error;
         }
-        self.shared.registry.record_bad_credential(address_key(client));
         let address = self.callers.address(client);
-        self.callers.take(RateKind::FailedCredentials, &address).err().unwrap_or(error)
+        if let Err(limited) = self.callers.take(RateKind::FailedCredentials, &address) {
+            return limited;
+        }
+        self.shared.registry.record_bad_credential(address_key(client));
+        error
     }
 
     /// Takes tokens for a request; returns the party of the client's address, where it has shown no credential.

@@ -2,7 +2,7 @@
 //!
 //! A read looks at a bounded number of blocks, and says from where on the rest is missing.
 
-use super::store::unpack;
+use super::store::{BLOCK_SPAN_MS, unpack};
 use super::{Function, Record, RecordsError};
 use crate::limits::{
     LOGS_ARRIVED_BYTES_MAX, LOGS_BLOCKS_DECODED_MAX, LOGS_BLOCKS_VISITED_MAX, LOGS_BYTES_MAX,
@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 const NEWEST: &str = "
@@ -123,11 +124,11 @@ impl<'a> Reader<'a> {
         Self { c, namespace, functions, visited: 0, decoded: 0, bytes: 0, bytes_max }
     }
 
-    /// Whether no other block may be looked at.
-    const fn is_spent(&self) -> bool {
-        self.visited >= LOGS_BLOCKS_VISITED_MAX
-            || self.decoded >= LOGS_BLOCKS_DECODED_MAX
-            || self.bytes >= self.bytes_max
+    /// Whether one in so many parts of the work is done.
+    const fn is_spent(&self, part: usize) -> bool {
+        self.visited >= LOGS_BLOCKS_VISITED_MAX / part
+            || self.decoded >= LOGS_BLOCKS_DECODED_MAX / part
+            || self.bytes >= self.bytes_max / part
     }
 
     /// The records of a block that fit.
@@ -161,33 +162,55 @@ pub(super) fn newest(
     namespace: &Namespace,
     filter: &WideFilter,
 ) -> Result<Newest, RecordsError> {
-    let limit = filter.limit as usize;
-    // A block may begin before the place and end after it.
-    let until =
-        filter.before.as_ref().map_or(i64::MAX, |(ms, ..)| ms.saturating_add(super::store::BLOCK_SPAN_MS));
-    let mut reader = Reader::new(c, namespace, LOGS_BYTES_MAX);
-    let mut statement = c.prepare_cached(NEWEST)?;
-    let mut rows = statement.query(params![namespace.as_str(), filter.since_ms.unwrap_or(0), until])?;
-    let (mut found, mut complete_since_ms): (Vec<(Place, Record)>, _) = (Vec::new(), None);
-    while let Some(row) = rows.next()? {
-        let (id, last_ms): (i64, i64) = (row.get(0)?, row.get(2)?);
-        if found.len() >= limit {
-            found.sort_by(|(a, _), (b, _)| b.cmp(a));
-            found.truncate(limit);
-            if found.last().is_none_or(|((started_at_ms, ..), _)| last_ms < *started_at_ms) {
-                break;
-            }
-        }
-        if reader.is_spent() {
-            complete_since_ms = Some(last_ms.saturating_add(1));
-            break;
-        }
-        let name = row.get_ref(1)?.as_str().map_err(|_| RecordsError::Damaged)?;
-        found.extend(reader.read(id, name, filter)?.into_iter().map(|record| (place(&record), record)));
+    let mut search = Search { reader: Reader::new(c, namespace, LOGS_BYTES_MAX), filter, found: Vec::new() };
+    let since_ms = filter.since_ms.unwrap_or(0);
+    let until_ms = filter.before.as_ref().map_or(i64::MAX, |(ms, ..)| *ms);
+    if filter.before.is_some() {
+        // Blocks that began before the place and end after it. They may take half of the work, so that each page gets further.
+        search.visit(until_ms.saturating_add(1)..=until_ms.saturating_add(BLOCK_SPAN_MS), 2)?;
     }
-    found.sort_by(|(a, _), (b, _)| b.cmp(a));
-    found.truncate(limit);
-    Ok(Newest { records: found.into_iter().map(|(_, record)| record).collect(), complete_since_ms })
+    let complete_since_ms = search.visit(since_ms..=until_ms, 1)?;
+    search.sort();
+    Ok(Newest { records: search.found.into_iter().map(|(_, record)| record).collect(), complete_since_ms })
+}
+
+/// A search for the newest records.
+struct Search<'a> {
+    reader: Reader<'a>,
+    filter: &'a WideFilter,
+    found: Vec<(Place, Record)>,
+}
+
+impl Search<'_> {
+    fn sort(&mut self) {
+        self.found.sort_by(|(a, _), (b, _)| b.cmp(a));
+        self.found.truncate(self.filter.limit as usize);
+    }
+
+    /// Looks at blocks that end within a time, the newest first, until one in so many parts of the work is done. Returns from when
+    /// on everything was looked at, if it was not all.
+    fn visit(&mut self, range: RangeInclusive<i64>, part: usize) -> Result<Option<i64>, RecordsError> {
+        let c = self.reader.c;
+        let mut statement = c.prepare_cached(NEWEST)?;
+        let namespace = self.reader.namespace.as_str();
+        let mut rows = statement.query(params![namespace, range.start(), range.end()])?;
+        while let Some(row) = rows.next()? {
+            let (id, last_ms): (i64, i64) = (row.get(0)?, row.get(2)?);
+            if self.found.len() >= self.filter.limit as usize {
+                self.sort();
+                if self.found.last().is_none_or(|((started_at_ms, ..), _)| last_ms < *started_at_ms) {
+                    return Ok(None);
+                }
+            }
+            if self.reader.is_spent(part) {
+                return Ok(Some(last_ms.saturating_add(1)));
+            }
+            let name = row.get_ref(1)?.as_str().map_err(|_| RecordsError::Damaged)?;
+            let records = self.reader.read(id, name, self.filter)?;
+            self.found.extend(records.into_iter().map(|record| (place(&record), record)));
+        }
+        Ok(None)
+    }
 }
 
 /// Reads the records that have arrived after a block, newest first. Their number is not limited by the filter: what was looked
@@ -207,7 +230,7 @@ pub(super) fn arrived(
     let mut arrived = Arrived { records: Vec::new(), last_id: after, has_more: false };
     while let Some(row) = rows.next()? {
         let is_of = row.get_ref(2)?.as_str().is_ok_and(|of| of == namespace.as_str());
-        if is_of && reader.is_spent() {
+        if is_of && reader.is_spent(1) {
             arrived.has_more = true;
             break;
         }

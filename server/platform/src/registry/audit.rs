@@ -282,3 +282,102 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Record> {
         count: u64::try_from(row.get::<_, i64>(9)?).unwrap_or(0),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{OK, Who, blocking as with_change, within};
+    use orama_store::ids::new_id;
+    use std::sync::Arc;
+
+    fn record(namespace: &str, at_ms: i64, outcome: &str) -> Record {
+        let random = &new_id()[14..];
+        Record {
+            id: format!("{}-{random}", id_at(at_ms)),
+            at_ms,
+            namespace: namespace.to_owned(),
+            key_id: "k".to_owned(),
+            subject: String::new(),
+            address: "192.0.2.1".to_owned(),
+            action: "alias.set".to_owned(),
+            target: "f@live".to_owned(),
+            outcome: outcome.to_owned(),
+            count: 1,
+        }
+    }
+
+    fn all(registry: &Registry) -> Vec<Record> {
+        let filter = AuditFilter { limit: 100_000, ..AuditFilter::default() };
+        registry.audit(AuditOf::All, &filter).unwrap().0
+    }
+
+    #[test]
+    fn age_and_number_bound_the_trail_and_refusals_displace_no_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(dir.path()).unwrap();
+        let (now, keep) = (now_ms(), Duration::from_hours(24));
+        let changes = AUDIT_CHANGES_MAX as i64;
+        let refusals = AUDIT_REFUSALS_MAX as i64;
+        registry
+            .database
+            .write(|t| {
+                for n in 0..700 {
+                    insert(t, &record("old", now - 24 * 3_600_000 - 1000 - n, OK))?;
+                }
+                (0..changes + 100).try_for_each(|n| insert(t, &record("loud", now - 50_000 + n, OK)))?;
+                (0..refusals + 900).try_for_each(|n| insert(t, &record("loud", now - n, "FORBIDDEN")))?;
+                insert(t, &record("quiet", now - 60_000, OK))
+            })
+            .unwrap();
+        registry.prune_audit(keep).unwrap();
+        let counts = registry.audit_counts().unwrap();
+        let of = |namespace: &str, is_done| {
+            counts.iter().find(|(name, done, _)| name == namespace && *done == is_done).map(|of| of.2)
+        };
+        assert_eq!(of("loud", true), Some(AUDIT_CHANGES_MAX));
+        assert_eq!(of("loud", false), Some(AUDIT_REFUSALS_MAX));
+        assert_eq!((of("quiet", true), of("old", true)), (Some(1), None));
+        let newest = all(&registry).into_iter().find(|record| record.outcome == OK).unwrap();
+        assert_eq!(newest.at_ms, now - 50_000 + changes + 99, "the oldest ones went");
+    }
+
+    #[tokio::test]
+    async fn a_change_is_recorded_with_its_transaction_and_a_refusal_is_not_its_success() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::open(dir.path()).unwrap();
+        let namespace = Namespace::new("a").unwrap();
+        registry.create_namespace(&namespace).unwrap();
+        assert!(all(&registry).is_empty(), "nobody asked for it");
+        let subject = Some("x".repeat(1000));
+        let who =
+            Who { namespace: namespace.clone(), key_id: "k".to_owned(), subject, address: "::1".to_owned() };
+        let change = Change::new(who, "key.create", "");
+        let (of, registry_of) = (namespace.clone(), registry.clone());
+        within(Arc::clone(&change), async move {
+            let made = with_change(move || {
+                let failed = registry_of.change(|t| {
+                    t.execute("UPDATE namespaces SET created_at_ms = 1", [])?;
+                    Err::<(), _>(RegistryError::NoNamespace("a".to_owned()))
+                });
+                assert!(failed.is_err() && all(&registry_of).is_empty(), "it was rolled back");
+                assert!(!registry_of.delete_key("absent").unwrap());
+                assert!(all(&registry_of).is_empty(), "nothing was changed");
+                registry_of.create_key(&of, crate::auth::Role::Invoke).unwrap();
+                // A second transaction of the same change.
+                registry_of.create_key(&of, crate::auth::Role::Invoke).unwrap();
+                Ok::<_, TaskFailed>(())
+            });
+            made.await.unwrap();
+        })
+        .await;
+        registry.record_change(&change).unwrap();
+        let records = all(&registry);
+        assert_eq!((records.len(), records[0].outcome.as_str()), (1, OK));
+        assert!(records[0].target.ends_with(" invoke"), "{}", records[0].target);
+        assert_eq!(records[0].subject.len(), 256);
+        // What failed after it is another record.
+        registry.record_refusal(&change, "INTERNAL");
+        registry.write_audit(false);
+        assert_eq!(all(&registry).len(), 2);
+    }
+}
