@@ -52,9 +52,6 @@ pub struct Part {
     pub has_more: bool,
 }
 
-/// Random bytes before a veiled number.
-const NONCE_BYTES: usize = 8;
-
 /// Hides numbers of blocks. The key is of the process, so that a position of an earlier run means nothing.
 pub(super) struct Veil([u8; 32]);
 
@@ -68,24 +65,29 @@ impl Veil {
         Self(key)
     }
 
-    fn mask(&self, nonce: &[u8]) -> i64 {
-        let hash = blake3::keyed_hash(&self.0, nonce);
+    /// The first bytes of a keyed hash.
+    fn hash(&self, nonce: u64, of: &[u8]) -> u64 {
+        let hash = blake3::keyed_hash(&self.0, &[&nonce.to_le_bytes(), of].concat());
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&hash.as_bytes()[..8]);
-        i64::from_le_bytes(bytes)
+        u64::from_le_bytes(bytes)
     }
 
+    /// A nonce, the number under a mask, and a check that tells a number of this run.
     fn hide(&self, id: i64) -> String {
-        let mut nonce = [0; NONCE_BYTES];
+        let mut nonce = [0; 8];
         // Zeros hide less, and the system has random bytes from its start on.
         let _filled = getrandom::fill(&mut nonce);
-        format!("{:016x}{:016x}", u64::from_le_bytes(nonce), id ^ self.mask(&nonce))
+        let nonce = u64::from_le_bytes(nonce);
+        let hidden = id.cast_unsigned() ^ self.hash(nonce, b"");
+        format!("{nonce:016x}{hidden:016x}{:016x}", self.hash(nonce, &id.to_le_bytes()))
     }
 
     fn reveal(&self, text: &str) -> Option<i64> {
-        let (nonce, id) = text.split_at_checked(2 * NONCE_BYTES)?;
-        let nonce = u64::from_str_radix(nonce, 16).ok()?.to_le_bytes();
-        Some(u64::from_str_radix(id, 16).ok()?.cast_signed() ^ self.mask(&nonce))
+        let part = |n: usize| u64::from_str_radix(text.get(16 * n..16 * (n + 1))?, 16).ok();
+        let (nonce, hidden, check) = (part(0)?, part(1)?, part(2)?);
+        let id = (hidden ^ self.hash(nonce, b"")).cast_signed();
+        (self.hash(nonce, &id.to_le_bytes()) == check).then_some(id)
     }
 }
 
@@ -130,11 +132,10 @@ mod tests {
         for id in [0, 1, 77, i64::MAX] {
             let text = veil.hide(id);
             assert_eq!(veil.reveal(&text), Some(id));
-            assert_ne!(other.reveal(&text), Some(id));
+            assert_eq!(other.reveal(&text), None);
             assert_ne!(veil.hide(id), text);
         }
-        for bad in ["", "1", "x", "0123456789abcdef", "0123456789abcdefg", "äääääääääääääääää"]
-        {
+        for bad in ["", "1", "x", &"0".repeat(48), &"ä".repeat(24)] {
             assert_eq!(veil.reveal(bad), None, "{bad}");
         }
     }
