@@ -8,6 +8,7 @@ mod contexts;
 mod db;
 mod dev;
 mod functions;
+mod history;
 mod in_use;
 mod services;
 mod setup;
@@ -18,6 +19,7 @@ pub use contexts::{ContextCommand, Login, Whoami};
 pub use db::DbCommand;
 pub use dev::{Dev, FunctionTest};
 pub use functions::{Build, CompilerChoice, FunctionCommand, SchedulerChoice};
+pub use history::{Audit, Level, Logs};
 pub use in_use::{AliasesCommand, OneFunction, Rollback, Traffic, Update};
 pub use services::{
     Change, KeysCommand, MasterKeyCommand, NamespaceCommand, NewKey, PubsubCommand, SecretsCommand,
@@ -72,6 +74,8 @@ impl Args {
             Command::Login(args) => args.json,
             Command::Context(group) => group.json,
             Command::Whoami(args) => args.json,
+            Command::Logs(args) => args.json,
+            Command::Audit(args) => args.json,
             Command::Pubsub(group) => group.json,
             Command::Namespace(group) => group.json,
             Command::Keys(group) => group.json,
@@ -151,6 +155,8 @@ Examples:
     Whoami(Whoami),
     /// Create, list and delete API keys
     Keys(Group<KeysCommand>),
+    Logs(Logs),
+    Audit(Audit),
     /// Rotate the master key of all secrets (needs an operator's key); see `orama function secrets` to set secrets
     Secrets(Group<MasterKeyCommand>),
     /// Renew the Go SDK in a function's folder

@@ -1,5 +1,6 @@
 //! Runs each command: one module per command.
 
+mod audit;
 mod build;
 mod confirm;
 mod contexts;
@@ -20,6 +21,7 @@ mod keys;
 mod limits;
 mod logs;
 mod namespace;
+mod namespace_logs;
 mod pages;
 mod pubsub;
 mod sdk;
@@ -61,6 +63,8 @@ pub fn run(args: Args) -> Result<()> {
         }
         Command::Namespace(group) => run_namespace(group.command, group.json),
         Command::Keys(group) => run_keys(group.command, group.json),
+        Command::Logs(args) => namespace_logs::run(args),
+        Command::Audit(args) => audit::run(&connect(&args.connection)?, &args),
         Command::Secrets(group) => {
             let MasterKeyCommand::RotateKey { node } = group.command;
             secrets::rotate_key(&connect_to(node)?, group.json)

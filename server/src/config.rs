@@ -1,9 +1,9 @@
 //! What the operator decides about a node: flags, `ORAMA_…` variables, a TOML file, and defaults, in that order.
 
 use crate::limits::{
-    BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DISK_RESERVE_MB, DRAIN_GRACE_SECONDS,
-    HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, PARKED_MEMORY_MB,
-    SEND_TIMEOUT_SECONDS, WEBSOCKET_PING_SECONDS,
+    AUDIT_KEEP_DAYS, BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, DISK_RESERVE_MB,
+    DRAIN_GRACE_SECONDS, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE,
+    MODULE_CACHE_MB, PARKED_MEMORY_MB, SEND_TIMEOUT_SECONDS, WEBSOCKET_PING_SECONDS,
 };
 use crate::shares::ShareSettings;
 use crate::telemetry::TelemetrySettings;
@@ -73,6 +73,8 @@ pub struct Config {
     pub effort: Effort,
     /// Free space of the disk below which deploys and stored objects are refused, in MB; 0 keeps none.
     pub disk_reserve_mb: u32,
+    /// Days that the audit trail is kept.
+    pub audit_keep_days: u32,
     /// How long a stopping node lets accepted requests finish.
     pub drain_grace: Duration,
     /// Time for a request's headers.
@@ -312,6 +314,7 @@ impl Config {
             compile_time: Duration::from_secs(COMPILE_SECONDS.default.into()),
             effort: Effort::Full,
             disk_reserve_mb: DISK_RESERVE_MB.default,
+            audit_keep_days: AUDIT_KEEP_DAYS.default,
             drain_grace: seconds(DRAIN_GRACE_SECONDS),
             header_timeout: seconds(HEADER_TIMEOUT_SECONDS),
             body_timeout: seconds(BODY_TIMEOUT_SECONDS),

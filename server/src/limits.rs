@@ -24,6 +24,10 @@ pub const MODULE_CACHE_MB: Setting =
 pub const DRAIN_GRACE_SECONDS: Setting =
     Setting { name: "drain_grace_seconds", default: 30, min: 0, max: 600, unit: "seconds" };
 
+/// Days that the audit trail is kept.
+pub const AUDIT_KEEP_DAYS: Setting =
+    Setting { name: "audit.keep_days", default: 90, min: 1, max: 3650, unit: "days" };
+
 /// Time from the first byte of a request to the end of its headers.
 pub const HEADER_TIMEOUT_SECONDS: Setting =
     Setting { name: "header_timeout_seconds", default: 10, min: 1, max: 300, unit: "seconds" };

@@ -20,6 +20,7 @@ mod access;
 mod admission;
 mod aliases;
 mod answer;
+mod audit;
 mod console;
 mod db;
 mod dead_letters;
@@ -31,6 +32,7 @@ pub mod fuzzing;
 mod json;
 mod keys;
 mod logs;
+mod namespace_logs;
 mod namespaces;
 mod operations;
 mod page;
@@ -46,6 +48,7 @@ mod update;
 mod whoami;
 
 pub(crate) use admission::body_action;
+pub(crate) use audit::{ClientAddress, refused};
 pub(crate) use operations::render_metrics;
 pub(crate) use target::Target;
 
@@ -100,6 +103,8 @@ fn of_tenants() -> Vec<(&'static str, MethodRouter<State>)> {
         ("/v1/namespaces/{name}/quotas", get(quotas::get).put(quotas::set)),
         ("/v1/namespaces/{name}/rates", get(rates::get).put(rates::set)),
         ("/v1/namespaces/{name}/usage", get(quotas::usage)),
+        ("/v1/audit", get(audit::list)),
+        ("/v1/logs", get(namespace_logs::logs)),
         ("/v1/whoami", get(whoami::whoami)),
         ("/v1/keys", get(keys::list).post(keys::create)),
         ("/v1/keys/{id}", delete(keys::delete)),
@@ -138,7 +143,9 @@ pub fn router(app: Arc<App>) -> Router {
         CredentialCache::new(app.platform.authority.clone(), app.platform.registry.generation());
     let state = State { app, credentials, last_look: Arc::default() };
     // Only where a path and its method exist: an unknown path is 404 and a wrong method 405 for everyone.
-    let tenants = table(of_tenants()).route_layer(from_fn_with_state(state.clone(), access::authenticate));
+    let tenants = table(of_tenants())
+        .route_layer(from_fn_with_state(state.clone(), audit::record))
+        .route_layer(from_fn_with_state(state.clone(), access::authenticate));
     tenants
         .merge(table(of_all()))
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
@@ -150,11 +157,11 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(state)
 }
 
-/// [`orama_store::blocking::blocking`] with the error type of all routes.
+/// [`orama_platform::audit::blocking`] with the error type of all routes.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    orama_store::blocking::blocking(work).await
+    orama_platform::audit::blocking(work).await
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -162,7 +162,7 @@ fn messages_run_functions_and_what_fails_can_be_replayed() {
 }
 
 /// A command that follows logs, and the lines that it printed.
-struct Follower {
+pub struct Follower {
     child: Child,
     stdout: Arc<Mutex<Vec<String>>>,
     stderr: Arc<Mutex<Vec<String>>>,
@@ -170,7 +170,11 @@ struct Follower {
 
 impl Follower {
     fn start(shell: &Shell, arguments: &[&str]) -> Self {
-        let mut command = shell.command(&[&["function", "logs", "--follow"], arguments].concat());
+        Self::of(shell.command(&[&["function", "logs", "--follow"], arguments].concat()))
+    }
+
+    /// Another command that prints lines until it is interrupted.
+    pub fn of(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(command).unwrap();
         let stdout = lines(child.stdout.take().unwrap());
@@ -180,13 +184,13 @@ impl Follower {
 
     /// Waits until it printed so many lines, and hands them out.
     #[track_caller]
-    fn printed(&self, count: usize) -> Vec<String> {
+    pub fn printed(&self, count: usize) -> Vec<String> {
         eventually("the lines are printed", || lock(&self.stdout).len() >= count);
         lock(&self.stdout).clone()
     }
 
     #[track_caller]
-    fn interrupt(mut self) {
+    pub fn interrupt(mut self) {
         rustix::process::kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         assert_eq!(wait(&mut self.child).code(), Some(0));
     }

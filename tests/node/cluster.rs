@@ -14,6 +14,7 @@ mod servers;
 mod shell;
 mod speakers;
 
+mod audit;
 mod bounds;
 mod calls;
 mod cli_services;
@@ -33,6 +34,7 @@ mod invoke;
 mod isolation;
 mod jwt;
 mod keys;
+mod namespace_logs;
 mod narrow_keys;
 mod outbox;
 mod paths;

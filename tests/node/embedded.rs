@@ -8,6 +8,7 @@
 const ON_SERVERS: bool = false;
 
 mod access;
+mod audit;
 mod bounds;
 mod browser;
 mod calls;
@@ -54,6 +55,7 @@ mod jwt;
 mod keys;
 mod lifecycle;
 mod load;
+mod namespace_logs;
 mod narrow_keys;
 mod neighbours;
 mod noexec;

@@ -1,6 +1,7 @@
 //! Every route of the server with every credential that may not use it, on what really exists: each is refused, and nothing has
 //! changed afterwards. The rows are compared with the server's own table, so a route without a row fails here.
 
+use crate::audit::{CHANGES, DATA};
 use crate::harness::{Node, eventually, new_dir};
 use crate::http::{Answer, Request};
 use crate::jwt::{claims, eddsa, put_key, with_keys};
@@ -49,7 +50,7 @@ struct Victim {
 }
 
 /// Routes that are open to everybody.
-const OPEN: [(&str, &str); 19] = [
+const OPEN: [(&str, &str); 20] = [
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
@@ -59,6 +60,7 @@ const OPEN: [(&str, &str); 19] = [
     ("GET", "/console/activity.js"),
     ("GET", "/console/api.js"),
     ("GET", "/console/app.js"),
+    ("GET", "/console/audit.js"),
     ("GET", "/console/chart.js"),
     ("GET", "/console/database.js"),
     ("GET", "/console/dom.js"),
@@ -177,6 +179,7 @@ fn rows(victim: &Victim) -> Vec<Row> {
         row("GET", "/v1/functions/{name}/logs", Deploy, none()),
         row("GET", "/v1/functions/{name}/stats", Deploy, none()),
         row("GET", "/v1/stats", Deploy, none()),
+        row("GET", "/v1/logs", Deploy, none()),
         row("POST", "/v1/functions/{name}/invoke", Invoke, json(json!({}))),
         row("POST", "/v1/invoke/{namespace}/{name}", Invoke, json(json!({}))),
         row("GET", "/v1/functions/{name}/ws", Invoke, Sends::Handshake),
@@ -233,6 +236,7 @@ fn rows_beside_functions(victim: &Victim) -> Vec<Row> {
         row("PUT", "/v1/namespaces/{name}/quotas", Operator, json(json!({ "functions": 1 }))),
         row("GET", "/v1/namespaces/{name}/rates", Admin, none()),
         row("PUT", "/v1/namespaces/{name}/rates", Operator, json(json!({ "deploys_per_namespace": "1/h" }))),
+        row("GET", "/v1/audit", Admin, none()),
         row("GET", "/v1/keys", Admin, none()),
         row("DELETE", "/v1/keys/{id}", Admin, none()),
     ]
@@ -345,6 +349,10 @@ fn every_route_refuses_every_credential_that_may_not_use_it() {
     }
     known.extend(OPEN.map(|(method, path)| (method.to_owned(), path.to_owned())));
     assert_eq!(served(&node), known, "each route of the server has a row here, and each row is served");
+    let changing: BTreeSet<_> =
+        rows.iter().map(|row| (row.method, row.route)).filter(|(method, _)| *method != "GET").collect();
+    let told = CHANGES.into_iter().chain(DATA).collect();
+    assert_eq!(changing, told, "what a route changes is recorded, or is known to be data");
 
     let others = ["invoke", "deploy", "admin"].map(|role| make_key(&node, "other", role)[1].clone());
     let other_token = eddsa(&claims("0xother", "other"));

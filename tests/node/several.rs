@@ -1,5 +1,6 @@
 //! Tests that need several nodes, or servers that fail.
 
+mod audit;
 mod changes;
 mod faults;
 mod nodes;

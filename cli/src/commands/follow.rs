@@ -20,7 +20,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Time between two requests to the node.
-const POLL_EVERY: Duration = Duration::from_secs(1);
+pub const POLL_EVERY: Duration = Duration::from_secs(1);
 
 /// How far before the start of the newest invocation the next request looks back. An invocation that started earlier may end
 /// later: by the longest timeout, and 10 s until its record is written.
@@ -36,14 +36,22 @@ enum End {
 
 /// Runs the command until Ctrl-C, until the reader of its output goes away, or until the node refuses a request.
 pub fn run(connection: Connection, function: &Target, filter: Filter, json: bool) -> Result<()> {
+    let function = function.clone();
+    until_interrupted(move || follow(&connection, &function, filter, json))
+}
+
+/// Runs work on another thread until it ends, or until Ctrl-C.
+///
+/// # Errors
+/// Those of the work.
+pub fn until_interrupted(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
     let (ends, ended) = mpsc::channel();
     let mut signals = Signals::new([SIGINT])
         .map_err(|error| CliError::failed("cannot wait for Ctrl-C").caused_by(error))?;
     let interrupts = ends.clone();
     thread::spawn(move || signals.forever().next().map(|_| interrupts.send(End::Interrupt)));
-    let function = function.clone();
     // On another thread, as a request may take long after Ctrl-C. The process ends when this function returns.
-    thread::spawn(move || ends.send(End::Done(follow(&connection, &function, filter, json))));
+    thread::spawn(move || ends.send(End::Done(work())));
     match ended.recv() {
         Ok(End::Done(result)) => result,
         Ok(End::Interrupt) => Ok(()),
@@ -106,7 +114,8 @@ fn wait(connection: &Connection, function: &Target, filter: &Filter) -> Result<(
     }
 }
 
-fn notice(text: &str, as_json: bool) {
+/// Tells what is not a result.
+pub fn notice(text: &str, as_json: bool) {
     if as_json {
         output::note(&json!({ "notice": text }).to_string());
     } else {

@@ -36,12 +36,25 @@ impl List {
     /// # Errors
     /// As [`Client::send`], or when an answer is not such a list.
     pub fn fetch(client: &Client, listed: &Listed<'_>, limit: Option<u32>) -> Result<Self> {
+        Self::fetch_where(client, listed, &[], limit)
+    }
+
+    /// The same for the entries that a query leaves.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub fn fetch_where(
+        client: &Client,
+        listed: &Listed<'_>,
+        filter: &[(&'static str, String)],
+        limit: Option<u32>,
+    ) -> Result<Self> {
         let mut list = Self { field: listed.field, entries: Vec::new(), next: None };
         loop {
             let left = limit.map(|limit| limit.saturating_sub(list.entries.len() as u32));
             let size = left.map(|left| ("limit", left.min(PAGE_MAX).to_string()));
             let after = list.next.take().map(|next| ("after", next));
-            let query: Vec<_> = size.into_iter().chain(after).collect();
+            let query: Vec<_> = filter.iter().cloned().chain(size).chain(after).collect();
             let request = if listed.of_namespace {
                 client.query(Method::GET, listed.path, &query)
             } else {

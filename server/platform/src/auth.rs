@@ -62,7 +62,7 @@ impl Role {
         match action {
             Action::Invoke => true,
             Action::Read | Action::Deploy => matches!(self, Self::Operator | Self::Admin | Self::Deploy),
-            Action::InvokeInternal | Action::ManageKeys | Action::SeeUsage => {
+            Action::InvokeInternal | Action::ManageKeys | Action::SeeUsage | Action::ReadAudit => {
                 matches!(self, Self::Operator | Self::Admin)
             }
             Action::AnyNamespace | Action::Operate => matches!(self, Self::Operator),
@@ -85,6 +85,8 @@ pub enum Action {
     ManageKeys,
     /// Read quotas and their usage.
     SeeUsage,
+    /// Read who changed what.
+    ReadAudit,
     /// Act in a namespace other than the credential's own.
     AnyNamespace,
     /// Manage the node: namespaces, quotas, the master key.
@@ -100,6 +102,7 @@ impl Action {
             Self::Deploy => "change functions, secrets or triggers",
             Self::ManageKeys => "list, create or delete API keys",
             Self::SeeUsage => "read quotas and usage",
+            Self::ReadAudit => "read the audit trail",
             Self::AnyNamespace => "act in another namespace",
             Self::Operate => "manage the node",
         }

@@ -1,6 +1,7 @@
 //! Use case: deploy a new version of a function.
 
 use crate::Platform;
+use crate::audit::{self, blocking};
 use crate::clean::clean;
 use crate::disk::DiskFull;
 use crate::migrations::{self, MigrateError, Migration};
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use orama_runtime::function::{FunctionVersion, WasmHash};
 use orama_runtime::names::{AliasName, FunctionName, Namespace};
 use orama_store::blob::{BlobError, cid};
-use orama_store::blocking::{TaskFailed, blocking};
+use orama_store::blocking::TaskFailed;
 use orama_store::replica::ReplicaError;
 use std::sync::Arc;
 use tokio::sync::AcquireError;
@@ -87,7 +88,8 @@ pub enum DeployError {
 /// # Errors
 /// [`DeployError`].
 pub async fn deploy(platform: Arc<Platform>, new: NewFunction) -> Result<Deployed, DeployError> {
-    tokio::spawn(run(platform, new).in_current_span()).await.map_err(TaskFailed::from)?
+    let work = audit::carried(audit::current(), run(platform, new));
+    tokio::spawn(work.in_current_span()).await.map_err(TaskFailed::from)?
 }
 
 /// Holds the module from before the first step until after the last. So a concurrent delete of the last other function with this

@@ -3,6 +3,7 @@
 //! [`Platform`] holds the parts; the use cases (`deploy`, `delete`, `namespaces`, `reconciler`) work on it. Request handlers and
 //! background work call them. The crate knows no HTTP.
 
+pub mod audit;
 pub mod auth;
 pub mod blob_stores;
 pub mod clean;

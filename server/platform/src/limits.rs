@@ -296,3 +296,48 @@ pub const MIGRATION_NAME_MAX_BYTES: usize = 128;
 
 /// How long one migration may take: an index over a large table takes tens of seconds.
 pub const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Refusals of one namespace that are recorded in a second, each as a record of the audit trail; further ones are counted.
+pub const AUDIT_REFUSED_PER_SECOND: usize = 10;
+
+/// Refusals of all namespaces that wait to be recorded, and namespaces that have some: some 500 bytes each.
+pub const AUDIT_WAITING_MAX: usize = 1024;
+
+/// Addresses of which the audit trail counts bad credentials; those of further addresses are counted together.
+pub const AUDIT_ADDRESSES_MAX: usize = 256;
+
+/// How often the count of an address's bad credentials is written, after the first one.
+pub const AUDIT_LOGINS_WRITTEN_EVERY: Duration = Duration::from_secs(60);
+
+/// Bad credentials of an address within this time are one record.
+pub const AUDIT_LOGINS_TOGETHER: Duration = Duration::from_secs(600);
+
+/// How often records of the audit trail that need not be durable with a change are written.
+pub const AUDIT_WRITTEN_EVERY: Duration = Duration::from_secs(1);
+
+/// How often old records of the audit trail are removed.
+pub const AUDIT_PRUNED_EVERY: Duration = Duration::from_secs(600);
+
+/// Changes that the audit trail of one namespace keeps: some 4 MB.
+pub const AUDIT_CHANGES_MAX: u64 = 10_000;
+
+/// Refusals that it keeps. They do not take the place of changes: whoever may do nothing can make many.
+pub const AUDIT_REFUSALS_MAX: u64 = 5_000;
+
+/// Records of the audit trail that one transaction removes: it blocks other writers for some milliseconds.
+pub const AUDIT_PRUNED_AT_ONCE: u32 = 500;
+
+/// Records of the audit trail that a request looks at; where its filter leaves few of them, the next page goes on.
+pub const AUDIT_SCANNED_MAX: usize = 20_000;
+
+/// Blocks of records that one request for a namespace's logs looks at; the next page goes on.
+pub const LOGS_BLOCKS_VISITED_MAX: usize = 20_000;
+
+/// Of those, blocks that it decodes.
+pub const LOGS_BLOCKS_DECODED_MAX: usize = 4096;
+
+/// The same in bytes: some 100 ms of a processor.
+pub const LOGS_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes of blocks that one request decodes that follows logs. A peer's answer has room for them.
+pub const LOGS_ARRIVED_BYTES_MAX: usize = 1 << 20;

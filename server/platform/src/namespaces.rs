@@ -5,6 +5,7 @@
 //! resumes the deletion.
 
 use crate::Platform;
+use crate::audit;
 use crate::clean::clean;
 use crate::limits::NAMESPACE_DELETION_PATIENCE;
 use crate::registry::{NamespaceEntry, RegistryError};
@@ -95,7 +96,7 @@ pub fn create(platform: &Platform, namespace: &Namespace) -> Result<NamespaceEnt
 /// [`NamespaceError`].
 pub async fn delete(platform: Arc<Platform>, namespace: Namespace) -> Result<Deletion, NamespaceError> {
     let (of, deleted) = (Arc::clone(&platform), namespace.clone());
-    blocking(move || begin(&of, deleted)).await?;
+    audit::blocking(move || begin(&of, deleted)).await?;
     let rest = tokio::spawn(finish(platform, namespace));
     match tokio::time::timeout(NAMESPACE_DELETION_PATIENCE, rest).await {
         Ok(ended) => Ok(ended.map(|()| Deletion::Done).map_err(TaskFailed::from)?),

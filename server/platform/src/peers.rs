@@ -8,7 +8,9 @@ use crate::limits::{
     PEERS_MAX,
 };
 use crate::platform::FlushCores;
-use crate::records::{Extras, Filter, Function, Record, Records, Stats, TRIGGER_TYPES};
+use crate::records::{
+    Cursor, Extras, Filter, Function, Part, Record, Records, Stats, TRIGGER_TYPES, WideFilter,
+};
 use bytes::Bytes;
 use orama_runtime::invocation::{LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
@@ -20,11 +22,15 @@ use orama_store::part::PartError;
 use orama_store::pubsub::{PubSub, Received};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
+
+mod wide;
+
+pub use wide::name_in_cursors;
 
 /// About the most bytes that the statistics of one version take.
 const STATS_BYTES: usize = 8 << 10;
@@ -59,9 +65,20 @@ struct Question {
     /// Set where statistics are asked for and not records: from which second on. An empty `function` is all of them.
     #[serde(default)]
     stats_since_s: Option<i64>,
+    /// About all functions of the namespace. A node of an earlier version does not answer it, as `function` is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wide: Option<Wide>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// A question about all functions of a namespace.
+#[derive(Clone, Serialize, Deserialize)]
+struct Wide {
+    filter: WideFilter,
+    /// What has arrived since, instead of the newest ones.
+    since: Option<Cursor>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
 struct Answer {
     id: u64,
     node: String,
@@ -70,11 +87,21 @@ struct Answer {
     is_cut: bool,
     #[serde(default)]
     stats: Vec<(String, u32, Stats)>,
+    /// What belongs to a part of a namespace's records beside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    complete_since_ms: Option<i64>,
+    #[serde(default)]
+    position: String,
+    #[serde(default)]
+    has_more: bool,
 }
 
 /// A [`Record`] as nodes send it to each other.
 #[derive(Serialize, Deserialize)]
 struct WireRecord {
+    /// Where the question does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    function: Option<String>,
     request_id: String,
     version: u32,
     trigger_type: String,
@@ -98,17 +125,14 @@ pub struct Gathered {
     /// The time from which on the records are complete, in milliseconds since the Unix epoch. `None` if no peer left out older
     /// ones.
     pub complete_since_ms: Option<i64>,
-    /// Names of the peers that did not answer.
-    pub missing: Vec<String>,
-}
-
-/// The peers' statistics.
-#[derive(Debug, Default)]
-pub struct StatsGathered {
-    /// By function and version; several nodes may have some of the same.
+    /// Statistics by function and version; several peers may have some of the same.
     pub stats: Vec<((FunctionName, u32), Stats)>,
     /// Names of the peers that did not answer.
     pub missing: Vec<String>,
+    /// With a cursor, whether peers have more than they looked at.
+    pub has_more: bool,
+    /// Positions of the peers that answered, and those before of the others.
+    pub positions: BTreeMap<String, String>,
 }
 
 struct Peer {
@@ -224,35 +248,32 @@ impl Peers {
         if let Some(since_s) = question.stats_since_s {
             let stats = blocking(move || Ok::<_, TaskFailed>(own_stats(&records, &question, since_s)));
             let stats = stats.await.ok()??;
-            return Some(Answer { id, node, is_cut: false, records: Vec::new(), stats });
+            return Some(Answer { id, node, stats, ..Answer::default() });
         }
-        let found = blocking(move || Ok::<_, TaskFailed>(own_records(&records, &question))).await.ok()??;
+        let is_wide = question.wide.is_some();
+        let own = node.clone();
+        let found =
+            blocking(move || Ok::<_, TaskFailed>(own_records(&records, &question, &own))).await.ok()??;
+        let Part { records: found, complete_since_ms, position, has_more } = found;
         let (mut bytes, count) = (0, found.len());
         let records: Vec<_> = found
             .into_iter()
-            .map(WireRecord::from)
+            .map(|record| {
+                let function = is_wide.then(|| record.function.name.to_string());
+                WireRecord { function, ..WireRecord::from(record) }
+            })
             .take_while(|record| {
                 bytes += record.bytes();
                 bytes <= PEER_ANSWER_MAX_BYTES
             })
             .collect();
-        Some(Answer { id, node, is_cut: records.len() < count, records, stats: Vec::new() })
+        let (is_cut, stats) = (records.len() < count, Vec::new());
+        Some(Answer { id, node, is_cut, records, stats, complete_since_ms, position, has_more })
     }
 
     /// Asks the peers for records of a function. Returns within [`PEER_PATIENCE`].
     pub async fn ask(&self, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Gathered {
-        let mut gathered = Gathered::default();
-        let function = Arc::new(Function { namespace: namespace.clone(), name: name.clone() });
-        let question = Question::new(self.0.id.clone(), namespace, name, filter);
-        let take = |answer: Answer| {
-            if answer.is_cut {
-                let oldest = answer.records.last().map_or(i64::MAX, |record| record.started_at_ms);
-                gathered.complete_since_ms = gathered.complete_since_ms.max(Some(oldest));
-            }
-            gathered.records.extend(answer.records.into_iter().map(|record| record.into_record(&function)));
-        };
-        gathered.missing = self.ask_all(question, take).await;
-        gathered
+        self.ask_all(Question::new(namespace, name, filter), namespace).await
     }
 
     /// Asks the peers for statistics of a namespace's functions, or of one, from a second on. Returns within [`PEER_PATIENCE`].
@@ -261,27 +282,17 @@ impl Peers {
         namespace: &Namespace,
         name: Option<&FunctionName>,
         since_s: i64,
-    ) -> StatsGathered {
-        let mut stats = Vec::new();
+    ) -> Gathered {
         let question = Question {
-            from: self.0.id.clone(),
             namespace: namespace.to_string(),
             function: name.map(FunctionName::to_string).unwrap_or_default(),
             stats_since_s: Some(since_s),
             ..Question::default()
         };
-        let take = |answer: Answer| {
-            let named = answer.stats.into_iter().filter_map(|(name, version, stats)| {
-                Some(((FunctionName::new(&name).ok()?, version), stats))
-            });
-            stats.extend(named);
-        };
-        let missing = self.ask_all(question, take).await;
-        StatsGathered { stats, missing }
+        self.ask_all(question, namespace).await
     }
 
-    /// Asks all peers; the names of those that did not answer within [`PEER_PATIENCE`].
-    async fn ask_all(&self, question: Question, take: impl FnMut(Answer)) -> Vec<String> {
+    async fn ask_all(&self, question: Question, namespace: &Namespace) -> Gathered {
         let mut missing: HashMap<String, String> = self
             .0
             .known
@@ -290,32 +301,61 @@ impl Peers {
             .filter(|(_, peer)| peer.heard.elapsed() < PEER_GONE_AFTER)
             .map(|(node, peer)| (node.clone(), peer.name.clone()))
             .collect();
+        let mut gathered = Gathered::default();
         if !missing.is_empty() {
-            let asked = self.gather(question, &mut missing, take);
+            let asked = self.gather(question, namespace, &mut missing, &mut gathered);
             // The peers that have not answered by then remain in `missing`.
             let _ = tokio::time::timeout(PEER_PATIENCE, asked).await;
         }
-        let mut missing: Vec<_> = missing.into_values().collect();
-        missing.sort();
-        missing
+        gathered.missing = missing.into_values().collect();
+        gathered.missing.sort();
+        gathered
     }
 
     async fn gather(
         &self,
-        mut question: Question,
+        question: Question,
+        namespace: &Namespace,
         missing: &mut HashMap<String, String>,
-        mut take: impl FnMut(Answer),
+        gathered: &mut Gathered,
     ) {
         let Ok(_turn) = self.0.asking.acquire().await else { return };
         let id = self.0.next_question.fetch_add(1, Ordering::Relaxed);
         let (sender, mut answers) = mpsc::channel(PEER_ANSWERS_WAITING_MAX);
         let _waiting = Waiting::new(&self.0, id, sender);
-        question.id = id;
+        let of = question.function.clone();
+        let question = Question { id, from: self.0.id.clone(), ..question };
         self.0.say(ALL, &Message::Question(question)).await;
+        // Functions by their names.
+        let mut functions: HashMap<String, Arc<Function>> = HashMap::new();
         while !missing.is_empty() {
             let Some(answer) = answers.recv().await else { return };
-            if missing.remove(&answer.node).is_some() {
-                take(answer);
+            if missing.remove(&answer.node).is_none() {
+                continue;
+            }
+            if answer.is_cut {
+                let oldest = answer.records.last().map_or(i64::MAX, |record| record.started_at_ms);
+                gathered.complete_since_ms = gathered.complete_since_ms.max(Some(oldest));
+            }
+            gathered.complete_since_ms = gathered.complete_since_ms.max(answer.complete_since_ms);
+            gathered.has_more |= answer.has_more;
+            let named = |(name, version, stats): (String, u32, Stats)| {
+                Some(((FunctionName::new(&name).ok()?, version), stats))
+            };
+            gathered.stats.extend(answer.stats.into_iter().filter_map(named));
+            gathered.positions.insert(answer.node, answer.position);
+            for record in answer.records {
+                let name = record.function.as_deref().unwrap_or(&of);
+                let function = match functions.get(name) {
+                    Some(function) => Arc::clone(function),
+                    None => {
+                        let Ok(of) = FunctionName::new(name) else { continue };
+                        let function = Arc::new(Function { namespace: namespace.clone(), name: of });
+                        functions.insert(name.to_owned(), Arc::clone(&function));
+                        function
+                    }
+                };
+                gathered.records.push(record.into_record(&function));
             }
         }
     }
@@ -338,11 +378,21 @@ fn own_stats(records: &Records, question: &Question, since_s: i64) -> Option<Vec
 }
 
 /// Reads this node's records for a question. `None` if the question is invalid or the records cannot be read. Blocks.
-fn own_records(records: &Records, question: &Question) -> Option<Vec<Record>> {
+fn own_records(records: &Records, question: &Question, node: &str) -> Option<Part> {
     let namespace = Namespace::new(&question.namespace).ok()?;
-    let name = FunctionName::new(&question.function).ok()?;
-    records.flush();
-    let found = records.query(&namespace, &name, &question.filter()).inspect_err(|error| {
+    let found = match &question.wide {
+        Some(Wide { filter, since }) => {
+            records.flush();
+            records.of_namespace(&namespace, filter, since.as_ref().map(|cursor| (cursor, node)))
+        }
+        None => {
+            let name = FunctionName::new(&question.function).ok()?;
+            records.flush();
+            let found = records.query(&namespace, &name, &question.filter());
+            found.map(|records| Part { records, ..Part::default() })
+        }
+    };
+    let found = found.inspect_err(|error| {
         tracing::warn!(error = %Causes(error), "records could not be read for a peer");
     });
     found.ok()
@@ -390,12 +440,11 @@ impl Inner {
 }
 
 impl Question {
-    /// For records. Its id is set when it is asked.
-    fn new(from: String, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Self {
+    /// Without an id, and without who asks.
+    fn new(namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Self {
         let Filter { limit, since_ms, status, request_id, version } = filter.clone();
         let (namespace, function) = (namespace.to_string(), name.to_string());
-        let (id, stats_since_s) = (0, None);
-        Self { id, from, namespace, function, limit, since_ms, status, request_id, version, stats_since_s }
+        Self { namespace, function, limit, since_ms, status, request_id, version, ..Self::default() }
     }
 
     fn filter(&self) -> Filter {
@@ -440,6 +489,7 @@ impl From<Record> for WireRecord {
     fn from(record: Record) -> Self {
         let extras = Extras::of(&record).into_owned();
         Self {
+            function: None,
             request_id: record.request_id.as_str().to_owned(),
             version: record.version,
             trigger_type: record.trigger_type.to_owned(),

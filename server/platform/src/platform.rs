@@ -127,6 +127,10 @@ impl Part for Registry {
         "registry"
     }
 
+    fn close(&self) {
+        self.write_audit(true);
+    }
+
     fn check(&self) -> Result<(), PartError> {
         Ok(Self::check(self)?)
     }

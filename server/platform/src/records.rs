@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use tally::Tally;
 
 mod extras;
+mod follow;
 mod histogram;
 mod layout;
 mod minutes;
@@ -26,13 +27,16 @@ mod retention;
 mod stats;
 mod store;
 mod tally;
+mod wide;
 mod writer;
 
 pub use extras::Extras;
+pub use follow::{ALONE, Cursor, Part};
 pub use histogram::Histogram;
 pub use retention::Retention;
 pub use stats::{CALLER_ENDED, CLIENT_GONE, NODE_STOPPED, Stats};
 pub use tally::{Note, Total, What};
+pub use wide::{Place, WideFilter, place};
 
 /// The file's name in the data folder.
 const FILE: &str = "records.db";
@@ -207,6 +211,7 @@ struct Inner {
     /// Dropped with the last clone, which tells the writer to finish.
     jobs: Option<SyncSender<Job>>,
     writer: Mutex<Option<JoinHandle<()>>>,
+    veil: follow::Veil,
 }
 
 /// The records of a node. Clones share them. Dropping the last clone writes what is still queued.
@@ -240,7 +245,9 @@ impl Records {
             .spawn(move || writer.run(&queue))
             .map_err(RecordsError::Thread)?;
         let writer = Mutex::new(Some(writer));
-        Ok(Self { inner: Arc::new(Inner { database, counters, tally, jobs: Some(jobs), writer }) })
+        let veil = follow::Veil::new();
+        let inner = Inner { database, counters, tally, jobs: Some(jobs), writer, veil };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Queues records. Never blocks: records that do not fit in the queue are dropped and counted.

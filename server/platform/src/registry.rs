@@ -2,6 +2,7 @@
 //!
 //! Every change is durable before it is acknowledged. All calls block; async callers use the blocking pool.
 
+use crate::audit::{Waiting, is_about};
 use dropped::{drop_up_to, each_once, module_ref};
 use namespaces::namespace_exists;
 use orama_runtime::function::{FunctionVersion, WasmHash};
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
+mod audit;
 mod dropped;
 mod error;
 mod in_use;
@@ -36,6 +38,7 @@ mod traffic;
 mod triggers;
 mod which;
 
+pub use audit::{AuditFilter, AuditOf};
 pub use error::RegistryError;
 pub use in_use::{Alias, Found};
 pub use keys::{KeyEntry, NewKey};
@@ -55,7 +58,7 @@ const FILE: &str = "registry.db";
 pub(crate) const COPY: &str = "registry-copy.db";
 
 /// Tables whose changes do not move [`Registry::generation`].
-const APART: [&str; 5] = ["secrets", "stored_objects", "quotas", "rates", "key_uses"];
+const APART: [&str; 6] = ["secrets", "stored_objects", "quotas", "rates", "key_uses", "audit"];
 
 /// A version to be added. The registry assigns its number, id and times.
 #[derive(Clone)]
@@ -122,6 +125,7 @@ pub struct Registry {
     generation: Arc<AtomicU64>,
     secrets_generation: Arc<AtomicU64>,
     limits: Arc<watch::Sender<()>>,
+    audit: Arc<Waiting>,
 }
 
 impl Registry {
@@ -136,6 +140,7 @@ impl Registry {
             generation: Arc::default(),
             secrets_generation: Arc::default(),
             limits: Arc::default(),
+            audit: Arc::default(),
         })
     }
 
@@ -151,6 +156,7 @@ impl Registry {
             generation: Arc::default(),
             secrets_generation: Arc::default(),
             limits: Arc::default(),
+            audit: Arc::default(),
         };
         let (generation, secrets) = (registry.generation(), registry.secrets_generation());
         let limits = Arc::clone(&registry.limits);
@@ -229,7 +235,7 @@ impl Registry {
         let cors = cors.map_err(|_| RegistryError::Damaged("cors"))?;
         let origin = serde_json::to_string(&new.origin).map_err(|_| RegistryError::Damaged("origin"))?;
         let name = (&new.namespace, &new.name);
-        let (version, created_at_ms, dropped, gone_triggers, use_now) = self.database.write(|t| {
+        let (version, created_at_ms, dropped, gone_triggers, use_now) = self.change(|t| {
             let live_before = in_use::resolve(t, name.0, name.1, &Which::Live)?;
             let last_dropped = quotas::check_deploy(t, &Deploying::of(&new, &env))?;
             let (version, created_at_ms) = t
@@ -239,6 +245,7 @@ impl Registry {
                 })?;
             let version =
                 u32::try_from(version).map_err(|_| RegistryError::NoVersionsLeft(new.name.to_string()))?;
+            is_about(&format!("{}@{version}", name.1));
             let texts = Texts { id: &id, env: &env, cors: cors.as_deref(), origin: &origin };
             insert_version(t, &new, &texts, version, updated_at_ms)?;
             if let Some(alias) = &new.alias {
@@ -345,7 +352,7 @@ impl Registry {
         name: &FunctionName,
         version: Option<u32>,
     ) -> Result<Deleted, RegistryError> {
-        let (modules, whole) = self.database.write(|t| {
+        let (modules, whole) = self.change(|t| {
             let is_last = version.is_some() && in_use::is_only(t, namespace, name)?;
             if let Some(version) = version.filter(|_| !is_last) {
                 in_use::must_be_unused(t, namespace, name, version)?;

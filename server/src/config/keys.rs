@@ -2,10 +2,10 @@
 
 use super::{Config, IoDriver};
 use crate::limits::{
-    ANSWER_MEMORY_MB, BODY_MEMORY_MB, BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB, CONNECTIONS,
-    DISK_RESERVE_MB, DRAIN_GRACE_SECONDS, GUEST_MEMORY_MB, HEADER_TIMEOUT_SECONDS, IDLE_TIMEOUT_SECONDS,
-    INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, NAMESPACE_SHARE_PERCENT, PARKED_MEMORY_MB, SEND_TIMEOUT_SECONDS,
-    TELEMETRY_METRICS_SECONDS, WEBSOCKET_PING_SECONDS, WEBSOCKETS, WORKERS,
+    ANSWER_MEMORY_MB, AUDIT_KEEP_DAYS, BODY_MEMORY_MB, BODY_TIMEOUT_SECONDS, CACHE_MEMORY_MB, CODE_CACHE_MB,
+    CONNECTIONS, DISK_RESERVE_MB, DRAIN_GRACE_SECONDS, GUEST_MEMORY_MB, HEADER_TIMEOUT_SECONDS,
+    IDLE_TIMEOUT_SECONDS, INSTANCE_SLOTS_CHOICE, MODULE_CACHE_MB, NAMESPACE_SHARE_PERCENT, PARKED_MEMORY_MB,
+    SEND_TIMEOUT_SECONDS, TELEMETRY_METRICS_SECONDS, WEBSOCKET_PING_SECONDS, WEBSOCKETS, WORKERS,
 };
 use crate::shares::{Rate, Rates, TrustedProxies};
 use crate::telemetry::TelemetrySettings;
@@ -159,6 +159,10 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key { name: "module_cache_mb", set: |c, v| v.setting(MODULE_CACHE_MB).map(|n| c.module_cache_mb = n) },
     Key { name: "parked_memory_mb", set: |c, v| v.setting(PARKED_MEMORY_MB).map(|n| c.parked_memory_mb = n) },
+    Key {
+        name: "audit.keep_days",
+        set: |c, v| v.setting(AUDIT_KEEP_DAYS).map(|days| c.audit_keep_days = days),
+    },
     Key {
         name: "code_cache_mb",
         set: |c, v| {

@@ -43,7 +43,7 @@ const EVERY_KEY: &str = "listen = \"[::1]:0\"\nhome = \"/srv/orama\"\nworkers = 
                 namespace_share_percent = 60\ntrusted_proxies = [\"10.0.0.1\"]\ndrain_grace_seconds = 1\n\
                 header_timeout_seconds = 2\nbody_timeout_seconds = 3\nidle_timeout_seconds = 4\ncache.memory_mb = 77\ncache.near_seconds = 6\n\
                 egress.allow = [\"10.0.0.0/8\", \"push.internal:90\"]\negress.deny = [\"10.1.0.0/16\"]\nsecrets.key_file = \"/key\"\n\
-                cluster = \"blue\"\n\
+                cluster = \"blue\"\naudit.keep_days = 8\n\
                 cors.origins = [\"https://b.example\"]\ncors.methods = [\"GET\"]\ncors.headers = [\"x-a\"]\n\
                 cors.credentials = true\ncors.max_age = 7\n\
                 [auth]\njwt = \"/jwks.json\"\n\
@@ -82,6 +82,7 @@ fn every_key_of_the_file_is_taken() {
         compile_time: Duration::from_secs(99),
         effort: Effort::Full,
         disk_reserve_mb: 97,
+        audit_keep_days: 8,
         drain_grace: Duration::from_secs(1),
         header_timeout: Duration::from_secs(2),
         body_timeout: Duration::from_secs(3),

@@ -3,6 +3,7 @@
 import { keep, keptKey, may, plain, session } from "./api.js";
 import { keys, usage } from "./account.js";
 import { activity } from "./activity.js";
+import { audit } from "./audit.js";
 import { database } from "./database.js";
 import { button, el, failure, field, form, select, tick } from "./dom.js";
 import { deadLetters, triggers } from "./events.js";
@@ -22,6 +23,7 @@ const VIEWS = [
   ["secrets", "Secrets", "deploy", secrets],
   ["usage", "Usage", "admin", usage],
   ["keys", "Keys", "admin", keys],
+  ["audit", "Audit", "admin", audit],
 ];
 
 /** The views of one function. */

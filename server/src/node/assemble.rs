@@ -47,6 +47,7 @@ use orama_store::settings::CacheSettings;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -144,6 +145,8 @@ impl Assembly<'_> {
             .map_err(StartError::store)?;
         let authority = self.authority(&stores.registry)?;
         authority.start(self.backplane);
+        let keep = Duration::from_hours(24 * u64::from(self.config.audit_keep_days));
+        stores.registry.start_audit(self.backplane, keep);
         let secrets = self.secrets(&stores.registry, &data)?;
         let services = self.services(&stores, &blobs, secrets, &data)?;
         let modules = self.modules(compiler, &blobs);

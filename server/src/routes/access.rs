@@ -1,5 +1,6 @@
 //! Authenticates requests and selects the namespace that they act in.
 
+use super::audit::refused_early;
 use super::form::RESERVED_NAMES;
 use super::target::Target;
 use super::{State as AppState, blocking};
@@ -10,6 +11,7 @@ use crate::limits::CREDENTIALS_KNOWN_MAX;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use orama_platform::audit;
 use orama_platform::auth::{self, Action, Authority, Credential};
 use orama_runtime::names::{FunctionName, Namespace};
 use parking_lot::Mutex;
@@ -95,8 +97,11 @@ pub(super) async fn authenticate(
     let _visit = state.app.platform.visitors.enter(&first.namespace);
     // A deletion of the namespace that begins from now on waits for this request. A deletion that began earlier is seen here.
     let credential = state.credentials.find_all(&sent).await?;
-    if credential.functions.is_some() {
-        within(&credential, request.uri().path())?;
+    if credential.functions.is_some()
+        && let Err(error) = within(&credential, request.uri().path())
+    {
+        refused_early(&state.app.platform.registry, &request, &credential, &error);
+        return Err(error);
     }
     request.extensions_mut().insert(credential);
     Ok(next.run(request).await)
@@ -105,8 +110,8 @@ pub(super) async fn authenticate(
 /// Refuses a path that is not about one of the functions that a credential is for.
 fn within(credential: &Credential, path: &str) -> Result<(), ApiError> {
     let refused = || Err(not_for(credential));
-    // The deploy looks at the name in its form.
-    if matches!(path, "/v1/whoami" | "/v1/functions") {
+    // The deploy looks at the name in its form; lists and logs are narrowed.
+    if matches!(path, "/v1/whoami" | "/v1/functions" | "/v1/logs") {
         return Ok(());
     }
     let Some(rest) = path.strip_prefix("/v1/functions/") else { return refused() };
@@ -144,6 +149,10 @@ impl AppState {
         let registry = self.app.platform.registry.clone();
         let asked = namespace.clone();
         let exists = blocking(move || registry.namespace_exists(&asked).map_err(ApiError::internal));
-        if exists.await? { Ok(namespace) } else { Err(ApiError::namespace_not_found(namespace.as_str())) }
+        if !exists.await? {
+            return Err(ApiError::namespace_not_found(namespace.as_str()));
+        }
+        audit::acts_in(&namespace);
+        Ok(namespace)
     }
 }

@@ -11,6 +11,7 @@ use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::registry::{Alias, Which};
 use orama_runtime::names::{AliasName, FunctionName};
@@ -93,6 +94,7 @@ pub(super) async fn set(
     let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
     let (name, alias) = of_path(path)?;
     let Given { version } = json::parse(&body)?;
+    audit::is_about(&format!("{name}@{alias} = {version}"));
     let registry = state.app.platform.registry.clone();
     blocking(move || Ok(Json(registry.set_alias(&namespace, &name, &alias, version)?.into()))).await
 }

@@ -38,13 +38,14 @@ macro_rules! assets {
     };
 }
 
-const ASSETS: [(&str, Asset); 16] = assets! {
+const ASSETS: [(&str, Asset); 17] = assets! {
     "/console": HTML = "index.html",
     "/console/style.css": CSS = "style.css",
     "/console/account.js": SCRIPT = "account.js",
     "/console/activity.js": SCRIPT = "activity.js",
     "/console/api.js": SCRIPT = "api.js",
     "/console/app.js": SCRIPT = "app.js",
+    "/console/audit.js": SCRIPT = "audit.js",
     "/console/chart.js": SCRIPT = "chart.js",
     "/console/database.js": SCRIPT = "database.js",
     "/console/dom.js": SCRIPT = "dom.js",

@@ -12,6 +12,7 @@ use axum::extract::{Multipart, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::StatusCode;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::deploy::{self, NewFunction};
 use orama_platform::quotas::Usage;
@@ -49,6 +50,7 @@ pub(super) async fn deploy(
         )
     })?;
     let form = DeployForm::read(form).await?;
+    audit::is_about(form.name.as_str());
     if let (Some(field), Some(parameter)) = (&form.namespace, &asked)
         && field != parameter
     {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, HeaderValue};
 use jiff::Timestamp;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential, Role};
 use orama_platform::limits::{KEY_FUNCTIONS_MAX, KEY_NAME_MAX};
 use orama_platform::registry::{KeyEntry, NewKey, RegistryError};
@@ -218,6 +219,7 @@ pub(super) async fn delete(
         let anywhere = !chosen && credential.role.allows(Action::AnyNamespace);
         let key = registry.key(&id)?;
         let key = key.filter(|key| anywhere || key.namespace == namespace).ok_or_else(not_found)?;
+        audit::acts_in(&key.namespace);
         if key.role == Role::Operator {
             credential.require(Action::Operate)?;
             if key.id == credential.key_id {

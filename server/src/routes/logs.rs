@@ -1,15 +1,14 @@
 //! `GET /v1/functions/{name}/logs`: invocation records and log messages.
 
+use super::audit::time;
 use super::functions::rfc3339;
 use super::target::{Target, query};
 use super::{State as AppState, blocking};
 use crate::error::ApiError;
 use crate::limits::LOGS_LIMIT;
-use crate::since;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
-use jiff::Timestamp;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::peers::Gathered;
 use orama_platform::records::{Filter, Record};
@@ -24,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the request waits for the latest records of the cores. After it, the answer lacks them.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,36 +37,41 @@ pub(super) struct LogsQuery {
 
 impl LogsQuery {
     fn filter(&self, version: Option<u32>) -> Result<Filter, ApiError> {
-        let bad = |message: String| ApiError::bad_request("INVALID_QUERY", message);
-        let limit = match &self.limit {
-            None => LOGS_LIMIT.default,
-            Some(text) => {
-                let number =
-                    text.parse().map_err(|_| bad(format!("limit: expected a whole number, got {text:?}")))?;
-                LOGS_LIMIT.check(number).map_err(bad)?
-            }
-        };
-        let since_ms = self.since.as_deref().map(|text| {
-            since(text, Timestamp::now()).map(Timestamp::as_millisecond).ok_or_else(|| {
-                bad(format!(
-                    "since: expected a time such as 2026-02-23T17:18:39Z, Unix seconds, or an age such as 90s, 15m, 2h \
-                     or 1d, got {text:?}"
-                ))
-            })
-        });
-        let status = self.status.as_deref().map(|text| match text {
-            "success" => Ok(Status::Success),
-            "error" => Ok(Status::Error),
-            "timeout" => Ok(Status::Timeout),
-            _ => Err(bad(format!("status: expected success, error or timeout, got {text:?}"))),
-        });
         Ok(Filter {
-            limit,
-            since_ms: since_ms.transpose()?,
-            status: status.transpose()?,
+            limit: limit(self.limit.as_deref())?,
+            since_ms: time("since", self.since.as_deref())?,
+            status: status(self.status.as_deref())?,
             request_id: self.request_id.clone(),
             version,
         })
+    }
+}
+
+fn bad(message: String) -> ApiError {
+    ApiError::bad_request("INVALID_QUERY", message)
+}
+
+/// How many invocations a query asks for.
+///
+/// # Errors
+/// 400 for a limit that is not a number or is out of range.
+pub(super) fn limit(text: Option<&str>) -> Result<u32, ApiError> {
+    let Some(text) = text else { return Ok(LOGS_LIMIT.default) };
+    let number = text.parse().map_err(|_| bad(format!("limit: expected a whole number, got {text:?}")))?;
+    LOGS_LIMIT.check(number).map_err(bad)
+}
+
+/// The status that a query asks for.
+///
+/// # Errors
+/// 400 for one that there is not.
+pub(super) fn status(text: Option<&str>) -> Result<Option<Status>, ApiError> {
+    match text {
+        None => Ok(None),
+        Some("success") => Ok(Some(Status::Success)),
+        Some("error") => Ok(Some(Status::Error)),
+        Some("timeout") => Ok(Some(Status::Timeout)),
+        Some(text) => Err(bad(format!("status: expected success, error or timeout, got {text:?}"))),
     }
 }
 
@@ -84,7 +88,7 @@ pub(super) struct Logs {
 }
 
 #[derive(Serialize)]
-struct Invocation {
+pub(super) struct Invocation {
     request_id: String,
     version: u32,
     trigger_type: &'static str,
@@ -121,7 +125,7 @@ struct Invocation {
 }
 
 #[derive(Serialize)]
-struct Message {
+pub(super) struct Message {
     level: Level,
     message: String,
     timestamp: String,
@@ -129,14 +133,14 @@ struct Message {
 
 /// A log message in the list of all invocations' messages.
 #[derive(Serialize)]
-struct Line {
+pub(super) struct Line {
     #[serde(flatten)]
-    message: Message,
-    request_id: String,
+    pub(super) message: Message,
+    pub(super) request_id: String,
 }
 
 impl Message {
-    fn new(message: &LogMessage) -> Self {
+    pub(super) fn new(message: &LogMessage) -> Self {
         Self {
             level: message.level,
             message: message.message.clone(),
@@ -158,7 +162,7 @@ fn phases_ms(phases: &Phases) -> BTreeMap<&'static str, f64> {
 }
 
 impl Invocation {
-    fn new(record: Record) -> Self {
+    pub(super) fn new(record: Record) -> Self {
         Self {
             messages: record.messages.iter().map(Message::new).collect(),
             request_id: record.request_id.as_str().to_owned(),
@@ -195,7 +199,7 @@ fn lines(records: &[Record]) -> Vec<Line> {
 
 /// The records of all nodes, newest first, and the nodes that did not answer.
 fn merged(mut own: Vec<Record>, gathered: Gathered, limit: u32) -> (Vec<String>, Vec<Record>) {
-    let Gathered { records, complete_since_ms, missing } = gathered;
+    let Gathered { records, complete_since_ms, missing, .. } = gathered;
     if !records.is_empty() {
         own.extend(records);
         own.sort_by_key(|record| Reverse(record.started_at_ms));

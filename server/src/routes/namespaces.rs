@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::namespaces::{self, Deletion};
 use orama_platform::registry::NamespaceEntry;
@@ -47,6 +48,8 @@ pub(super) async fn create(
     credential.require(Action::Operate)?;
     let NewNamespace { name } = json::parse(&body)?;
     let namespace = Namespace::new(&name)?;
+    audit::is_about(&name);
+    audit::acts_in(&namespace);
     let platform = Arc::clone(&state.app.platform);
     let made = blocking(move || Ok(namespaces::create(&platform, &namespace)?)).await?;
     Ok((StatusCode::CREATED, Json(made.into())))
@@ -107,6 +110,7 @@ pub(super) async fn delete(
             format!("namespace {name:?} is the namespace of the key in use; use a key of another namespace"),
         ));
     }
+    audit::acts_in(&namespace);
     let (status, message) = match namespaces::delete(Arc::clone(&state.app.platform), namespace).await? {
         Deletion::Done => (StatusCode::OK, format!("namespace {name:?} and everything in it deleted")),
         Deletion::UnderWay => (

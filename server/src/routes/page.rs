@@ -23,6 +23,11 @@ pub(super) struct Page {
 }
 
 impl PageQuery {
+    /// Of a query with more parameters than these.
+    pub(super) const fn new(limit: Option<String>, after: Option<String>) -> Self {
+        Self { namespace: None, limit, after }
+    }
+
     /// # Errors
     /// 400 for a limit that is not a number or is out of range.
     pub(super) fn page(self) -> Result<Page, ApiError> {

@@ -7,6 +7,7 @@ use crate::error::ApiError;
 use axum::extract::State;
 use axum::{Extension, Json};
 use bytes::Bytes;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::quotas::{Quota, Usage};
 use orama_platform::registry::Registry;
@@ -62,6 +63,8 @@ pub(super) async fn set(
         }
         quotas.insert(quota, value);
     }
+    let set: Vec<_> = quotas.iter().map(|(quota, value)| format!("{}={value}", quota.name())).collect();
+    audit::is_about(&set.join(" "));
     let platform = Arc::clone(&state.app.platform);
     blocking(move || {
         platform.registry.set_quotas(&namespace, &quotas)?;

@@ -9,6 +9,7 @@ use crate::shares::{OVERRIDABLE, RateName, Rates};
 use axum::extract::State;
 use axum::{Extension, Json};
 use bytes::Bytes;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::registry::SetRates;
 use orama_runtime::names::Namespace;
@@ -57,6 +58,8 @@ pub(super) async fn set(
         let rate = Rates::parse(&text).map_err(|message| refused(format!("rate `{name}`: {message}")))?;
         rates.insert(name, rate.map_or(text, |rate| rate.to_string()));
     }
+    let set: Vec<_> = rates.iter().map(|(name, rate)| format!("{name}={rate}")).collect();
+    audit::is_about(&set.join(" "));
     let app = Arc::clone(&state.app);
     blocking(move || {
         let registry = &app.platform.registry;

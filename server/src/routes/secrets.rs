@@ -10,6 +10,7 @@ use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::registry::RegistryError;
 use orama_platform::secrets::SecretsError;
@@ -48,6 +49,7 @@ pub(super) async fn set(
 ) -> Result<Json<Changed>, ApiError> {
     let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
     let (name, value) = parse(&body)?;
+    audit::is_about(name.as_str());
     let app = Arc::clone(&state.app);
     blocking(move || {
         app.platform.secrets.set(&namespace, &name, value.reveal()).map_err(|error| match error {
@@ -116,6 +118,7 @@ pub(super) async fn delete(
 ) -> Result<Json<Changed>, ApiError> {
     let namespace = state.namespace(&credential, Action::Deploy, query(asked)?.namespace.as_deref()).await?;
     let name = secret_name(&path_text(path)?)?;
+    audit::is_about(name.as_str());
     let app = Arc::clone(&state.app);
     blocking(move || {
         if !app.platform.secrets.delete(&namespace, &name)? {
@@ -143,6 +146,7 @@ pub(super) async fn rotate_key(
     _: NoQuery,
 ) -> Result<Json<Rotated>, ApiError> {
     credential.require(Action::Operate)?;
+    audit::acts_on_node();
     let app = Arc::clone(&state.app);
     blocking(move || {
         let rotation = app.platform.secrets.rotate().map_err(|error| match error {

@@ -10,7 +10,7 @@ use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use jiff::Timestamp;
 use orama_platform::auth::{Action, Credential};
-use orama_platform::peers::StatsGathered;
+use orama_platform::peers::Gathered;
 use orama_platform::records::{Filter, Histogram, Record, Stats};
 use orama_platform::registry::Which;
 use orama_runtime::invocation::Status;
@@ -204,9 +204,9 @@ async fn gather(
     since_s: i64,
 ) -> Result<(BTreeMap<FunctionName, Vec<(u32, Stats)>>, Vec<String>), ApiError> {
     fresh(state).await;
-    let StatsGathered { stats: of_others, missing } = match &state.app.platform.peers {
+    let Gathered { stats: of_others, missing, .. } = match &state.app.platform.peers {
         Some(peers) => peers.ask_stats(namespace, name, since_s).await,
-        None => StatsGathered::default(),
+        None => Gathered::default(),
     };
     let (app, namespace, name) = (Arc::clone(&state.app), namespace.clone(), name.cloned());
     blocking(move || {

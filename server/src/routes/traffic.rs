@@ -8,6 +8,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use bytes::Bytes;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::registry::{Sticky, Traffic};
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,9 @@ pub(super) async fn set(
         })?),
     };
     let traffic = Traffic::new(&weights, sticky).map_err(|why| refused(format!("`weights`: {why}")))?;
+    let shares: Vec<_> =
+        traffic.weights().iter().map(|(version, weight)| format!("{version}={weight}")).collect();
+    audit::is_about(&format!("{name} {}", shares.join(" ")));
     let app = Arc::clone(&state.app);
     blocking(move || {
         app.platform.registry.set_traffic(&namespace, &name, Some(&traffic))?;

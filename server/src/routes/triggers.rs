@@ -10,6 +10,7 @@ use axum::extract::{Path, Query, State};
 use axum::{Extension, Json};
 use bytes::Bytes;
 use http::StatusCode;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::events::{DEFAULT_TIMEZONE, Schedule, ScheduleState, check_topic, is_pattern, matches};
 use orama_platform::limits::{PATTERNS_MAX, TRIGGERS_MAX};
@@ -127,6 +128,10 @@ pub(super) async fn add(
     blocking(move || {
         // To find that a schedule is never due takes tens of milliseconds.
         let source = given(&body)?;
+        audit::is_about(&match &source {
+            Source::Topic(topic) => format!("{name} {topic}"),
+            Source::Schedule { expression, timezone } => format!("{name} {expression} {timezone}"),
+        });
         let added = registry.add_trigger(&namespace, &name, &source)?;
         let (status, trigger) = match added {
             AddedTrigger::New(trigger) => (StatusCode::CREATED, trigger),
@@ -262,6 +267,7 @@ pub(super) async fn enable(
             return Err(not_found(&name));
         }
         let Change { enabled } = json::parse(&body)?;
+        audit::does(if enabled { "trigger.resume" } else { "trigger.pause" });
         let changed = app.platform.registry.enable_trigger(&namespace, &name, &id, enabled)?;
         let trigger = changed.ok_or_else(|| not_found(&name))?;
         let states = app.platform.events.schedules(&namespace, &name)?;

@@ -10,6 +10,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use bytes::Bytes;
+use orama_platform::audit;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::deploy;
 use orama_platform::registry::{Origin, VersionSettings, Which};
@@ -46,6 +47,10 @@ pub(super) async fn update(
     };
     if changes.is_empty() && is_enabled.is_none() {
         return Err(ApiError::invalid_config("the body names nothing to change"));
+    }
+    if let Some(is_enabled) = is_enabled {
+        // With other changes, these come after it.
+        audit::does(if is_enabled { "enable" } else { "disable" });
     }
     let of = Of { namespace, name, which };
     let origin = origin_of(&credential);

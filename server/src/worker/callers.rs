@@ -315,7 +315,11 @@ impl Core {
             return error;
         }
         let address = self.callers.address(client);
-        self.callers.take(RateKind::FailedCredentials, &address).err().unwrap_or(error)
+        if let Err(limited) = self.callers.take(RateKind::FailedCredentials, &address) {
+            return limited;
+        }
+        self.shared.registry.record_bad_credential(address_key(client));
+        error
     }
 
     /// Takes tokens for a request; returns the party of the client's address, where it has shown no credential.

@@ -34,6 +34,7 @@ pub(super) async fn forward(
     let unread = |error| Refused { error, body_unread: true, cors: None };
     let refused = |error| Refused { error, body_unread: false, cors: None };
     let client = core.client(&parts.headers, peer);
+    parts.extensions.insert(routes::ClientAddress(client));
     let visitor = core.visitor_of(&parts.headers, client).await;
     let visitor = visitor.and_then(|visitor| match visitor.foreign {
         // Each route that takes a credential takes one of this node.
@@ -56,7 +57,14 @@ pub(super) async fn forward(
         }
         (Bytes::new(), None, false)
     } else {
-        match may_send(&mut parts, identity.as_ref()).map_err(unread)? {
+        let may = may_send(&mut parts, identity.as_ref()).inspect_err(|error| {
+            if let Some(identity) = &identity {
+                let asked = (&parts.method, parts.uri.path());
+                let registry = &core.shared.registry;
+                routes::refused(registry, asked, &identity.credential, Some(client), error);
+            }
+        });
+        match may.map_err(unread)? {
             Some(limit_bytes) => {
                 if let Some(identity) = &identity {
                     take_tokens(core, &parts, identity).map_err(unread)?;

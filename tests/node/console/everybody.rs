@@ -75,7 +75,7 @@ fn with_a_past(node: &Node, text: &str) {
 }
 
 /// Every view, with its title.
-const VIEWS: [(&str, &str); 12] = [
+const VIEWS: [(&str, &str); 13] = [
     ("functions", "Functions"),
     ("functions/greeter", "greeter: Versions"),
     ("functions/greeter/invoke", "greeter: Invoke"),
@@ -86,6 +86,7 @@ const VIEWS: [(&str, &str); 12] = [
     ("deploy", "Deploy"),
     ("database", "Database"),
     ("secrets", "Secrets"),
+    ("audit", "Audit"),
     ("usage", "Usage"),
     ("keys", "Keys"),
 ];

@@ -19,6 +19,7 @@ pub(super) fn migrations() -> Migrations<'static> {
         M::up_with_hook(BLOCKS, pack_all),
         M::up(NO_ROWS),
         M::up(minutes::SCHEMA),
+        M::up(BY_NAMESPACE),
     ])
 }
 
@@ -62,6 +63,9 @@ CREATE INDEX blocks_by_age ON blocks (last_ms, bytes);
 ";
 
 const NO_ROWS: &str = "DROP TABLE records;";
+
+// For logs of all functions of a namespace.
+const BY_NAMESPACE: &str = "CREATE INDEX blocks_by_namespace ON blocks (namespace, last_ms);";
 
 const STATUSES: [Status; 3] = [Status::Success, Status::Error, Status::Timeout];
 

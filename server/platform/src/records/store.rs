@@ -29,7 +29,7 @@ pub(super) const BLOCK_RECORDS_MAX: usize = 128;
 /// A block of this size, in bytes, takes no further record.
 const BLOCK_BYTES: usize = 16 << 10;
 /// Maximum time between the first and the last record of a block, so a record outlives its retention by at most this.
-const BLOCK_SPAN_MS: i64 = 60_000;
+pub(super) const BLOCK_SPAN_MS: i64 = 60_000;
 
 /// A stored record without its function: request id, version, cause, attempt, status, duration in
 /// microseconds, bytes in and out, error, start in milliseconds since the Unix epoch, messages, and what older versions do not have.
@@ -213,7 +213,7 @@ impl Filter {
     }
 }
 
-fn unpack(data: &[u8], function: &Arc<Function>) -> Result<Vec<Record>, RecordsError> {
+pub(super) fn unpack(data: &[u8], function: &Arc<Function>) -> Result<Vec<Record>, RecordsError> {
     let read: Vec<Read> = serde_json::from_slice(data).map_err(|_| RecordsError::Damaged)?;
     let record = |read: Read| {
         let Read(

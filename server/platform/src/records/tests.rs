@@ -8,7 +8,7 @@ use orama_runtime::phases::{HostCalls, Kind};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-fn record(name: &str, n: i64) -> Record {
+pub(super) fn record(name: &str, n: i64) -> Record {
     let function = Arc::new(Function {
         namespace: Namespace::new("a").unwrap(),
         name: FunctionName::new(name).unwrap(),

@@ -139,7 +139,7 @@ impl Registry {
         alias: &AliasName,
         version: u32,
     ) -> Result<Alias, RegistryError> {
-        let set_at_ms = self.database.write(|t| {
+        let set_at_ms = self.change(|t| {
             if !version_exists(t, namespace, name, version)? {
                 return Err(RegistryError::NoVersion(name.to_string(), version));
             }
@@ -159,7 +159,7 @@ impl Registry {
         name: &FunctionName,
         alias: &AliasName,
     ) -> Result<bool, RegistryError> {
-        let deleted = self.database.write(|t| {
+        let deleted = self.change(|t| {
             Ok::<_, RegistryError>(
                 t.prepare_cached(
                     "DELETE FROM aliases WHERE namespace = ?1 AND function = ?2 AND alias = ?3",
@@ -183,7 +183,7 @@ impl Registry {
         name: &FunctionName,
         is_enabled: bool,
     ) -> Result<bool, RegistryError> {
-        let exists = self.database.write(|t| {
+        let exists = self.change(|t| {
             if !triggers::function_exists(t, namespace, name)? {
                 return Ok(false);
             }

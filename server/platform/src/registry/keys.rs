@@ -2,6 +2,7 @@
 
 use super::namespaces::{name_of, namespace_exists};
 use super::{Registry, RegistryError, now_ms};
+use crate::audit;
 use crate::auth::{ApiKey, Role, key_hash};
 use crate::limits::KEYS_MAX;
 use orama_runtime::names::{FunctionName, Namespace};
@@ -113,9 +114,10 @@ impl Registry {
         let NewKey { namespace, role, name, expires_at_ms, functions } = new;
         let key = ApiKey::generate()?;
         let id = new_id();
+        audit::is_about(&format!("{id} {}", role.as_str()));
         let functions = functions.as_ref().map(serde_json::to_string).transpose();
         let functions = functions.map_err(|_| RegistryError::Damaged("key"))?;
-        self.database.write(|t| {
+        self.change(|t| {
             if !namespace_exists(t, namespace)? {
                 return Err(RegistryError::NoNamespace(namespace.to_string()));
             }
@@ -206,9 +208,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Sqlite`]
     pub fn delete_key(&self, id: &str) -> Result<bool, RegistryError> {
-        let rows = self
-            .database
-            .write(|t| Ok::<_, RegistryError>(t.execute("DELETE FROM api_keys WHERE id = ?1", [id])?))?;
+        let rows = self.change(|t| Ok(t.execute("DELETE FROM api_keys WHERE id = ?1", [id])?))?;
         if rows > 0 {
             self.changed();
         }

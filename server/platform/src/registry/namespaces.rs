@@ -22,7 +22,7 @@ impl Registry {
     /// [`RegistryError::BeingDeleted`], or a failure to store it.
     pub fn create_namespace(&self, namespace: &Namespace) -> Result<Option<NamespaceEntry>, RegistryError> {
         let created_at_ms = now_ms();
-        let made = self.database.write(|t| {
+        let made = self.change(|t| {
             let deleted = t
                 .prepare_cached("SELECT deleted_at_ms IS NOT NULL FROM namespaces WHERE name = ?1")?
                 .query_row([namespace.as_str()], |row| row.get(0))
@@ -80,7 +80,7 @@ impl Registry {
         &self,
         namespace: &Namespace,
     ) -> Result<Option<Vec<ModuleRef>>, RegistryError> {
-        let modules = self.database.write(|t| {
+        let modules = self.change(|t| {
             let marked = t
                 .prepare_cached(
                     "UPDATE namespaces SET deleted_at_ms = ?2 WHERE name = ?1 AND deleted_at_ms IS NULL",

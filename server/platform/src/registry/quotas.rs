@@ -59,7 +59,7 @@ impl Registry {
         namespace: &Namespace,
         quotas: &BTreeMap<Quota, u64>,
     ) -> Result<(), RegistryError> {
-        self.database.write(|t| {
+        self.change(|t| {
             must_exist(t, namespace)?;
             t.prepare_cached("DELETE FROM quotas WHERE namespace = ?1")?.execute([namespace.as_str()])?;
             for (quota, value) in quotas {

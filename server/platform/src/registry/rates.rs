@@ -49,7 +49,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::NoNamespace`], or a failure to store it.
     pub fn set_rates(&self, namespace: &Namespace, rates: &SetRates) -> Result<(), RegistryError> {
-        self.database.write(|t| {
+        self.change(|t| {
             must_exist(t, namespace)?;
             t.prepare_cached("DELETE FROM rates WHERE namespace = ?1")?.execute([namespace.as_str()])?;
             for (rate, value) in rates {

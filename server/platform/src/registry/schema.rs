@@ -4,7 +4,7 @@ use orama_store::replica::Layout;
 use rusqlite_migration::{M, Migrations};
 
 /// All migrations in order. A released migration never changes; a new layout is a new migration.
-const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES, WEB, SCHEDULES, IN_USE, KEYS];
+const STEPS: &[&str] = &[FIRST, SERVICES, START, QUOTAS, BOUNDS, RATES, WEB, SCHEDULES, IN_USE, KEYS, AUDIT];
 
 /// The same for a shared registry.
 pub(crate) const SHARED: Layout = Layout { stream: "registry", steps: STEPS };
@@ -214,6 +214,26 @@ CREATE TABLE key_uses (
     key_id TEXT PRIMARY KEY REFERENCES api_keys (id) ON DELETE CASCADE,
     last_used_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+// Who changed what. A row outlives its namespace; `since_ms` is when that was created, as its name may be used again. The index
+// has all that is counted.
+const AUDIT: &str = "
+CREATE TABLE audit (
+    id TEXT PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    since_ms INTEGER NOT NULL,
+    at_ms INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    address TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    count INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX audit_by_namespace ON audit (namespace, id, outcome);
 ";
 
 /// Takes the next number of (namespace ?1, name ?2) at the time ?3. A function is created by its first deploy, or by the first

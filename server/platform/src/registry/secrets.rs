@@ -85,7 +85,7 @@ impl Registry {
         name: &SecretName,
         mut seal: impl FnMut(i64) -> Result<Sealed, RegistryError>,
     ) -> Result<(), RegistryError> {
-        self.database.write(|t| {
+        self.change(|t| {
             if !namespace_exists(t, namespace)? {
                 return Err(RegistryError::NoNamespace(namespace.to_string()));
             }
@@ -128,7 +128,7 @@ impl Registry {
         namespace: &Namespace,
         name: &SecretName,
     ) -> Result<bool, RegistryError> {
-        let rows = self.database.write(|t| {
+        let rows = self.change(|t| {
             let delete = "DELETE FROM secrets WHERE namespace = ?1 AND name = ?2";
             Ok::<_, RegistryError>(t.execute(delete, [namespace.as_str(), name.as_str()])?)
         })?;

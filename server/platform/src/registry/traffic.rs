@@ -130,7 +130,7 @@ impl Registry {
         name: &FunctionName,
         traffic: Option<&Traffic>,
     ) -> Result<bool, RegistryError> {
-        let before = self.database.write(|t| {
+        let before = self.change(|t| {
             let before = delete_traffic(t, namespace, name)?;
             let Some(traffic) = traffic else { return Ok(before) };
             let sticky = traffic.sticky.as_ref().map(Sticky::to_string);

@@ -84,7 +84,7 @@ impl Registry {
         function: &FunctionName,
         source: &Source,
     ) -> Result<AddedTrigger, RegistryError> {
-        let added = self.database.write(|t| {
+        let added = self.change(|t| {
             if !function_exists(t, namespace, function)? {
                 return Ok(AddedTrigger::NoFunction);
             }
@@ -196,7 +196,7 @@ impl Registry {
         id: &str,
         is_enabled: bool,
     ) -> Result<Option<Trigger>, RegistryError> {
-        let changed = self.database.write(|t| {
+        let changed = self.change(|t| {
             let rows = t
                 .prepare_cached(
                     "UPDATE triggers SET is_enabled = ?4, since_ms = ?5
@@ -221,7 +221,7 @@ impl Registry {
         function: &FunctionName,
         id: &str,
     ) -> Result<bool, RegistryError> {
-        let rows = self.database.write(|t| {
+        let rows = self.change(|t| {
             t.prepare_cached("DELETE FROM triggers WHERE id = ?1 AND namespace = ?2 AND function = ?3")?
                 .execute(params![id, namespace.as_str(), function.as_str()])
                 .map_err(RegistryError::from)

@@ -34,6 +34,7 @@ pub(super) const TABLES_OF_REGISTRY: &[&str] = &[
     "aliases",
     "traffic",
     "key_uses",
+    "audit",
 ];
 
 /// The events' tables, in the same order. [`Tables::copy_sequences`] names those whose ids are never reused.
