@@ -36,6 +36,7 @@ mod keys;
 mod narrow_keys;
 mod outbox;
 mod paths;
+mod reload;
 mod retries;
 mod schedules;
 mod sdk_conformance;

@@ -2,15 +2,17 @@
 
 use super::State as AppState;
 use super::{App, blocking};
+use crate::bearer::sent;
 use crate::error::ApiError;
-use crate::metrics::{BackendGauges, Gauges, ModuleGauges, ShareGauges};
+use crate::metrics::{BackendGauges, Gauges, ModuleGauges, ProcessGauges, ShareGauges, SizeGauges};
 use crate::process::{self, Allowed};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::try_join_all;
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use orama_platform::auth::Action;
 use orama_store::breaker::Breaker;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -91,10 +93,20 @@ fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
     }
 }
 
-pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, ApiError> {
+/// The metrics at the address that everybody knows: for operators, where there is another one for those who watch the node.
+pub(super) async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, ApiError> {
+    if state.app.metrics_apart {
+        let credential = state.credentials.find_all(&sent(&headers)?).await?;
+        credential.require(Action::Operate)?;
+    }
+    metrics_for_all(State(state)).await
+}
+
+pub(super) async fn metrics_for_all(State(state): State<AppState>) -> Result<Response, ApiError> {
     let app = Arc::clone(&state.app);
     // Counting mappings reads a file that may be long.
     let text = blocking(move || {
+        let disk_free = app.platform.disk.free_bytes().ok();
         Ok(app.metrics.render(&Gauges {
             modules: ModuleGauges {
                 loaded: app.platform.modules.usage(),
@@ -109,6 +121,9 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Result<Response, A
             jobs: app.platform.events.counts(),
             backends: breakers(&app).map(|breaker| BackendGauges::of(&breaker)).collect(),
             shares: ShareGauges::of(&app.shares),
+            process: ProcessGauges::now(),
+            sizes: SizeGauges { disk_free, ..app.sizes.now() },
+            access_lines_dropped: app.access_log.dropped(),
         }))
     })
     .await?;
