@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Lines that wait to be written. With the longest paths they take some 10 MB.
 const WAITING_MAX: usize = 8192;
 
+/// The pause between two warnings of dropped lines.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a node that ends waits for the lines that are left.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 const CLOSE_POLL: Duration = Duration::from_millis(5);
@@ -99,11 +102,13 @@ impl AccessLog {
     }
 
     fn write(&self, queue: &Receiver<Option<Line>>) {
-        let mut told = 0;
+        let (mut told, mut told_at) = (0, None::<Instant>);
         while let Ok(Some(line)) = queue.recv() {
             line.write();
             let dropped = self.dropped();
-            if dropped > told {
+            let is_quiet = told_at.is_none_or(|when| when.elapsed() > TOLD_EVERY);
+            if dropped > told && is_quiet {
+                told_at = Some(Instant::now());
                 tracing::warn!(target: ACCESS, lines = dropped - told, "the access log could not keep up; lines were dropped");
                 told = dropped;
             }

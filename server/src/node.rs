@@ -20,6 +20,7 @@ use orama_store::causes::Causes;
 use orama_store::files::{self, HomeLock, HomeLockError};
 use orama_store::limits::BLOCKING_THREADS_MAX;
 use orama_store::part::PartError;
+use orama_store::versions::{self, ServerVersion};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -256,6 +257,12 @@ fn spawn_background(config: &Config, backplane: &Handle, shared: &Arc<Shared>, p
     if config.backends.platform.is_some() || config.backends.blobs.is_some() {
         backplane.spawn(reconcile(Arc::clone(platform)));
     }
+    let backends = config.backends.clone();
+    backplane.spawn(async move {
+        for ServerVersion { key, server, version } in versions::of_servers(&backends).await {
+            tracing::info!(key, server, version, "a backend answers");
+        }
+    });
     let secrets = Arc::clone(&platform.secrets);
     backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
     let (http, platform) = (shared.services.http.clone(), Arc::clone(platform));

@@ -30,8 +30,11 @@ fn access_line(node: &Node, request_id: &str) -> Value {
 
 #[test]
 fn a_start_says_where_the_node_serves_and_where_its_files_are() {
-    let node = Node::start(Options::default());
+    let env = vec![("ORAMA_LISTN", "s3cret".to_owned())];
+    let node = Node::start(Options { env, ..Options::default() });
     let stderr = node.stderr();
+    let misspelt = "nothing reads the variable ORAMA_LISTN; did you mean ORAMA_LISTEN?";
+    assert!(stderr.contains(misspelt) && !stderr.contains("s3cret"), "{stderr}");
     let home = node.home.display().to_string();
     let line = stderr.lines().find(|line| line.contains("serving")).unwrap_or_else(|| panic!("{stderr}"));
     assert!(line.contains(&node.address().to_string()) && line.contains(&home), "{line}");

@@ -118,6 +118,11 @@ fn the_filter_of_the_log_follows_the_file_and_other_keys_wait_for_a_restart() {
 #[test]
 fn a_node_without_anything_to_reload_lives_on() {
     let Ok(node) = Node::try_start(Options::default()) else { return };
+    if crate::ON_SERVERS {
+        for server in ["server=\"rqlite\" version=\"v", "server=\"kubo\" version=\"0."] {
+            eventually(server, || node.stderr().contains(server));
+        }
+    }
     for times in 1..=3 {
         hang_up(&node, READ_AGAIN, times);
     }

@@ -8,8 +8,7 @@ use std::fmt::Write;
 
 /// How the page begins.
 const BEGIN: &str = "\
-<!-- Made from the keys in server/src/config/ by the test `the_page_of_the_config_is_made_from_its_keys`: run it with \
-ORAMA_WRITE_DOCS=1. -->
+<!-- Made from server/src/config/ by the test the_page_of_the_config_is_made_from_its_keys, with ORAMA_WRITE_DOCS=1. -->
 
 # Configuration
 
@@ -53,7 +52,9 @@ pub fn page() -> String {
     add_backends(&mut page);
     begin(&mut page, "`[[auth.issuers]]`");
     for (field, about, form) in issuers::FIELDS {
-        row(&mut page, &[field, "", form, "", "yes", about]);
+        let field = format!("`{field}`");
+        let cells: [&str; 6] = [&field, "", form, "", "yes", about];
+        row(&mut page, &cells);
     }
     page
 }

@@ -260,13 +260,6 @@ fn a_bad_variable_is_named() {
 }
 
 #[test]
-fn a_missing_file_is_an_error() {
-    let overrides = Overrides { config_file: Some("/no/such.toml".into()), ..Overrides::default() };
-    let message = Config::load_with(&overrides, &|_| None).unwrap_err().to_string();
-    assert!(message.contains("/no/such.toml"), "{message}");
-}
-
-#[test]
 fn mistakes_in_tables_are_told_with_the_whole_key() {
     let told = |file: &str| load(Some(file), &[], Overrides::default()).unwrap_err().to_string();
     for (file, expected) in [

@@ -14,7 +14,7 @@ const PREFIX: &str = "ORAMA_";
 const OF_DEVELOPMENT: [&str; 4] = ["ORAMA_TEST_", "ORAMA_BUILD_", "ORAMA_BENCH_", "ORAMA_CI_"];
 
 /// The others of them.
-const OF_TOOLS: [&str; 10] = [
+const OF_TOOLS: [&str; 11] = [
     "ORAMA_TOOLS",
     "ORAMA_REQUIRE_TOOLS",
     "ORAMA_LEFT_OUT_TABLE",
@@ -25,6 +25,7 @@ const OF_TOOLS: [&str; 10] = [
     "ORAMA_DENSITY_HOME",
     "ORAMA_WRITE_DOCS",
     "ORAMA_COMMIT",
+    "ORAMA_DATE",
 ];
 
 /// The variables that a node reads.

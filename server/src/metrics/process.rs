@@ -1,4 +1,5 @@
-//! What the system says of this process, by the names that Prometheus' own clients use. SQL and compiling processes are not counted.
+//! What the system says of this process, by the names that Prometheus' own clients use. SQL and compiling processes are not
+//! counted.
 
 use super::{Text, seconds};
 use crate::process::{self, Allowed};

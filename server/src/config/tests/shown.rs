@@ -1,4 +1,4 @@
-//! What a configuration shows of itself: values, bounds, and what differs from another one.
+//! What a configuration shows of itself: values, bounds, what differs from another one, and a file that is not there.
 
 use super::*;
 use crate::config::given::Given;
@@ -59,4 +59,11 @@ fn a_restart_is_needed_for_what_a_reload_does_not_take_over() {
     );
     assert_eq!(before.needs_restart(&after), ["cache.addresses", "cache.kind", "connections"]);
     assert_eq!(before.needs_restart(&before), Vec::<String>::new());
+}
+
+#[test]
+fn a_missing_file_is_an_error() {
+    let overrides = Overrides { config_file: Some("/no/such.toml".into()), ..Overrides::default() };
+    let message = Config::load_with(&overrides, &|_| None).unwrap_err().to_string();
+    assert!(message.contains("/no/such.toml"), "{message}");
 }
