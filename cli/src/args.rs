@@ -60,11 +60,8 @@ impl Args {
     /// Whether results and errors are printed as JSON.
     pub fn json(&self) -> bool {
         match &self.command {
-            Command::Serve(_)
-            | Command::Demo(_)
-            | Command::Dev(_)
-            | Command::Completions(_)
-            | Command::Man(_) => false,
+            Command::Serve(args) => args.json,
+            Command::Demo(_) | Command::Dev(_) | Command::Completions(_) | Command::Man(_) => false,
             Command::Version(args) => args.json,
             Command::Sdk(group) => group.json,
             Command::Export(args) => args.json,
@@ -90,7 +87,8 @@ pub enum Command {
     #[command(after_help = "\
 Every option is also a key of the config file (TOML) and an ORAMA_... variable; a flag overrides a variable, and a variable \
 overrides the file. The node prints `listening on http://ADDR` when it serves requests. It logs to standard error; ORAMA_LOG \
-sets the filter, for example ORAMA_LOG=debug. The first start writes credentials.json into the home folder.
+sets the filter, for example ORAMA_LOG=debug. On SIGHUP it reads the config file again and takes over what it can: the filter of \
+the log, the access log, and the issuers of tokens with their keys. docs/CONFIG.md lists every key. The first start writes credentials.json into the home folder.
 
 Examples:
   orama serve
@@ -192,9 +190,13 @@ pub struct Serve {
     /// Number of cores that serve requests [default: all]
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZeroUsize>,
-    /// Check the configuration, print it, and exit; nothing is started and no server is contacted
+    /// Print every key with its value and where it was said, check the files that are named, and exit; nothing is started and no
+    /// server is contacted
     #[arg(long)]
     pub check: bool,
+    /// With --check: print JSON
+    #[arg(long, requires = "check")]
+    pub json: bool,
 }
 
 #[derive(ClapArgs)]

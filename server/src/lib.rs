@@ -4,6 +4,7 @@
 //! `worker` (a core's event loop) -> `http` (connections and bodies) -> `worker::invoke` (the hot path) -> the runtime;
 //! everything that is no invocation goes over `worker::control` to `routes`, on threads of their own.
 
+mod access_log;
 mod bearer;
 pub mod config;
 mod credentials;
@@ -11,6 +12,7 @@ pub mod error;
 mod http;
 mod json;
 pub mod limits;
+pub mod log;
 pub mod metrics;
 mod node;
 mod process;

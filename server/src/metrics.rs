@@ -13,11 +13,15 @@ use std::time::{Duration, SystemTime};
 mod backends;
 mod functions;
 mod modules;
+mod process;
 mod shares;
+mod sizes;
 
 pub use backends::BackendGauges;
 pub use modules::ModuleGauges;
+pub use process::ProcessGauges;
 pub use shares::ShareGauges;
+pub use sizes::{SizeGauges, Sizes};
 
 /// Upper ends of the duration buckets, in microseconds: from a warm native guest to the longest allowed run.
 const BUCKETS_US: [u64; 13] = [
@@ -157,6 +161,12 @@ pub struct Gauges {
     pub functions: Vec<Total>,
     /// What came of traces; `None` where none are sent.
     pub traces: Option<TraceCounts>,
+    /// This process, where the system tells.
+    pub process: Option<ProcessGauges>,
+    /// What is on the disk.
+    pub sizes: SizeGauges,
+    /// Lines of the access log dropped since the start.
+    pub access_lines_dropped: u64,
 }
 
 /// All counts of a node.
@@ -204,6 +214,10 @@ impl Metrics {
         if !gauges.functions.is_empty() {
             functions::render(&mut text, &gauges.functions);
         }
+        process::render(&mut text, gauges.process.as_ref());
+        sizes::render(&mut text, &gauges.sizes);
+        let dropped = gauges.access_lines_dropped;
+        text.single("orama_access_log_dropped_total", "counter", "Lines lost to a full queue.", dropped);
         text.0
     }
 

@@ -1,5 +1,6 @@
 //! A node: starts everything in its order, and ends it in the opposite one.
 
+use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::limits::TRIGGERED_SHARE;
 use crate::metrics::Metrics;
@@ -19,16 +20,20 @@ use orama_store::causes::Causes;
 use orama_store::files::{self, HomeLock, HomeLockError};
 use orama_store::limits::BLOCKING_THREADS_MAX;
 use orama_store::part::PartError;
+use orama_store::versions::{self, ServerVersion};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 
 mod assemble;
 mod listen;
+mod reload;
+mod signals;
+
+pub use signals::StopSignals;
 
 /// Threads of the backplane; its work is waiting, not computing.
 const BACKPLANE_THREADS: usize = 2;
@@ -99,6 +104,7 @@ pub struct Node {
     address: SocketAddr,
     workers: Vec<Worker>,
     platform: Arc<Platform>,
+    access_log: Arc<AccessLog>,
     /// Outlives the cores, which hand work to it while they drain.
     backplane: Option<Runtime>,
     /// Held as long as the node runs.
@@ -119,12 +125,15 @@ impl Node {
         let data = config.home.join("data");
         let (listeners, address) =
             bind(&config).map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let mut door = open_door(&config)?;
         let backplane = backplane().map_err(StartError::Threads)?;
         let (compiler, stores) = open(&config, &data, backplane.handle())?;
         let (peers, metrics) = (Peers::default(), Arc::new(Metrics::default()));
+        let access_log = Arc::new(AccessLog::default());
+        access_log.switch(config.log.access).map_err(StartError::Threads)?;
         let (shared, platform) = {
             let (config, backplane) = (&config, backplane.handle());
-            Assembly { config, address, backplane, metrics: &metrics, cores: &peers }
+            Assembly { config, address, backplane, metrics: &metrics, cores: &peers, access_log: &access_log }
                 .assemble(compiler, stores)?
         };
         auth::bootstrap::credentials(
@@ -138,6 +147,7 @@ impl Node {
             address,
             workers: Vec::new(),
             platform: Arc::clone(&platform),
+            access_log,
             backplane: Some(backplane),
             _home_lock: home_lock,
         };
@@ -145,6 +155,7 @@ impl Node {
             let start = Start {
                 index,
                 listener,
+                door: door.take(),
                 driver: config.io_driver,
                 shared: Arc::clone(&shared),
                 counters: metrics.register_core(),
@@ -162,6 +173,8 @@ impl Node {
         );
         shared.services.outboxes.start(platform.databases.may_be_shared());
         spawn_background(&config, &handle, &shared, &platform);
+        let (home, version) = (config.home.display(), env!("CARGO_PKG_VERSION"));
+        tracing::info!(%address, %home, version, cores = node.workers.len(), "serving");
         Ok(node)
     }
 
@@ -169,22 +182,6 @@ impl Node {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Serves until a signal comes, then drains. A second signal ends the process at once.
-    ///
-    /// # Errors
-    /// When the second signal cannot be prepared for.
-    pub fn run_until(self, mut signals: StopSignals) -> io::Result<()> {
-        if signals.0.forever().next().is_some() {
-            let again = Arc::new(AtomicBool::new(true));
-            for signal in STOP_SIGNALS {
-                signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&again))?;
-            }
-            tracing::info!("draining");
-        }
-        drop(self);
-        Ok(())
     }
 }
 
@@ -207,6 +204,18 @@ fn bind(config: &Config) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
     let listeners = listen(config)?;
     let address = listeners.first().ok_or(io::ErrorKind::AddrNotAvailable)?.local_addr()?;
     Ok((listeners, address))
+}
+
+/// What listens for readers of metrics, if there is an address for them.
+fn open_door(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = config.metrics_listen else { return Ok(None) };
+    let open = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        tracing::info!(address = %listener.local_addr()?, "serving metrics");
+        Ok(listener)
+    };
+    open().map(Some).map_err(|source| StartError::Listen { address, source })
 }
 
 fn backplane() -> io::Result<Runtime> {
@@ -248,6 +257,12 @@ fn spawn_background(config: &Config, backplane: &Handle, shared: &Arc<Shared>, p
     if config.backends.platform.is_some() || config.backends.blobs.is_some() {
         backplane.spawn(reconcile(Arc::clone(platform)));
     }
+    let backends = config.backends.clone();
+    backplane.spawn(async move {
+        for ServerVersion { key, server, version } in versions::of_servers(&backends).await {
+            tracing::info!(key, server, version, "a backend answers");
+        }
+    });
     let secrets = Arc::clone(&platform.secrets);
     backplane.spawn_blocking(move || secrets.finish_rotation_at_start());
     let (http, platform) = (shared.services.http.clone(), Arc::clone(platform));
@@ -266,21 +281,6 @@ fn spawn_background(config: &Config, backplane: &Handle, shared: &Arc<Shared>, p
     });
 }
 
-const STOP_SIGNALS: [i32; 2] = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
-
-/// SIGTERM and SIGINT, caught from here on.
-pub struct StopSignals(signal_hook::iterator::Signals);
-
-impl StopSignals {
-    /// Catches the signals. Done before a node starts, so that none finds it without a handler.
-    ///
-    /// # Errors
-    /// When the system does not allow it.
-    pub fn catch() -> io::Result<Self> {
-        signal_hook::iterator::Signals::new(STOP_SIGNALS).map(Self)
-    }
-}
-
 impl Drop for Node {
     /// Drains: accepts nothing more, lets what was accepted finish within the grace period, writes every record.
     fn drop(&mut self) {
@@ -293,6 +293,7 @@ impl Drop for Node {
                 tracing::error!("a core's thread had panicked");
             }
         }
+        self.access_log.close();
         self.platform.events.wait_stopped(EVENTS_PATIENCE);
         self.platform.close();
         if let Some(backplane) = self.backplane.take() {

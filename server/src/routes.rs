@@ -3,9 +3,10 @@
 //! A route parses, authorises, calls one function and maps its error. The layer [`answer::finish`] gives each answer its request
 //! id. The layer [`access::authenticate`] protects the tenants' routes.
 
+use crate::access_log::AccessLog;
 use crate::error::ApiError;
 use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sizes};
 use crate::shares::Shares;
 use crate::telemetry::Traces;
 use access::CredentialCache;
@@ -62,6 +63,12 @@ pub struct App {
     pub shares: Arc<Shares>,
     /// Where traces go; none unless it was configured.
     pub(crate) traces: Option<Arc<Traces>>,
+    /// What its data take of the disk.
+    pub(crate) sizes: Sizes,
+    /// The log of requests.
+    pub(crate) access_log: Arc<AccessLog>,
+    /// Whether metrics have an address of their own, so that the main one keeps them from strangers.
+    pub metrics_apart: bool,
 }
 
 /// The state of all handlers.
@@ -153,6 +160,20 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(from_fn(answer::no_empty_segment))
         .layer(DefaultBodyLimit::max(CONTROL_BODY_MAX_BYTES))
         .layer(from_fn_with_state(state.clone(), answer::count))
+        .layer(from_fn(answer::finish))
+        .with_state(state)
+}
+
+/// The routes of the address that is for metrics alone. It answers `/health` itself.
+pub(crate) fn operations_router(app: Arc<App>) -> Router {
+    let credentials =
+        CredentialCache::new(app.platform.authority.clone(), app.platform.registry.generation());
+    let state = State { app, credentials, last_look: Arc::default() };
+    Router::new()
+        .route("/ready", get(operations::ready))
+        .route("/metrics", get(operations::metrics_for_all))
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        .fallback(async |uri: axum::http::Uri| ApiError::not_found(uri.path()))
         .layer(from_fn(answer::finish))
         .with_state(state)
 }

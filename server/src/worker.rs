@@ -1,6 +1,7 @@
 //! One thread a core: its event loop, its listener, and everything that it serves.
 
 mod accept;
+mod access;
 mod answer;
 mod cache;
 mod callers;
@@ -9,6 +10,7 @@ mod control;
 mod core;
 mod core_events;
 mod cors;
+mod door;
 mod exchange;
 mod handshake;
 mod invoke;
@@ -138,6 +140,8 @@ pub(crate) type Peers = Arc<OnceLock<Vec<Peer>>>;
 pub(crate) struct Start {
     pub(crate) index: usize,
     pub(crate) listener: StdListener,
+    /// What listens for readers of metrics, on one of the cores.
+    pub(crate) door: Option<StdListener>,
     pub(crate) driver: IoDriver,
     pub(crate) shared: Arc<Shared>,
     pub(crate) counters: Arc<CoreCounters>,
@@ -211,11 +215,16 @@ fn pin_to_core(index: usize) {
 async fn serve(start: Start, mut inbox: Inbox, ready: &Ready) {
     let opened = Turns::start().and_then(|turns| {
         // Closing the listener under an accept that waits takes a handle of our own.
-        let handle = OwnedFd::from(start.listener.try_clone()?);
-        Ok((TcpListener::from_std(start.listener)?, handle, turns))
+        let mut handles = vec![OwnedFd::from(start.listener.try_clone()?)];
+        let mut door = None;
+        if let Some(listener) = start.door {
+            handles.push(OwnedFd::from(listener.try_clone()?));
+            door = Some(TcpListener::from_std(listener)?);
+        }
+        Ok((TcpListener::from_std(start.listener)?, door, handles, turns))
     });
     orama_store::readiness::wait_here_with(scheduler::readable);
-    let (listener, handle, turns) = match opened {
+    let (listener, door, handles, turns) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -227,6 +236,9 @@ async fn serve(start: Start, mut inbox: Inbox, ready: &Ready) {
     let connections = Rc::clone(&core.connections);
     monoio::spawn(async move { connections.watch().await });
     monoio::spawn(accept::accept(listener, Rc::clone(&core)));
+    if let Some(door) = door {
+        monoio::spawn(door::accept(door, Rc::clone(&core)));
+    }
     monoio::spawn(keeper::bury_all(Rc::clone(&core)));
     monoio::spawn(keeper::refill_all(Rc::clone(&core)));
     monoio::spawn(keeper::look_through_all(Rc::clone(&core)));
@@ -255,7 +267,7 @@ async fn serve(start: Start, mut inbox: Inbox, ready: &Ready) {
             core.let_go_of_evicted();
         }
     }
-    let mut drained = pin!(drain(&core, &handle));
+    let mut drained = pin!(drain(&core, &handles));
     poll_fn(|cx| {
         // What was handed over before all had heard of the drain.
         while let Poll::Ready(Some(command)) = inbox.commands.poll_recv(cx) {
@@ -268,11 +280,13 @@ async fn serve(start: Start, mut inbox: Inbox, ready: &Ready) {
     .await;
 }
 
-async fn drain(core: &Core, listener: &OwnedFd) {
+async fn drain(core: &Core, listeners: &[OwnedFd]) {
     core.connections.drain();
     monoio::time::sleep(DRAIN_ACCEPTS).await;
-    // Fails only for a listener that is closed already.
-    let _ = rustix::net::shutdown(listener.as_fd(), rustix::net::Shutdown::Both);
+    for listener in listeners {
+        // Fails only for one that is closed already.
+        let _ = rustix::net::shutdown(listener.as_fd(), rustix::net::Shutdown::Both);
+    }
     core.keeper.close();
     until_idle(core, core.shared.drain_grace).await;
     if !is_idle(core) {
@@ -305,6 +319,15 @@ async fn until_idle(core: &Core, patience: Duration) {
 impl Handler for Core {
     /// A WebSocket that was opened.
     type Session = Box<handshake::Opening>;
+    type Note = access::Note;
+
+    fn begin(&self, request: &Request, peer: IpAddr) -> Option<Box<access::Note>> {
+        self.shared.access_log.is_on().then(|| Box::new(self.note(request, peer)))
+    }
+
+    fn end(self: &Rc<Self>, note: Box<access::Note>, response: &mut Response) {
+        self.log(*note, response);
+    }
 
     async fn handle(self: &Rc<Self>, request: Request, peer: IpAddr) -> Handled<Self::Session> {
         let request_id = match self.request_id() {
@@ -341,8 +364,7 @@ impl Handler for Core {
                 }
             }
             Route::Health => {
-                let response = Response::new(Bytes::from_static(b"{\"status\":\"ok\"}").into());
-                return Handled { response, then: Then::Unread };
+                return Handled { response: health(), then: Then::Unread };
             }
             Route::Control => control::forward(self, parts, body, (peer, &request_id)).await,
         };
@@ -365,6 +387,10 @@ impl Handler for Core {
     async fn take_over(self: &Rc<Self>, opening: Self::Session, taken: Taken) {
         websocket::serve(self, *opening, taken).await;
     }
+}
+
+fn health() -> Response {
+    Response::new(Bytes::from_static(b"{\"status\":\"ok\"}").into())
 }
 
 /// Marks an answer to a request whose body was not read.

@@ -38,6 +38,7 @@ mod namespace_logs;
 mod narrow_keys;
 mod outbox;
 mod paths;
+mod reload;
 mod retries;
 mod schedules;
 mod sdk_conformance;

@@ -1,68 +1,79 @@
 //! `orama serve`: runs a node until a signal stops it.
 
+mod check;
+
 use crate::args::Serve;
 use crate::error::{CliError, Result};
-use crate::output;
-use orama_server::store::settings::{Backends, NamespaceDatabase, OlricAt, RqliteAt};
+use crate::{output, suggest};
+use orama_server::config::Loaded;
+use orama_server::log::{Log, LogError};
 use orama_server::{Config, Node, Overrides, StopSignals};
-use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
 
-/// The variable that filters the log.
-const LOG_VARIABLE: &str = "ORAMA_LOG";
+/// The variables that the command line reads and a node does not.
+const OWN_VARIABLES: [&str; 4] = ["ORAMA_GATEWAY_URL", "ORAMA_API_KEY", "ORAMA_NAMESPACE", "ORAMA_CONTEXT"];
 
 /// Runs the command.
 pub fn run(args: Serve) -> Result<()> {
-    start_logging("info")?;
-    let config = load(&Overrides {
+    // First: a service manager may send SIGHUP as soon as the process is there.
+    let signals = StopSignals::catch_with_reload().map_err(no_signals)?;
+    let overrides = Overrides {
         config_file: args.config,
         listen: args.listen.map(|listen| listen.0),
         home: args.home,
         workers: args.workers,
-    })?;
+    };
+    let loaded = read(&overrides)?;
     if args.check {
-        return output::line(&summary(&config));
+        return check::run(&loaded, args.json);
     }
-    let running = Running::start(config)?;
-    output::line(&format!("listening on http://{}", running.node.local_addr()))?;
-    running.until_signal()
+    let log = Log::start(&loaded.config.log).map_err(no_log)?;
+    for warning in misspelt(&loaded) {
+        tracing::warn!("{warning}");
+    }
+    let node = start(loaded.config.clone())?;
+    output::line(&format!("listening on http://{}", node.local_addr()))?;
+    node.run_reloading(signals, |node| reload(node, &log, &overrides, &loaded)).map_err(no_signals)
 }
 
-/// Describes a valid configuration: the node and its backends.
-fn summary(config: &Config) -> String {
-    let Backends { cluster, platform, namespaces, cache, pubsub, blobs } = &config.backends;
-    let rqlite = |at: &RqliteAt| {
-        let urls: Vec<_> = at.urls.iter().map(ToString::to_string).collect();
-        format!("rqlite at {}", urls.join(", "))
+/// Takes over what a running node can of the configuration as it is now; says what it cannot.
+fn reload(node: &Node, log: &Log, overrides: &Overrides, loaded: &Loaded) {
+    let new = match Loaded::read(overrides) {
+        Ok(new) => new,
+        Err(error) => {
+            tracing::error!(%error, "the configuration was not read again; everything stays as it was");
+            return;
+        }
     };
-    let olric = |at: &Option<OlricAt>| match at {
-        Some(at) => format!("olric at {}", at.addresses.join(", ")),
-        None => "memory".to_owned(),
+    if let Err(error) = log.set_filter(&new.config.log) {
+        tracing::error!(%error, "the log is filtered as before");
+    }
+    node.reload(&new.config);
+    let waiting = loaded.needs_restart(&new);
+    if !waiting.is_empty() {
+        tracing::warn!(keys = waiting.join(", "), "these keys have other values now, which need a restart");
+    }
+    tracing::info!("the configuration was read again");
+}
+
+/// A line for each variable that was probably meant to be another one.
+fn misspelt(loaded: &Loaded) -> Vec<String> {
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let similar = |rest: &str, known: &[String]| {
+        suggest::similar(rest, known.iter().map(String::as_str)).map(str::to_owned)
     };
-    let mut lines = vec![
-        "the configuration is valid".to_owned(),
-        format!("listen: {}", config.listen),
-        format!("home: {}", config.home.display()),
-        format!("cluster: {cluster}"),
-        format!("database.platform: {}", platform.as_ref().map_or_else(|| "sqlite".to_owned(), rqlite)),
-    ];
-    lines.extend(namespaces.iter().map(|(namespace, database)| {
-        let at = match database {
-            NamespaceDatabase::Sqlite => "sqlite".to_owned(),
-            NamespaceDatabase::Rqlite(at) => rqlite(at),
-        };
-        format!("database.namespaces.{namespace}: {at}")
-    }));
-    lines.push(match config.backends.databases_are_mapped() {
-        true => "any other namespace: no database".to_owned(),
-        false => "database of each namespace: sqlite".to_owned(),
-    });
-    lines.push(format!("cache: {}", olric(cache)));
-    lines.push(format!("pubsub: {}", olric(pubsub)));
-    let blobs = blobs.as_ref().map_or_else(|| "local".to_owned(), |at| format!("ipfs at {}", at.api_url));
-    lines.push(format!("blobs: {blobs}"));
-    lines.extend(config.remarks().into_iter().map(|remark| format!("note: {remark}")));
-    lines.join("\n")
+    let line = |misspelt: orama_server::config::Misspelt| {
+        let meant = misspelt.meant(similar).map(|name| format!("; did you mean {name}?"));
+        format!(
+            "nothing reads the variable {}{}",
+            output::one_line(&misspelt.name),
+            meant.unwrap_or_default()
+        )
+    };
+    loaded.misspelt(names, &OWN_VARIABLES).into_iter().map(line).collect()
+}
+
+fn start(config: Config) -> Result<Node> {
+    Node::start(config).map_err(|error| CliError::failed("the node did not start").caused_by(error))
 }
 
 /// A node that serves, and the signals that stop it.
@@ -79,9 +90,7 @@ impl Running {
     /// When a part of the node cannot be started.
     pub fn start(config: Config) -> Result<Self> {
         let signals = StopSignals::catch().map_err(no_signals)?;
-        let node = Node::start(config)
-            .map_err(|error| CliError::failed("the node did not start").caused_by(error))?;
-        Ok(Self { node, signals })
+        Ok(Self { node: start(config)?, signals })
     }
 
     /// Serves until SIGTERM or Ctrl-C, then drains.
@@ -97,13 +106,21 @@ fn no_signals(error: std::io::Error) -> CliError {
     CliError::failed("cannot wait for signals").caused_by(error)
 }
 
+fn no_log(error: LogError) -> CliError {
+    CliError::failed("cannot start logging").caused_by(error)
+}
+
+fn read(overrides: &Overrides) -> Result<Loaded> {
+    Loaded::read(overrides)
+        .map_err(|error| CliError::usage("the configuration is not valid").caused_by(error))
+}
+
 /// Reads the configuration.
 ///
 /// # Errors
 /// Wrong usage, when it is not valid. Nothing was started.
 pub fn load(overrides: &Overrides) -> Result<Config> {
-    Config::load(overrides)
-        .map_err(|error| CliError::usage("the configuration is not valid").caused_by(error))
+    read(overrides).map(|loaded| loaded.config)
 }
 
 /// Starts logging to standard error, filtered by `ORAMA_LOG` or else by `default`.
@@ -111,16 +128,11 @@ pub fn load(overrides: &Overrides) -> Result<Config> {
 /// # Errors
 /// Wrong usage, when `ORAMA_LOG` is not a filter.
 pub fn start_logging(default: &str) -> Result<()> {
-    let directives = std::env::var(LOG_VARIABLE).ok().filter(|text| !text.is_empty());
-    let filter = EnvFilter::builder().parse(directives.as_deref().unwrap_or(default)).map_err(|error| {
-        CliError::usage(format!("{LOG_VARIABLE} is not a log filter"))
+    let started = Log::start_with_variable(default);
+    started.map(drop).map_err(|error| match error {
+        LogError::Filter(_) => CliError::usage("ORAMA_LOG is not valid")
             .caused_by(error)
-            .hint("set a level or a filter for a module, for example ORAMA_LOG=debug")
-    })?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init()
-        .map_err(|error| CliError::failed("cannot start logging").caused_by(error))
+            .hint("set a level or a filter for a module, for example ORAMA_LOG=debug"),
+        other => no_log(other),
+    })
 }

@@ -34,6 +34,9 @@ pub const KEY_VARIABLE: &str = "ORAMA_SECRETS_KEY";
 /// The name of the key file that a node creates in its data folder.
 const KEY_FILE: &str = "secrets.key";
 
+/// What is wrong with a key file that is named and not there.
+const NO_FILE: &str = "the configured file does not exist; `openssl rand -hex 32` generates a key";
+
 /// The pause between two transactions of a rotation, in which other writers run.
 const ROTATION_PAUSE: Duration = Duration::from_millis(1);
 
@@ -377,6 +380,20 @@ impl SecretStore {
     }
 }
 
+/// Reads the key file of a node without using it: the one that it names, or its own where there is one.
+///
+/// # Errors
+/// [`SecretsError::KeyFile`], which names the file.
+pub fn check_key_file(places: &Places) -> Result<(), SecretsError> {
+    let own = places.data().join(KEY_FILE);
+    let path = places.secrets_key_file.as_ref().unwrap_or(&own);
+    let failed = |problem| SecretsError::KeyFile { path: path.clone(), problem };
+    match key_file::read(path).map_err(failed)? {
+        None if places.secrets_key_file.is_some() => Err(failed(NO_FILE.into())),
+        _ => Ok(()),
+    }
+}
+
 type Found = (Source, Option<MasterKeys>, bool);
 
 /// The keys, their source, and whether a rotation is unfinished. The keys are `None` if the node's own file is missing.
@@ -398,9 +415,7 @@ fn find_keys(places: &Places, data: &Path, may_make: bool) -> Result<Found, Secr
     }
     if places.secrets_key_file.is_some() {
         // A mistyped path must not silently create another key.
-        return Err(failed(
-            "the configured file does not exist; `openssl rand -hex 32` generates a key".into(),
-        ));
+        return Err(failed(NO_FILE.into()));
     }
     if !may_make {
         return Ok((Source::File(own), None, false));

@@ -1,6 +1,8 @@
 //! `[[auth.issuers]]`: who signs tokens, and for which namespaces.
 
-use super::{ConfigError, Place, line_of};
+use super::key::{quoted, quoted_list};
+use super::load::line_of;
+use super::{ConfigError, Place};
 use orama_platform::limits::TOKEN_ISSUERS_MAX;
 use orama_platform::settings::{KeySource, TokenIssuer};
 use orama_runtime::names::Namespace;
@@ -12,20 +14,54 @@ use url::{Host, Url};
 /// The list's key in the file; there is no variable for it.
 pub(super) const KEY: &str = "auth.issuers";
 
-/// The keys of one issuer.
-const FIELDS: [&str; 4] = ["keys", "issuer", "audience", "namespaces"];
+/// The keys of one issuer: the name, what it decides, and what it takes.
+pub(super) const FIELDS: [(&str, &str, &str); 4] = [
+    (
+        "keys",
+        "Its public keys, which are read again when they change.",
+        "an https URL of a JWKS, or the path of a file with a JWKS or one key in PEM",
+    ),
+    ("issuer", "The claim `iss` of its tokens.", "a text"),
+    (
+        "audience",
+        "What the claim `aud` of its tokens must contain; without it, any token is taken.",
+        "a text",
+    ),
+    ("namespaces", "The namespaces that its tokens may name.", "a list of names, or `\"*\"` for all"),
+];
 
 pub(super) fn key_names() -> impl Iterator<Item = String> {
-    FIELDS.iter().map(|field| format!("{KEY}.{field}"))
+    FIELDS.iter().map(|(field, ..)| format!("{KEY}.{field}"))
 }
 
-/// Reads the list, which begins at a line of a file.
+/// The name of one issuer, counted from 1.
+pub(super) fn numbered(number: usize) -> String {
+    format!("{KEY}[{number}]")
+}
+
+/// One issuer as the file would say it.
+pub(super) fn text(issuer: &TokenIssuer) -> String {
+    let texts = [
+        ("keys", Some(issuer.keys.to_string())),
+        ("issuer", issuer.issuer.clone()),
+        ("audience", issuer.audience.clone()),
+    ];
+    let mut parts: Vec<_> =
+        texts.into_iter().filter_map(|(field, text)| Some(format!("{field} = {}", quoted(&text?)))).collect();
+    parts.push(match &issuer.namespaces {
+        None => "namespaces = \"*\"".to_owned(),
+        Some(names) => format!("namespaces = {}", quoted_list(names.iter().map(Namespace::as_str))),
+    });
+    format!("{{ {} }}", parts.join(", "))
+}
+
+/// Reads the list, which begins at a line of a file. Each issuer comes with the line where it begins.
 pub(super) fn parse(
     path: &Path,
     text: &str,
     line: usize,
     list: &DeValue<'_>,
-) -> Result<Vec<TokenIssuer>, ConfigError> {
+) -> Result<Vec<(TokenIssuer, usize)>, ConfigError> {
     let bad = |line, key: &str, message| ConfigError::BadValue {
         place: Place::File(path.to_owned(), line),
         key: key.to_owned(),
@@ -45,16 +81,17 @@ pub(super) fn parse(
         let DeValue::Table(table) = entry.get_ref() else { return Err(expected()) };
         let mut keys: Vec<_> = table.keys().collect();
         keys.sort_by_key(|key| key.span().start);
-        if let Some(key) = keys.iter().find(|key| !FIELDS.contains(&key.get_ref().as_ref())) {
+        if let Some(key) = keys.iter().find(|key| !FIELDS.iter().any(|(field, ..)| field == key.get_ref())) {
             let line = line_of(text, key.span().start);
             let key = format!("{KEY}.{}", key.get_ref());
             return Err(ConfigError::UnknownKey { path: path.to_owned(), line, key });
         }
         let begin = line_of(text, entry.span().start);
-        issuers.push(issuer(table).map_err(|(field, message)| {
+        let issuer = issuer(table).map_err(|(field, message)| {
             let key = keys.iter().find(|key| key.get_ref() == field);
             bad(key.map_or(begin, |key| line_of(text, key.span().start)), &format!("{KEY}.{field}"), message)
-        })?);
+        })?;
+        issuers.push((issuer, begin));
     }
     Ok(issuers)
 }

@@ -1,6 +1,7 @@
 //! What was said of the backends, gathered from file and variables and then checked as a whole.
 
-use super::keys::Given;
+use super::given::Given;
+use super::key::{quoted, quoted_list};
 use super::{ConfigError, Place};
 use orama_runtime::names::Namespace;
 use orama_store::settings::{Backends, IpfsAt, NamespaceDatabase, OlricAt, Password, RqliteAt};
@@ -15,22 +16,53 @@ const CACHE: &str = "cache";
 const PUBSUB: &str = "pubsub";
 const BLOBS: &str = "blobs";
 
-const RQLITE_FIELDS: &[&str] = &["kind", "urls", "user", "password_file", "password_env"];
-const OLRIC_FIELDS: &[&str] = &["kind", "addresses", "password_file", "password_env"];
-const IPFS_FIELDS: &[&str] = &["kind", "api_url"];
+/// A key of a backend's table: the name, what it decides, and what it takes.
+pub(super) struct Field(pub(super) &'static str, pub(super) &'static str, pub(super) &'static str);
 
-/// The backends' tables and the keys in them; `*` is any namespace.
-const TABLES: &[(&str, &[&str])] = &[
-    (PLATFORM, RQLITE_FIELDS),
-    ("database.namespaces.*", RQLITE_FIELDS),
-    (CACHE, OLRIC_FIELDS),
-    (PUBSUB, OLRIC_FIELDS),
-    (BLOBS, IPFS_FIELDS),
+const PASSWORD_FILE: Field = Field("password_file", "The file with the password.", "the path of a file");
+const PASSWORD_ENV: Field =
+    Field("password_env", "The variable with the password.", "the name of a variable");
+const RQLITE_FIELDS: &[Field] = &[
+    Field("kind", "Where it is: a file of this node, or an rqlite cluster.", "`\"sqlite\"` or `\"rqlite\"`"),
+    Field("urls", "The servers of the cluster.", "a list of URLs, such as `[\"http://10.0.0.1:4001\"]`"),
+    Field("user", "The user for the servers; it needs a password.", "a text"),
+    PASSWORD_FILE,
+    PASSWORD_ENV,
+];
+const OLRIC_FIELDS: &[Field] = &[
+    Field("kind", "Where it is: in this node's memory, or an Olric cluster.", "`\"memory\"` or `\"olric\"`"),
+    Field(
+        "addresses",
+        "The members of the cluster.",
+        "a list of hosts with ports, such as `[\"10.0.0.1:3320\"]`",
+    ),
+    PASSWORD_FILE,
+    PASSWORD_ENV,
+];
+const IPFS_FIELDS: &[Field] = &[
+    Field(
+        "kind",
+        "Where modules and objects are: files of this node, or also in IPFS.",
+        "`\"local\"` or `\"ipfs\"`",
+    ),
+    Field("api_url", "The API of this node's kubo.", "a URL, such as `\"http://127.0.0.1:5001\"`"),
+];
+
+/// The backends' tables: the name, what is kept there, the kind that holds unless another is said, and the keys. `*` is any
+/// namespace.
+pub(super) const TABLES: &[(&str, &str, &str, &[Field])] = &[
+    (PLATFORM, "The platform database", "sqlite", RQLITE_FIELDS),
+    ("database.namespaces.*", "A namespace's database", "sqlite", RQLITE_FIELDS),
+    (CACHE, "The cache", "memory", OLRIC_FIELDS),
+    (PUBSUB, "Messages between nodes", "memory", OLRIC_FIELDS),
+    (BLOBS, "Modules and objects", "local", IPFS_FIELDS),
 ];
 
 /// The keys of all backends.
 pub(super) fn key_names() -> impl Iterator<Item = String> {
-    TABLES.iter().flat_map(|(table, fields)| fields.iter().map(move |field| format!("{table}.{field}")))
+    TABLES.iter().flat_map(|(table, _, _, fields)| {
+        fields.iter().map(move |Field(field, ..)| format!("{table}.{field}"))
+    })
 }
 
 /// The table's entry in [`TABLES`], and the field, of a key.
@@ -40,8 +72,8 @@ fn find(key: &str) -> Option<(&str, &'static str)> {
         Some(_) => "database.namespaces.*",
         None => table,
     };
-    let (_, fields) = TABLES.iter().find(|(known, _)| *known == general)?;
-    Some((table, fields.iter().find(|known| **known == field)?))
+    let (.., fields) = TABLES.iter().find(|(known, ..)| *known == general)?;
+    Some((table, fields.iter().find(|Field(known, ..)| *known == field)?.0))
 }
 
 /// Whether a backend has this key.
@@ -52,7 +84,7 @@ pub(super) fn is_key(key: &str) -> bool {
 /// Whether keys of backends begin so; the prefix ends with a dot.
 pub(super) fn is_table(prefix: &str) -> bool {
     prefix.strip_prefix(NAMESPACES).is_some_and(|rest| rest.matches('.').count() <= 2)
-        || TABLES.iter().any(|(table, _)| format!("{table}.").starts_with(prefix))
+        || TABLES.iter().any(|(table, ..)| format!("{table}.").starts_with(prefix))
 }
 
 struct Said<T> {
@@ -85,6 +117,27 @@ impl RawConfig {
             draft.texts.insert(field, Said { value, place });
         }
         Ok(())
+    }
+
+    /// Everything that was said, by key, with the value as the file would say it. Notes where.
+    pub(super) fn said(&self, origins: &mut BTreeMap<String, Place>) -> Vec<(String, String)> {
+        let mut said = Vec::new();
+        for (table, RawBackend { texts, lists }) in &self.0 {
+            let texts = texts.iter().map(|(field, said)| (*field, quoted(&said.value), &said.place));
+            let lists = lists.iter().map(|(field, said)| (*field, quoted_list(&said.value), &said.place));
+            for (field, value, place) in texts.chain(lists) {
+                let key = format!("{table}.{field}");
+                origins.insert(key.clone(), place.clone());
+                said.push((key, value));
+            }
+        }
+        said.sort();
+        said
+    }
+
+    /// The variables that hold passwords.
+    pub(super) fn named_variables(&self) -> Vec<String> {
+        self.0.values().filter_map(|table| Some(table.texts.get("password_env")?.value.clone())).collect()
     }
 
     /// Checks everything together.

@@ -18,7 +18,22 @@ pub(crate) enum AnswerBody {
     /// All of it is at hand.
     Whole(Full<Bytes>),
     /// What a [`Writer`] writes. `streaming` is held while it is sent.
-    Written { pieces: Pieces, streaming: Option<Streaming> },
+    /// `counted` is told of its end.
+    Written { pieces: Pieces, streaming: Option<Streaming>, counted: Option<Box<Counted>> },
+}
+
+/// Counts the bytes of a body, and tells somebody when it has ended, whether whole or not.
+pub(crate) struct Counted {
+    bytes: u64,
+    ended: Option<Box<dyn FnOnce(u64)>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            ended(self.bytes);
+        }
+    }
 }
 
 /// What a [`Writer`] has written.
@@ -69,6 +84,16 @@ impl AnswerBody {
             Self::Written { streaming, .. } => *streaming = Some(connections.stream(state)),
         }
     }
+
+    /// Calls `ended` with the bytes of the body: now when they are at hand, or else when they were written.
+    pub(crate) fn when_ended(&mut self, ended: impl FnOnce(u64) + 'static) {
+        match self {
+            Self::Whole(whole) => ended(whole.size_hint().lower()),
+            Self::Written { counted, .. } => {
+                *counted = Some(Box::new(Counted { bytes: 0, ended: Some(Box::new(ended)) }));
+            }
+        }
+    }
 }
 
 impl From<Bytes> for AnswerBody {
@@ -79,7 +104,7 @@ impl From<Bytes> for AnswerBody {
 
 impl From<Pieces> for AnswerBody {
     fn from(pieces: Pieces) -> Self {
-        Self::Written { pieces, streaming: None }
+        Self::Written { pieces, streaming: None, counted: None }
     }
 }
 
@@ -96,8 +121,11 @@ impl Body for AnswerBody {
                 let frame = ready!(Pin::new(whole).poll_frame(cx));
                 Poll::Ready(frame.map(|frame| frame.map_err(|never: Infallible| match never {})))
             }
-            Self::Written { pieces, .. } => {
+            Self::Written { pieces, counted, .. } => {
                 let piece = ready!(pieces.0.poll_recv(cx));
+                if let (Some(Ok(bytes)), Some(counted)) = (&piece, counted) {
+                    counted.bytes += bytes.len() as u64;
+                }
                 Poll::Ready(piece.map(|piece| piece.map(Frame::data)))
             }
         }

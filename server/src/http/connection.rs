@@ -41,6 +41,14 @@ connection: close\r\nretry-after: 1\r\ncontent-length: 110\r\n\r\n\
 pub(crate) trait Handler: 'static {
     /// What it remembers of a request whose connection it takes over.
     type Session: 'static;
+    /// What it keeps of a request until there is an answer.
+    type Note: 'static;
+
+    /// Notes a request before it is answered, where somebody wants to hear of it.
+    fn begin(&self, request: &Request, peer: IpAddr) -> Option<Box<Self::Note>>;
+
+    /// Ends what [`Self::begin`] began.
+    fn end(self: &Rc<Self>, note: Box<Self::Note>, response: &mut Response);
 
     /// Answers one request of a client whose connection comes from `peer`.
     fn handle(
@@ -105,8 +113,12 @@ pub(crate) async fn serve_connection<H: Handler>(
             connections.enter(&state, Phase::Handling);
             state.knows_interim.set(request.version() >= Version::HTTP_11);
             let has_body = !request.body().is_end_stream();
+            let note = handler.begin(&request, peer);
             let handled = handler.handle(request, peer).await;
             let (mut response, taken_over) = response_of(handled, has_body, &state);
+            if let Some(note) = note {
+                handler.end(note, &mut response);
+            }
             if taken_over.is_some() {
                 session.set(taken_over);
             }

@@ -1,10 +1,11 @@
 //! Opens a node's parts and puts them together.
 
 use super::StartError;
+use crate::access_log::AccessLog;
 use crate::config::Config;
 use crate::http::Timeouts;
 use crate::limits::{PARKED_MEMORY_PART, TOKEN_KEYS_LOOK_EVERY};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sizes};
 use crate::process::{self, Allowed};
 use crate::routes::{self, App};
 use crate::services::Services;
@@ -46,7 +47,7 @@ use orama_store::rqlite::RqliteClient;
 use orama_store::settings::CacheSettings;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
@@ -130,6 +131,7 @@ pub(super) struct Assembly<'a> {
     pub(super) backplane: &'a Handle,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) cores: &'a Cores,
+    pub(super) access_log: &'a Arc<AccessLog>,
 }
 
 impl Assembly<'_> {
@@ -184,13 +186,9 @@ impl Assembly<'_> {
     }
 
     fn authority(&self, registry: &Registry) -> Result<Authority, StartError> {
-        if self.config.issuers.is_empty() {
-            return Ok(Authority::new(registry.clone(), None));
-        }
+        // Also without any: a reload may bring some.
         let tokens = Tokens::open(self.config.issuers.clone(), &registry.generation(), self.backplane)?;
-        for issuer in tokens.issuers() {
-            self.backplane.spawn(watch(Arc::clone(issuer), Issuer::refresh));
-        }
+        watch_issuers(&tokens.issuers(), self.backplane);
         Ok(Authority::new(registry.clone(), Some(Arc::new(tokens))))
     }
 
@@ -198,7 +196,7 @@ impl Assembly<'_> {
         let secrets = SecretStore::open(registry, &self.config.places(), data).map_err(StartError::store)?;
         let secrets = Arc::new(secrets);
         if secrets.keys_may_change() {
-            self.backplane.spawn(watch(Arc::clone(&secrets), |secrets: &SecretStore| {
+            self.backplane.spawn(watch(Arc::downgrade(&secrets), |secrets: &SecretStore| {
                 secrets
                     .reload()
                     .unwrap_or_else(|error| tracing::warn!(%error, "the master keys could not be read again; the node continues with its previous keys"));
@@ -319,6 +317,9 @@ impl Assembly<'_> {
             platform: Arc::clone(platform),
             metrics: Arc::clone(self.metrics),
             shares: Arc::clone(&shares),
+            sizes: Sizes::new(config.home.join("data")),
+            access_log: Arc::clone(self.access_log),
+            metrics_apart: config.metrics_listen.is_some(),
             traces: traces.clone(),
         });
         if let Some(telemetry) = telemetry {
@@ -339,7 +340,9 @@ impl Assembly<'_> {
             modules: platform.modules.clone(),
             records: platform.records.clone(),
             backplane: self.backplane.clone(),
+            operations: app.metrics_apart.then(|| routes::operations_router(Arc::clone(&app))),
             control_plane: routes::router(app),
+            access_log: Arc::clone(self.access_log),
             shares,
             trusted_proxies: config.shares.trusted_proxies.clone(),
             cors: default_cors(config)?,
@@ -402,10 +405,16 @@ fn node_name(address: SocketAddr) -> String {
     format!("{}:{}", host.trim(), address.port())
 }
 
-/// Sees to it that keys are those that the operator's file holds now.
-async fn watch<T: Send + Sync + 'static>(keys: Arc<T>, reload: fn(&T)) {
-    loop {
-        let keys = Arc::clone(&keys);
+/// Sees to it that each of these issuers has the keys that its file or its server has.
+pub(super) fn watch_issuers(issuers: &[Arc<Issuer>], backplane: &Handle) {
+    for issuer in issuers {
+        backplane.spawn(watch(Arc::downgrade(issuer), Issuer::refresh));
+    }
+}
+
+/// Sees to it that keys are those that the operator's file holds now, as long as somebody has them.
+async fn watch<T: Send + Sync + 'static>(keys: Weak<T>, reload: fn(&T)) {
+    while let Some(keys) = keys.upgrade() {
         let reloaded = blocking(move || {
             reload(&keys);
             Ok::<_, TaskFailed>(())

@@ -4,7 +4,7 @@ use super::State as AppState;
 use super::{App, blocking};
 use crate::bearer::sent;
 use crate::error::ApiError;
-use crate::metrics::{BackendGauges, Gauges, ModuleGauges, ShareGauges};
+use crate::metrics::{BackendGauges, Gauges, ModuleGauges, ProcessGauges, ShareGauges, SizeGauges};
 use crate::process::{self, Allowed};
 use axum::Json;
 use axum::extract::{Request, State};
@@ -94,10 +94,26 @@ fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
     }
 }
 
+/// The metrics at the address that everybody knows. Where there is another one for those who watch the node, they are for
+/// operators; else those that name functions are.
 pub(super) async fn metrics(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
-    let app = Arc::clone(&state.app);
     let (parts, _) = request.into_parts();
+    if state.app.metrics_apart {
+        let credential = state.credentials.find_all(&sent(&parts.headers)?).await?;
+        credential.require(Action::Operate)?;
+        return metrics_for_all(State(state)).await;
+    }
     let names_functions = is_operator(&state, &parts).await;
+    rendered(state, names_functions).await
+}
+
+/// All metrics, at an address of their own.
+pub(super) async fn metrics_for_all(State(state): State<AppState>) -> Result<Response, ApiError> {
+    rendered(state, true).await
+}
+
+async fn rendered(state: AppState, names_functions: bool) -> Result<Response, ApiError> {
+    let app = Arc::clone(&state.app);
     // Counting mappings reads a file that may be long.
     let text = blocking(move || Ok(render_metrics(&app, names_functions))).await?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
@@ -132,5 +148,8 @@ pub(crate) fn render_metrics(app: &App, names_functions: bool) -> String {
         shares: ShareGauges::of(&app.shares),
         functions: if names_functions { app.platform.records.totals() } else { Vec::new() },
         traces: app.traces.as_ref().map(|traces| traces.counts()),
+        process: ProcessGauges::now(),
+        sizes: SizeGauges { disk_free: app.platform.disk.free_bytes().ok(), ..app.sizes.now() },
+        access_lines_dropped: app.access_log.dropped(),
     })
 }

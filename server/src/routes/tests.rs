@@ -145,7 +145,17 @@ impl Node {
         });
         let limits = crate::shares::ShareSettings::default().limits(1024, 16);
         let shares = crate::shares::Shares::new(limits, crate::shares::Rates::default());
-        let app = Arc::new(App { platform, metrics: Arc::default(), shares, traces: None });
+        let (sizes, access_log) = (Sizes::new(dir.path().to_owned()), Arc::default());
+        let app = App {
+            platform,
+            metrics: Arc::default(),
+            shares,
+            sizes,
+            access_log,
+            metrics_apart: false,
+            traces: None,
+        };
+        let app = Arc::new(app);
         Self { router: router(Arc::clone(&app)), dir, app, key, gathered }
     }
 

@@ -41,6 +41,11 @@ impl TrustedProxies {
         entries.iter().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
+    /// The networks in words.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(IpNet::to_string)
+    }
+
     /// Whether an address is one of theirs.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

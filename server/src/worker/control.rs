@@ -10,7 +10,8 @@ use crate::error::{ApiError, REQUEST_ID};
 use crate::http::{BodyLimits, Received, Response, read_body};
 use crate::limits::{CONTROL_BODY_MAX_BYTES, DEPLOY_MAX_BYTES};
 use crate::routes;
-use crate::shares::{Kind, Party, Permit, RateKind};
+use crate::shares::{Kind, Party, RateKind};
+use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, request};
@@ -86,7 +87,7 @@ pub(super) async fn forward(
     let id = text_header(request_id.to_owned()).map_err(refused)?;
     parts.headers.insert(REQUEST_ID, id.clone());
     let request = http::Request::from_parts(parts, Body::from(body));
-    let response = ask_router(core, request, (place, room)).await;
+    let response = ask_router(core, &core.shared.control_plane, request, (place, room)).await;
     let (mut head, body) = response.map_err(refused)?.into_parts();
     head.headers.insert(REQUEST_ID, id);
     let body = held(&core.shared.shares, body, parties).map_err(refused)?;
@@ -149,12 +150,13 @@ fn take_tokens(core: &Core, parts: &request::Parts, identity: &Identity) -> Resu
 /// The control plane's answer, with its whole body.
 ///
 /// The work goes on although the client leaves, so it keeps the permits until it ends.
-async fn ask_router(
+pub(super) async fn ask_router(
     core: &Core,
+    router: &Router,
     request: http::Request<Body>,
-    permits: (Permit, Option<Permit>),
+    permits: impl Send + 'static,
 ) -> Result<http::Response<Bytes>, ApiError> {
-    let router = core.shared.control_plane.clone();
+    let router = router.clone();
     let answering = core.shared.backplane.spawn(async move {
         let _permits = permits;
         let response = match router.oneshot(request).await {

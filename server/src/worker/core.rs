@@ -8,6 +8,7 @@ use super::cors::Cors;
 use super::keeper::Keeper;
 use super::memory::CoreMemory;
 use super::scheduler::{CoreScheduler, Turns};
+use crate::access_log::AccessLog;
 use crate::error::ApiError;
 use crate::http::{Bodies, Connections, Timeouts};
 use crate::limits::RECORD_BATCH_EVERY;
@@ -47,6 +48,9 @@ pub(crate) struct Shared {
     /// The backplane: whatever waits on the disk or on others runs there.
     pub(crate) backplane: tokio::runtime::Handle,
     pub(crate) control_plane: axum::Router,
+    /// The routes of the door for metrics, where there is one.
+    pub(crate) operations: Option<axum::Router>,
+    pub(crate) access_log: Arc<AccessLog>,
     /// Who may hold how much, and ask how often.
     pub(crate) shares: Arc<Shares>,
     /// Whose word counts on where a request comes from.

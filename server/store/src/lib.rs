@@ -25,3 +25,4 @@ pub mod rqlite;
 pub mod settings;
 pub mod single_flight;
 pub mod sqlite;
+pub mod versions;

@@ -1,10 +1,11 @@
 //! Looks credentials up: API keys in the registry, tokens by their signatures.
 
-use super::jwt::Tokens;
+use super::jwt::{Issuer, KeysError, Tokens};
 use super::uses::KeyUses;
 use super::{Credential, CredentialError, Form, key_hash, looks_like_key};
 use crate::limits::{KEY_USE_NOTED_EVERY, TOKEN_MAX_BYTES};
 use crate::registry::Registry;
+use crate::settings::TokenIssuer;
 use orama_store::clock::now_ms;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -44,6 +45,27 @@ impl Authority {
         self.uses.write();
     }
 
+    /// What verifies tokens, while an issuer is configured.
+    fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_deref().filter(|tokens| !tokens.issuers().is_empty())
+    }
+
+    /// Takes over other issuers, and reads the keys of those that stay again. Returns the new ones, which need a task that
+    /// refreshes them. A file that cannot be used is logged, and its previous keys stay. Blocks.
+    ///
+    /// # Errors
+    /// [`KeysError`] for a new issuer; then the issuers stay as they were.
+    pub fn reload(&self, rules: Vec<TokenIssuer>) -> Result<Vec<Arc<Issuer>>, KeysError> {
+        let Some(tokens) = &self.tokens else { return Ok(Vec::new()) };
+        let before = tokens.issuers();
+        let new = tokens.replace(rules);
+        let now = tokens.issuers();
+        for issuer in now.iter().filter(|issuer| before.iter().any(|known| Arc::ptr_eq(known, issuer))) {
+            issuer.reload();
+        }
+        new
+    }
+
     /// Refuses texts that do not have the form of a credential, without a lookup.
     ///
     /// # Errors
@@ -52,8 +74,8 @@ impl Authority {
         match Form::of(text) {
             Form::Key if looks_like_key(text) => Ok(()),
             Form::Key => Err(CredentialError::Unknown),
-            Form::Token if self.tokens.is_some() && text.len() <= TOKEN_MAX_BYTES => Ok(()),
-            Form::Token if self.tokens.is_some() => Err(CredentialError::TooLong),
+            Form::Token if self.tokens().is_some() && text.len() <= TOKEN_MAX_BYTES => Ok(()),
+            Form::Token if self.tokens().is_some() => Err(CredentialError::TooLong),
             Form::Token | Form::Other => Err(CredentialError::NoCredential),
         }
     }
@@ -76,7 +98,7 @@ impl Authority {
             let credential = Arc::new(Credential::of_key(key));
             return Ok(Known { credential, expires_s: expires_ms.div_euclid(1000).unsigned_abs() });
         }
-        let tokens = self.tokens.as_ref().ok_or(CredentialError::NoCredential)?;
+        let tokens = self.tokens().ok_or(CredentialError::NoCredential)?;
         let (credential, expires_s) = tokens.verify(text, &self.registry)?;
         Ok(Known { credential: Arc::new(credential), expires_s })
     }

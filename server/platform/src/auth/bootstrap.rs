@@ -5,6 +5,7 @@ use crate::registry::{Registry, RegistryError};
 use orama_runtime::names::Namespace;
 use orama_store::files;
 use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The file's name in the home folder.
@@ -91,7 +92,22 @@ pub fn credentials(registry: &Registry, home: &Path, gateway_url: &str) -> Resul
     };
     let mut text = serde_json::to_vec_pretty(&credentials).map_err(|e| failed(e.into()))?;
     text.push(b'\n');
-    files::write_atomic(&path, &text).map_err(failed)
+    files::write_atomic(&path, &text).map_err(failed)?;
+    tracing::info!(file = %path.display(), "wrote the credentials file, which commands on this machine use");
+    Ok(())
+}
+
+/// Whether the credentials file of a home can be read, where there is one. Changes nothing.
+///
+/// # Errors
+/// [`BootstrapError`], which names the file.
+pub fn check(home: &Path) -> Result<(), BootstrapError> {
+    let path = home.join(CREDENTIALS_FILE);
+    match std::fs::read(&path) {
+        Ok(bytes) => parse(&path, &bytes).map(|_| ()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+        Err(source) => Err(BootstrapError::File { path, source }),
+    }
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Credentials, BootstrapError> {

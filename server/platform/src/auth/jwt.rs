@@ -9,9 +9,10 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
 use orama_runtime::invocation::Caller;
 use orama_runtime::names::Namespace;
+use parking_lot::RwLock;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 
 #[doc(hidden)]
@@ -56,7 +57,11 @@ pub enum Refusal {
 
 /// Verifies tokens. All cores share one.
 pub struct Tokens {
-    issuers: Vec<Arc<Issuer>>,
+    /// Locked only for a token that no core remembers.
+    issuers: RwLock<Arc<[Arc<Issuer>]>>,
+    /// Advanced whenever keys or issuers change.
+    generation: Arc<AtomicU64>,
+    backplane: Handle,
 }
 
 impl Tokens {
@@ -69,14 +74,43 @@ impl Tokens {
         generation: &Arc<AtomicU64>,
         backplane: &Handle,
     ) -> Result<Self, KeysError> {
-        let open = |rule| Issuer::open(rule, Arc::clone(generation), backplane.clone()).map(Arc::new);
-        Ok(Self { issuers: issuers.into_iter().map(open).collect::<Result<_, _>>()? })
+        let tokens = Self {
+            issuers: RwLock::new(Arc::new([])),
+            generation: Arc::clone(generation),
+            backplane: backplane.clone(),
+        };
+        tokens.replace(issuers)?;
+        Ok(tokens)
     }
 
     /// The issuers; each needs a task that refreshes it.
     #[must_use]
-    pub fn issuers(&self) -> &[Arc<Issuer>] {
-        &self.issuers
+    pub fn issuers(&self) -> Arc<[Arc<Issuer>]> {
+        Arc::clone(&self.issuers.read())
+    }
+
+    /// Replaces the issuers; those that stay keep their keys. Returns the new ones. Blocks.
+    ///
+    /// # Errors
+    /// [`KeysError`], if the file of a new one cannot be used. Then nothing has changed.
+    pub fn replace(&self, rules: Vec<TokenIssuer>) -> Result<Vec<Arc<Issuer>>, KeysError> {
+        let before = self.issuers();
+        if before.iter().map(|issuer| &issuer.rule).eq(&rules) {
+            return Ok(Vec::new());
+        }
+        let (mut issuers, mut new) = (Vec::with_capacity(rules.len()), Vec::new());
+        for rule in rules {
+            if let Some(known) = before.iter().find(|issuer| issuer.rule == rule) {
+                issuers.push(Arc::clone(known));
+                continue;
+            }
+            let issuer = Issuer::open(rule, Arc::clone(&self.generation), self.backplane.clone())?;
+            issuers.push(Arc::new(issuer));
+            new.extend(issuers.last().cloned());
+        }
+        *self.issuers.write() = issuers.into();
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(new)
     }
 
     /// Verifies a token. Returns its credential and the Unix second until which it may be cached. Takes about 100 us for the
@@ -118,7 +152,7 @@ impl Tokens {
         let unverified = insecure_decode::<Map<String, Value>>(token).map_err(|_| Refusal::Malformed)?.claims;
         let issuer = unverified.get("iss").and_then(Value::as_str);
         let mut refusal = Refusal::Issuer;
-        for candidate in &self.issuers {
+        for candidate in self.issuers().iter() {
             if candidate.rule.issuer.is_some() && candidate.rule.issuer.as_deref() != issuer {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use url::Host;
 
@@ -91,6 +91,18 @@ impl EgressTarget {
             Target::Net(net) => net.prefix_len() == net.max_prefix_len(),
         };
         is_one_host && self.port.is_some()
+    }
+}
+
+/// As an entry says it; an address is a network of its own.
+impl fmt::Display for EgressTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.target, self.port) {
+            (Target::Name(name), None) => f.write_str(name),
+            (Target::Name(name), Some(port)) => write!(f, "{name}:{port}"),
+            (Target::Net(net), None) => write!(f, "{net}"),
+            (Target::Net(net), Some(port)) => write!(f, "{}", SocketAddr::new(net.addr(), port)),
+        }
     }
 }
 

@@ -133,6 +133,17 @@ impl Issuer {
         Ok(Self { rule, keys, text, source, generation, backplane })
     }
 
+    /// Reads the file of an issuer without using it.
+    ///
+    /// # Errors
+    /// [`KeysError`], which names the file and what is wrong with it. Keys of a server are not looked at.
+    pub fn check_file(rule: &TokenIssuer) -> Result<(), KeysError> {
+        let KeySource::File(path) = &rule.keys else { return Ok(()) };
+        let failed = |problem| KeysError::new(rule, problem);
+        let text = read(path).map_err(failed)?;
+        Keys::parse(&text).map(|_| ()).map_err(|why| failed(KeysProblem::Content(why)))
+    }
+
     /// The current keys; `None` until a server provided them.
     pub(super) fn keys(&self) -> Option<Arc<Keys>> {
         self.keys.read().clone()
@@ -152,6 +163,19 @@ impl Issuer {
             }
             Source::Url { next_fetch, .. } if *next_fetch > now => return,
             Source::Url { next_fetch, .. } => *next_fetch = now + TOKEN_KEYS_RETRY_AFTER,
+        }
+        self.read_again();
+    }
+
+    /// Reads the file again, also if it has not changed. On a failure it logs the reason and keeps the previous keys. Keys of a
+    /// server are fetched by the next [`Self::refresh`]. Blocks.
+    pub fn reload(&self) {
+        match &mut *self.source.lock() {
+            Source::File { path, seen } => *seen = Seen::now(path),
+            Source::Url { next_fetch, .. } => {
+                *next_fetch = Instant::now();
+                return;
+            }
         }
         self.read_again();
     }
