@@ -116,7 +116,7 @@ async fn enter(core: &Rc<Core>, call: &FunctionCall, request_id: &str) -> Result
         Ok(()) => Running::enter_call(core, &ready, call.depth).await.map_err(ApiError::from),
         Err(error) => Err(error),
     };
-    entered.inspect_err(|error| core.note_refusal(&ready, error))
+    entered.inspect_err(|error| core.tally_refusal(&ready, error))
 }
 
 /// What the caller is told. Large output is counted until the caller has taken it.

@@ -242,7 +242,7 @@ impl Core {
     }
 
     /// Counts something that happened to a function besides a run.
-    pub(super) fn note(self: &Rc<Self>, ready: &Ready, what: What) {
+    pub(super) fn tally(self: &Rc<Self>, ready: &Ready, what: What) {
         let (function, version) = (&ready.recorded, ready.function.version);
         let waiting = {
             let mut notes = self.notes.borrow_mut();
@@ -260,8 +260,8 @@ impl Core {
     }
 
     /// Counts a request that was refused.
-    pub(super) fn note_refusal(self: &Rc<Self>, ready: &Ready, error: &ApiError) {
-        self.note(ready, What::Refused(error.code));
+    pub(super) fn tally_refusal(self: &Rc<Self>, ready: &Ready, error: &ApiError) {
+        self.tally(ready, What::Refused(error.code));
     }
 
     fn hand_over_soon(self: &Rc<Self>, waiting: usize) {

@@ -112,7 +112,7 @@ async fn find(
         ready = Box::pin(spread(core, &visitor, client, ready, seed)).await?;
     }
     let caller = Caller::new(core, &ready, visitor.identity, address, client);
-    let caller = caller.inspect_err(|error| core.note_refusal(&ready, error))?;
+    let caller = caller.inspect_err(|error| core.tally_refusal(&ready, error))?;
     Ok((ready, caller))
 }
 
@@ -133,7 +133,7 @@ async fn serve(
     let parties = || Core::parties(&ready.tenant, caller.address.as_ref());
     let permit = core.shared.shares.permit(Kind::BodyBytes, parties());
     let refuse = |error: ApiError| {
-        core.note_refusal(ready, &error);
+        core.tally_refusal(ready, &error);
         not_read(error)
     };
     let Received { bytes, mut permit, rest } =
@@ -147,7 +147,7 @@ async fn serve(
     let running = Running::enter(core, ready, caller.address.as_ref());
     let running = running.map_err(|error| {
         let error = ApiError::from(error);
-        core.note_refusal(ready, &error);
+        core.tally_refusal(ready, &error);
         Refused { error, body_unread: unread, cors: None }
     })?;
     let asker = Asker {

@@ -153,7 +153,7 @@ pub(super) async fn ready(
         traffic,
         _user: user,
     });
-    core.note(&ready, What::ColdLoad);
+    core.tally(&ready, What::ColdLoad);
     // Of code that was thrown out meanwhile, cores were told already.
     if !ready.module.is_evicted() {
         core.cache.borrow_mut().keep_function(generation, path_name, Rc::clone(&ready));

@@ -119,7 +119,7 @@ async fn invoke(
         let running = Running::enter(core, &ready, caller.address.as_ref())?;
         Ok((caller, running))
     });
-    let (caller, running) = entered.inspect_err(|error| core.note_refusal(&ready, error))?;
+    let (caller, running) = entered.inspect_err(|error| core.tally_refusal(&ready, error))?;
     let shown = caller.identity.as_ref().map(|identity| Arc::clone(&identity.credential.shown));
     let cause = Cause {
         trigger_type: "websocket",
