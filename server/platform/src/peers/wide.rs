@@ -50,7 +50,7 @@ impl Question {
             status: filter.status,
             request_id: filter.request_id.clone(),
             version: None,
-            wide: Some(Wide { filter: filter.clone(), since: since.cloned() }),
+            wide: Some(Box::new(Wide { filter: filter.clone(), since: since.cloned() })),
         }
     }
 }

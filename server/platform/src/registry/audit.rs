@@ -150,10 +150,7 @@ impl Registry {
                 }
                 let registry = registry.clone();
                 let work = move || {
-                    registry.write_audit(false);
-                    if prunes && let Err(error) = registry.prune_audit(keep) {
-                        tracing::warn!(error = %Causes(&error), "old records of the audit trail were not removed");
-                    }
+                    registry.look_after_audit(prunes.then_some(keep));
                     Ok::<_, TaskFailed>(())
                 };
                 if let Err(error) = blocking(work).await {
@@ -161,6 +158,15 @@ impl Registry {
                 }
             }
         });
+    }
+
+    /// Writes what waits, and removes what is older than `keep`.
+    fn look_after_audit(&self, keep: Option<Duration>) {
+        self.write_audit(false);
+        let pruned = keep.map_or(Ok(()), |keep| self.prune_audit(keep));
+        if let Err(error) = pruned {
+            tracing::warn!(error = %Causes(&error), "old records of the audit trail were not removed");
+        }
     }
 
     /// Removes records that are older than `keep`, and the oldest ones of namespaces that have too many. Blocks.
@@ -218,7 +224,9 @@ impl Registry {
         of: AuditOf<'_>,
         filter: &AuditFilter,
     ) -> Result<(Vec<Record>, Option<String>), RegistryError> {
-        const COLUMNS: &str = "SELECT id, at_ms, namespace, key_id, subject, address, action, target, outcome, count, since_ms FROM audit";
+        const COLUMNS: &str =
+            "SELECT id, at_ms, namespace, key_id, subject, address, action, target, outcome, count,
+            since_ms FROM audit";
         let (from, to) = filter.range();
         self.database.read(|c| {
             let (name, since_ms) = match of {
