@@ -120,8 +120,8 @@ Examples:
     /// Write all data of a node to one file; the node may run meanwhile
     #[command(after_help = "\
 The file holds all namespaces, API keys, functions with every version, modules, secrets, triggers, waiting jobs, dead letters, \
-stored objects, invocation records and the namespaces' databases. Secrets stay encrypted; the file holds their master key \
-only with --with-secrets-key. With a config that names servers, the command exports the data of those servers.
+stored objects, invocation records, the audit trail and the namespaces' databases. Secrets stay encrypted; the file holds their \
+master key only with --with-secrets-key. With a config that names servers, the command exports the data of those servers.
 
 Examples:
   orama export --output node.tar

@@ -67,7 +67,7 @@ struct Question {
     stats_since_s: Option<i64>,
     /// About all functions of the namespace. A node of an earlier version does not answer it, as `function` is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    wide: Option<Wide>,
+    wide: Option<Box<Wide>>,
 }
 
 /// A question about all functions of a namespace.
@@ -346,16 +346,9 @@ impl Peers {
             gathered.positions.insert(answer.node, answer.position);
             for record in answer.records {
                 let name = record.function.as_deref().unwrap_or(&of);
-                let function = match functions.get(name) {
-                    Some(function) => Arc::clone(function),
-                    None => {
-                        let Ok(of) = FunctionName::new(name) else { continue };
-                        let function = Arc::new(Function { namespace: namespace.clone(), name: of });
-                        functions.insert(name.to_owned(), Arc::clone(&function));
-                        function
-                    }
-                };
-                gathered.records.push(record.into_record(&function));
+                if let Some(function) = function_of(&mut functions, namespace, name) {
+                    gathered.records.push(record.into_record(&function));
+                }
             }
         }
     }
@@ -377,10 +370,25 @@ fn own_stats(records: &Records, question: &Question, since_s: i64) -> Option<Vec
     Some(told.take(PEER_ANSWER_MAX_BYTES / STATS_BYTES).collect())
 }
 
+/// The function of a name, which is made once; `None` for what is no name.
+fn function_of(
+    known: &mut HashMap<String, Arc<Function>>,
+    namespace: &Namespace,
+    name: &str,
+) -> Option<Arc<Function>> {
+    if let Some(function) = known.get(name) {
+        return Some(Arc::clone(function));
+    }
+    let of = FunctionName::new(name).ok()?;
+    let function = Arc::new(Function { namespace: namespace.clone(), name: of });
+    known.insert(name.to_owned(), Arc::clone(&function));
+    Some(function)
+}
+
 /// Reads this node's records for a question. `None` if the question is invalid or the records cannot be read. Blocks.
 fn own_records(records: &Records, question: &Question, node: &str) -> Option<Part> {
     let namespace = Namespace::new(&question.namespace).ok()?;
-    let found = match &question.wide {
+    let found = match question.wide.as_deref() {
         Some(Wide { filter, since }) => {
             records.flush();
             records.of_namespace(&namespace, filter, since.as_ref().map(|cursor| (cursor, node)))

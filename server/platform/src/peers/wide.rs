@@ -46,7 +46,7 @@ impl Question {
             since_ms: filter.since_ms,
             status: filter.status,
             request_id: filter.request_id.clone(),
-            wide: Some(Wide { filter: filter.clone(), since: since.cloned() }),
+            wide: Some(Box::new(Wide { filter: filter.clone(), since: since.cloned() })),
             ..Self::default()
         }
     }

@@ -187,8 +187,8 @@ impl Search<'_> {
         self.found.truncate(self.filter.limit as usize);
     }
 
-    /// Looks at blocks that end within a time, the newest first, until one in so many parts of the work is done. Returns from when
-    /// on everything was looked at, if it was not all.
+    /// Looks at blocks that end within a time, the newest first, until one in so many parts of the work is done. Returns from
+    /// when on everything was looked at, if it was not all.
     fn visit(&mut self, range: RangeInclusive<i64>, part: usize) -> Result<Option<i64>, RecordsError> {
         let c = self.reader.c;
         let mut statement = c.prepare_cached(NEWEST)?;

@@ -150,10 +150,7 @@ impl Registry {
                 }
                 let registry = registry.clone();
                 let work = move || {
-                    registry.write_audit(false);
-                    if prunes && let Err(error) = registry.prune_audit(keep) {
-                        tracing::warn!(error = %Causes(&error), "old records of the audit trail were not removed");
-                    }
+                    registry.look_after_audit(prunes.then_some(keep));
                     Ok::<_, TaskFailed>(())
                 };
                 if let Err(error) = blocking(work).await {
@@ -161,6 +158,15 @@ impl Registry {
                 }
             }
         });
+    }
+
+    /// Writes what waits, and removes what is older than `keep`.
+    fn look_after_audit(&self, keep: Option<Duration>) {
+        self.write_audit(false);
+        let pruned = keep.map_or(Ok(()), |keep| self.prune_audit(keep));
+        if let Err(error) = pruned {
+            tracing::warn!(error = %Causes(&error), "old records of the audit trail were not removed");
+        }
     }
 
     /// Removes records that are older than `keep`, and the oldest ones of namespaces that have too many. Blocks.
@@ -218,7 +224,9 @@ impl Registry {
         of: AuditOf<'_>,
         filter: &AuditFilter,
     ) -> Result<(Vec<Record>, Option<String>), RegistryError> {
-        const COLUMNS: &str = "SELECT id, at_ms, namespace, key_id, subject, address, action, target, outcome, count, since_ms FROM audit";
+        const COLUMNS: &str =
+            "SELECT id, at_ms, namespace, key_id, subject, address, action, target, outcome, count,
+            since_ms FROM audit";
         let (from, to) = filter.range();
         self.database.read(|c| {
             let (name, since_ms) = match of {
@@ -341,6 +349,19 @@ mod tests {
         assert_eq!(newest.at_ms, now - 50_000 + changes + 99, "the oldest ones went");
     }
 
+    /// What a request might do: a change that is rolled back, one of nothing, and two that are made.
+    fn act(registry: &Registry, namespace: &Namespace) {
+        let failed = registry.change(|t| {
+            t.execute("UPDATE namespaces SET created_at_ms = 1", [])?;
+            Err::<(), _>(RegistryError::NoNamespace("a".to_owned()))
+        });
+        assert!(failed.is_err() && all(registry).is_empty(), "it was rolled back");
+        assert!(!registry.delete_key("absent").unwrap());
+        assert!(all(registry).is_empty(), "nothing was changed");
+        registry.create_key(namespace, crate::auth::Role::Invoke).unwrap();
+        registry.create_key(namespace, crate::auth::Role::Invoke).unwrap();
+    }
+
     #[tokio::test]
     async fn a_change_is_recorded_with_its_transaction_and_a_refusal_is_not_its_success() {
         let dir = tempfile::tempdir().unwrap();
@@ -352,24 +373,9 @@ mod tests {
         let who =
             Who { namespace: namespace.clone(), key_id: "k".to_owned(), subject, address: "::1".to_owned() };
         let change = Change::new(who, "key.create", "");
-        let (of, registry_of) = (namespace.clone(), registry.clone());
-        within(Arc::clone(&change), async move {
-            let made = with_change(move || {
-                let failed = registry_of.change(|t| {
-                    t.execute("UPDATE namespaces SET created_at_ms = 1", [])?;
-                    Err::<(), _>(RegistryError::NoNamespace("a".to_owned()))
-                });
-                assert!(failed.is_err() && all(&registry_of).is_empty(), "it was rolled back");
-                assert!(!registry_of.delete_key("absent").unwrap());
-                assert!(all(&registry_of).is_empty(), "nothing was changed");
-                registry_of.create_key(&of, crate::auth::Role::Invoke).unwrap();
-                // A second transaction of the same change.
-                registry_of.create_key(&of, crate::auth::Role::Invoke).unwrap();
-                Ok::<_, TaskFailed>(())
-            });
-            made.await.unwrap();
-        })
-        .await;
+        let (of, acting) = (namespace.clone(), registry.clone());
+        let work = with_change(move || Ok::<_, TaskFailed>(act(&acting, &of)));
+        within(Arc::clone(&change), work).await.unwrap();
         registry.record_change(&change).unwrap();
         let records = all(&registry);
         assert_eq!((records.len(), records[0].outcome.as_str()), (1, OK));
