@@ -28,12 +28,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
+mod stats;
 mod wide;
 
 pub use wide::name_in_cursors;
-
-/// About the most bytes that the statistics of one version take.
-const STATS_BYTES: usize = 8 << 10;
 
 /// The topic that all nodes listen to.
 const ALL: &str = "neighbours";
@@ -246,7 +244,7 @@ impl Peers {
         (self.0.flush_cores)().await;
         let (records, id, node) = (self.0.records.clone(), question.id, self.0.id.clone());
         if let Some(since_s) = question.stats_since_s {
-            let stats = blocking(move || Ok::<_, TaskFailed>(own_stats(&records, &question, since_s)));
+            let stats = blocking(move || Ok::<_, TaskFailed>(stats::own(&records, &question, since_s)));
             let stats = stats.await.ok()??;
             return Some(Answer { id, node, stats, ..Answer::default() });
         }
@@ -274,22 +272,6 @@ impl Peers {
     /// Asks the peers for records of a function. Returns within [`PEER_PATIENCE`].
     pub async fn ask(&self, namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Gathered {
         self.ask_all(Question::new(namespace, name, filter), namespace).await
-    }
-
-    /// Asks the peers for statistics of a namespace's functions, or of one, from a second on. Returns within [`PEER_PATIENCE`].
-    pub async fn ask_stats(
-        &self,
-        namespace: &Namespace,
-        name: Option<&FunctionName>,
-        since_s: i64,
-    ) -> Gathered {
-        let question = Question {
-            namespace: namespace.to_string(),
-            function: name.map(FunctionName::to_string).unwrap_or_default(),
-            stats_since_s: Some(since_s),
-            ..Question::default()
-        };
-        self.ask_all(question, namespace).await
     }
 
     async fn ask_all(&self, question: Question, namespace: &Namespace) -> Gathered {
@@ -352,22 +334,6 @@ impl Peers {
             }
         }
     }
-}
-
-/// Reads this node's statistics for a question, as far as an answer has room. `None` if the question is invalid or they cannot be
-/// read. Blocks.
-fn own_stats(records: &Records, question: &Question, since_s: i64) -> Option<Vec<(String, u32, Stats)>> {
-    let namespace = Namespace::new(&question.namespace).ok()?;
-    let name = match question.function.as_str() {
-        "" => None,
-        name => Some(FunctionName::new(name).ok()?),
-    };
-    records.flush();
-    let found = records.stats(&namespace, name.as_ref(), since_s);
-    let found =
-        found.inspect_err(|error| tracing::warn!(%error, "a peer asked for statistics that cannot be read"));
-    let told = found.ok()?.into_iter().map(|((name, version), stats)| (name.to_string(), version, stats));
-    Some(told.take(PEER_ANSWER_MAX_BYTES / STATS_BYTES).collect())
 }
 
 /// The function of a name, which is made once; `None` for what is no name.

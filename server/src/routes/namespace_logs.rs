@@ -210,7 +210,8 @@ pub(super) async fn logs(
         let node = name_in_cursors(platform.peers.as_ref()).to_owned();
         let since = follow.as_ref().map(|cursor| (cursor, node.as_str()));
         let own = platform.records.of_namespace(&namespace, &filter, since).map_err(ApiError::internal)?;
-        let Gathered { records: gathered, complete_since_ms, missing, has_more, mut positions, stats: _ } = gathered;
+        let Gathered { records: gathered, complete_since_ms, missing, has_more, mut positions, stats: _ } =
+            gathered;
         let more = own.has_more || has_more;
         positions.insert(node, own.position.clone());
         let (records, next) = if follow.is_some() {
