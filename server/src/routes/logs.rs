@@ -1,6 +1,7 @@
 //! `GET /v1/functions/{name}/logs`: invocation records and log messages.
 
 use super::functions::rfc3339;
+use super::openapi::{OfVersion, logs_limit};
 use super::target::{Target, query};
 use super::{State as AppState, blocking};
 use crate::error::ApiError;
@@ -19,17 +20,26 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
 
 /// How long the request waits for the latest records of the cores. After it, the answer lacks them.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
+    /// The namespace to act in: the credential's own unless an operator names another one.
     namespace: Option<String>,
+    /// How many invocations to answer with.
+    #[param(schema_with = logs_limit)]
     limit: Option<String>,
+    /// A time in RFC 3339, Unix seconds, or an age such as `90s`, `15m`, `2h` or `1d`.
     since: Option<String>,
+    /// Only invocations that ended so.
+    #[param(value_type = Option<Status>, inline)]
     status: Option<String>,
+    /// Only the invocation with this id.
     request_id: Option<String>,
 }
 
@@ -68,7 +78,7 @@ impl LogsQuery {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Logs {
     name: String,
     namespace: String,
@@ -80,30 +90,37 @@ pub(super) struct Logs {
     missing_nodes: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Invocation {
     request_id: String,
     version: u32,
+    /// What caused it, such as `http` or `pubsub`.
     trigger_type: &'static str,
     attempt: u32,
     status: Status,
     duration_ms: f64,
     input_size: u64,
     output_size: u64,
+    /// Why it failed; null where it did not.
+    #[schema(required = true)]
     error: Option<String>,
+    #[schema(format = DateTime)]
     started_at: String,
     messages: Vec<Message>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogMessage)]
 struct Message {
     level: Level,
     message: String,
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
 /// A log message in the list of all invocations' messages.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogLine)]
 struct Line {
     #[serde(flatten)]
     message: Message,
@@ -160,6 +177,13 @@ fn merged(mut own: Vec<Record>, gathered: Gathered, limit: u32) -> (Vec<String>,
     (missing, own)
 }
 
+/// Lists the latest invocations of a function and their log messages, newest first.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/logs", operation_id = "getLogs", tag = "logs",
+    security(("key" = ["deploy"])),
+    params(OfVersion, LogsQuery),
+    responses((status = 200, body = Logs)),
+)]
 pub(super) async fn logs(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,
