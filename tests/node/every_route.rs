@@ -1,6 +1,7 @@
 //! Every route of the server with every credential that may not use it, on what really exists: each is refused, and nothing has
 //! changed afterwards. The rows are compared with the server's own table, so a route without a row fails here.
 
+use crate::described;
 use crate::harness::{Node, eventually, new_dir};
 use crate::http::{Answer, Request};
 use crate::jwt::{claims, eddsa, put_key, with_keys};
@@ -49,10 +50,11 @@ struct Victim {
 }
 
 /// Routes that are open to everybody.
-const OPEN: [(&str, &str); 19] = [
+const OPEN: [(&str, &str); 20] = [
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
     ("GET", "/console"),
     ("GET", "/console/style.css"),
     ("GET", "/console/account.js"),
@@ -343,6 +345,12 @@ fn every_route_refuses_every_credential_that_may_not_use_it() {
     }
     known.extend(OPEN.map(|(method, path)| (method.to_owned(), path.to_owned())));
     assert_eq!(served(&node), known, "each route of the server has a row here, and each row is served");
+    known.retain(|(_, path)| !path.starts_with("/console"));
+    assert_eq!(described::operations(), known, "each route but the console's is described");
+    for Row { method, route, least, .. } in &rows {
+        let told = described::role(method, route).unwrap_or_default();
+        assert_eq!(told, format!("{least:?}").to_lowercase(), "the description's role of {method} {route}");
+    }
 
     let others = ["invoke", "deploy", "admin"].map(|role| make_key(&node, "other", role)[1].clone());
     let other_token = eddsa(&claims("0xother", "other"));
