@@ -48,7 +48,7 @@ impl fmt::Debug for WasmHash {
 }
 
 /// When instances of a function start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StartMode {
     /// From a snapshot where there can be one. Else the node parks guests where it measures a benefit.

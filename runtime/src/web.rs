@@ -46,7 +46,7 @@ pub struct InternalAndPublic;
 
 /// Which pages of other origins may call a function, and what they may send: `cors` in function.yaml, in a deploy and in a
 /// node's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "CorsFields")]
 pub struct Cors {
     origins: Vec<String>,
@@ -57,7 +57,7 @@ pub struct Cors {
 }
 
 /// The same before it is checked.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorsFields {
     /// Origins such as `https://app.example`, or `*` for all.

@@ -10,6 +10,7 @@ use orama_store::causes::Causes;
 use serde::Serialize;
 use std::error::Error;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 mod from;
 
@@ -40,16 +41,24 @@ pub struct ApiError {
     pub cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// Why a request was refused.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct Body<'a> {
+    /// A sentence for people.
     error: &'a str,
+    /// A word for programs.
     code: &'a str,
+    /// Whether the same request may succeed later.
     retryable: bool,
+    /// Seconds after which to try again, as in the header `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u32>,
+    /// Whose limit was met: `node`, `namespace`, `address`, `key` or `function`.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a str>,
     request_id: &'a str,
+    /// What can be done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
 }

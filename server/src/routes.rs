@@ -14,6 +14,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, any, delete, get, post};
+use openapi::cores;
 use orama_platform::Platform;
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ mod keys;
 mod logs;
 mod namespace_logs;
 mod namespaces;
+pub mod openapi;
 mod operations;
 mod page;
 mod pubsub;
@@ -123,10 +125,11 @@ fn of_all() -> Vec<(&'static str, MethodRouter<State>)> {
     let mut routes = vec![
         ("/ready", get(operations::ready)),
         ("/metrics", get(operations::metrics)),
-        ("/health", any(|| answer::only("GET,HEAD"))),
-        ("/v1/functions/{name}/invoke", any(|| answer::only("POST"))),
-        ("/v1/functions/{name}/ws", any(|| answer::only("GET"))),
-        ("/v1/invoke/{namespace}/{name}", any(|| answer::only("POST"))),
+        ("/openapi.json", get(openapi::document)),
+        ("/health", any(cores::health)),
+        ("/v1/functions/{name}/invoke", any(cores::invoke)),
+        ("/v1/functions/{name}/ws", any(cores::websocket)),
+        ("/v1/invoke/{namespace}/{name}", any(cores::invoke_in)),
     ];
     routes.extend(console::routes());
     routes

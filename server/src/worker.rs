@@ -34,6 +34,7 @@ pub(crate) use self::core::Shared;
 pub(crate) use self::core_events::CoreEvents;
 pub(crate) use self::cors::Cors;
 pub(crate) use self::triggered::runner;
+pub(crate) use answer::Wrapped;
 pub(crate) use handshake::AllowedOrigins;
 pub(crate) use websocket::Settings as WebSocketSettings;
 
@@ -48,7 +49,7 @@ use crate::limits::CORE_COMMANDS_MAX;
 use crate::metrics::CoreCounters;
 use bytes::Bytes;
 use http::Method;
-use http::header::HeaderValue;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use monoio::net::TcpListener;
 use orama_platform::events::{Ran, Triggered};
 use orama_runtime::function::WasmHash;
@@ -390,7 +391,9 @@ impl Handler for Core {
 }
 
 fn health() -> Response {
-    Response::new(Bytes::from_static(b"{\"status\":\"ok\"}").into())
+    let mut response = Response::new(Bytes::from_static(b"{\"status\":\"ok\"}").into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// Marks an answer to a request whose body was not read.

@@ -6,6 +6,7 @@
 /// Nodes get servers of their own unless a test names some.
 const ON_SERVERS: bool = true;
 
+mod described;
 mod harness;
 mod honest;
 mod http;

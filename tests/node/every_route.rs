@@ -2,6 +2,7 @@
 //! changed afterwards. The rows are compared with the server's own table, so a route without a row fails here.
 
 use crate::audit::{CHANGES, DATA};
+use crate::described;
 use crate::harness::{Node, eventually, new_dir};
 use crate::http::{Answer, Request};
 use crate::jwt::{claims, eddsa, put_key, with_keys};
@@ -54,6 +55,7 @@ const OPEN: [(&str, &str); 20] = [
     ("GET", "/health"),
     ("GET", "/ready"),
     ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
     ("GET", "/console"),
     ("GET", "/console/style.css"),
     ("GET", "/console/account.js"),
@@ -353,6 +355,12 @@ fn every_route_refuses_every_credential_that_may_not_use_it() {
         rows.iter().map(|row| (row.method, row.route)).filter(|(method, _)| *method != "GET").collect();
     let told = CHANGES.into_iter().chain(DATA).collect();
     assert_eq!(changing, told, "what a route changes is recorded, or is known to be data");
+    known.retain(|(_, path)| !path.starts_with("/console"));
+    assert_eq!(described::operations(), known, "each route but the console's is described");
+    for Row { method, route, least, .. } in &rows {
+        let told = described::role(method, route).unwrap_or_default();
+        assert_eq!(told, format!("{least:?}").to_lowercase(), "the description's role of {method} {route}");
+    }
 
     let others = ["invoke", "deploy", "admin"].map(|role| make_key(&node, "other", role)[1].clone());
     let other_token = eddsa(&claims("0xother", "other"));

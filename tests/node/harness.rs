@@ -275,7 +275,7 @@ impl Node {
     /// A request without a credential.
     #[track_caller]
     pub fn anonymous(&self, method: &str, path: &str) -> Request {
-        Request::new(self.address(), method, path)
+        Request::new(self.address(), method, path).described()
     }
 
     /// A request with the operator's key.

@@ -1,5 +1,6 @@
 //! An HTTP client that hides nothing: one socket, bytes as they are, answers one by one.
 
+use crate::described;
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::Value;
 use std::io::{ErrorKind, Read, Write};
@@ -236,6 +237,8 @@ pub struct Request {
     address: SocketAddr,
     head: String,
     body: Vec<u8>,
+    /// Whether the node's description of its API has what is asked and answered.
+    is_described: bool,
 }
 
 impl Request {
@@ -245,7 +248,14 @@ impl Request {
 
     /// A request that asks for a host by name.
     pub fn to_host(address: SocketAddr, host: &str, method: &str, path: &str) -> Self {
-        Self { address, head: format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n"), body: Vec::new() }
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n");
+        Self { address, head, body: Vec::new(), is_described: false }
+    }
+
+    /// Fails later unless the node's description of its API has the request and its answer.
+    pub fn described(mut self) -> Self {
+        self.is_described = true;
+        self
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -300,9 +310,14 @@ impl Request {
         }
     }
 
+    #[track_caller]
     pub fn try_send(self) -> std::io::Result<Answer> {
         let mut connection = Connection::try_open(self.address)?;
         connection.try_write(self.bytes())?;
-        connection.try_answer()
+        let answer = connection.try_answer()?;
+        if self.is_described {
+            described::check(&self.head, &self.body, &answer);
+        }
+        Ok(answer)
     }
 }

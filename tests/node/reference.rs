@@ -54,8 +54,8 @@ fn every_row_of_the_http_reference_answers_as_documented() {
     // DELETE /v1/functions/{name}
     send("DELETE", "/v1/functions/hello", Value::Null).expect(200);
     send("GET", "/v1/functions/hello", Value::Null).refusal(404, "FUNCTION_NOT_FOUND");
-    // GET /health, /ready, /metrics
-    for path in ["/health", "/ready", "/metrics"] {
+    // GET /health, /ready, /metrics, /openapi.json
+    for path in ["/health", "/ready", "/metrics", "/openapi.json"] {
         node.anonymous("GET", path).send().expect(200);
     }
 }

@@ -22,7 +22,7 @@ const SELECT: &str = "SELECT name, hash, applied_ms FROM _orama_migrations ORDER
 const EXISTS: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = '_orama_migrations'";
 
 /// A migration: a file of SQL.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Migration {
     /// The file's name. It begins with a number, by which migrations are ordered.

@@ -2,6 +2,7 @@
 
 use super::form::alias as alias_name;
 use super::functions::rfc3339;
+use super::openapi::{OfAlias, OfFunction};
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::triggers::PathPair;
 use super::{State as AppState, blocking, json};
@@ -17,15 +18,18 @@ use orama_platform::registry::{Alias, Which};
 use orama_runtime::names::{AliasName, FunctionName};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Alias)]
 pub(super) struct AliasObject {
     alias: String,
     version: u32,
-    /// `None` for a `live` that is not set, so that it follows the newest version.
+    /// When it was set; null for a `live` that is not, so that it follows the newest version.
+    #[schema(required = true, format = DateTime)]
     set_at: Option<String>,
 }
 
@@ -36,12 +40,19 @@ impl From<Alias> for AliasObject {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Aliases {
     aliases: Vec<AliasObject>,
     count: usize,
 }
 
+/// Lists the aliases of a function.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/aliases", operation_id = "listAliases", tag = "versions",
+    security(("key" = ["deploy"])),
+    params(OfFunction, NamespaceQuery),
+    responses((status = 200, body = Aliases)),
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -60,6 +71,13 @@ pub(super) async fn list(
     .await
 }
 
+/// Shows an alias.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/aliases/{alias}", operation_id = "getAlias", tag = "versions",
+    security(("key" = ["deploy"])),
+    params(OfAlias, NamespaceQuery),
+    responses((status = 200, body = AliasObject), (status = 422)),
+)]
 pub(super) async fn get(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -78,12 +96,21 @@ pub(super) async fn get(
     .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = AliasSetting)]
 struct Given {
     version: u32,
 }
 
+/// Makes an alias stand for a version.
+#[utoipa::path(
+    put, path = "/v1/functions/{name}/aliases/{alias}", operation_id = "setAlias", tag = "versions",
+    security(("key" = ["deploy"])),
+    params(OfAlias, NamespaceQuery),
+    request_body = Given,
+    responses((status = 200, body = AliasObject), (status = 409), (status = 422)),
+)]
 pub(super) async fn set(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -99,13 +126,21 @@ pub(super) async fn set(
     blocking(move || Ok(Json(registry.set_alias(&namespace, &name, &alias, version)?.into()))).await
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AliasDeleted)]
 pub(super) struct Deleted {
     message: String,
     function: String,
     alias: String,
 }
 
+/// Deletes an alias; `live` follows the newest version again.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}/aliases/{alias}", operation_id = "deleteAlias", tag = "versions",
+    security(("key" = ["deploy"])),
+    params(OfAlias, NamespaceQuery),
+    responses((status = 200, body = Deleted), (status = 422)),
+)]
 pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Caller,

@@ -2,6 +2,7 @@
 
 use super::deploy::origin_of;
 use super::functions::rfc3339;
+use super::openapi::list_limit;
 use super::page::{Page, PageQuery, unknown_cursor};
 use super::target::query;
 use super::{State as AppState, blocking};
@@ -21,6 +22,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// The address of a request's client, which the core puts among the request's extensions.
 #[derive(Debug, Clone, Copy)]
@@ -132,29 +134,47 @@ pub(super) async fn record(
     response
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
+    /// Only what happened in this namespace; an admin's is the credential's own.
     namespace: Option<String>,
+    /// How many records to answer with.
+    #[param(schema_with = list_limit)]
     limit: Option<String>,
+    /// The `next` of the previous page.
     after: Option<String>,
+    /// A time in RFC 3339, Unix seconds, or an age such as `90s`, `15m`, `2h` or `1d`.
     since: Option<String>,
+    /// The same, for the end.
     until: Option<String>,
+    /// An action such as `alias.set`, or a group of them such as `alias`.
     action: Option<String>,
+    /// Only what the API key of this id did.
     key_id: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditRecord)]
 struct RecordObject {
     id: String,
+    #[schema(format = DateTime)]
     at: String,
     /// Null for what only operators see.
+    #[schema(required = true)]
     namespace: Option<String>,
+    #[schema(required = true)]
     key_id: Option<String>,
+    /// The subject of a token.
+    #[schema(required = true)]
     subject: Option<String>,
+    /// The client's.
+    #[schema(required = true)]
     address: Option<String>,
     action: String,
     target: String,
+    /// `ok`, or the error's code.
     outcome: String,
     /// How many requests the record stands for.
     count: u64,
@@ -178,7 +198,8 @@ impl From<Record> for RecordObject {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditRecords)]
 pub(super) struct Records {
     records: Vec<RecordObject>,
     count: usize,
@@ -186,7 +207,15 @@ pub(super) struct Records {
     next: Option<String>,
 }
 
+/// Lists who changed what, newest first.
+///
 /// Admins read what happened in their namespace; operators all of it, or that of a namespace, also of one that is gone.
+#[utoipa::path(
+    get, path = "/v1/audit", operation_id = "listAudit", tag = "audit",
+    security(("key" = ["admin"])),
+    params(AuditQuery),
+    responses((status = 200, body = Records)),
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,

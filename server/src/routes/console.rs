@@ -24,11 +24,11 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A file of the console.
+/// A file that is served as it is.
 #[derive(Clone, Copy)]
-struct Asset {
-    content_type: &'static str,
-    content: &'static str,
+pub(super) struct Asset {
+    pub(super) content_type: &'static str,
+    pub(super) content: &'static str,
 }
 
 /// The table of paths, with the file of each.
@@ -61,13 +61,18 @@ const ASSETS: [(&str, Asset); 17] = assets! {
 /// The routes of the console's files.
 pub(super) fn routes() -> impl Iterator<Item = (&'static str, MethodRouter<State>)> {
     ASSETS.into_iter().map(|(path, asset)| {
-        let tag = format!("\"{}\"", &blake3::hash(asset.content.as_bytes()).to_hex()[..32]);
+        let tag = tag(asset.content);
         (path, get(move |_: NoQuery, headers: HeaderMap| ready(answer(asset, &tag, &headers))))
     })
 }
 
+/// The entity tag of a file.
+pub(super) fn tag(content: &str) -> String {
+    format!("\"{}\"", &blake3::hash(content.as_bytes()).to_hex()[..32])
+}
+
 /// The file, or 304 where the client has it.
-fn answer(asset: Asset, tag: &str, asked: &HeaderMap) -> Response {
+pub(super) fn answer(asset: Asset, tag: &str, asked: &HeaderMap) -> Response {
     let headers = [
         (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

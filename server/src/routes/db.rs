@@ -1,6 +1,7 @@
 //! The namespace's database over HTTP: statements as `db_transaction` takes them, and migrations.
 
 use super::functions::rfc3339;
+use super::openapi::{StatementResults, Statements};
 use super::target::{NamespaceQuery, query};
 use super::{State as AppState, json};
 use crate::error::ApiError;
@@ -20,6 +21,7 @@ use orama_runtime::services::{
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use utoipa::ToSchema;
 
 /// How long the statements of a request may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,7 +29,16 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
-/// Runs statements: queries alone in one state of the database; with execs, the execs in one transaction and then the queries.
+/// Runs statements.
+///
+/// Queries alone read one state of the database. With execs, these run in one transaction, and then the queries.
+#[utoipa::path(
+    post, path = "/v1/db/query", operation_id = "runStatements", tag = "database",
+    security(("key" = ["deploy"])),
+    params(NamespaceQuery),
+    request_body = Statements,
+    responses((status = 200, body = StatementResults), (status = 422), (status = 504)),
+)]
 pub(super) async fn run(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -70,13 +81,14 @@ pub(super) fn of_service(error: &ServiceError, message: String) -> ApiError {
     ApiError::new(status, code, message)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Migrations)]
 struct Given {
     migrations: Vec<Migration>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Migrated {
     /// The names of those that ran now.
     applied: Vec<String>,
@@ -84,6 +96,14 @@ pub(super) struct Migrated {
     present: usize,
 }
 
+/// Runs the migrations that did not run yet, in their order.
+#[utoipa::path(
+    post, path = "/v1/db/migrations", operation_id = "migrate", tag = "database",
+    security(("key" = ["deploy"])),
+    params(NamespaceQuery),
+    request_body = Given,
+    responses((status = 200, body = Migrated), (status = 409), (status = 422), (status = 504)),
+)]
 pub(super) async fn migrate(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -101,18 +121,27 @@ pub(super) async fn migrate(
     Ok(Json(Migrated { present: count - applied.len(), applied }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AppliedMigration)]
 struct AppliedObject {
     name: String,
+    #[schema(format = DateTime)]
     applied_at: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct AppliedMigrations {
     migrations: Vec<AppliedObject>,
     count: usize,
 }
 
+/// Lists the migrations that ran.
+#[utoipa::path(
+    get, path = "/v1/db/migrations", operation_id = "listMigrations", tag = "database",
+    security(("key" = ["deploy"])),
+    params(NamespaceQuery),
+    responses((status = 200, body = AppliedMigrations), (status = 422), (status = 504)),
+)]
 pub(super) async fn migrations(
     State(state): State<AppState>,
     Extension(credential): Caller,

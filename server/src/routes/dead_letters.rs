@@ -2,6 +2,7 @@
 
 use super::functions::must_exist;
 use super::functions::rfc3339;
+use super::openapi::{OfFunction, OfFunctionPart, dead_letters_limit};
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::triggers::{PathPair, pair};
 use super::{State as AppState, blocking};
@@ -17,29 +18,39 @@ use orama_runtime::names::{FunctionName, Namespace};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// The namespace to act in: the credential's own unless an operator names another one.
     namespace: Option<String>,
+    /// How many dead letters to answer with.
+    #[param(schema_with = dead_letters_limit)]
     limit: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 struct DeadLetterObject {
     id: String,
     message_id: String,
     trigger_id: String,
     topic: String,
+    /// What was published.
+    #[schema(value_type = Value)]
     data: Box<RawValue>,
     trigger_depth: u32,
     attempts: u32,
     error: String,
     request_id: String,
+    #[schema(format = DateTime)]
     published_at: String,
+    #[schema(format = DateTime)]
     failed_at: String,
 }
 
@@ -61,12 +72,19 @@ impl DeadLetterObject {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct DeadLetters {
     dead_letters: Vec<DeadLetterObject>,
     count: usize,
 }
 
+/// Lists the events that a function failed to handle, newest first.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/dead-letters", operation_id = "listDeadLetters", tag = "dead letters",
+    security(("key" = ["deploy"])),
+    params(OfFunction, ListQuery),
+    responses((status = 200, body = DeadLetters)),
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -100,12 +118,19 @@ fn not_found(name: &FunctionName) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "DEAD_LETTER_NOT_FOUND", message)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Replayed {
     message: String,
     replayed: usize,
 }
 
+/// Runs all dead letters of a function again.
+#[utoipa::path(
+    post, path = "/v1/functions/{name}/dead-letters/replay", operation_id = "replayDeadLetters", tag = "dead letters",
+    security(("key" = ["deploy"])),
+    params(OfFunction, NamespaceQuery),
+    responses((status = 202, body = Replayed)),
+)]
 pub(super) async fn replay_all(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -117,6 +142,13 @@ pub(super) async fn replay_all(
     replay(&state, namespace, name, None).await
 }
 
+/// Runs a dead letter again.
+#[utoipa::path(
+    post, path = "/v1/functions/{name}/dead-letters/{id}/replay", operation_id = "replayDeadLetter", tag = "dead letters",
+    security(("key" = ["deploy"])),
+    params(OfFunctionPart, NamespaceQuery),
+    responses((status = 202, body = Replayed)),
+)]
 pub(super) async fn replay_one(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -147,12 +179,20 @@ async fn replay(
     .await
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetterDeleted)]
 pub(super) struct Deleted {
     message: String,
     id: String,
 }
 
+/// Deletes a dead letter.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}/dead-letters/{id}", operation_id = "deleteDeadLetter", tag = "dead letters",
+    security(("key" = ["deploy"])),
+    params(OfFunctionPart, NamespaceQuery),
+    responses((status = 200, body = Deleted)),
+)]
 pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Caller,

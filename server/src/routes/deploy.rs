@@ -19,8 +19,9 @@ use orama_platform::quotas::Usage;
 use orama_platform::registry::{Origin, VersionSettings};
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Deployed {
     message: String,
     function: FunctionObject,
@@ -34,6 +35,16 @@ struct Deployed {
     warnings: Vec<String>,
 }
 
+/// Deploys a new version of a function.
+///
+/// The answer comes when the module was compiled and the version is on disk.
+#[utoipa::path(
+    post, path = "/v1/functions", operation_id = "deploy", tag = "functions",
+    security(("key" = ["deploy"])),
+    params(NamespaceQuery),
+    request_body(content = ref("#/components/schemas/DeployForm"), content_type = "multipart/form-data"),
+    responses((status = 201, body = Deployed), (status = 409), (status = 422), (status = 504), (status = 507)),
+)]
 pub(super) async fn deploy(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,

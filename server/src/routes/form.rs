@@ -1,6 +1,7 @@
 //! Parses and checks the deploy form: all fields and all keys of `metadata`. Errors name the field or the key.
 
 use super::blocking;
+use super::openapi::{self as schemas, TriggerOfFile};
 use super::triggers::source;
 use crate::error::ApiError;
 use crate::limits::CONTROL_BODY_MAX_BYTES;
@@ -17,11 +18,12 @@ use orama_runtime::limits::{
     RETRY_DELAY_SECONDS, Setting, TIMEOUT_SECONDS, WASM_MAX_BYTES,
 };
 use orama_runtime::names::{AliasName, FunctionName};
-use orama_runtime::web::{Cors, WebSettings};
+use orama_runtime::web::{Cors, CorsFields, WebSettings};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Function names that are reserved because they are paths of the API.
 pub(super) const RESERVED_NAMES: [&str; 1] = ["secrets"];
@@ -47,24 +49,41 @@ pub(super) struct DeployForm {
 }
 
 /// The values, from fields and from keys of `metadata`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, ToSchema)]
+#[schema(as = FunctionSettings, description = "What a deploy says of a version.")]
 pub(super) struct Settings {
+    #[schema(schema_with = schemas::name)]
     name: Option<FunctionName>,
+    /// The credential's own unless an operator names another one.
     namespace: Option<String>,
+    /// Whether everybody may invoke it.
     is_public: Option<bool>,
+    #[schema(schema_with = schemas::memory_mb)]
     memory_limit_mb: Option<u32>,
+    #[schema(schema_with = schemas::timeout_seconds)]
     timeout_seconds: Option<u32>,
+    #[schema(schema_with = schemas::retry_count)]
     retry_count: Option<u32>,
+    #[schema(schema_with = schemas::retry_delay_seconds)]
     retry_delay_seconds: Option<u32>,
     start: Option<StartMode>,
+    #[schema(schema_with = schemas::concurrency)]
     concurrency: Option<u32>,
+    #[schema(schema_with = schemas::keep_versions)]
     keep_versions: Option<u32>,
+    /// Whether only functions of its namespace, triggers and admins may run it.
     internal: Option<bool>,
     /// Null is none.
+    #[schema(value_type = Option<CorsFields>)]
     cors: Option<Option<Arc<Cors>>>,
+    #[schema(schema_with = schemas::max_body_mb)]
     max_body: Option<u32>,
+    /// At most 128, and 64 KiB in total.
     env_vars: Option<BTreeMap<String, String>>,
+    #[schema(value_type = Option<Vec<TriggerOfFile>>, max_items = 100)]
     triggers: Option<Vec<Source>>,
+    /// An alias that is to stand for the version.
+    #[schema(schema_with = schemas::name)]
     alias: Option<AliasName>,
     source: Option<SourceTold>,
     migrations: Option<Vec<Migration>>,

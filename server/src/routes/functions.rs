@@ -1,5 +1,6 @@
 //! Functions and their versions: list, get, delete.
 
+use super::openapi::{OfFunction, OfVersion};
 use super::page::{PageQuery, unknown_cursor};
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{App, State as AppState, blocking};
@@ -18,13 +19,15 @@ use orama_runtime::web::Cors;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type AskedPage = Result<Query<PageQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
 /// A version of a function in the API. It has no environment, which may contain secrets.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Function)]
 pub(super) struct FunctionObject {
     id: String,
     name: String,
@@ -48,7 +51,9 @@ pub(super) struct FunctionObject {
     start_note: Option<String>,
     /// `active`, or `disabled` where the function may not run.
     status: &'static str,
+    #[schema(format = DateTime)]
     created_at: String,
+    #[schema(format = DateTime)]
     updated_at: String,
 }
 
@@ -90,7 +95,7 @@ pub(super) fn rfc3339(ms: i64) -> String {
     format!("{:.3}", Timestamp::from_millisecond(ms).unwrap_or(end))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Functions {
     functions: Vec<FunctionObject>,
     count: usize,
@@ -98,6 +103,13 @@ pub(super) struct Functions {
     next: Option<String>,
 }
 
+/// Lists the live version of each function, by name.
+#[utoipa::path(
+    get, path = "/v1/functions", operation_id = "listFunctions", tag = "functions",
+    security(("key" = ["deploy"])),
+    params(PageQuery),
+    responses((status = 200, body = Functions)),
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -125,6 +137,13 @@ pub(super) async fn list(
     .await
 }
 
+/// Shows a version of a function: the live one unless the path names another.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}", operation_id = "getFunction", tag = "functions",
+    security(("key" = ["deploy"])),
+    params(OfVersion, NamespaceQuery),
+    responses((status = 200, body = FunctionObject)),
+)]
 pub(super) async fn get(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -150,12 +169,14 @@ pub(super) fn must_exist(app: &App, namespace: &Namespace, name: &FunctionName) 
 }
 
 /// A version in the list of its function's versions.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FunctionVersion)]
 pub(super) struct VersionObject {
     #[serde(flatten)]
     function: FunctionObject,
     /// Who deployed it, and from which sources, as far as that is known.
     #[serde(flatten)]
+    #[schema(value_type = Origin)]
     origin: Option<Origin>,
     /// What stands for it.
     aliases: Vec<String>,
@@ -192,7 +213,8 @@ fn in_use(app: &App, versions: &[Arc<FunctionVersion>]) -> Result<Vec<VersionObj
     Ok(versions.iter().map(object).collect())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FunctionVersions)]
 pub(super) struct Versions {
     versions: Vec<VersionObject>,
     count: usize,
@@ -200,6 +222,13 @@ pub(super) struct Versions {
     next: Option<String>,
 }
 
+/// Lists the versions of a function, newest first.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/versions", operation_id = "listVersions", tag = "versions",
+    security(("key" = ["deploy"])),
+    params(OfFunction, PageQuery),
+    responses((status = 200, body = Versions)),
+)]
 pub(super) async fn versions(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -227,7 +256,8 @@ pub(super) async fn versions(
     .await
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FunctionDeleted)]
 pub(super) struct Deleted {
     message: String,
     name: String,
@@ -235,6 +265,13 @@ pub(super) struct Deleted {
     versions_deleted: usize,
 }
 
+/// Deletes a function, or the version that the path names.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}", operation_id = "deleteFunction", tag = "functions",
+    security(("key" = ["deploy"])),
+    params(OfVersion, NamespaceQuery),
+    responses((status = 200, body = Deleted), (status = 409)),
+)]
 pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Caller,

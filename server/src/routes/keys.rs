@@ -1,6 +1,7 @@
 //! API keys: create, list, delete.
 
 use super::functions::rfc3339;
+use super::openapi::OfKey;
 use super::page::PageQuery;
 use super::target::{NamespaceQuery, PathName, path_text, query};
 use super::{State as AppState, blocking, json};
@@ -20,30 +21,40 @@ use orama_platform::registry::{KeyEntry, NewKey, RegistryError};
 use orama_runtime::names::FunctionName;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewKey)]
 struct Given {
+    /// The credential's own unless an operator names another one.
     namespace: Option<String>,
+    /// `admin`, `deploy` or `invoke`.
     role: String,
     /// What it is called.
+    #[schema(min_length = 1, max_length = 64)]
     name: Option<String>,
     /// From when on it is refused.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// The functions that it is for.
+    /// The functions that it is for; not for keys of the role admin.
+    #[schema(min_items = 1, max_items = 100)]
     functions: Option<Vec<String>>,
 }
 
 /// The only answer that contains a key.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CreatedKey)]
 struct Created {
     id: String,
+    /// The key itself.
     api_key: String,
     namespace: String,
     role: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     functions: Option<Vec<String>>,
@@ -86,6 +97,14 @@ fn functions_of(names: Vec<String>, role: Role) -> Result<Vec<FunctionName>, Api
     names.iter().map(name).collect()
 }
 
+/// Creates an API key.
+#[utoipa::path(
+    post, path = "/v1/keys", operation_id = "createKey", tag = "keys",
+    security(("key" = ["admin"])),
+    params(NamespaceQuery),
+    request_body = Given,
+    responses((status = 201, body = Created), (status = 409)),
+)]
 pub(super) async fn create(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,
@@ -140,18 +159,22 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, no_store, Json(created)).into_response())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Key)]
 struct KeyObject {
     id: String,
     namespace: String,
     role: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+    #[schema(format = DateTime)]
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
     /// Exact to an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
     last_used_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     functions: Option<Vec<String>>,
@@ -160,7 +183,7 @@ struct KeyObject {
     current: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Keys {
     keys: Vec<KeyObject>,
     count: usize,
@@ -168,6 +191,13 @@ pub(super) struct Keys {
     next: Option<String>,
 }
 
+/// Lists the API keys of a namespace, oldest first.
+#[utoipa::path(
+    get, path = "/v1/keys", operation_id = "listKeys", tag = "keys",
+    security(("key" = ["admin"])),
+    params(PageQuery),
+    responses((status = 200, body = Keys)),
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,
@@ -198,12 +228,20 @@ pub(super) async fn list(
     Ok(Json(Keys { count: found.len(), keys: found.into_iter().map(object).collect(), next }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = KeyDeleted)]
 pub(super) struct Deleted {
     message: String,
     id: String,
 }
 
+/// Deletes an API key, which is refused from then on.
+#[utoipa::path(
+    delete, path = "/v1/keys/{id}", operation_id = "deleteKey", tag = "keys",
+    security(("key" = ["admin"])),
+    params(OfKey, NamespaceQuery),
+    responses((status = 200, body = Deleted), (status = 409)),
+)]
 pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,

@@ -2,6 +2,7 @@
 
 use super::audit::time;
 use super::functions::rfc3339;
+use super::openapi::{OfVersion, logs_limit};
 use super::target::{Target, query};
 use super::{State as AppState, blocking};
 use crate::error::ApiError;
@@ -21,17 +22,26 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
 
 /// How long the request waits for the latest records of the cores. After it, the answer lacks them.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
+    /// The namespace to act in: the credential's own unless an operator names another one.
     namespace: Option<String>,
+    /// How many invocations to answer with.
+    #[param(schema_with = logs_limit)]
     limit: Option<String>,
+    /// A time in RFC 3339, Unix seconds, or an age such as `90s`, `15m`, `2h` or `1d`.
     since: Option<String>,
+    /// Only invocations that ended so.
+    #[param(value_type = Option<Status>, inline)]
     status: Option<String>,
+    /// Only the invocation with this id.
     request_id: Option<String>,
 }
 
@@ -75,7 +85,7 @@ pub(super) fn status(text: Option<&str>) -> Result<Option<Status>, ApiError> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Logs {
     name: String,
     namespace: String,
@@ -87,17 +97,21 @@ pub(super) struct Logs {
     missing_nodes: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Invocation {
     request_id: String,
     version: u32,
+    /// What caused it, such as `http` or `pubsub`.
     trigger_type: &'static str,
     attempt: u32,
     status: Status,
     duration_ms: f64,
     input_size: u64,
     output_size: u64,
+    /// Why it failed; null where it did not.
+    #[schema(required = true)]
     error: Option<String>,
+    #[schema(format = DateTime)]
     started_at: String,
     messages: Vec<Message>,
     /// The code of a failure.
@@ -116,6 +130,7 @@ pub(super) struct Invocation {
     #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     client_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
@@ -124,15 +139,18 @@ pub(super) struct Invocation {
     client_request_id: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogMessage)]
 pub(super) struct Message {
     level: Level,
     message: String,
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
 /// A log message in the list of all invocations' messages.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LogLine)]
 pub(super) struct Line {
     #[serde(flatten)]
     pub(super) message: Message,
@@ -217,6 +235,13 @@ pub(super) async fn fresh(state: &AppState) {
     }
 }
 
+/// Lists the latest invocations of a function and their log messages, newest first.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/logs", operation_id = "getLogs", tag = "logs",
+    security(("key" = ["deploy"])),
+    params(OfVersion, LogsQuery),
+    responses((status = 200, body = Logs)),
+)]
 pub(super) async fn logs(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,

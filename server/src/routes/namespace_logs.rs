@@ -2,6 +2,7 @@
 
 use super::audit::time;
 use super::logs::{FLUSH_TIMEOUT, Invocation, Line, Message, limit, status};
+use super::openapi::logs_limit;
 use super::page::unknown_cursor;
 use super::target::query;
 use super::{State as AppState, blocking};
@@ -14,13 +15,14 @@ use orama_platform::auth::{Action, Credential};
 use orama_platform::limits::KEY_FUNCTIONS_MAX;
 use orama_platform::peers::{Gathered, name_in_cursors};
 use orama_platform::records::{Cursor, Part, Place, Record, WideFilter, place};
-use orama_runtime::invocation::Level;
+use orama_runtime::invocation::{Level, Status};
 use orama_runtime::limits::TIMEOUT_SECONDS;
 use orama_runtime::names::FunctionName;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// Bytes of a text that messages are searched for.
 const TEXT_MAX_BYTES: usize = 256;
@@ -28,17 +30,28 @@ const TEXT_MAX_BYTES: usize = 256;
 /// How long before its record arrives an invocation may have started: the longest timeout, and 10 s until the record is written.
 const LATEST_START_MS: i64 = (TIMEOUT_SECONDS.max as i64 + 10) * 1000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LogsQuery {
+    /// The namespace to act in: the credential's own unless an operator names another one.
     namespace: Option<String>,
+    /// How many invocations to answer with.
+    #[param(schema_with = logs_limit)]
     limit: Option<String>,
+    /// A time in RFC 3339, Unix seconds, or an age such as `90s`, `15m`, `2h` or `1d`.
     since: Option<String>,
+    /// Only invocations that ended so.
+    #[param(value_type = Option<Status>, inline)]
     status: Option<String>,
+    /// Only the invocation with this id.
     request_id: Option<String>,
-    /// Names with commas between them.
+    /// Only these functions: names with commas between them, 100 at most.
     function: Option<String>,
+    /// Only messages of this level, and invocations that have some.
+    #[param(value_type = Option<Level>, inline)]
     level: Option<String>,
+    /// Only messages that contain it, in capitals or not, and invocations that have some.
     text: Option<String>,
     /// The `next` of the previous page.
     after: Option<String>,
@@ -113,7 +126,8 @@ fn before(text: &str) -> Result<Place, ApiError> {
     Ok((ms.parse().map_err(number)?, request_id.to_owned(), attempt.parse().map_err(number)?))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NamespaceLogs)]
 pub(super) struct Logs {
     namespace: String,
     invocations: Vec<OfFunction<Invocation>>,
@@ -132,14 +146,14 @@ pub(super) struct Logs {
     missing_nodes: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct OfFunction<T> {
     function: String,
     #[serde(flatten)]
     rest: T,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct LineOfVersion {
     version: u32,
     #[serde(flatten)]
@@ -186,6 +200,13 @@ fn newest(
     (records, next)
 }
 
+/// Lists the latest invocations of all functions of the namespace and their log messages, newest first; or what has arrived since.
+#[utoipa::path(
+    get, path = "/v1/logs", operation_id = "getNamespaceLogs", tag = "logs",
+    security(("key" = ["deploy"])),
+    params(LogsQuery),
+    responses((status = 200, body = Logs)),
+)]
 pub(super) async fn logs(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,

@@ -1,6 +1,7 @@
 //! Namespaces: create, list, delete. For operators only.
 
 use super::functions::rfc3339;
+use super::openapi::{OfNamespace, PageOfAllQuery, name};
 use super::page::{NoQuery, PageQuery};
 use super::target::{PathName, path_text, query};
 use super::{State as AppState, blocking, json};
@@ -18,18 +19,22 @@ use orama_platform::registry::NamespaceEntry;
 use orama_runtime::names::Namespace;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 type Caller = Extension<Arc<Credential>>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewNamespace {
+    #[schema(schema_with = name)]
     name: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Namespace)]
 pub(super) struct NamespaceObject {
     name: String,
+    #[schema(format = DateTime)]
     created_at: String,
 }
 
@@ -39,6 +44,13 @@ impl From<NamespaceEntry> for NamespaceObject {
     }
 }
 
+/// Creates a namespace.
+#[utoipa::path(
+    post, path = "/v1/namespaces", operation_id = "createNamespace", tag = "namespaces",
+    security(("key" = ["operator"])),
+    request_body = NewNamespace,
+    responses((status = 201, body = NamespaceObject), (status = 409)),
+)]
 pub(super) async fn create(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -55,7 +67,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(made.into())))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Namespaces {
     namespaces: Vec<NamespaceObject>,
     count: usize,
@@ -63,6 +75,13 @@ pub(super) struct Namespaces {
     next: Option<String>,
 }
 
+/// Lists all namespaces, by name.
+#[utoipa::path(
+    get, path = "/v1/namespaces", operation_id = "listNamespaces", tag = "namespaces",
+    security(("key" = ["operator"])),
+    params(PageOfAllQuery),
+    responses((status = 200, body = Namespaces)),
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -86,14 +105,22 @@ pub(super) async fn list(
     Ok(Json(Namespaces { count: namespaces.len(), namespaces, next }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NamespaceDeleted)]
 struct Deleted {
     message: String,
     name: String,
 }
 
-/// Deletes a namespace. Keys and functions are deleted when it answers, and so are the data unless an invocation is still
-/// running.
+/// Deletes a namespace and everything in it.
+///
+/// Keys and functions are deleted when it answers, and so are the data unless an invocation is still running.
+#[utoipa::path(
+    delete, path = "/v1/namespaces/{name}", operation_id = "deleteNamespace", tag = "namespaces",
+    security(("key" = ["operator"])),
+    params(OfNamespace),
+    responses((status = 200, body = Deleted), (status = 202, body = Deleted, description = "Something still runs there; the data follow when it has ended."), (status = 409)),
+)]
 pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Caller,

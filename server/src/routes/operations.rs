@@ -21,6 +21,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use utoipa::ToSchema;
 
 /// Seconds after which a load balancer may check again.
 const NOT_READY_RETRY_AFTER_S: &str = "1";
@@ -28,8 +29,9 @@ const NOT_READY_RETRY_AFTER_S: &str = "1";
 /// How long a result is reused.
 const READY_KNOWN_FOR: Duration = Duration::from_millis(200);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Readiness {
+    /// `ready` or `not ready`.
     status: &'static str,
     /// The state of each part: `ok`, `degraded` or `failed`. The node's log has the reason.
     backends: BTreeMap<&'static str, &'static str>,
@@ -40,6 +42,11 @@ struct Readiness {
 #[derive(Default)]
 pub(super) struct LastLook(Mutex<Option<(Instant, BTreeMap<&'static str, &'static str>)>>);
 
+/// Tells whether the node can serve, and the state of each part.
+#[utoipa::path(
+    get, path = "/ready", operation_id = "ready", tag = "node",
+    responses((status = 200, body = Readiness), (status = 503, body = Readiness, description = "A part does not work.")),
+)]
 pub(super) async fn ready(State(state): State<AppState>) -> Result<Response, ApiError> {
     let mut last = state.last_look.0.lock().await;
     let known = last.as_ref().filter(|(when, _)| when.elapsed() < READY_KNOWN_FOR);
@@ -94,8 +101,13 @@ fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
     }
 }
 
-/// The metrics at the address that everybody knows. Where there is another one for those who watch the node, they are for
-/// operators; else those that name functions are.
+/// The node's metrics, in Prometheus' text format. Those that name functions are for operators; all are, where the node has another
+/// address for them.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "node",
+    security((), ("key" = ["operator"])),
+    responses((status = 200, body = String, content_type = "text/plain; version=0.0.4; charset=utf-8")),
+)]
 pub(super) async fn metrics(State(state): State<AppState>, request: Request) -> Result<Response, ApiError> {
     let (parts, _) = request.into_parts();
     if state.app.metrics_apart {

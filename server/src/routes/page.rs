@@ -1,17 +1,24 @@
 //! Pages of lists: `?limit=` entries after the cursor `?after=`.
 
+use super::openapi::list_limit;
 use crate::error::ApiError;
 use crate::limits::LIST_LIMIT;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 /// The query of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
+    /// The namespace to act in: the credential's own unless an operator names another one.
     pub(super) namespace: Option<String>,
+    /// How many entries to answer with.
+    #[param(schema_with = list_limit)]
     limit: Option<String>,
+    /// The `next` of the previous page.
     after: Option<String>,
 }
 

@@ -22,21 +22,31 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewMessage)]
 struct Given<'a> {
     #[serde(borrow)]
+    #[schema(value_type = String)]
     topic: &'a RawValue,
+    /// Any JSON, also null. Either this or `data_base64`.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schema(value_type = Value)]
     data: Option<&'a RawValue>,
+    /// A string in base64 with padding, which functions receive as that string.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schema(value_type = String)]
     data_base64: Option<&'a RawValue>,
+    /// When it is published, if that is not now. Either this or `delay_ms`.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     deliver_at: Option<&'a RawValue>,
+    /// How long it waits, in milliseconds; 30 days at most.
     #[serde(default)]
     delay_ms: Option<u64>,
 }
@@ -91,7 +101,8 @@ impl Given<'_> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AcceptedMessage)]
 pub(super) struct Accepted {
     message_id: String,
     topic: String,
@@ -100,6 +111,14 @@ pub(super) struct Accepted {
     deliver_at: Option<String>,
 }
 
+/// Publishes a message. The answer comes when the message and its jobs are on disk.
+#[utoipa::path(
+    post, path = "/v1/pubsub/publish", operation_id = "publish", tag = "events",
+    security(("key" = ["invoke"])),
+    params(NamespaceQuery),
+    request_body = Given,
+    responses((status = 202, body = Accepted)),
+)]
 pub(super) async fn publish(
     State(state): State<AppState>,
     Extension(credential): Caller,

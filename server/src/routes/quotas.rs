@@ -1,5 +1,6 @@
 //! Quotas of a namespace: what an operator set, and how much is used.
 
+use super::openapi::OfNamespace;
 use super::page::NoQuery;
 use super::target::{PathName, path_text};
 use super::{State as AppState, blocking, json};
@@ -15,10 +16,11 @@ use orama_runtime::names::Namespace;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 type Caller = Extension<Arc<Credential>>;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Quotas {
     namespace: String,
     /// The bounds that hold.
@@ -27,6 +29,13 @@ pub(super) struct Quotas {
     overrides: BTreeMap<&'static str, u64>,
 }
 
+/// Shows the quotas of a namespace.
+#[utoipa::path(
+    get, path = "/v1/namespaces/{name}/quotas", operation_id = "getQuotas", tag = "namespaces",
+    security(("key" = ["admin"])),
+    params(OfNamespace),
+    responses((status = 200, body = Quotas)),
+)]
 pub(super) async fn get(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -39,6 +48,13 @@ pub(super) async fn get(
 }
 
 /// Replaces everything that was set: what the body does not name has its default again.
+#[utoipa::path(
+    put, path = "/v1/namespaces/{name}/quotas", operation_id = "setQuotas", tag = "namespaces",
+    security(("key" = ["operator"])),
+    params(OfNamespace),
+    request_body(content = BTreeMap<String, u64>, description = "Limits by the quota's name."),
+    responses((status = 200, body = Quotas)),
+)]
 pub(super) async fn set(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -85,20 +101,21 @@ fn read(registry: &Registry, namespace: &Namespace) -> Result<Quotas, ApiError> 
     })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Used {
     used: u64,
     limit: u64,
     percent: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Disk {
     free_bytes: u64,
     reserve_bytes: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Usage)]
 pub(super) struct UsageObject {
     namespace: String,
     /// By the name of the quota; of `versions`, that of the function that has most.
@@ -111,6 +128,13 @@ pub(super) struct UsageObject {
     disk: Option<Disk>,
 }
 
+/// Shows how much of each quota a namespace uses.
+#[utoipa::path(
+    get, path = "/v1/namespaces/{name}/usage", operation_id = "getUsage", tag = "namespaces",
+    security(("key" = ["admin"])),
+    params(OfNamespace),
+    responses((status = 200, body = UsageObject)),
+)]
 pub(super) async fn usage(
     State(state): State<AppState>,
     Extension(credential): Caller,

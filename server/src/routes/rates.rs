@@ -1,5 +1,6 @@
 //! Rates of a namespace: what an operator set beside what the node's configuration says.
 
+use super::openapi::OfNamespace;
 use super::page::NoQuery;
 use super::quotas::of_path;
 use super::target::PathName;
@@ -16,18 +17,28 @@ use orama_runtime::names::Namespace;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 type Caller = Extension<Arc<Credential>>;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Rates)]
 pub(super) struct RatesObject {
     namespace: String,
     /// The rates that hold on this node.
     rates: BTreeMap<String, String>,
     /// Those that an operator set; the others are those of the configuration.
+    #[schema(value_type = BTreeMap<String, String>)]
     overrides: SetRates,
 }
 
+/// Shows the rates of a namespace.
+#[utoipa::path(
+    get, path = "/v1/namespaces/{name}/rates", operation_id = "getRates", tag = "namespaces",
+    security(("key" = ["admin"])),
+    params(OfNamespace),
+    responses((status = 200, body = RatesObject)),
+)]
 pub(super) async fn get(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -40,6 +51,13 @@ pub(super) async fn get(
 }
 
 /// Replaces everything that was set: what the body does not name is as the configuration says again.
+#[utoipa::path(
+    put, path = "/v1/namespaces/{name}/rates", operation_id = "setRates", tag = "namespaces",
+    security(("key" = ["operator"])),
+    params(OfNamespace),
+    request_body(content = BTreeMap<String, String>, description = "Rates such as `100/s burst 500` or `off`, by their names."),
+    responses((status = 200, body = RatesObject)),
+)]
 pub(super) async fn set(
     State(state): State<AppState>,
     Extension(credential): Caller,

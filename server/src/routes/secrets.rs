@@ -1,5 +1,6 @@
 //! Secrets: set, list, delete, and the rotation of the master key. No answer and no error contains a value.
 
+use super::openapi::{OfSecret, name};
 use super::page::{NoQuery, PageQuery};
 use super::target::{NamespaceQuery, PathName, path_text, query};
 use super::{State as AppState, blocking, json};
@@ -20,27 +21,42 @@ use orama_runtime::services::SecretValue;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
-/// The body of [`set`]. Fields are of any type, so that the error can name the one with a wrong type.
-#[derive(Deserialize)]
+// Fields are of any type, so that the error can name the one with a wrong type.
+/// A secret.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewSecret)]
 struct Given<'a> {
     #[serde(borrow)]
+    #[schema(schema_with = name)]
     name: &'a RawValue,
+    /// At most 64 KiB.
     #[serde(borrow)]
+    #[schema(value_type = String, write_only)]
     value: &'a RawValue,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = SecretChanged)]
 pub(super) struct Changed {
     message: String,
     name: String,
     namespace: String,
 }
 
+/// Sets a secret.
+#[utoipa::path(
+    put, path = "/v1/functions/secrets", operation_id = "setSecret", tag = "secrets",
+    security(("key" = ["deploy"])),
+    params(NamespaceQuery),
+    request_body = Given,
+    responses((status = 200, body = Changed), (status = 409)),
+)]
 pub(super) async fn set(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -89,7 +105,8 @@ fn secret_name(name: &str) -> Result<SecretName, ApiError> {
     })
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = SecretNames)]
 pub(super) struct Names {
     secrets: Vec<String>,
     count: usize,
@@ -97,6 +114,13 @@ pub(super) struct Names {
     next: Option<String>,
 }
 
+/// Lists the names of secrets; no answer holds a value.
+#[utoipa::path(
+    get, path = "/v1/functions/secrets", operation_id = "listSecrets", tag = "secrets",
+    security(("key" = ["deploy"])),
+    params(PageQuery),
+    responses((status = 200, body = Names)),
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -110,6 +134,13 @@ pub(super) async fn list(
     Ok(Json(Names { count: secrets.len(), secrets, next }))
 }
 
+/// Deletes a secret.
+#[utoipa::path(
+    delete, path = "/v1/functions/secrets/{name}", operation_id = "deleteSecret", tag = "secrets",
+    security(("key" = ["deploy"])),
+    params(OfSecret, NamespaceQuery),
+    responses((status = 200, body = Changed)),
+)]
 pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -131,7 +162,8 @@ pub(super) async fn delete(
     .await
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = KeyRotated)]
 pub(super) struct Rotated {
     message: &'static str,
     key_id: String,
@@ -140,6 +172,12 @@ pub(super) struct Rotated {
     unneeded_key_ids: Vec<String>,
 }
 
+/// Encrypts all secrets of the node with another key.
+#[utoipa::path(
+    post, path = "/v1/secrets/rotate-key", operation_id = "rotateKey", tag = "secrets",
+    security(("key" = ["operator"])),
+    responses((status = 200, body = Rotated), (status = 409)),
+)]
 pub(super) async fn rotate_key(
     State(state): State<AppState>,
     Extension(credential): Caller,

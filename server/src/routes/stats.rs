@@ -1,6 +1,7 @@
 //! `GET /v1/functions/{name}/stats` and `GET /v1/stats`: what invocations had in common, by version.
 
 use super::logs::fresh;
+use super::openapi::OfVersion;
 use super::target::{PathName, Target, query};
 use super::{State as AppState, blocking};
 use crate::error::ApiError;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
 
 /// From when on statistics are told, in seconds before now, unless the request says.
 const SINCE_S: i64 = 3600;
@@ -30,10 +32,13 @@ const CALLERS_MAX: usize = 20;
 /// The least status of an answer that counts as a failure.
 const SERVER_ERRORS: u16 = 500;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StatsQuery {
+    /// The namespace to act in: the credential's own unless an operator names another one.
     namespace: Option<String>,
+    /// From when on; an hour ago unless it is given. A time in RFC 3339, Unix seconds, or an age such as `90s`, `15m`, `2h` or `1d`.
     since: Option<String>,
 }
 
@@ -52,7 +57,8 @@ impl StatsQuery {
 }
 
 /// Durations in milliseconds. Percentiles are at most an eighth too high.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Durations)]
 struct Times {
     mean: f64,
     p50: f64,
@@ -71,14 +77,16 @@ impl Times {
 }
 
 /// Bytes of an invocation.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = MemoryUse)]
 struct Bytes {
     mean: u64,
     max: u64,
 }
 
 /// What some invocations had in common.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stats)]
 pub(super) struct StatsObject {
     /// Those that ended.
     invocations: u64,
@@ -131,7 +139,7 @@ impl From<&Stats> for StatsObject {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct VersionStats {
     version: u32,
     #[serde(flatten)]
@@ -139,7 +147,7 @@ struct VersionStats {
 }
 
 /// The versions of one function, and all together.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct FunctionStats {
     name: String,
     #[serde(flatten)]
@@ -160,21 +168,25 @@ impl FunctionStats {
 }
 
 /// A caller of a function, among the invocations that are recorded.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CallerStats {
     /// The subject of a token, or the id of a key; empty for those who showed neither.
     caller: String,
     invocations: u64,
     /// Those that failed, or answered with 500 or above.
     failures: u64,
+    #[schema(required = true)]
     last_error: Option<String>,
     /// The id of the last one that failed.
+    #[schema(required = true)]
     last_failed_request_id: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsOfFunction)]
 pub(super) struct OneFunction {
     namespace: String,
+    #[schema(format = DateTime)]
     since: String,
     #[serde(flatten)]
     function: FunctionStats,
@@ -186,9 +198,11 @@ pub(super) struct OneFunction {
     missing_nodes: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = StatsOfFunctions)]
 pub(super) struct AllFunctions {
     namespace: String,
+    #[schema(format = DateTime)]
     since: String,
     functions: Vec<FunctionStats>,
     count: usize,
@@ -225,6 +239,13 @@ async fn gather(
     .await
 }
 
+/// Tells what the invocations of each function of the namespace had in common.
+#[utoipa::path(
+    get, path = "/v1/stats", operation_id = "getStatsOfAll", tag = "logs",
+    security(("key" = ["deploy"])),
+    params(StatsQuery),
+    responses((status = 200, body = AllFunctions)),
+)]
 pub(super) async fn of_all(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,
@@ -245,6 +266,13 @@ pub(super) async fn of_all(
     }))
 }
 
+/// Tells what the invocations of a function had in common: by version, phase, error and caller.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/stats", operation_id = "getStats", tag = "logs",
+    security(("key" = ["deploy"])),
+    params(OfVersion, StatsQuery),
+    responses((status = 200, body = OneFunction)),
+)]
 pub(super) async fn of_one(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,

@@ -6,6 +6,7 @@ use axum::extract::{Path, Query};
 use orama_platform::registry::Which;
 use orama_runtime::names::FunctionName;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 /// `name`, `name@version` or `name@alias`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,9 +60,11 @@ pub(super) fn path_text(path: PathName) -> Result<String, ApiError> {
 }
 
 /// The query of most routes.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NamespaceQuery {
+    /// The namespace to act in: the credential's own unless an operator names another one.
     pub(super) namespace: Option<String>,
 }
 

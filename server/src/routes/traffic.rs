@@ -1,6 +1,7 @@
 //! The traffic of a function: how the calls of its name are spread over its versions.
 
 use super::functions::must_exist;
+use super::openapi::OfFunction;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking, json};
 use crate::error::ApiError;
@@ -14,15 +15,19 @@ use orama_platform::registry::{Sticky, Traffic};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Traffic)]
 pub(super) struct TrafficObject {
     function: String,
-    /// Empty where all calls go to the live version.
+    /// Weights by version; empty where all calls go to the live version.
     weights: BTreeMap<u32, u32>,
+    /// `header:NAME` or `cookie:NAME`: callers with the same value get the same version.
+    #[schema(required = true)]
     sticky: Option<String>,
 }
 
@@ -34,6 +39,13 @@ impl TrafficObject {
     }
 }
 
+/// Shows how the calls of a function's name are spread over its versions.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/traffic", operation_id = "getTraffic", tag = "versions",
+    security(("key" = ["deploy"])),
+    params(OfFunction, NamespaceQuery),
+    responses((status = 200, body = TrafficObject)),
+)]
 pub(super) async fn get(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -50,13 +62,24 @@ pub(super) async fn get(
     .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TrafficSetting)]
 struct Given {
+    /// Weights by version, at most 100,000 each, of at most 16 versions.
     weights: BTreeMap<u32, u32>,
+    /// `header:NAME` or `cookie:NAME`: callers with the same value get the same version.
     sticky: Option<String>,
 }
 
+/// Spreads the calls of a function's name over its versions.
+#[utoipa::path(
+    put, path = "/v1/functions/{name}/traffic", operation_id = "setTraffic", tag = "versions",
+    security(("key" = ["deploy"])),
+    params(OfFunction, NamespaceQuery),
+    request_body = Given,
+    responses((status = 200, body = TrafficObject), (status = 409)),
+)]
 pub(super) async fn set(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -87,6 +110,12 @@ pub(super) async fn set(
 }
 
 /// Sends all calls to the live version again.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}/traffic", operation_id = "endTraffic", tag = "versions",
+    security(("key" = ["deploy"])),
+    params(OfFunction, NamespaceQuery),
+    responses((status = 200, body = TrafficObject)),
+)]
 pub(super) async fn end(
     State(state): State<AppState>,
     Extension(credential): Caller,

@@ -1,6 +1,7 @@
 //! Triggers of a function: add, list, pause and resume, fire, delete.
 
 use super::functions::rfc3339;
+use super::openapi::{OfFunction, OfFunctionPart};
 use super::page::PageQuery;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{State as AppState, blocking, json, pubsub};
@@ -21,20 +22,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 type Asked = Result<Query<NamespaceQuery>, QueryRejection>;
 type Caller = Extension<Arc<Credential>>;
 /// A function's name and an id.
 pub(super) type PathPair = Result<Path<(String, String)>, PathRejection>;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct NewTrigger<'a> {
+    /// Either this or a schedule.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
     topic: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
     cron_expression: Option<&'a RawValue>,
+    /// Of the schedule; UTC unless given.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
     timezone: Option<&'a RawValue>,
 }
 
@@ -88,8 +95,9 @@ fn not_found(name: &FunctionName) -> ApiError {
 }
 
 /// What fires a trigger, as answers have it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = TriggerSource)]
 enum SourceObject {
     Topic { topic: String },
     Schedule { cron_expression: String, timezone: String },
@@ -106,7 +114,8 @@ impl From<Source> for SourceObject {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AddedTrigger)]
 pub(super) struct Added {
     trigger_id: String,
     function: String,
@@ -115,6 +124,13 @@ pub(super) struct Added {
 }
 
 /// Adds a trigger: 201 for a new one, 200 if it exists.
+#[utoipa::path(
+    post, path = "/v1/functions/{name}/triggers", operation_id = "addTrigger", tag = "events",
+    security(("key" = ["deploy"])),
+    params(OfFunction, NamespaceQuery),
+    request_body = NewTrigger,
+    responses((status = 200, body = Added, description = "The function has this trigger already."), (status = 201, body = Added), (status = 409)),
+)]
 pub(super) async fn add(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -169,52 +185,66 @@ fn given(body: &[u8]) -> Result<Source, ApiError> {
     source.map_err(|why| ApiError::bad_request("INVALID_TRIGGER", format!("the trigger is not valid: {why}")))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Trigger)]
 pub(super) struct TriggerObject {
     id: String,
+    /// `pubsub` or `cron`.
     kind: &'static str,
     #[serde(flatten)]
-    source: SourceObject,
-    #[serde(flatten)]
-    runs: Option<Runs>,
+    of: TriggerOf,
     enabled: bool,
 }
 
-/// The runs of a schedule.
-#[derive(Serialize)]
-struct Runs {
-    /// `None` for one that is paused, or never due again.
-    next_run_at: Option<String>,
-    last_run_at: Option<String>,
-    last_status: Option<String>,
-    skipped_slots: u64,
+/// What fires a trigger; of a schedule with its runs.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum TriggerOf {
+    Topic {
+        topic: String,
+    },
+    Schedule {
+        cron_expression: String,
+        timezone: String,
+        /// Null for one that is paused, or never due again.
+        #[schema(required = true, format = DateTime)]
+        next_run_at: Option<String>,
+        #[schema(required = true, format = DateTime)]
+        last_run_at: Option<String>,
+        /// `success` or `error`.
+        #[schema(required = true)]
+        last_status: Option<String>,
+        skipped_slots: u64,
+    },
 }
 
 impl TriggerObject {
     fn new(trigger: Trigger, states: &HashMap<String, ScheduleState>) -> Self {
         let Trigger { id, source, is_enabled, since_ms, .. } = trigger;
-        let (kind, runs) = match &source {
-            Source::Topic(_) => ("pubsub", None),
+        let (kind, of) = match source {
+            Source::Topic(topic) => ("pubsub", TriggerOf::Topic { topic }),
             Source::Schedule { expression, timezone } => {
                 let state = states.get(&id);
                 let known = state.map(|state| state.next_ms).filter(|next_ms| *next_ms > since_ms);
                 // The clock has not seen a new one yet.
-                let first = || Schedule::new(expression, timezone).ok()?.next_ms(since_ms);
+                let first = || Schedule::new(&expression, &timezone).ok()?.next_ms(since_ms);
                 let next_ms = known.or_else(first).filter(|next_ms| is_enabled && *next_ms < i64::MAX);
-                let runs = Runs {
+                let of = TriggerOf::Schedule {
+                    cron_expression: expression,
+                    timezone,
                     next_run_at: next_ms.map(rfc3339),
                     last_run_at: state.and_then(|state| state.last_run_ms).map(rfc3339),
                     last_status: state.and_then(|state| state.last_status.clone()),
                     skipped_slots: state.map_or(0, |state| state.skipped),
                 };
-                ("cron", Some(runs))
+                ("cron", of)
             }
         };
-        Self { id, kind, source: source.into(), runs, enabled: is_enabled }
+        Self { id, kind, of, enabled: is_enabled }
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Triggers {
     triggers: Vec<TriggerObject>,
     count: usize,
@@ -222,6 +252,13 @@ pub(super) struct Triggers {
     next: Option<String>,
 }
 
+/// Lists the triggers of a function, oldest first.
+#[utoipa::path(
+    get, path = "/v1/functions/{name}/triggers", operation_id = "listTriggers", tag = "events",
+    security(("key" = ["deploy"])),
+    params(OfFunction, PageQuery),
+    responses((status = 200, body = Triggers)),
+)]
 pub(super) async fn list(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -245,13 +282,21 @@ pub(super) async fn list(
     .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TriggerChange)]
 struct Change {
     enabled: bool,
 }
 
 /// Pauses or resumes a trigger.
+#[utoipa::path(
+    patch, path = "/v1/functions/{name}/triggers/{id}", operation_id = "enableTrigger", tag = "events",
+    security(("key" = ["deploy"])),
+    params(OfFunctionPart, NamespaceQuery),
+    request_body = Change,
+    responses((status = 200, body = TriggerObject)),
+)]
 pub(super) async fn enable(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -277,22 +322,33 @@ pub(super) async fn enable(
 }
 
 /// What a topic's trigger is fired with. All may be left out.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Firing<'a> {
+    /// The message's topic, needed where the trigger is on a pattern.
     #[serde(borrow, default)]
+    #[schema(value_type = Option<String>)]
     topic: Option<&'a RawValue>,
+    /// The message's data; null unless given.
     #[serde(borrow, default)]
+    #[schema(value_type = Value)]
     data: Option<&'a RawValue>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Fired {
     message_id: String,
     trigger_id: String,
 }
 
 /// Fires a trigger now, also one that is paused.
+#[utoipa::path(
+    post, path = "/v1/functions/{name}/triggers/{id}/fire", operation_id = "fireTrigger", tag = "events",
+    security(("key" = ["deploy"])),
+    params(OfFunctionPart, NamespaceQuery),
+    request_body = Option<Firing>,
+    responses((status = 202, body = Fired)),
+)]
 pub(super) async fn fire(
     State(state): State<AppState>,
     Extension(credential): Caller,
@@ -334,12 +390,20 @@ fn fired_topic(source: &Source, given: Option<String>) -> Result<String, ApiErro
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TriggerDeleted)]
 pub(super) struct Deleted {
     message: String,
     trigger_id: String,
 }
 
+/// Deletes a trigger and its waiting jobs.
+#[utoipa::path(
+    delete, path = "/v1/functions/{name}/triggers/{id}", operation_id = "deleteTrigger", tag = "events",
+    security(("key" = ["deploy"])),
+    params(OfFunctionPart, NamespaceQuery),
+    responses((status = 200, body = Deleted)),
+)]
 pub(super) async fn delete(
     State(state): State<AppState>,
     Extension(credential): Caller,

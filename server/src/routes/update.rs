@@ -3,6 +3,7 @@
 use super::deploy::{not_live, origin_of};
 use super::form::{Given, Settings};
 use super::functions::FunctionObject;
+use super::openapi::OfVersion;
 use super::target::{NamespaceQuery, PathName, Target, query};
 use super::{App, State as AppState, blocking, json};
 use crate::error::ApiError;
@@ -19,8 +20,9 @@ use orama_runtime::names::{FunctionName, Namespace};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Updated {
     message: String,
     function: FunctionObject,
@@ -30,6 +32,14 @@ pub(super) struct Updated {
     warnings: Vec<String>,
 }
 
+/// Changes all but the code, as a new version; enables and disables a function.
+#[utoipa::path(
+    patch, path = "/v1/functions/{name}", operation_id = "updateFunction", tag = "functions",
+    security(("key" = ["deploy"])),
+    params(OfVersion, NamespaceQuery),
+    request_body(content = ref("#/components/schemas/FunctionChange")),
+    responses((status = 200, body = Updated), (status = 409), (status = 422), (status = 507)),
+)]
 pub(super) async fn update(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,

@@ -10,26 +10,39 @@ use orama_platform::auth::Credential;
 use orama_runtime::names::FunctionName;
 use serde::Serialize;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Who {
     namespace: String,
     role: &'static str,
     /// The API key; null for a token alone.
+    #[schema(required = true)]
     key: Option<KeyWho>,
     /// The token's subject; null for a key alone.
+    #[schema(required = true)]
     subject: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = WhoKey)]
 struct KeyWho {
     id: String,
+    #[schema(required = true)]
     name: Option<String>,
+    #[schema(required = true, format = DateTime)]
     expires_at: Option<String>,
     /// The functions that it is for; null for all.
+    #[schema(required = true)]
     functions: Option<Vec<String>>,
 }
 
+/// Tells what the credential of the request is.
+#[utoipa::path(
+    get, path = "/v1/whoami", operation_id = "whoami", tag = "keys",
+    security(("key" = [])),
+    responses((status = 200, body = Who)),
+)]
 pub(super) async fn whoami(
     State(state): State<AppState>,
     Extension(credential): Extension<Arc<Credential>>,

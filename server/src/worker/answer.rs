@@ -16,12 +16,14 @@ use orama_runtime::invocation::{Failure, Outcome, Status};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use utoipa::ToSchema;
 
 const DURATION_MS: HeaderName = HeaderName::from_static("x-duration-ms");
 
 /// An output that is not JSON, as its client gets it.
-#[derive(Serialize)]
-struct Wrapped<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = WrappedOutput)]
+pub(crate) struct Wrapped<'a> {
     request_id: &'a str,
     #[serde(flatten)]
     output: Text<'a>,
@@ -30,8 +32,9 @@ struct Wrapped<'a> {
 }
 
 /// Output as a part of JSON: the text, or base64 where it is none.
-#[derive(Debug, Serialize)]
-pub(super) enum Text<'a> {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OutputText)]
+pub(crate) enum Text<'a> {
     #[serde(rename = "output")]
     Utf8(&'a str),
     #[serde(rename = "output_base64")]

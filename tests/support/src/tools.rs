@@ -84,6 +84,7 @@ fn remedy(tool: &str) -> &'static str {
         "rqlited" | "olric-server" | "ipfs" | "caddy" => "tests/tools/install-backends.sh builds it",
         "redbot" => "tests/tools/install-redbot.sh installs it",
         "axe-core" => "tests/tools/install-axe.sh installs it",
+        "openapi-client" => "tests/tools/install-openapi.sh installs it",
         "nginx" | "chromium-headless-shell" => "tests/tools/install-web.sh installs it on Debian",
         "go" => "https://go.dev/dl has it",
         _ => "the system's packages have it",
@@ -108,6 +109,7 @@ mod tests {
             ("caddy", "install-backends.sh"),
             ("redbot", "install-redbot.sh"),
             ("axe-core", "install-axe.sh"),
+            ("openapi-client", "install-openapi.sh"),
             ("nginx", "install-web.sh"),
             ("go", "go.dev"),
         ] {
