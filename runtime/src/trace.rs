@@ -132,14 +132,14 @@ mod tests {
 
     #[test]
     fn the_header_is_read_as_it_is_written() {
-        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0bb902b7-01";
         let context = TraceContext::parse(text).unwrap();
-        assert!(context.is_sampled && context.span_id == 0x00f0_67aa_0ba9_02b7);
+        assert!(context.is_sampled && context.span_id == 0x00f0_67aa_0bb9_02b7);
         assert_eq!(context.to_string(), text);
-        let not = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02").unwrap();
+        let not = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0bb902b7-02").unwrap();
         assert!(!not.is_sampled && not.to_string().ends_with("-00"));
         assert!(
-            TraceContext::parse("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more").is_some()
+            TraceContext::parse("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0bb902b7-01-more").is_some()
         );
     }
 
@@ -148,14 +148,14 @@ mod tests {
         for text in [
             "",
             "00",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0bb902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0bb902b7-01-more",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0bb902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0bb902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
-            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0bb902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0bb902b7-01",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0bb902b7-01",
         ] {
             assert_eq!(TraceContext::parse(text), None, "{text}");
         }

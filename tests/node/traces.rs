@@ -80,7 +80,7 @@ fn attribute(span: &Span, key: &str) -> Option<String> {
     }
 }
 
-const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0bb902b7-01";
 
 /// The names from a span up to the one that the client's is the parent of.
 fn lineage(span: &Span, all: &HashMap<Vec<u8>, &Span>) -> Vec<String> {
@@ -90,7 +90,7 @@ fn lineage(span: &Span, all: &HashMap<Vec<u8>, &Span>) -> Vec<String> {
         names.push(span.name.clone());
         parent = &span.parent_span_id;
     }
-    assert_eq!(*parent, 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes(), "{names:?} hangs below the client's span");
+    assert_eq!(*parent, 0x00f0_67aa_0bb9_02b7_u64.to_be_bytes(), "{names:?} hangs below the client's span");
     names.reverse();
     names
 }

@@ -200,7 +200,8 @@ fn newest(
     (records, next)
 }
 
-/// Lists the latest invocations of all functions of the namespace and their log messages, newest first; or what has arrived since.
+/// Lists the latest invocations of all functions of the namespace and their log messages, newest first; or what has arrived
+/// since.
 #[utoipa::path(
     get, path = "/v1/logs", operation_id = "getNamespaceLogs", tag = "logs",
     security(("key" = ["deploy"])),

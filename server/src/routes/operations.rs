@@ -101,7 +101,8 @@ fn word(backend: &str, checked: Result<(), impl Display>) -> &'static str {
     }
 }
 
-/// The node's metrics, in Prometheus' text format. Those that name functions are for operators; all are, where the node has another
+/// The node's metrics, in Prometheus' text format. Those that name functions are for operators; all are, where the node has
+/// another
 /// address for them.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", tag = "node",

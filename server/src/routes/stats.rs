@@ -38,7 +38,8 @@ const SERVER_ERRORS: u16 = 500;
 pub(super) struct StatsQuery {
     /// The namespace to act in: the credential's own unless an operator names another one.
     namespace: Option<String>,
-    /// From when on; an hour ago unless it is given. A time in RFC 3339, Unix seconds, or an age such as `90s`, `15m`, `2h` or `1d`.
+    /// From when on; an hour ago unless it is given. A time in RFC 3339, Unix seconds, or an age such as `90s`, `15m`, `2h` or
+    /// `1d`.
     since: Option<String>,
 }
 

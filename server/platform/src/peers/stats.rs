@@ -9,7 +9,8 @@ use orama_runtime::names::{FunctionName, Namespace};
 const STATS_BYTES: usize = 8 << 10;
 
 impl Peers {
-    /// Asks the peers for statistics of a namespace's functions, or of one, from a second on. Returns within [`crate::limits::PEER_PATIENCE`].
+    /// Asks the peers for statistics of a namespace's functions, or of one, from a second on. Returns within
+    /// [`crate::limits::PEER_PATIENCE`].
     pub async fn ask_stats(
         &self,
         namespace: &Namespace,

@@ -32,7 +32,8 @@ const BLOCK_BYTES: usize = 16 << 10;
 pub(super) const BLOCK_SPAN_MS: i64 = 60_000;
 
 /// A stored record without its function: request id, version, cause, attempt, status, duration in
-/// microseconds, bytes in and out, error, start in milliseconds since the Unix epoch, messages, and what older versions do not have.
+/// microseconds, bytes in and out, error, start in milliseconds since the Unix epoch, messages, and what older versions do not
+/// have.
 #[derive(Serialize)]
 struct Written<'a>(
     &'a str,
