@@ -326,8 +326,10 @@ impl Handler for Core {
         self.shared.access_log.is_on().then(|| Box::new(self.note(request, peer)))
     }
 
-    fn end(self: &Rc<Self>, note: Box<access::Note>, response: &mut Response) {
-        self.log(*note, response);
+    fn end(self: &Rc<Self>, note: Option<Box<access::Note>>, response: &mut Response) {
+        if let Some(note) = note {
+            self.log(*note, response);
+        }
     }
 
     async fn handle(self: &Rc<Self>, request: Request, peer: IpAddr) -> Handled<Self::Session> {

@@ -32,6 +32,7 @@ fn access_line(node: &Node, request_id: &str) -> Value {
 fn a_start_says_where_the_node_serves_and_where_its_files_are() {
     let env = vec![("ORAMA_LISTN", "s3cret".to_owned())];
     let node = Node::start(Options { env, ..Options::default() });
+    eventually("the start is logged", || node.stderr().contains("serving address"));
     let stderr = node.stderr();
     let misspelt = "nothing reads the variable ORAMA_LISTN; did you mean ORAMA_LISTEN?";
     assert!(stderr.contains(misspelt) && !stderr.contains("s3cret"), "{stderr}");

@@ -1,6 +1,6 @@
 //! What those who watch a node find: metrics at an address of their own, the process, and its disk.
 
-use crate::harness::{Node, Options};
+use crate::harness::{Node, Options, eventually};
 use crate::http::{Connection, Request};
 use orama_test_support::guests;
 use std::fs;
@@ -13,6 +13,7 @@ fn metrics_have_an_address_of_their_own_where_one_is_named() {
         config: "metrics_listen = \"127.0.0.1:0\"\n".to_owned(),
         ..Options::default()
     });
+    eventually("the address is logged", || node.stderr().contains("serving metrics"));
     let stderr = node.stderr();
     let line =
         stderr.lines().find(|line| line.contains("serving metrics")).unwrap_or_else(|| panic!("{stderr}"));

@@ -230,7 +230,10 @@ fn the_file_can_be_named_by_a_variable() {
 #[test]
 fn mistakes_name_the_file_the_line_and_the_key() {
     for (file, expected) in [
-        ("workers = 2\n\nlissten = \"x\"", "orama.toml:3: unknown key `lissten`; the keys are listen, home,"),
+        (
+            "workers = 2\n\nlissten = \"x\"",
+            "orama.toml:3: unknown key `lissten`; the keys are listen, metrics_listen, home,",
+        ),
         ("[ingress]\nallow = []", "orama.toml:1: unknown key `ingress`"),
         ("\nworkers = 0", "orama.toml:2: bad value for `workers`: workers must be between 1 and 1024"),
         ("workers = \"2\"", "orama.toml:1: bad value for `workers`: expected a whole number without quotes"),

@@ -47,8 +47,8 @@ pub(crate) trait Handler: 'static {
     /// Notes a request before it is answered, where somebody wants to hear of it.
     fn begin(&self, request: &Request, peer: IpAddr) -> Option<Box<Self::Note>>;
 
-    /// Ends what [`Self::begin`] began.
-    fn end(self: &Rc<Self>, note: Box<Self::Note>, response: &mut Response);
+    /// Ends what [`Self::begin`] began, if it did.
+    fn end(self: &Rc<Self>, note: Option<Box<Self::Note>>, response: &mut Response);
 
     /// Answers one request of a client whose connection comes from `peer`.
     fn handle(
@@ -116,9 +116,7 @@ pub(crate) async fn serve_connection<H: Handler>(
             let note = handler.begin(&request, peer);
             let handled = handler.handle(request, peer).await;
             let (mut response, taken_over) = response_of(handled, has_body, &state);
-            if let Some(note) = note {
-                handler.end(note, &mut response);
-            }
+            handler.end(note, &mut response);
             if taken_over.is_some() {
                 session.set(taken_over);
             }

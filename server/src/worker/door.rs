@@ -79,9 +79,7 @@ impl Handler for Door {
         None
     }
 
-    fn end(self: &Rc<Self>, note: Box<Infallible>, _: &mut Response) {
-        match *note {}
-    }
+    fn end(self: &Rc<Self>, _: Option<Box<Infallible>>, _: &mut Response) {}
 
     async fn handle(self: &Rc<Self>, request: Request, _: IpAddr) -> Handled<Infallible> {
         let id = self.core.request_id().unwrap_or_default();

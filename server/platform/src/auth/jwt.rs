@@ -79,7 +79,7 @@ impl Tokens {
             generation: Arc::clone(generation),
             backplane: backplane.clone(),
         };
-        tokens.replace(issuers)?;
+        tokens.set(issuers)?;
         Ok(tokens)
     }
 
@@ -94,10 +94,16 @@ impl Tokens {
     /// # Errors
     /// [`KeysError`], if the file of a new one cannot be used. Then nothing has changed.
     pub fn replace(&self, rules: Vec<TokenIssuer>) -> Result<Vec<Arc<Issuer>>, KeysError> {
-        let before = self.issuers();
-        if before.iter().map(|issuer| &issuer.rule).eq(&rules) {
+        if self.issuers().iter().map(|issuer| &issuer.rule).eq(&rules) {
             return Ok(Vec::new());
         }
+        let new = self.set(rules)?;
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(new)
+    }
+
+    fn set(&self, rules: Vec<TokenIssuer>) -> Result<Vec<Arc<Issuer>>, KeysError> {
+        let before = self.issuers();
         let (mut issuers, mut new) = (Vec::with_capacity(rules.len()), Vec::new());
         for rule in rules {
             if let Some(known) = before.iter().find(|issuer| issuer.rule == rule) {
@@ -109,7 +115,6 @@ impl Tokens {
             new.extend(issuers.last().cloned());
         }
         *self.issuers.write() = issuers.into();
-        self.generation.fetch_add(1, Ordering::Release);
         Ok(new)
     }
 

@@ -14,6 +14,9 @@ use std::str::FromStr;
 
 const ADDRESS: &str = "an IP address and a port, such as `\"0.0.0.0:6001\"`; port 0 is any free one";
 
+const FILTER: &str = "a filter of tracing: `error`, `warn`, `info`, `debug`, `trace`, `off`, each alone or as `MODULE=LEVEL`, with \
+                      commas between";
+
 pub(super) const KEYS: &[Key] = &[
     Key::new(
         "listen",
@@ -130,7 +133,7 @@ pub(super) const KEYS: &[Key] = &[
         "log.filter",
         "What the node logs: a level, or levels by module, such as `\"info,access=off\"`.",
         Takes::Other {
-            form: "a filter of tracing: `error`, `warn`, `info`, `debug`, `trace`, `off`, each alone or as `MODULE=LEVEL`, with commas between",
+            form: FILTER,
             set: |c, v| {
                 let filter = v.text()?;
                 log::check(filter)?;
