@@ -96,7 +96,9 @@ impl AccessLog {
         let Some(thread) = self.writer.lock().take() else { return };
         while !thread.is_finished() && Instant::now() < until {
             // Full until the thread has written a line.
-            let _ = self.queue.get().map(|queue| queue.try_send(None));
+            if let Some(queue) = self.queue.get() {
+                let _ = queue.try_send(None);
+            }
             std::thread::sleep(CLOSE_POLL);
         }
     }

@@ -12,6 +12,9 @@ const DURATION_BITS: [u32; 11] = [7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27];
 /// The same for phases, from 1 ms to 0.5 s.
 const PHASE_BITS: [u32; 4] = [10, 13, 16, 19];
 
+/// A count of statistics.
+type Count = fn(&Stats) -> u64;
+
 /// A function's two labels, and what it had.
 type Of<'a> = ([(&'a str, &'a str); 2], &'a Stats);
 
@@ -55,7 +58,7 @@ fn invocations(text: &mut Text, all: &[Of<'_>]) {
             text.line(name, &[*namespace, *function, ("code", code)], times);
         }
     }
-    let single: [(&str, &str, fn(&Stats) -> u64); 3] = [
+    let single: [(&str, &str, Count); 3] = [
         ("orama_function_server_errors_total", "Runs that ended well with a status of 500 or above.", |s| {
             s.server_errors
         }),

@@ -37,6 +37,7 @@ use orama_store::pubsub::memory::MemoryPubSub;
 use orama_store::settings::Backends;
 use serde_json::Value;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Mutex;
 use tower::ServiceExt;
 
@@ -77,6 +78,19 @@ impl Answer {
 
     fn message(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+fn app(platform: Arc<Platform>, data: &Path) -> App {
+    let limits = crate::shares::ShareSettings::default().limits(1024, 16);
+    App {
+        platform,
+        metrics: Arc::default(),
+        shares: crate::shares::Shares::new(limits, crate::shares::Rates::default()),
+        sizes: Sizes::new(data.to_owned()),
+        access_log: Arc::default(),
+        metrics_apart: false,
+        traces: None,
     }
 }
 
@@ -143,19 +157,7 @@ impl Node {
             peers: None,
             storing: Arc::new(tokio::sync::Semaphore::new(1)),
         });
-        let limits = crate::shares::ShareSettings::default().limits(1024, 16);
-        let shares = crate::shares::Shares::new(limits, crate::shares::Rates::default());
-        let (sizes, access_log) = (Sizes::new(dir.path().to_owned()), Arc::default());
-        let app = App {
-            platform,
-            metrics: Arc::default(),
-            shares,
-            sizes,
-            access_log,
-            metrics_apart: false,
-            traces: None,
-        };
-        let app = Arc::new(app);
+        let app = Arc::new(app(platform, dir.path()));
         Self { router: router(Arc::clone(&app)), dir, app, key, gathered }
     }
 

@@ -20,7 +20,7 @@ use crate::error::ApiError;
 use crate::http::{BodyLimits, Left, Received, Response, Upload, read_body};
 use crate::limits::UPLOAD_ROOM_BYTES;
 use crate::shares::{Kind, Permit};
-use http::{StatusCode, request};
+use http::{HeaderMap, StatusCode, request};
 use hyper::body::Incoming;
 use orama_platform::auth::{Action, Credential};
 use orama_runtime::invocation::Outcome;
@@ -150,11 +150,7 @@ async fn serve(
         core.tally_refusal(ready, &error);
         Refused { error, body_unread: unread, cors: None }
     })?;
-    let asker = Asker {
-        caller: caller.identity.as_ref().map(|identity| Arc::clone(&identity.credential.shown)),
-        client: Some(client),
-        request_id: traces::request_id(&parts.headers),
-    };
+    let asker = caller.asker(client, &parts.headers);
     let trace = traces::parent(core, &parts.headers, caller.address.is_some());
     let path = asked.rest_at.map_or(0..0, |at| at..parts.uri.path().len());
     let sender = Sender { peer, client, has_credential: caller.identity.is_some() };
@@ -279,6 +275,15 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// As a record tells it.
+    fn asker(&self, client: IpAddr, headers: &HeaderMap) -> Asker {
+        Asker {
+            caller: self.identity.as_ref().map(|identity| Arc::clone(&identity.credential.shown)),
+            client: Some(client),
+            request_id: traces::request_id(headers),
+        }
+    }
+
     /// # Errors
     /// 429 when a stranger calls and the function's namespace has no tokens.
     pub(super) fn new(

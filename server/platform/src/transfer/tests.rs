@@ -121,8 +121,8 @@ fn fill(home: &Path) {
              INSERT INTO queues VALUES (3, 't1', 'a', 'f', 'a node', 99999999999999);
              INSERT INTO jobs VALUES (8, 3, 5, 2, 30), (90, 3, 5, 0, 0);
              DELETE FROM jobs WHERE id = 90;
-             INSERT INTO later VALUES (9, 'm9', 'a', 'topic', '1', 1, 23, 99999999999999),
-                (50, 'm50', 'a', 'topic', '1', 1, 23, 99999999999999);
+             INSERT INTO later VALUES (9, 'm9', 'a', 'topic', '1', 1, 23, 99999999999999, NULL),
+                (50, 'm50', 'a', 'topic', '1', 1, 23, 99999999999999, NULL);
              DELETE FROM later WHERE id = 50;
              INSERT INTO schedules VALUES ('t2', 'a', 'f', 14, 99999999999999, 15, 'success', 2);
              INSERT INTO outboxes VALUES ('a');

@@ -125,7 +125,7 @@ async fn the_oldest_dead_letters_are_dropped_for_number_and_age() {
     let fill = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)";
     database
         .change(|t| {
-            let messages = format!("{fill} INSERT INTO messages SELECT i, 'm' || i, 'a', 't', '1', 1, 1, 0 FROM n");
+            let messages = format!("{fill} INSERT INTO messages SELECT i, 'm' || i, 'a', 't', '1', 1, 1, 0, NULL FROM n");
             t.execute(&messages, [max + 5])?;
             let letters = format!(
                 "{fill} INSERT INTO dead_letters SELECT i, 'd' || i, 'a', 'f', 'x', i, 1, 1, 'e', 'r', ?2 + i FROM n"
