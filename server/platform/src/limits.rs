@@ -34,8 +34,14 @@ pub const STATS_MINUTES_KEPT_S: i64 = 2 * 3600;
 /// Rows of statistics, some 400 bytes each; the oldest are deleted first.
 pub const STATS_ROWS_MAX: i64 = 250_000;
 
+/// Those of one namespace.
+pub const STATS_ROWS_PER_NAMESPACE: i64 = 60_000;
+
 /// Versions that have statistics of their own in one minute, about 1 KiB each. Those of others are only part of the node's.
 pub const STATS_ACTIVE_MAX: usize = 20_000;
+
+/// Those of one namespace.
+pub const STATS_ACTIVE_PER_NAMESPACE: usize = 1_000;
 
 /// Functions that the node's metrics tell of one by one. Each has at most 115 lines of 215 bytes, and all
 /// together less than a megabyte.

@@ -2,7 +2,7 @@
 
 use super::tally::{MINUTE_S, Part};
 use super::{Function, RecordsError, Stats};
-use crate::limits::{STATS_MINUTES_KEPT_S, STATS_RETENTION, STATS_ROWS_MAX};
+use crate::limits::{STATS_MINUTES_KEPT_S, STATS_RETENTION, STATS_ROWS_MAX, STATS_ROWS_PER_NAMESPACE};
 use orama_runtime::names::{FunctionName, Namespace};
 use rusqlite::{Connection, Transaction, params};
 use std::sync::Arc;
@@ -87,15 +87,33 @@ pub(super) fn tidy(t: &Transaction<'_>, now_s: i64) -> Result<bool, RecordsError
     }
     let too_old_s = now_s - STATS_RETENTION.as_secs() as i64;
     t.prepare_cached("DELETE FROM stats WHERE at_s < ?1")?.execute([too_old_s])?;
-    let rows: i64 = t.query_row("SELECT count(*) FROM stats", [], |row| row.get(0))?;
-    if rows > STATS_ROWS_MAX {
-        t.execute(
-            "DELETE FROM stats WHERE (namespace, name, at_s, version, span_s) IN
-             (SELECT namespace, name, at_s, version, span_s FROM stats ORDER BY at_s LIMIT ?1)",
-            [rows - STATS_ROWS_MAX],
-        )?;
-    }
+    delete_excess(t)?;
     Ok(old.len() == PACK_MAX as usize)
+}
+
+/// Deletes the oldest rows of a namespace that has too many, and of all.
+fn delete_excess(t: &Transaction<'_>) -> Result<(), RecordsError> {
+    let mut count = t.prepare_cached("SELECT namespace, count(*) FROM stats GROUP BY namespace")?;
+    let counts = count
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(String, i64)>>>()?;
+    let mut delete = t.prepare_cached(
+        "DELETE FROM stats WHERE (namespace, name, at_s, version, span_s) IN
+         (SELECT namespace, name, at_s, version, span_s FROM stats WHERE ?1 IS NULL OR namespace = ?1
+          ORDER BY at_s LIMIT ?2)",
+    )?;
+    let mut rows = 0;
+    for (namespace, of_namespace) in counts {
+        let excess = (of_namespace - STATS_ROWS_PER_NAMESPACE).max(0);
+        if excess > 0 {
+            delete.execute(params![namespace, excess])?;
+        }
+        rows += of_namespace - excess;
+    }
+    if rows > STATS_ROWS_MAX {
+        delete.execute(params![None::<&str>, rows - STATS_ROWS_MAX])?;
+    }
+    Ok(())
 }
 
 /// The statistics of a namespace's functions, or of one, from a time on: for each version.

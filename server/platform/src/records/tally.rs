@@ -4,7 +4,7 @@
 //! takes what a function had when another one takes its place, and that one begins at 0.
 
 use super::{Function, Record, Stats};
-use crate::limits::{STATS_ACTIVE_MAX, STATS_FUNCTIONS_MAX};
+use crate::limits::{STATS_ACTIVE_MAX, STATS_ACTIVE_PER_NAMESPACE, STATS_FUNCTIONS_MAX};
 use orama_runtime::names::Namespace;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,6 +66,8 @@ pub(super) struct Tally {
     /// The minute that goes on, as the second of its beginning; 0 before the first.
     minute_s: i64,
     active: HashMap<(Arc<Function>, u32), Stats>,
+    /// How many of them each namespace has.
+    active_of: HashMap<Namespace, usize>,
     slots: HashMap<Arc<Function>, Slot>,
     rest: Stats,
 }
@@ -95,8 +97,14 @@ impl Tally {
 
     fn change(&mut self, function: &Arc<Function>, version: u32, change: impl Fn(&mut Stats)) {
         let key = (Arc::clone(function), version);
-        if self.active.len() < STATS_ACTIVE_MAX || self.active.contains_key(&key) {
-            change(self.active.entry(key).or_default());
+        if let Some(stats) = self.active.get_mut(&key) {
+            change(stats);
+        } else if self.active.len() < STATS_ACTIVE_MAX {
+            let of = self.active_of.entry(function.namespace.clone()).or_default();
+            if *of < STATS_ACTIVE_PER_NAMESPACE {
+                *of += 1;
+                change(self.active.entry(key).or_default());
+            }
         }
         if self.slots.len() < STATS_FUNCTIONS_MAX && !self.slots.contains_key(function) {
             let slot = Slot { function: Arc::clone(function), stats: Stats::default(), used: 0 };
@@ -122,6 +130,7 @@ impl Tally {
 
     fn take(&mut self) -> Vec<Part> {
         let active = std::mem::take(&mut self.active);
+        self.active_of.clear();
         self.give_places(&active);
         active.into_iter().map(|((function, version), stats)| Part { function, version, stats }).collect()
     }
@@ -172,6 +181,7 @@ impl Tally {
     /// Forgets what belongs to a namespace; the rest keeps the counts, which must not fall.
     pub(super) fn forget(&mut self, namespace: &Namespace) {
         self.active.retain(|(function, _), _| function.namespace != *namespace);
+        self.active_of.remove(namespace);
         let gone = |function: &Arc<Function>, _: &mut Slot| function.namespace == *namespace;
         for (_, slot) in self.slots.extract_if(gone) {
             self.rest.merge(&slot.stats);
