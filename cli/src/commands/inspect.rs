@@ -81,7 +81,7 @@ pub fn get(client: &Client, function: &Target, json: bool) -> Result<()> {
     let lines: Vec<String> = rows
         .into_iter()
         .chain(average.into_iter().flatten())
-        .map(|(name, value)| format!("{name:<11}  {}", output::one_line(&value)))
+        .map(|(name, value)| format!("{name:<10}  {}", output::one_line(&value)))
         .collect();
     print(&lines)
 }

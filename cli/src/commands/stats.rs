@@ -108,7 +108,7 @@ pub fn average(client: &Client, function: &Target) -> Result<Option<[(&'static s
     let Stats { duration_ms, memory_bytes, .. } = &stats;
     let own = stats.phases_ms.get("own").map_or(0.0, |own| own.mean);
     Ok(Some([
-        ("invocations", format!("{} in 24 h, {} failed", stats.invocations, percent(stats.error_rate))),
+        ("runs", format!("{} in 24 h, {} failed", stats.invocations, percent(stats.error_rate))),
         (
             "average",
             format!(
