@@ -392,11 +392,15 @@ fn logs_have_the_contracts_shape_and_filters() {
     keys.sort_unstable();
     let expected = [
         "attempt",
+        "caller",
+        "client_ip",
         "duration_ms",
         "error",
         "input_size",
+        "memory_bytes",
         "messages",
         "output_size",
+        "phases_ms",
         "request_id",
         "started_at",
         "status",
