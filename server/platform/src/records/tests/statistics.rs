@@ -132,7 +132,7 @@ fn no_namespace_takes_the_statistics_of_others() {
     let fill = |namespace: &str, rows: i64| {
         database.write(|t| {
             let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
-                INSERT INTO stats SELECT ?1, 'f', ?3 - i, 1, 3600, '{}' FROM n";
+                INSERT INTO stats SELECT ?1, 'f', ?3 - i, 1, 3600, x'7b7d' FROM n";
             t.execute(sql, rusqlite::params![namespace, rows, now_s]).map(drop).map_err(RecordsError::from)
         })
     };
