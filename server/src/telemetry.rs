@@ -22,8 +22,8 @@ use url::Url;
 mod metrics;
 mod spans;
 
-/// Runs that wait to be sent, at most some 20 KiB each.
-const QUEUE_MAX: usize = 2048;
+/// Runs that wait to be sent. One has at most 128 host calls of some 600 bytes each, so all have 40 MB.
+const QUEUE_MAX: usize = 512;
 /// Runs in one request to the collector.
 const BATCH_MAX: usize = 256;
 /// How long a run waits for others to be sent with it.
@@ -105,7 +105,6 @@ struct Counters {
 pub(crate) struct Traces {
     /// Numbers below this are taken.
     below: u64,
-    takes_all: bool,
     queue: mpsc::Sender<RunSpan>,
     counters: Arc<Counters>,
 }
@@ -113,7 +112,7 @@ pub(crate) struct Traces {
 impl Traces {
     /// Whether the trace of a random number is recorded.
     pub(crate) fn takes(&self, random: u64) -> bool {
-        random < self.below || self.takes_all
+        random < self.below
     }
 
     /// Queues a run. Never waits.
@@ -170,9 +169,8 @@ impl Telemetry {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         let counters = Arc::<Counters>::default();
         let traces = Traces {
-            // A float as large as the largest integer becomes that.
+            // With a share of 1, the largest integer: all numbers but that one are below it.
             below: (settings.sample * 2_f64.powi(64)) as u64,
-            takes_all: settings.sample >= 1.0,
             queue: sender,
             counters: Arc::clone(&counters),
         };

@@ -31,6 +31,9 @@ pub const STATS_RETENTION: Duration = Duration::from_hours(30 * 24);
 /// Seconds for which statistics are kept by the minute; later by the hour.
 pub const STATS_MINUTES_KEPT_S: i64 = 2 * 3600;
 
+/// Versions that one look at statistics tells of, about 1 KiB of memory each.
+pub const STATS_TOLD_MAX: usize = 5_000;
+
 /// Rows of statistics, some 400 bytes each; the oldest are deleted first.
 pub const STATS_ROWS_MAX: i64 = 250_000;
 

@@ -60,6 +60,8 @@ struct Question {
     status: Option<Status>,
     request_id: Option<String>,
     version: Option<u32>,
+    #[serde(default)]
+    is_brief: bool,
     /// Set where statistics are asked for and not records: from which second on. An empty `function` is all of them.
     #[serde(default)]
     stats_since_s: Option<i64>,
@@ -416,9 +418,19 @@ impl Inner {
 impl Question {
     /// Without an id, and without who asks.
     fn new(namespace: &Namespace, name: &FunctionName, filter: &Filter) -> Self {
-        let Filter { limit, since_ms, status, request_id, version } = filter.clone();
+        let Filter { limit, since_ms, status, request_id, version, is_brief } = filter.clone();
         let (namespace, function) = (namespace.to_string(), name.to_string());
-        Self { namespace, function, limit, since_ms, status, request_id, version, ..Self::default() }
+        Self {
+            namespace,
+            function,
+            limit,
+            since_ms,
+            status,
+            request_id,
+            version,
+            is_brief,
+            ..Self::default()
+        }
     }
 
     fn filter(&self) -> Filter {
@@ -428,6 +440,7 @@ impl Question {
             status: self.status,
             request_id: self.request_id.clone(),
             version: self.version,
+            is_brief: self.is_brief,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A record reaches the file within about 20 ms of [`Records::submit`]; a killed process loses what has not. Records that do
 //! not fit in the queue are dropped and counted; invocations never wait.
 
-use crate::limits::{RECORDS_QUEUE_MAX, RECORDS_QUEUE_MAX_BYTES};
+use crate::limits::{RECORDS_QUEUE_MAX, RECORDS_QUEUE_MAX_BYTES, STATS_TOLD_MAX};
 use orama_runtime::invocation::{LogMessage, Status};
 use orama_runtime::names::{FunctionName, Namespace};
 use orama_runtime::phases::Phases;
@@ -162,6 +162,8 @@ pub struct Filter {
     pub request_id: Option<String>,
     /// Only this version.
     pub version: Option<u32>,
+    /// Without the messages, which are most of a record.
+    pub is_brief: bool,
 }
 
 /// A failure of the record store.
@@ -176,6 +178,11 @@ pub enum RecordsError {
     /// A row has content that no version of the node writes.
     #[error("records: a stored record is damaged")]
     Damaged,
+    /// More versions than [`STATS_TOLD_MAX`] have statistics of the time that was asked for.
+    #[error(
+        "more than {STATS_TOLD_MAX} versions ran since then; ask for a later `since`, or for one function"
+    )]
+    TooManyVersions,
 }
 
 impl From<rusqlite::Error> for RecordsError {
@@ -283,8 +290,14 @@ impl Records {
         since_s: i64,
     ) -> Result<BTreeMap<(FunctionName, u32), Stats>, RecordsError> {
         let mut found: BTreeMap<_, Stats> = BTreeMap::new();
+        let mut is_over = false;
         let mut add = |function: Arc<Function>, version, stats: Stats| {
-            found.entry((function.name.clone(), version)).or_default().merge(&stats);
+            let key = (function.name.clone(), version);
+            if found.len() < STATS_TOLD_MAX || found.contains_key(&key) {
+                found.entry(key).or_default().merge(&stats);
+            } else {
+                is_over = true;
+            }
         };
         // Before the table, so that a minute that ends meanwhile is rather told twice than not at all.
         let now = self.inner.tally.lock().now(namespace);
@@ -294,7 +307,7 @@ impl Records {
                 add(function, version, stats);
             }
         }
-        Ok(found)
+        if is_over { Err(RecordsError::TooManyVersions) } else { Ok(found) }
     }
 
     /// The statistics since the start: of the functions that are used most, and of the rest together.

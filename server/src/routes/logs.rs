@@ -25,7 +25,7 @@ use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
 /// How long the request waits for the latest records of the cores. After it, the answer lacks them.
-pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -53,11 +53,13 @@ impl LogsQuery {
             status: status(self.status.as_deref())?,
             request_id: self.request_id.clone(),
             version,
+            is_brief: false,
         })
     }
 }
 
-fn bad(message: String) -> ApiError {
+/// 400 for a query.
+pub(super) fn bad(message: impl Into<String>) -> ApiError {
     ApiError::bad_request("INVALID_QUERY", message)
 }
 

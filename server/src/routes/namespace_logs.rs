@@ -1,7 +1,7 @@
 //! `GET /v1/logs`: invocation records and log messages of all functions of a namespace.
 
 use super::audit::time;
-use super::logs::{FLUSH_TIMEOUT, Invocation, Line, Message, limit, status};
+use super::logs::{Invocation, Line, Message, bad, fresh, limit, status};
 use super::openapi::logs_limit;
 use super::page::unknown_cursor;
 use super::target::query;
@@ -57,10 +57,6 @@ pub(super) struct LogsQuery {
     after: Option<String>,
     /// The `cursor` of an earlier answer.
     cursor: Option<String>,
-}
-
-fn bad(message: impl Into<String>) -> ApiError {
-    ApiError::bad_request("INVALID_QUERY", message)
 }
 
 impl LogsQuery {
@@ -217,10 +213,7 @@ pub(super) async fn logs(
     let namespace = state.namespace(&credential, Action::Read, asked.namespace.as_deref()).await?;
     let (filter, follow) = (asked.filter(&credential)?, asked.cursor()?);
     let now_ms = Timestamp::now().as_millisecond();
-    // So that a client finds its latest invocation.
-    if tokio::time::timeout(FLUSH_TIMEOUT, (state.app.platform.flush_cores)()).await.is_err() {
-        tracing::warn!("the cores did not hand over their latest invocation records in time");
-    }
+    fresh(&state).await;
     let gathered = match &state.app.platform.peers {
         Some(peers) => peers.ask_wide(&namespace, &filter, follow.as_ref()).await,
         None => Gathered::default(),

@@ -1,18 +1,18 @@
 //! `GET /v1/functions/{name}/stats` and `GET /v1/stats`: what invocations had in common, by version.
 
-use super::logs::fresh;
+use super::audit::time;
+use super::logs::{bad, fresh};
 use super::openapi::OfVersion;
 use super::target::{PathName, Target, query};
 use super::{State as AppState, blocking};
 use crate::error::ApiError;
-use crate::since;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use jiff::Timestamp;
 use orama_platform::auth::{Action, Credential};
 use orama_platform::peers::Gathered;
-use orama_platform::records::{Filter, Histogram, Record, Stats};
+use orama_platform::records::{Filter, Histogram, Record, RecordsError, Stats};
 use orama_platform::registry::Which;
 use orama_runtime::invocation::Status;
 use orama_runtime::names::{FunctionName, Namespace};
@@ -45,15 +45,8 @@ pub(super) struct StatsQuery {
 
 impl StatsQuery {
     fn since_s(&self) -> Result<i64, ApiError> {
-        let Some(text) = &self.since else { return Ok(Timestamp::now().as_second() - SINCE_S) };
-        let time = since(text, Timestamp::now()).map(Timestamp::as_second);
-        time.ok_or_else(|| {
-            let message = format!(
-                "since: expected a time such as 2026-02-23T17:18:39Z, Unix seconds, or an age such as 15m, 2h or 1d, got \
-                 {text:?}"
-            );
-            ApiError::bad_request("INVALID_QUERY", message)
-        })
+        let given_ms = time("since", self.since.as_deref())?;
+        Ok(given_ms.map_or_else(|| Timestamp::now().as_second() - SINCE_S, |ms| ms.div_euclid(1000)))
     }
 }
 
@@ -227,7 +220,11 @@ async fn gather(
     blocking(move || {
         let records = &app.platform.records;
         records.flush();
-        let mut all = records.stats(&namespace, name.as_ref(), since_s).map_err(ApiError::internal)?;
+        let found = records.stats(&namespace, name.as_ref(), since_s);
+        let mut all = found.map_err(|error| match error {
+            RecordsError::TooManyVersions => bad(error.to_string()),
+            error => ApiError::internal(error),
+        })?;
         for (key, stats) in of_others {
             all.entry(key).or_default().merge(&stats);
         }
@@ -260,7 +257,7 @@ pub(super) async fn of_all(
     let functions: Vec<_> = mine.map(|(name, versions)| FunctionStats::new(name, versions)).collect();
     Ok(Json(AllFunctions {
         namespace: namespace.to_string(),
-        since: time(since_s),
+        since: shown(since_s),
         count: functions.len(),
         functions,
         missing_nodes,
@@ -296,6 +293,7 @@ pub(super) async fn of_one(
         limit: CALLERS_OF_MAX,
         since_ms: Some(since_s.saturating_mul(1000)),
         version: only,
+        is_brief: true,
         ..Filter::default()
     };
     let mut recorded = Vec::new();
@@ -312,7 +310,7 @@ pub(super) async fn of_one(
         recorded.extend(own);
         Ok(Json(OneFunction {
             namespace: namespace.to_string(),
-            since: time(since_s),
+            since: shown(since_s),
             function: FunctionStats::new(&name, &versions),
             callers_of: recorded.len(),
             callers: callers(&mut recorded),
@@ -322,7 +320,7 @@ pub(super) async fn of_one(
     .await
 }
 
-fn time(at_s: i64) -> String {
+fn shown(at_s: i64) -> String {
     super::functions::rfc3339(at_s.saturating_mul(1000))
 }
 

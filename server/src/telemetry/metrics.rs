@@ -24,11 +24,10 @@ pub(super) fn encode(
     times: (SystemTime, SystemTime),
 ) -> ExportMetricsServiceRequest {
     let times = (nanos(times.0), nanos(times.1));
-    let (mut metrics, mut help) = (Vec::new(), "");
+    let mut metrics = Vec::new();
     for family in rendered.split("# HELP ").filter(|family| !family.is_empty()) {
         let mut lines = family.lines();
-        let Some((name, told)) = lines.next().and_then(|line| line.split_once(' ')) else { continue };
-        help = if told.is_empty() { help } else { told };
+        let Some((name, help)) = lines.next().and_then(|line| line.split_once(' ')) else { continue };
         let Some(kind) = lines.next().and_then(|line| line.rsplit(' ').next()) else { continue };
         let lines: Vec<_> = lines.filter_map(|line| read(name, line)).collect();
         let data = match kind {

@@ -194,8 +194,11 @@ pub(super) fn query(
             }
         }
         let data = block.get_ref(2)?.as_blob().map_err(|_| RecordsError::Damaged)?;
-        for (index, record) in unpack(data, &function)?.into_iter().enumerate() {
+        for (index, mut record) in unpack(data, &function)?.into_iter().enumerate() {
             if filter.takes(&record) {
+                if filter.is_brief {
+                    record.messages = Vec::new();
+                }
                 found.push(((record.started_at_ms, id, index), record));
             }
         }

@@ -76,7 +76,13 @@ fn a_record_is_read_back_as_it_was_submitted() {
     };
     records.submit(vec![record.clone()]);
     records.flush();
-    assert_eq!(records.query(&record.function.namespace, &record.function.name, &all()).unwrap(), [record]);
+    let query =
+        |filter: &Filter| records.query(&record.function.namespace, &record.function.name, filter).unwrap();
+    assert_eq!(
+        query(&Filter { is_brief: true, ..all() }),
+        [Record { messages: Vec::new(), ..record.clone() }]
+    );
+    assert_eq!(query(&all()), std::slice::from_ref(&record));
     assert_eq!((records.written(), records.dropped()), (1, 0));
 }
 

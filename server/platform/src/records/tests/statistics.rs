@@ -1,7 +1,9 @@
 //! What is counted of functions, and how it is kept.
 
 use super::*;
-use crate::limits::{STATS_ACTIVE_PER_NAMESPACE, STATS_FUNCTIONS_MAX, STATS_ROWS_PER_NAMESPACE};
+use crate::limits::{
+    STATS_ACTIVE_PER_NAMESPACE, STATS_FUNCTIONS_MAX, STATS_ROWS_PER_NAMESPACE, STATS_TOLD_MAX,
+};
 use std::collections::HashMap;
 
 fn note(function: &Arc<Function>, what: What, times: u64) -> Note {
@@ -146,4 +148,25 @@ fn no_namespace_takes_the_statistics_of_others() {
             .unwrap()
     };
     assert_eq!((count("a"), count("b")), (STATS_ROWS_PER_NAMESPACE, 3));
+}
+
+#[test]
+fn a_look_at_too_many_versions_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = Records::open(dir.path()).unwrap();
+    let insert = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        INSERT INTO stats SELECT 'a', iif(i = 1, 'g', 'f'), ?2, i, 3600, x'7b7d' FROM n";
+    let at_s = Timestamp::now().as_second();
+    let fill = |t: &rusqlite::Transaction<'_>| {
+        t.execute(insert, rusqlite::params![STATS_TOLD_MAX as i64 + 1, at_s])
+            .map(drop)
+            .map_err(RecordsError::from)
+    };
+    records.inner.database.write(fill).unwrap();
+    let look = |name: Option<&str>| {
+        let name = name.map(|name| FunctionName::new(name).unwrap());
+        records.stats(&Namespace::new("a").unwrap(), name.as_ref(), 0).map(|stats| stats.len())
+    };
+    assert!(matches!(look(None), Err(RecordsError::TooManyVersions)));
+    assert_eq!((look(Some("f")).unwrap(), look(Some("g")).unwrap()), (STATS_TOLD_MAX, 1));
 }
